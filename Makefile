@@ -1,0 +1,35 @@
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: setup demo test test-slow lint types perf compat checkpoint clean
+
+setup: $(VENV)/.ready
+
+# torch is pinned apart from the package's own metadata, which only has its lower bound.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+test: setup
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+
+test-slow: setup
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m slow
+
+demo: setup
+	HF_HUB_OFFLINE=1 $(VENV)/bin/fgclip2 demo --output demo_output
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: setup
+	$(RUN) -m mypy
+
+clean:
+	rm -rf $(VENV) dist build demo_output perf_output
