@@ -1,0 +1,932 @@
+"""The FG-CLIP 2 model: two SigLIP-2-style towers, dense features, and region features pooled from them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from .configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+
+WALK_TYPES = ("short", "long", "box")
+
+# A training checkpoint carries the log-scales of its region losses; the model has no use for them.
+_TRAINING_SCALES = [r"^logit_scale_(finegraind|hardneg)$"]
+
+
+@dataclass
+class FGClip2Output(ModelOutput):
+    """
+    Output of [`FGClip2Model`].
+
+    Args:
+        loss: Shape (1,); the sigmoid loss of the batch, with `return_loss=True`.
+        logits_per_image: Shape (images, texts); `exp(logit_scale) * cosine + logit_bias`.
+        logits_per_text: The transpose, shape (texts, images).
+        text_embeds: Shape (texts, D), L2-normalised.
+        image_embeds: Shape (images, D), L2-normalised.
+        text_model_output, vision_model_output: Outputs of the towers.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits_per_image: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Attention
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    """Plain attention on (B, heads, N, d) with a boolean mask that broadcasts; returns (B, N, heads, d) and the weights."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        # The lowest finite value, not -inf: a row with every key masked stays finite.
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def attend(
+    module: "FGClip2Attention | FGClip2PoolingAttention",
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """
+    Multi-head attention through the configured implementation.
+
+    Args:
+        module: Has `config`, `num_heads` and `dropout`.
+        query: Shape (B, Q, D).
+        key, value: Shape (B, N, D).
+        mask: From [`key_padding_mask`].
+
+    Returns:
+        Shape (B, Q, D).
+    """
+    implementation = module.config._attn_implementation
+    function = eager_attention if implementation in (None, "eager") else ALL_ATTENTION_FUNCTIONS[implementation]
+    query, key, value = (
+        tensor.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)  # (B, heads, ., d)
+        for tensor in (query, key, value)
+    )
+    output, _ = function(
+        module,
+        query,
+        key,
+        value,
+        mask,
+        scaling=query.shape[-1] ** -0.5,
+        dropout=module.dropout if module.training else 0.0,
+        is_causal=False,
+    )
+    return output.flatten(2)
+
+
+def key_padding_mask(mask: Tensor | None, implementation: str | None) -> Tensor | None:
+    """
+    Turn a (B, N) mask with 1 for valid keys into what the attention functions take; `None` if nothing is padded.
+
+    Returns:
+        Boolean, shape (B, 1, 1, N), never (N, N); for FlashAttention the (B, N) mask that it unpads with.
+    """
+    if mask is None:
+        return None
+    mask = mask.bool()
+    # A compiled or exported graph can't branch on the data, so there the mask stays.
+    if not torch.compiler.is_compiling() and bool(mask.all()):
+        return None
+    if implementation is not None and implementation.startswith("flash"):
+        return mask
+    return mask[:, None, None, :]
+
+
+class FGClip2Attention(nn.Module):
+    """Bidirectional multi-head self-attention."""
+
+    is_causal = False
+
+    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
+        super().__init__()
+        _check_heads(config.hidden_size, config.num_attention_heads)
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        query, key, value = self.q_proj(hidden_states), self.k_proj(hidden_states), self.v_proj(hidden_states)
+        return self.out_proj(attend(self, query, key, value, mask))
+
+
+class FGClip2PoolingAttention(nn.Module):
+    """
+    Attention of the pooling heads, with the parameter names of `nn.MultiheadAttention`.
+
+    Not that class itself: its `out_proj` is never called, so adapters put on it would train nothing.
+    """
+
+    is_causal = False
+
+    def __init__(self, config: FGClip2VisionConfig):
+        super().__init__()
+        width = config.hidden_size
+        _check_heads(width, config.num_attention_heads)
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        width = query.shape[-1]
+        query = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        key, value = F.linear(hidden_states, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+        return self.out_proj(attend(self, query, key, value, mask))
+
+
+def _check_heads(hidden_size: int, num_attention_heads: int) -> None:
+    if hidden_size % num_attention_heads:
+        raise ValueError(f"hidden_size={hidden_size} is not divisible by num_attention_heads={num_attention_heads}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoder
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class FGClip2MLP(nn.Module):
+    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
+        super().__init__()
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+
+
+class FGClip2EncoderLayer(GradientCheckpointingLayer):
+    """A pre-norm transformer layer."""
+
+    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = FGClip2Attention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = FGClip2MLP(config)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), mask)
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class FGClip2Encoder(nn.Module):
+    """A stack of layers; (B, N, D) in, (B, N, D) and, if asked for, every hidden state out."""
+
+    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
+        super().__init__()
+        self.layers = nn.ModuleList([FGClip2EncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, hidden_states: Tensor, mask: Tensor | None = None, output_hidden_states: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        all_hidden_states = [hidden_states]
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask)
+            if output_hidden_states:
+                all_hidden_states.append(hidden_states)
+        return hidden_states, tuple(all_hidden_states) if output_hidden_states else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Position grids of the vision tower
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def antialiased_weights(index: Tensor, size: Tensor, source_size: int) -> Tensor:
+    """
+    Weights of antialiased bilinear resizing along one axis, as `F.interpolate(antialias=True)` has them.
+
+    Args:
+        index: Integer positions on the resized axis, shape (...).
+        size: Length of the resized axis, broadcasts with `index`.
+        source_size: Length of the source axis.
+
+    Returns:
+        Float32, shape (..., source_size); each row sums to 1.
+    """
+    scale = source_size / size.float()
+    support = scale.clamp(min=1)
+    source = torch.arange(source_size, device=index.device) + 0.5
+    distance = (source - ((index + 0.5) * scale)[..., None]).abs()
+    weights = (1 - distance / support[..., None]).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def resize_position_grid(table: Tensor, height: int, width: int) -> Tensor:
+    """
+    Resize a square position table to one grid.
+
+    Args:
+        table: Float32, shape (G, G, D).
+        height, width: Size of the grid in patches.
+
+    Returns:
+        Shape (height * width, D), row-major.
+    """
+    if 1 in (height, width):
+        # On a grid one patch wide the interpolation that the checkpoints were trained with is not separable.
+        grid = F.interpolate(table.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)
+        return grid[0].flatten(1).T
+    rows, columns = (
+        antialiased_weights(
+            torch.arange(size, device=table.device), torch.tensor(size, device=table.device), len(table)
+        )
+        for size in (height, width)
+    )
+    return torch.einsum("hi,wj,ijd->hwd", rows, columns, table).flatten(0, 1)
+
+
+def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
+    """
+    Resize a position table to the grid of each image, once per distinct grid.
+
+    Args:
+        table: Float32, shape (G, G, D).
+        spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
+        num_patches: Patch slots N per image; slots past the grid get the position of its first patch.
+
+    Returns:
+        Shape (B, N, D).
+
+    Raises:
+        ValueError: A grid is empty or does not fit into `num_patches`.
+    """
+    distinct, inverse = torch.unique(spatial_shapes.cpu(), dim=0, return_inverse=True)
+    grids = []
+    for height, width in distinct.tolist():
+        if not 1 <= height * width <= num_patches:
+            raise ValueError(
+                f"spatial_shapes has the grid ({height}, {width}), but pixel_values has {num_patches} patches per image"
+            )
+        grid = resize_position_grid(table, height, width)
+        grids.append(torch.cat([grid, grid[:1].expand(num_patches - height * width, -1)]))
+    return torch.stack(grids)[inverse.to(table.device)]  # (distinct, N, D) -> (B, N, D)
+
+
+def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
+    """
+    [`position_grids`] without data-dependent shapes, for `torch.compile`, `torch.export` and ONNX.
+
+    Equal within 1e-6, but for grids one patch wide (see [`resize_position_grid`]).
+    """
+    height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]  # (B, 1)
+    index = torch.arange(num_patches, device=table.device)[None]
+    index = torch.where(index < height * width, index, 0)  # (B, N)
+    rows = antialiased_weights(index // width, height, table.shape[0])  # (B, N, G)
+    columns = antialiased_weights(index % width, width, table.shape[1])
+    return (rows[..., :, None] * columns[..., None, :]).flatten(2) @ table.flatten(0, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Region pooling
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) -> Tensor:
+    """
+    Weights of RoIAlign along one axis (output size 1, aligned, adaptive sampling), which make it a matrix product.
+
+    Args:
+        start, end: Float32, shape (...), the interval in cells.
+        size: Integer, broadcasts with `start`, number of cells of the axis.
+        num_cells: At least the largest `size`; cells past `size` get zero.
+
+    Returns:
+        Float32, shape (..., num_cells): the mean over the interval's `ceil(end - start)` sample points of their linear
+        interpolation weights. Points more than one cell outside count as zero, an empty or inverted interval is all zero.
+    """
+    start, end = start - 0.5, end - 0.5
+    length = end - start
+    count = length.ceil().clamp(min=0)
+    spacing = length / count.clamp(min=1)
+    # Spacing is above half a cell when there are two samples or more: only so many can fall between -1 and `size`.
+    max_samples = int(min(count.max().item(), 2 * num_cells + 4)) if count.numel() else 0
+    first = ((-1 - start) / spacing - 0.5).floor().clamp(min=0).nan_to_num(0.0, 0.0, 0.0)
+    sample = first[..., None] + torch.arange(max_samples, device=start.device)  # (..., S)
+    position = start[..., None] + (sample + 0.5) * spacing[..., None]
+    size = size[..., None]
+    counted = (sample < count[..., None]) & (position >= -1) & (position <= size)
+    position = torch.minimum(position.clamp(min=0), size - 1)
+    cell = torch.arange(num_cells, device=start.device)
+    weights = (1 - (position[..., None] - cell).abs()).clamp(min=0) * counted[..., None]  # (..., S, num_cells)
+    return weights.sum(-2) / count.clamp(min=1)[..., None]
+
+
+def pool_regions(dense_features: Tensor, spatial_shapes: Tensor, boxes: Tensor) -> Tensor:
+    """
+    Pool one vector per box from dense feature maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
+
+    Args:
+        dense_features: Shape (B, N, D), row-major grids with padding behind.
+        spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
+        boxes: Float, shape (B, R, 4), (x1, y1, x2, y2) in patches.
+
+    Returns:
+        Shape (B, R, D), not normalised; zero for boxes of no area.
+    """
+    boxes = boxes.float()
+    height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]  # (B, 1)
+    num_patches = dense_features.shape[1]
+    index = torch.arange(num_patches, device=dense_features.device)[None]
+    valid = index < height * width  # (B, N)
+    max_height, max_width = (int(side) for side in spatial_shapes.amax(0).tolist())
+    rows = roi_align_weights(boxes[..., 1], boxes[..., 3], height, max_height)  # (B, R, max_height)
+    columns = roi_align_weights(boxes[..., 0], boxes[..., 2], width, max_width)
+    row = torch.where(valid, index // width, 0)[:, None].expand(-1, boxes.shape[1], -1)  # (B, R, N)
+    column = torch.where(valid, index % width, 0)[:, None].expand(-1, boxes.shape[1], -1)
+    weights = rows.gather(-1, row) * columns.gather(-1, column) * valid[:, None]  # (B, R, N)
+    return weights.to(dense_features.dtype) @ dense_features
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Embeddings and heads
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class FGClip2TextEmbeddings(nn.Module):
+    """Token embeddings plus the position table of the walk."""
+
+    def __init__(self, config: FGClip2TextConfig):
+        super().__init__()
+        self.keep_len = config.keep_len
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.position_embedding_ori = nn.Embedding(config.longtext_len, config.hidden_size)
+        self.position_embedding_res = nn.Embedding(config.longtext_len, config.hidden_size)
+
+    def forward(self, input_ids: Tensor, walk_type: str) -> Tensor:
+        if walk_type == "long":
+            # Slices, not masks in buffers: those come back as garbage from models built on the meta device.
+            kept, stretched = self.position_embedding_ori.weight, self.position_embedding_res.weight
+            positions = torch.cat([kept[: self.keep_len], stretched[self.keep_len :]])  # (196, D)
+        else:
+            positions = self.position_embedding.weight[: input_ids.shape[1]]  # (T, D)
+        return self.token_embedding(input_ids) + positions
+
+
+class FGClip2VisionEmbeddings(nn.Module):
+    """A linear layer on flattened patches plus the position grid resized to each image."""
+
+    def __init__(self, config: FGClip2VisionConfig):
+        super().__init__()
+        self.grid_size = math.isqrt(config.num_patches)
+        if self.grid_size**2 != config.num_patches:
+            raise ValueError(f"num_patches={config.num_patches} is not a square number")
+        self.patch_embedding = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.num_patches, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor, spatial_shapes: Tensor) -> Tensor:
+        weight = self.patch_embedding.weight
+        embeddings = self.patch_embedding(pixel_values.to(weight.dtype))  # (B, N, D)
+        # Interpolation stays in float32, whatever the weights are.
+        table = self.position_embedding.weight.float().unflatten(0, (self.grid_size, self.grid_size))
+        resize = position_grids_traceable if torch.compiler.is_compiling() else position_grids
+        return embeddings + resize(table, spatial_shapes, pixel_values.shape[1]).to(embeddings.dtype)
+
+
+class FGClip2PoolingHead(nn.Module):
+    """Attention pooling: one learned query over the valid patches; (B, N, D) -> (B, D)."""
+
+    def __init__(self, config: FGClip2VisionConfig):
+        super().__init__()
+        self.probe = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.attention = FGClip2PoolingAttention(config)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = FGClip2MLP(config)
+
+    def attend_and_mix(self, query: Tensor, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+        attended = self.attention(query, hidden_states, mask)
+        return attended + self.mlp(self.layernorm(attended))
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        query = self.probe.expand(hidden_states.shape[0], -1, -1)
+        return self.attend_and_mix(query, hidden_states, mask)[:, 0]
+
+
+class FGClip2DenseFeatureHead(FGClip2PoolingHead):
+    """The pooling head with every patch as its own query; (B, N, D) -> (B, N, D). Its `probe` is never used."""
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.attend_and_mix(hidden_states, hidden_states, mask)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class FGClip2PreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation shared by the models."""
+
+    config_class = FGClip2Config
+    base_model_prefix = "fgclip2"
+    supports_gradient_checkpointing = True
+    _no_split_modules = [
+        "FGClip2TextEmbeddings",
+        "FGClip2VisionEmbeddings",
+        "FGClip2EncoderLayer",
+        "FGClip2PoolingHead",
+        "FGClip2DenseFeatureHead",
+    ]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = False
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # Only nn.init functions: transformers 5 patches these, and no others, to leave loaded weights alone.
+        factor = getattr(self.config, "initializer_factor", 1.0)
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=factor * module.embedding_dim**-0.5)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, FGClip2PoolingAttention):
+            nn.init.xavier_uniform_(module.in_proj_weight)
+            nn.init.zeros_(module.in_proj_bias)
+        elif isinstance(module, FGClip2PoolingHead):
+            nn.init.xavier_uniform_(module.probe)
+        elif isinstance(module, FGClip2Model):
+            # SigLIP, section 3.1: a temperature of 10 and a bias of -10 start the loss near zero for the negatives.
+            nn.init.constant_(module.logit_scale, math.log(10.0))
+            nn.init.constant_(module.logit_bias, -10.0)
+
+
+class FGClip2TextModel(FGClip2PreTrainedModel):
+    """
+    The text tower.
+
+    Loads from its own checkpoints and from those of the full [`FGClip2Model`].
+    """
+
+    config_class = FGClip2TextConfig
+    base_model_prefix = "text_model"
+    main_input_name = "input_ids"
+    _keys_to_ignore_on_load_unexpected = [
+        r"^vision_model\.",
+        r"^dense_feature_head\.",
+        r"^(longtext|boxtext)_head\.",
+        r"^logit_(scale|bias)$",
+        *_TRAINING_SCALES,
+    ]
+
+    def __init__(self, config: FGClip2TextConfig):
+        super().__init__(config)
+        self.embeddings = FGClip2TextEmbeddings(config)
+        self.encoder = FGClip2Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.projection_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.token_embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.token_embedding = value
+
+    def resolve_walk_type(self, input_ids: Tensor, walk_type: str | None) -> str:
+        """
+        Check ids against the walk; `None` means `long` for more tokens than the short walk has positions, else `short`.
+
+        Raises:
+            ValueError: The walk is unknown, or does not take so many tokens.
+        """
+        if input_ids.ndim != 2:
+            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; allowed: (texts, tokens)")
+        length = input_ids.shape[1]
+        short, long = self.config.max_position_embeddings, self.config.longtext_len
+        if walk_type is None:
+            walk_type = "long" if length > short else "short"
+        if walk_type not in WALK_TYPES:
+            raise ValueError(f"walk_type={walk_type!r}; allowed: {', '.join(map(repr, WALK_TYPES))}, or None")
+        if walk_type == "long" and length != long:
+            raise ValueError(
+                f"input_ids has {length} tokens per text, but walk_type='long' takes exactly {long}: "
+                f"pad and truncate with padding='max_length', max_length={long}, truncation=True"
+            )
+        if walk_type != "long" and not 1 <= length <= short:
+            raise ValueError(
+                f"input_ids has {length} tokens per text, but walk_type={walk_type!r} takes 1 to {short}: "
+                f"truncate to max_length={short}, or use walk_type='long' with {long} tokens"
+            )
+        return walk_type
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        walk_type: str | None = None,
+        output_hidden_states: bool = False,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Encode texts.
+
+        Args:
+            input_ids: Integer, shape (B, T); T at most 64 for `short` and `box`, exactly 196 for `long`.
+            attention_mask: Shape (B, T), 1 for tokens to attend to. The checkpoints were trained without, pads attended.
+            walk_type: `"short"`, `"long"`, `"box"`, or `None` (see [`resolve_walk_type`]).
+            output_hidden_states: Also return every layer's output.
+
+        Returns:
+            `last_hidden_state` (B, T, D); `pooler_output`: the last position, which for `short` has been through the
+            tower's head, shape (B, projection_size), and for `long` and `box` has not, shape (B, D): their heads
+            belong to [`FGClip2Model`].
+        """
+        walk_type = self.resolve_walk_type(input_ids, walk_type)
+        hidden_states = self.embeddings(input_ids, walk_type)
+        mask = key_padding_mask(attention_mask, self.config._attn_implementation)
+        hidden_states, all_hidden_states = self.encoder(hidden_states, mask, output_hidden_states)
+        last_hidden_state = self.final_layer_norm(hidden_states)
+        pooled = last_hidden_state[:, -1]  # (B, D)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=last_hidden_state,
+            pooler_output=self.head(pooled) if walk_type == "short" else pooled,
+            hidden_states=all_hidden_states,
+        )
+
+
+def patchify(pixel_values: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """
+    Cut square images into flattened patches, as the image processor does for NaFlex inputs.
+
+    Args:
+        pixel_values: Shape (B, C, H, W), H and W multiples of `patch_size`.
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        Patches (B, N, patch_size * patch_size * C), row-major, and the grids (B, 2).
+
+    Raises:
+        ValueError: H or W is no multiple of `patch_size`.
+    """
+    batch, _, height, width = pixel_values.shape
+    if height % patch_size or width % patch_size or not height or not width:
+        raise ValueError(f"pixel_values has images of {height}x{width}; sides must be multiples of {patch_size}")
+    grid = (height // patch_size, width // patch_size)
+    patches = pixel_values.unflatten(3, (grid[1], patch_size)).unflatten(2, (grid[0], patch_size))  # (B, C, h, p, w, p)
+    patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return patches, torch.tensor([grid], device=pixel_values.device).expand(batch, -1)
+
+
+class FGClip2VisionModel(FGClip2PreTrainedModel):
+    """
+    The vision tower.
+
+    Loads from its own checkpoints and from those of the full [`FGClip2Model`].
+    """
+
+    config_class = FGClip2VisionConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values"
+    _keys_to_ignore_on_load_unexpected = [
+        r"^text_model\.",
+        r"^dense_feature_head\.",
+        r"^(longtext|boxtext)_head\.",
+        r"^logit_(scale|bias)$",
+        *_TRAINING_SCALES,
+    ]
+
+    def __init__(self, config: FGClip2VisionConfig):
+        super().__init__(config)
+        self.embeddings = FGClip2VisionEmbeddings(config)
+        self.encoder = FGClip2Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = FGClip2PoolingHead(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embedding
+
+    def prepare_patches(
+        self, pixel_values: Tensor, pixel_attention_mask: Tensor | None, spatial_shapes: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """
+        Accept patches (B, N, P) with their grids, or plain images (B, C, H, W), and return patches, mask and grids.
+
+        Raises:
+            ValueError: The shapes do not fit each other.
+        """
+        if pixel_values.ndim == 4:
+            pixel_values, spatial_shapes = patchify(pixel_values, self.config.patch_size)
+            return pixel_values, None, spatial_shapes
+        if pixel_values.ndim != 3:
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; allowed: patches (images, patches, values) or "
+                "plain images (images, channels, height, width)"
+            )
+        if spatial_shapes is None:
+            raise ValueError("spatial_shapes is missing: pass what the image processor returned beside pixel_values")
+        if tuple(spatial_shapes.shape) != (pixel_values.shape[0], 2):
+            raise ValueError(
+                f"spatial_shapes has shape {tuple(spatial_shapes.shape)}; allowed: {(pixel_values.shape[0], 2)}"
+            )
+        return pixel_values, pixel_attention_mask, spatial_shapes
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Encode images.
+
+        Args:
+            pixel_values: Patches (B, N, 768) of the image processor, or plain images (B, 3, H, W).
+            pixel_attention_mask: Shape (B, N), 1 for real patches.
+            spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
+            output_hidden_states: Also return every layer's output.
+
+        Returns:
+            `last_hidden_state` (B, N, D), `pooler_output` (B, D) not normalised.
+        """
+        pixel_values, pixel_attention_mask, spatial_shapes = self.prepare_patches(
+            pixel_values, pixel_attention_mask, spatial_shapes
+        )
+        hidden_states = self.embeddings(pixel_values, spatial_shapes)
+        mask = key_padding_mask(pixel_attention_mask, self.config._attn_implementation)
+        hidden_states, all_hidden_states = self.encoder(hidden_states, mask, output_hidden_states)
+        last_hidden_state = self.post_layernorm(hidden_states)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=last_hidden_state,
+            pooler_output=self.head(last_hidden_state, mask),
+            hidden_states=all_hidden_states,
+        )
+
+
+class FGClip2Model(FGClip2PreTrainedModel):
+    """
+    FG-CLIP 2: image, text, dense and region features in one embedding space.
+
+    Example:
+        >>> import torch
+        >>> from fgclip2 import FGClip2Model, FGClip2Processor
+        >>> model, processor = FGClip2Model.from_pretrained(path), FGClip2Processor.from_pretrained(path)
+        >>> inputs = processor(text=["a red apple", "一只狗"], images=[image], return_tensors="pt")
+        >>> with torch.no_grad():
+        ...     logits = model(**inputs).logits_per_image  # (1, 2)
+        >>> probabilities = logits.sigmoid()
+    """
+
+    config_class = FGClip2Config
+    main_input_name = "pixel_values"
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$", *_TRAINING_SCALES]
+
+    def __init__(self, config: FGClip2Config):
+        super().__init__(config)
+        text_config, vision_config = config.text_config, config.vision_config
+        if text_config.projection_size != vision_config.hidden_size:
+            raise ValueError(
+                f"text_config.projection_size={text_config.projection_size} must equal "
+                f"vision_config.hidden_size={vision_config.hidden_size}, the width of the embedding space"
+            )
+        # _from_config lets attn_implementation reach the towers.
+        self.text_model = FGClip2TextModel._from_config(text_config)
+        self.vision_model = FGClip2VisionModel._from_config(vision_config)
+        self.dense_feature_head = FGClip2DenseFeatureHead(self.vision_model.config)
+        self.longtext_head = nn.Linear(text_config.hidden_size, text_config.projection_size)
+        self.boxtext_head = nn.Linear(text_config.hidden_size, text_config.projection_size)
+        self.logit_scale = nn.Parameter(torch.empty(1))
+        self.logit_bias = nn.Parameter(torch.empty(1))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        walk_type: str | None = None,
+        return_dict: bool = False,
+    ) -> torch.FloatTensor | BaseModelOutputWithPooling:
+        """
+        Embed texts.
+
+        Args:
+            input_ids: Integer, shape (B, T), from the tokenizer with the same `walk_type`.
+            attention_mask: Shape (B, T); leave it out, as in training, unless you know why not.
+            walk_type: `"short"` (64 tokens), `"long"` (196), `"box"` (64, for region phrases); `None`: by length.
+            return_dict: Return transformers' output class, with the features as `pooler_output`.
+
+        Returns:
+            Shape (B, projection_size), not normalised.
+
+        Raises:
+            ValueError: The walk is unknown, or does not take so many tokens.
+        """
+        walk_type = self.text_model.resolve_walk_type(input_ids, walk_type)
+        outputs = self.text_model(input_ids, attention_mask, walk_type)
+        if walk_type == "long":
+            outputs.pooler_output = self.longtext_head(outputs.pooler_output)
+        elif walk_type == "box":
+            outputs.pooler_output = self.boxtext_head(outputs.pooler_output)
+        return outputs if return_dict else outputs.pooler_output
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        return_dict: bool = False,
+    ) -> torch.FloatTensor | BaseModelOutputWithPooling:
+        """
+        Embed images.
+
+        Args:
+            pixel_values: Patches (B, N, 768) of the image processor, or plain images (B, 3, H, W).
+            pixel_attention_mask: Shape (B, N), 1 for real patches.
+            spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
+            return_dict: Return transformers' output class, with the features as `pooler_output`.
+
+        Returns:
+            Shape (B, D), not normalised.
+        """
+        outputs = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
+        return outputs if return_dict else outputs.pooler_output
+
+    def get_image_dense_feature(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+    ) -> torch.FloatTensor:
+        """
+        Embed every patch; compare with texts of the walk `box` for heat maps. Arguments as in [`get_image_features`].
+
+        Returns:
+            Shape (B, N, D), not normalised; rows of padded slots have no meaning.
+        """
+        pixel_values, pixel_attention_mask, spatial_shapes = self.vision_model.prepare_patches(
+            pixel_values, pixel_attention_mask, spatial_shapes
+        )
+        hidden_states = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes).last_hidden_state
+        mask = key_padding_mask(pixel_attention_mask, self.vision_model.config._attn_implementation)
+        return self.dense_feature_head(hidden_states, mask)
+
+    def get_image_region_features(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        region_infos: Sequence[Sequence[Sequence[float]]] | None = None,
+    ) -> list[torch.FloatTensor]:
+        """
+        Embed regions; compare with texts of the walk `box`. The first arguments are as in [`get_image_features`].
+
+        Args:
+            image_sizes: (height, width) in pixels of each source image, in which its boxes are given.
+            region_infos: For each image its boxes, (x1, y1, x2, y2) in pixels; may be empty.
+
+        Returns:
+            For each image (R_i, D), not normalised: RoIAlign (1 x 1, aligned) on the dense features. Parts of a box
+            outside the image count as zero as RoIAlign has it; a box of no area gives zeros.
+
+        Raises:
+            ValueError: `image_sizes` or `region_infos` do not fit the images.
+        """
+        pixel_values, pixel_attention_mask, spatial_shapes = self.vision_model.prepare_patches(
+            pixel_values, pixel_attention_mask, spatial_shapes
+        )
+        boxes = _boxes_in_patches(region_infos, image_sizes, spatial_shapes)
+        dense_features = self.get_image_dense_feature(pixel_values, pixel_attention_mask, spatial_shapes)
+        regions = pool_regions(dense_features, spatial_shapes, boxes)  # (B, R, D)
+        return [features[: len(image_boxes)] for features, image_boxes in zip(regions, region_infos, strict=True)]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        walk_type: str | None = None,
+        return_loss: bool | None = None,
+    ) -> FGClip2Output:
+        """
+        Embed images, texts or both; with both, compare every image with every text.
+
+        Arguments are those of [`get_text_features`] and [`get_image_features`].
+
+        Args:
+            return_loss: Also return the sigmoid loss of the batch, image i belonging to text i.
+
+        Raises:
+            ValueError: Neither images nor texts are given, or `return_loss` with unequal numbers of them.
+        """
+        if input_ids is None and pixel_values is None:
+            raise ValueError("pass input_ids, pixel_values or both")
+        outputs = FGClip2Output()
+        if pixel_values is not None:
+            outputs.vision_model_output = self.get_image_features(
+                pixel_values, pixel_attention_mask, spatial_shapes, return_dict=True
+            )
+            outputs.image_embeds = F.normalize(outputs.vision_model_output.pooler_output, dim=-1)
+        if input_ids is not None:
+            outputs.text_model_output = self.get_text_features(input_ids, attention_mask, walk_type, return_dict=True)
+            outputs.text_embeds = F.normalize(outputs.text_model_output.pooler_output, dim=-1)
+        if outputs.image_embeds is not None and outputs.text_embeds is not None:
+            logits = outputs.text_embeds @ outputs.image_embeds.T.to(outputs.text_embeds.device)
+            outputs.logits_per_text = logits * self.logit_scale.exp().to(logits.device) + self.logit_bias.to(logits.device)
+            outputs.logits_per_image = outputs.logits_per_text.T
+        if return_loss:
+            outputs.loss = _pairwise_sigmoid_loss(outputs.logits_per_text)
+        return outputs
+
+
+def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:
+    """Equation 1 of SigLIP for logits (B, B): the sum over all pairs divided by B."""
+    if logits is None or logits.shape[0] != logits.shape[1]:
+        shape = None if logits is None else tuple(logits.shape)
+        raise ValueError(f"return_loss=True needs as many texts as images, but (texts, images) is {shape}")
+    signs = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
+    return -F.logsigmoid(signs * logits).sum(-1).mean()
+
+
+def _boxes_in_patches(
+    region_infos: Sequence[Sequence[Sequence[float]]] | None,
+    image_sizes: Sequence[tuple[int, int]] | None,
+    spatial_shapes: Tensor,
+) -> Tensor:
+    """Boxes in pixels of each image -> float32 (B, max R, 4) in patches, short lists padded with empty boxes."""
+    if region_infos is None or image_sizes is None:
+        raise ValueError("pass region_infos (boxes of each image) and image_sizes ((height, width) of each image)")
+    if not len(region_infos) == len(image_sizes) == len(spatial_shapes):
+        raise ValueError(
+            f"{len(spatial_shapes)} images, but region_infos has {len(region_infos)} and "
+            f"image_sizes {len(image_sizes)} entries; allowed: one of each per image"
+        )
+    boxes = torch.zeros(len(region_infos), max(map(len, region_infos), default=0), 4, dtype=torch.float64)
+    for index, image_boxes in enumerate(region_infos):
+        if len(image_boxes):
+            rows = torch.as_tensor(image_boxes, dtype=torch.float64)
+            if rows.shape[1:] != (4,):
+                raise ValueError(f"region_infos[{index}] has shape {tuple(rows.shape)}; allowed: (boxes, 4)")
+            boxes[index, : len(rows)] = rows
+    sizes = torch.as_tensor(image_sizes, dtype=torch.float64)  # (B, 2)
+    if sizes.shape[1:] != (2,) or not bool((sizes > 0).all()):
+        raise ValueError(f"image_sizes={image_sizes!r}; allowed: positive (height, width) of each image")
+    grids = spatial_shapes.to("cpu", torch.float64)
+    width_height, grid_width_height = sizes.flip(1).repeat(1, 2), grids.flip(1).repeat(1, 2)  # (B, 4)
+    boxes = boxes * grid_width_height[:, None] / width_height[:, None]
+    return boxes.float().to(spatial_shapes.device)
+
+
+__all__ = [
+    "FGClip2Model",
+    "FGClip2Output",
+    "FGClip2PreTrainedModel",
+    "FGClip2TextModel",
+    "FGClip2VisionModel",
+    "pool_regions",
+]
