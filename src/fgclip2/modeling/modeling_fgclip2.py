@@ -264,8 +264,8 @@ def resize_position_grid(table: Tensor, height: int, width: int) -> Tensor:
     Returns:
         Shape (height * width, D), row-major.
     """
-    if 1 in (height, width):
-        # On a grid one patch wide the interpolation that the checkpoints were trained with is not separable.
+    if width == 1:
+        # On such a grid the interpolation that the checkpoints were trained with is not separable.
         grid = F.interpolate(table.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)
         return grid[0].flatten(1).T
     rows, columns = (

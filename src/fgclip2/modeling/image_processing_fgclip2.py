@@ -1,0 +1,293 @@
+"""Image processor of FG-CLIP 2: variable resolution and aspect ratio (NaFlex), on PIL and numpy."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+# The patch budgets that the model was trained with; an image takes the smallest that holds its own patches.
+PATCH_BUDGETS = (128, 256, 576, 784, 1024)
+
+
+def patch_budget(height: int, width: int, patch_size: int = 16) -> int:
+    """
+    Return the patch budget that `max_num_patches="auto"` gives an image: from 128/256/576/784/1024, by its own size.
+
+    Args:
+        height, width: Size of the image in pixels.
+        patch_size: Side of a patch in pixels.
+    """
+    count = (height // patch_size) * (width // patch_size)
+    return next((budget for budget in PATCH_BUDGETS if count <= budget), PATCH_BUDGETS[-1])
+
+
+def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) -> tuple[int, int]:
+    """
+    Return the largest size, in multiples of `patch_size`, that keeps the aspect ratio and at most `max_num_patches`.
+
+    One scale is bisected in [1e-6, 100] down to 1e-5 and both scaled sides are rounded up, as SigLIP 2 does: sizes
+    must be the same to the pixel.
+
+    Args:
+        height, width: Size of the image in pixels.
+
+    Returns:
+        (height, width) in pixels.
+    """
+
+    def scaled(side: int, scale: float) -> int:
+        return max(patch_size, math.ceil(side * scale / patch_size) * patch_size)
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        middle = (low + high) / 2
+        patches = (scaled(height, middle) // patch_size) * (scaled(width, middle) // patch_size)
+        low, high = (middle, high) if patches <= max_num_patches else (low, middle)
+    return scaled(height, low), scaled(width, low)
+
+
+def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLike") -> Image.Image:
+    """
+    Return an upright RGB image.
+
+    Args:
+        image: A PIL image; a path; or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, either
+            integers in 0-255 (uint16: 0-65535) or floats in 0-1.
+
+    Returns:
+        PIL image in mode RGB. EXIF orientation is applied, alpha dropped (as the official processor does), 16-bit grey
+        scaled to 8 bits; of an animation the first frame is taken.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        ValueError: The file is no readable image (truncated, corrupt, unknown format), or the array is none of the above.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _open_image(Path(image))
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu().numpy()
+    if isinstance(image, np.ndarray):
+        return _image_from_array(image)
+    if isinstance(image, Image.Image):
+        return _upright_rgb(image)
+    raise ValueError(f"an image is a {type(image).__name__}; allowed: PIL image, numpy array, torch tensor or path")
+
+
+def _open_image(path: Path) -> Image.Image:
+    if str(path).startswith(("http:", "https:")):
+        raise ValueError(f"{path}: addresses are not fetched; download the image and pass its path")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image file")
+    try:
+        with Image.open(path) as image:
+            return _upright_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL's decoders raise on broken files
+        raise ValueError(f"{path}: not a readable image: {error}") from error
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    if image.width < 1 or image.height < 1:
+        raise ValueError(f"the image is empty: {image.width} x {image.height} pixels")
+    image.load()  # so that a broken file fails here, where its name is known
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies upright images too
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):  # convert("RGB") would clip these to white
+        return _image_from_array(np.asarray(image))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _image_from_array(array: np.ndarray) -> Image.Image:
+    described = f"an image array of shape {array.shape} and dtype {array.dtype}"
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(f"{described}; allowed: (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels")
+    low, high = float(array.min()), float(array.max())
+    if np.issubdtype(array.dtype, np.floating):
+        if not (low >= 0.0 and high <= 1.0):  # also catches NaN
+            raise ValueError(f"{described} has values from {low} to {high}; allowed for floats: 0 to 1")
+        array = (array * 255.0).round()
+    elif np.issubdtype(array.dtype, np.integer):
+        limit = 255 if array.dtype == np.uint8 or high <= 255 and array.dtype != np.uint16 else 65535
+        if low < 0 or high > limit:
+            raise ValueError(f"{described} has values from {low} to {high}; allowed for integers: 0 to 255 (16 bit: 65535)")
+        array = array if limit == 255 else (array / 257.0).round()
+    else:
+        raise ValueError(f"{described}; allowed: integers or floats")
+    array = np.ascontiguousarray(array[..., :3], dtype=np.uint8)
+    return Image.fromarray(array.repeat(3, axis=-1) if array.shape[-1] == 1 else array)
+
+
+class FGClip2ImageProcessor(BaseImageProcessor):
+    """
+    Resize images to a patch budget keeping their aspect ratio, normalise them and cut them into patches.
+
+    The result is bit-equal to SigLIP 2's PIL processor at the same `max_num_patches`.
+
+    Args:
+        max_num_patches: Patches per image: an integer (up to 16384 makes sense for dense maps), or `"auto"`: each image
+            gets its own budget from 128/256/576/784/1024 by its own size ([`patch_budget`]), whatever else is in the
+            batch.
+        patch_size: Side of a patch in pixels.
+        do_resize: Resize to the budget; without, sides must be multiples of `patch_size`.
+        resample: PIL resampling filter (2: bilinear).
+        do_rescale, rescale_factor: Scale 0-255 to 0-1.
+        do_normalize, image_mean, image_std: Normalise each channel.
+
+    Example:
+        >>> from fgclip2 import FGClip2ImageProcessor
+        >>> inputs = FGClip2ImageProcessor()(images=["猫.jpg", "dog.png"], return_tensors="pt")
+        >>> inputs["pixel_values"].shape  # (images, patches, 768)
+    """
+
+    model_input_names = ["pixel_values", "pixel_attention_mask", "spatial_shapes"]
+
+    def __init__(
+        self,
+        max_num_patches: int | str = "auto",
+        patch_size: int = 16,
+        do_resize: bool = True,
+        resample: int = Image.Resampling.BILINEAR,
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
+        image_mean: Sequence[float] | float = (0.5, 0.5, 0.5),
+        image_std: Sequence[float] | float = (0.5, 0.5, 0.5),
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        _check_max_num_patches(max_num_patches)
+        self.max_num_patches = max_num_patches
+        self.patch_size = patch_size
+        self.do_resize = do_resize
+        self.resample = int(resample)
+        self.do_rescale = do_rescale
+        self.rescale_factor = rescale_factor
+        self.do_normalize = do_normalize
+        self.image_mean = list(np.broadcast_to(image_mean, 3).tolist())
+        self.image_std = list(np.broadcast_to(image_std, 3).tolist())
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> "FGClip2ImageProcessor":
+        # Official folders store SigLIP 2's 256 patches, which is not what the model is run with.
+        image_processor_dict = dict(image_processor_dict)
+        if image_processor_dict.get("image_processor_type") != cls.__name__:
+            image_processor_dict.pop("max_num_patches", None)
+        return super().from_dict(image_processor_dict, **kwargs)
+
+    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
+        return self.preprocess(images, **kwargs)
+
+    def preprocess(
+        self,
+        images: Any,
+        max_num_patches: int | str | None = None,
+        do_resize: bool | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """
+        Process one image or a list of images.
+
+        Args:
+            images: What [`load_image`] takes, or a list of it.
+            max_num_patches, do_resize: Override the processor's own setting.
+            return_tensors: `"pt"` or `"np"`; `None` gives numpy arrays too.
+
+        Returns:
+            `pixel_values` float32 (B, N, 768), `pixel_attention_mask` int32 (B, N) with 1 for real patches, and
+            `spatial_shapes` int64 (B, 2), (height, width) of each grid in patches. N is the integer `max_num_patches`,
+            or with `"auto"` the largest budget in the batch.
+
+        Raises:
+            ValueError: The list is empty, an image can't be used (the message says which), or an argument is not allowed.
+        """
+        if kwargs:
+            logger.warning_once(f"{type(self).__name__} ignores {sorted(kwargs)}")
+        max_num_patches = self.max_num_patches if max_num_patches is None else max_num_patches
+        _check_max_num_patches(max_num_patches)
+        do_resize = self.do_resize if do_resize is None else do_resize
+        resized, budgets = [], []
+        for image in _load_images(images):
+            budget = max_num_patches
+            if isinstance(budget, str):
+                budget = patch_budget(image.height, image.width, self.patch_size)
+            resized.append(self._resize(image, budget) if do_resize else image)
+            budgets.append(budget)
+        return BatchFeature(self._patchify(resized, max(budgets)), tensor_type=return_tensors or "np")
+
+    def _resize(self, image: Image.Image, max_num_patches: int) -> Image.Image:
+        height, width = naflex_size(image.height, image.width, self.patch_size, max_num_patches)
+        return image.resize((width, height), self.resample)
+
+    def _patchify(self, images: list[Image.Image], num_patches: int) -> dict[str, np.ndarray]:
+        """Cut 8-bit images into patches and look their normalised values up while copying them into the batch."""
+        patch = self.patch_size
+        length = patch * patch * 3
+        table = self._lookup_table().ravel()
+        channel = (np.arange(length) % 3 * 256).astype(np.uint16)  # where in the table a value's channel starts
+        pixel_values = np.zeros((len(images), num_patches, length), np.float32)
+        mask = np.zeros((len(images), num_patches), np.int32)
+        shapes = np.zeros((len(images), 2), np.int64)
+        for index, image in enumerate(images):
+            height, width = image.height // patch, image.width // patch
+            count = height * width
+            if (height * patch, width * patch) != (image.height, image.width) or not 1 <= count <= num_patches:
+                raise ValueError(
+                    f"images[{index}] is {image.width} x {image.height} pixels; without resizing allowed: multiples of "
+                    f"{patch}, at most max_num_patches={num_patches} patches"
+                )
+            patches = np.asarray(image).reshape(height, patch, width, patch, 3).transpose(0, 2, 1, 3, 4)
+            np.take(table, patches.reshape(count, length) + channel, out=pixel_values[index, :count], mode="clip")
+            mask[index, :count] = 1
+            shapes[index] = height, width
+        return {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+
+    def _lookup_table(self) -> np.ndarray:
+        """Float32 (3, 256): the normalised value of each 8-bit value of each channel."""
+        values = np.tile(np.arange(256, dtype=np.float64), (3, 1))
+        if self.do_rescale:
+            values = values * self.rescale_factor
+        values = values.astype(np.float32)
+        if self.do_normalize:
+            mean, std = (np.array(value, np.float32)[:, None] for value in (self.image_mean, self.image_std))
+            values = (values - mean) / std
+        return values
+
+
+def _check_max_num_patches(value: int | str) -> None:
+    if value != "auto" and (isinstance(value, (bool, str)) or not isinstance(value, (int, np.integer)) or value < 1):
+        raise ValueError(f"max_num_patches={value!r}; allowed: 'auto' or a positive integer")
+
+
+def _load_images(images: Any) -> list[Image.Image]:
+    if not isinstance(images, (list, tuple)):
+        if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
+            images = list(images)
+        else:
+            images = [images]
+    if not images:
+        raise ValueError("images is an empty list; pass at least one image")
+    loaded = []
+    for index, image in enumerate(images):
+        try:
+            loaded.append(load_image(image))
+        except ValueError as error:
+            raise ValueError(f"images[{index}]: {error}") from error
+    return loaded
+
+
+__all__ = ["PATCH_BUDGETS", "FGClip2ImageProcessor", "load_image", "naflex_size", "patch_budget"]
