@@ -1,0 +1,299 @@
+"""Tokenizer of FG-CLIP 2: Gemma's vocabulary, lower-cased, ended by `<eos>`, right-padded to the length of a text head.
+
+Transformers' own classes read the official folders without lower-casing and pad to the longest text of the batch. The
+text tower reads its features at the last position, so either gives wrong embeddings without an error. This class
+fixes both, whichever release of transformers wrote the folder.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer, normalizers, processors
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+WALK_TYPES = ("short", "long", "box")
+
+DEFAULT_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+
+# Settings that folders of other tokenizer classes carry and that must not win over the contract of this class.
+# `processor_class` and `auto_map` name the classes of the folder that was read; whoever saves writes their own.
+OVERRULED_SETTINGS = (
+    "padding_side",
+    "truncation_side",
+    "model_input_names",
+    "model_max_length",
+    "add_bos_token",
+    "add_eos_token",
+    "max_length",
+    "processor_class",
+    "auto_map",
+)
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class FGClip2Tokenizer(PreTrainedTokenizerFast):
+    """Turn texts into `input_ids` of exactly the length that a text head of FG-CLIP 2 was trained with.
+
+    Texts are lower-cased, `<eos>` is appended (and kept when a text is cut), `<pad>` fills up on the right, no
+    attention mask is returned (the text tower attends to its padding). Any folder with a Gemma-like `tokenizer.json`
+    can be read, whatever post-processor, flags or padding side it carries.
+
+    Args:
+        tokenizer_file: path of a `tokenizer.json`.
+        tokenizer_object: a `tokenizers.Tokenizer` in place of a file.
+        short_length: tokens of the `"short"` and `"box"` heads, `<eos>` and padding included.
+        long_length: tokens of the `"long"` head.
+        **kwargs: special tokens and other settings of `PreTrainedTokenizerFast`.
+
+    Raises:
+        ValueError: neither file nor object given, lengths that are not `1 <= short_length < long_length`, or a
+            vocabulary without an end or padding token.
+
+    Example:
+        >>> tokenizer = FGClip2Tokenizer.from_pretrained("path/to/checkpoint")
+        >>> tokenizer(["A black cat", "一只黑猫"], return_tensors="pt")["input_ids"].shape
+        torch.Size([2, 64])
+        >>> tokenizer("一只黑猫趴在窗台上，旁边是一盆绿植。", walk_type="long", return_tensors="pt")["input_ids"].shape
+        torch.Size([1, 196])
+    """
+
+    vocab_files_names = {"tokenizer_file": "tokenizer.json"}  # noqa: RUF012 - the name and form that transformers reads
+    model_input_names = ["input_ids"]  # noqa: RUF012
+    slow_tokenizer_class = None
+
+    @classmethod
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
+        """Hand the file to `__init__` as it is.
+
+        Transformers 5 would take tokenizer.json apart for a class with its own `__init__`, and lose the normalizer
+        and the byte fallback on the way.
+        """
+        return kwargs
+
+    def __init__(
+        self,
+        tokenizer_file: str | None = None,
+        tokenizer_object: Tokenizer | None = None,
+        short_length: int = 64,
+        long_length: int = 196,
+        **kwargs: Any,
+    ) -> None:
+        if tokenizer_file is None and tokenizer_object is None:
+            raise ValueError("FGClip2Tokenizer needs a tokenizer.json: the folder has none, or no file was given")
+        if not 1 <= short_length < long_length:
+            raise ValueError(f"need 1 <= short_length < long_length, got {short_length} and {long_length}")
+        for key in OVERRULED_SETTINGS:
+            kwargs.pop(key, None)
+        super().__init__(
+            tokenizer_file=tokenizer_file,
+            tokenizer_object=tokenizer_object,
+            short_length=short_length,
+            long_length=long_length,
+            padding_side="right",
+            truncation_side="right",
+            model_input_names=["input_ids"],
+            model_max_length=long_length,
+            **kwargs,
+        )
+        self.short_length = short_length
+        self.long_length = long_length
+        self._name_special_tokens()
+        self._lower_case_in_backend()
+        self._forget_last_call()
+        self.update_post_processor()
+
+    def _name_special_tokens(self) -> None:
+        """Name Gemma's special tokens where the folder holds a tokenizer.json only."""
+        for name, token in DEFAULT_SPECIAL_TOKENS.items():
+            if getattr(self, name) is None and self._tokenizer.token_to_id(token) is not None:
+                setattr(self, name, token)
+        for name in ("pad_token", "eos_token"):
+            if getattr(self, name) is None:
+                raise ValueError(
+                    f"the vocabulary has no {DEFAULT_SPECIAL_TOKENS[name]} and no {name} was named: pass {name}=..."
+                )
+
+    def _lower_case_in_backend(self) -> None:
+        """Put lower-casing into tokenizer.json, for the tools that read this file alone; once, however often saved."""
+        normalizer = self._tokenizer.normalizer
+        if normalizer is None:
+            self._tokenizer.normalizer = normalizers.Lowercase()
+        elif normalizer.normalize_str("A") != normalizer.normalize_str("a"):
+            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizer])
+
+    def _forget_last_call(self) -> None:
+        """Drop the padding and truncation that the Rust tokenizer keeps from a call, or its file from a save."""
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def update_post_processor(self) -> None:
+        """Append `<eos>` and nothing else, whatever the file or the flags say.
+
+        Transformers calls this when `add_bos_token` or `add_eos_token` is set.
+        """
+        eos = str(self.eos_token or DEFAULT_SPECIAL_TOKENS["eos_token"])
+        eos_id = self._tokenizer.token_to_id(eos)
+        if eos_id is None:
+            raise ValueError(f"the vocabulary has no end token {eos!r}: pass eos_token=... that it has")
+        self._tokenizer.post_processor = processors.TemplateProcessing(
+            single=["$A", eos], special_tokens=[(eos, eos_id)]
+        )
+
+    def __call__(  # type: ignore[override]
+        self,
+        text: str | Sequence[str],
+        text_pair: None = None,
+        *,
+        walk_type: str | None = None,
+        padding: bool | str | None = "max_length",
+        truncation: bool | str | None = True,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> BatchEncoding:
+        """Tokenize one text or a list of texts.
+
+        Args:
+            text: a string, or a non-empty list or tuple of strings. An empty string is allowed.
+            text_pair: must stay `None`; the text tower reads one text at a time.
+            walk_type: the text head the ids are for: `"short"` and `"box"` (64 tokens) or `"long"` (196 tokens).
+                `None` means `max_length` where given, else 64.
+            padding: `"max_length"`; `True`, `"longest"` and `None` mean the same, for the features of a text depend on
+                its padded length. `False` or `"do_not_pad"`: no padding.
+            truncation: `True` or `None` cuts to the length, `<eos>` stays; `False` doesn't.
+            max_length: length without a `walk_type`, in tokens.
+            **kwargs: as for `PreTrainedTokenizerFast.__call__`, e.g. `return_tensors="pt"`.
+
+        Returns:
+            `input_ids`: int64 of shape (B, length) with `return_tensors="pt"`, else (lists of) lists of int.
+
+        Raises:
+            ValueError: no or empty input, an element that is not a string or has a lone surrogate (half of a UTF-16
+                pair, which has no UTF-8 form), pairs of texts, an unknown `walk_type`, one that contradicts
+                `max_length`.
+        """
+        if text_pair is not None or kwargs.get("text_target") is not None or kwargs.get("is_split_into_words"):
+            raise ValueError(
+                "the text tower reads one plain text at a time: pairs of texts, target texts and split words are not "
+                "supported, pass several texts as one list of strings"
+            )
+        return super().__call__(
+            self._lower_case(text),
+            padding=_whole_length_if_longest(padding),
+            truncation=True if truncation is None else truncation,
+            max_length=self._resolve_length(walk_type, max_length),
+            **kwargs,
+        )
+
+    def encode(self, text: str, text_pair: None = None, **kwargs: Any) -> list[int]:  # type: ignore[override]
+        """Return the ids of one text, `<eos>` included: not padded, not cut (unless asked for in `kwargs`)."""
+        if text_pair is not None or not isinstance(text, str):
+            raise ValueError(f"encode takes one string, got {text!r} and {text_pair!r}; call the tokenizer for a list")
+        return super().encode(self._lower_case(text), **kwargs)
+
+    def tokenize(self, text: str, pair: None = None, **kwargs: Any) -> list[str]:  # type: ignore[override]
+        """Return the tokens of one text, without `<eos>`."""
+        if pair is not None or not isinstance(text, str):
+            raise ValueError(f"tokenize takes one string, got {text!r} and {pair!r}")
+        return super().tokenize(self._lower_case(text), **kwargs)
+
+    def pad(  # type: ignore[override]
+        self,
+        encoded_inputs: Any,
+        padding: bool | str | None = True,
+        max_length: int | None = None,
+        *args: Any,
+        walk_type: str | None = None,
+        **kwargs: Any,
+    ) -> BatchEncoding:
+        """Pad encoded texts to the length of a text head; `transformers.DataCollatorWithPadding` calls this.
+
+        Args:
+            encoded_inputs: a dict with `input_ids`, or a list of such dicts.
+            padding: as in `__call__`.
+            max_length: length in tokens, without a `walk_type`.
+            *args: as for `PreTrainedTokenizerFast.pad`.
+            walk_type: as in `__call__`; `None` without `max_length` means the shortest length that holds every text.
+            **kwargs: as for `PreTrainedTokenizerFast.pad`.
+
+        Raises:
+            ValueError: a text longer than the length, or a `walk_type` that is unknown or contradicts `max_length`.
+        """
+        padding = _whole_length_if_longest(padding)
+        if padding == "max_length":
+            longest = _longest(encoded_inputs)
+            if walk_type is None and max_length is None and longest > self.short_length:
+                walk_type = "long"
+            max_length = self._resolve_length(walk_type, max_length)
+            if longest > max_length:
+                raise ValueError(f"a text of {longest} tokens cannot be padded to {max_length}: truncate it first")
+        return super().pad(encoded_inputs, padding, max_length, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        """Save as `PreTrainedTokenizerFast` does; the files do not depend on the calls made before."""
+        self._forget_last_call()
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _resolve_length(self, walk_type: str | None, max_length: int | None) -> int:
+        """Return the number of tokens that `walk_type` and `max_length` agree on."""
+        if walk_type is not None and walk_type not in WALK_TYPES:
+            raise ValueError(f"walk_type must be one of {', '.join(map(repr, WALK_TYPES))} or None, got {walk_type!r}")
+        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+            raise ValueError(f"max_length must be a positive number of tokens, got {max_length!r}")
+        if walk_type is None and max_length is not None:
+            return max_length
+        length = self.long_length if walk_type == "long" else self.short_length
+        if max_length not in (None, length):
+            raise ValueError(
+                f"walk_type={walk_type!r} means {length} tokens, but max_length={max_length} was given: leave out "
+                f"max_length, or pass the walk_type of that length (short, box: {self.short_length}, long: "
+                f"{self.long_length})"
+            )
+        return length
+
+    def _lower_case(self, text: str | Sequence[str]) -> str | list[str]:
+        """Check texts and lower-case them as the official code asks of each caller.
+
+        `str.lower` comes before the backend's own lower-casing because added tokens are matched before that one
+        (`<TABLE>` is `<table>`), and because the two differ on the final sigma of Greek.
+        """
+        if isinstance(text, str):
+            return _checked("text", text).lower()
+        if not isinstance(text, (list, tuple)):
+            raise ValueError(f"text must be a string or a list of strings, got {type(text).__name__}: {text!r:.80}")
+        if not text:
+            raise ValueError("text is an empty list: pass at least one string")
+        return [_checked(f"text[{index}]", item).lower() for index, item in enumerate(text)]
+
+
+def _checked(name: str, text: Any) -> str:
+    """Return `text` if it is a string that has a UTF-8 form, else raise a `ValueError` that names it."""
+    if isinstance(text, (list, tuple)):
+        raise ValueError(f"{name} is a {type(text).__name__}: pairs of texts and split words are not supported")
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a string, got {type(text).__name__}: {text!r:.80}")
+    surrogate = LONE_SURROGATE.search(text)
+    if surrogate:
+        raise ValueError(
+            f"{name} has the lone surrogate {surrogate.group()!r} at position {surrogate.start()}, probably one half "
+            "of an emoji: repair the text with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        )
+    return text
+
+
+def _whole_length_if_longest(padding: Any) -> Any:
+    """Padding to the longest text of a batch would let the features of a text depend on its neighbours."""
+    return "max_length" if padding in (True, "longest", None) else padding
+
+
+def _longest(encoded_inputs: Any) -> int:
+    """Return the number of ids of the longest text in what `pad` takes."""
+    if isinstance(encoded_inputs, Mapping):
+        ids = encoded_inputs["input_ids"]
+        is_batch = len(ids) > 0 and (isinstance(ids[0], (list, tuple)) or getattr(ids[0], "ndim", 0) > 0)
+        batch = ids if is_batch else [ids]
+    else:
+        batch = [features["input_ids"] for features in encoded_inputs]
+    return max(len(ids) for ids in batch)
