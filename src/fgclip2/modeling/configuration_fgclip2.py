@@ -13,8 +13,7 @@ PRESETS: dict[str, dict[str, int]] = {
 
 
 class FGClip2TextConfig(PretrainedConfig):
-    """
-    Configuration of the text tower. The defaults are those of the base checkpoint.
+    """Configuration of the text tower. The defaults are those of the base checkpoint.
 
     Args:
         vocab_size: Number of token embeddings (256,000 in the official checkpoints, Gemma's vocabulary).
@@ -74,8 +73,7 @@ class FGClip2TextConfig(PretrainedConfig):
 
 
 class FGClip2VisionConfig(PretrainedConfig):
-    """
-    Configuration of the vision tower. The defaults are those of the base checkpoint.
+    """Configuration of the vision tower. The defaults are those of the base checkpoint.
 
     Args:
         hidden_size: Width of the tower and of the embedding space.
@@ -121,8 +119,7 @@ class FGClip2VisionConfig(PretrainedConfig):
 
 
 class FGClip2Config(PretrainedConfig):
-    """
-    Configuration of [`FGClip2Model`]: one text and one vision configuration.
+    """Configuration of [`FGClip2Model`]: one text and one vision configuration.
 
     Args:
         text_config: [`FGClip2TextConfig`], a dict of its fields, or `None` for its defaults.
@@ -156,8 +153,7 @@ class FGClip2Config(PretrainedConfig):
 
     @classmethod
     def from_preset(cls, name: str) -> "FGClip2Config":
-        """
-        Return the configuration of a published size.
+        """Return the configuration of a published size.
 
         Args:
             name: `"base"` (383,803,394 parameters), `"large"` (896,622,594) or `"so400m"` (1,154,017,410).

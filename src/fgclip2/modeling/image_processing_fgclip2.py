@@ -19,8 +19,7 @@ PATCH_BUDGETS = (128, 256, 576, 784, 1024)
 
 
 def patch_budget(height: int, width: int, patch_size: int = 16) -> int:
-    """
-    Return the patch budget that `max_num_patches="auto"` gives an image: from 128/256/576/784/1024, by its own size.
+    """Return the patch budget that `max_num_patches="auto"` gives an image: from 128/256/576/784/1024, by its own size.
 
     Args:
         height, width: Size of the image in pixels.
@@ -31,8 +30,7 @@ def patch_budget(height: int, width: int, patch_size: int = 16) -> int:
 
 
 def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) -> tuple[int, int]:
-    """
-    Return the largest size, in multiples of `patch_size`, that keeps the aspect ratio and at most `max_num_patches`.
+    """Return the largest size, in multiples of `patch_size`, that keeps the aspect ratio and at most `max_num_patches`.
 
     One scale is bisected in [1e-6, 100] down to 1e-5 and both scaled sides are rounded up, as SigLIP 2 does: sizes
     must be the same to the pixel.
@@ -56,8 +54,7 @@ def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) 
 
 
 def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLike") -> Image.Image:
-    """
-    Return an upright RGB image.
+    """Return an upright RGB image.
 
     Args:
         image: A PIL image; a path; or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, either
@@ -121,9 +118,11 @@ def _image_from_array(array: np.ndarray) -> Image.Image:
             raise ValueError(f"{described} has values from {low} to {high}; allowed for floats: 0 to 1")
         array = (array * 255.0).round()
     elif np.issubdtype(array.dtype, np.integer):
-        limit = 255 if array.dtype == np.uint8 or high <= 255 and array.dtype != np.uint16 else 65535
+        limit = 255 if array.dtype == np.uint8 or (high <= 255 and array.dtype != np.uint16) else 65535
         if low < 0 or high > limit:
-            raise ValueError(f"{described} has values from {low} to {high}; allowed for integers: 0 to 255 (16 bit: 65535)")
+            raise ValueError(
+                f"{described} has values from {low} to {high}; allowed for integers: 0 to 255 (16 bit: 65535)"
+            )
         array = array if limit == 255 else (array / 257.0).round()
     else:
         raise ValueError(f"{described}; allowed: integers or floats")
@@ -132,8 +131,7 @@ def _image_from_array(array: np.ndarray) -> Image.Image:
 
 
 class FGClip2ImageProcessor(BaseImageProcessor):
-    """
-    Resize images to a patch budget keeping their aspect ratio, normalise them and cut them into patches.
+    """Resize images to a patch budget keeping their aspect ratio, normalise them and cut them into patches.
 
     The result is bit-equal to SigLIP 2's PIL processor at the same `max_num_patches`.
 
@@ -199,8 +197,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """
-        Process one image or a list of images.
+        """Process one image or a list of images.
 
         Args:
             images: What [`load_image`] takes, or a list of it.
@@ -221,7 +218,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         _check_max_num_patches(max_num_patches)
         do_resize = self.do_resize if do_resize is None else do_resize
         resized, budgets = [], []
-        for image in _load_images(images):
+        for image in load_images(images):
             budget = max_num_patches
             if isinstance(budget, str):
                 budget = patch_budget(image.height, image.width, self.patch_size)
@@ -273,7 +270,8 @@ def _check_max_num_patches(value: int | str) -> None:
         raise ValueError(f"max_num_patches={value!r}; allowed: 'auto' or a positive integer")
 
 
-def _load_images(images: Any) -> list[Image.Image]:
+def load_images(images: Any) -> list[Image.Image]:
+    """Return [`load_image`] of one image, a list of them, or an array of several; errors name the image."""
     if not isinstance(images, (list, tuple)):
         if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
             images = list(images)
@@ -290,4 +288,4 @@ def _load_images(images: Any) -> list[Image.Image]:
     return loaded
 
 
-__all__ = ["PATCH_BUDGETS", "FGClip2ImageProcessor", "load_image", "naflex_size", "patch_budget"]
+__all__ = ["PATCH_BUDGETS", "FGClip2ImageProcessor", "load_image", "load_images", "naflex_size", "patch_budget"]

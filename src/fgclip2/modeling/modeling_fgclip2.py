@@ -23,8 +23,7 @@ _TRAINING_SCALES = [r"^logit_scale_(finegraind|hardneg)$"]
 
 @dataclass
 class FGClip2Output(ModelOutput):
-    """
-    Output of [`FGClip2Model`].
+    """Output of [`FGClip2Model`].
 
     Args:
         loss: Shape (1,); the sigmoid loss of the batch, with `return_loss=True`.
@@ -76,8 +75,7 @@ def attend(
     value: Tensor,
     mask: Tensor | None,
 ) -> Tensor:
-    """
-    Multi-head attention through the configured implementation.
+    """Multi-head attention through the configured implementation.
 
     Args:
         module: Has `config`, `num_heads` and `dropout`.
@@ -108,8 +106,7 @@ def attend(
 
 
 def key_padding_mask(mask: Tensor | None, implementation: str | None) -> Tensor | None:
-    """
-    Turn a (B, N) mask with 1 for valid keys into what the attention functions take; `None` if nothing is padded.
+    """Turn a (B, N) mask with 1 for valid keys into what the attention functions take; `None` if nothing is padded.
 
     Returns:
         Boolean, shape (B, 1, 1, N), never (N, N); for FlashAttention the (B, N) mask that it unpads with.
@@ -147,8 +144,7 @@ class FGClip2Attention(nn.Module):
 
 
 class FGClip2PoolingAttention(nn.Module):
-    """
-    Attention of the pooling heads, with the parameter names of `nn.MultiheadAttention`.
+    """Attention of the pooling heads, with the parameter names of `nn.MultiheadAttention`.
 
     Not that class itself: its `out_proj` is never called, so adapters put on it would train nothing.
     """
@@ -234,8 +230,7 @@ class FGClip2Encoder(nn.Module):
 
 
 def antialiased_weights(index: Tensor, size: Tensor, source_size: int) -> Tensor:
-    """
-    Weights of antialiased bilinear resizing along one axis, as `F.interpolate(antialias=True)` has them.
+    """Weights of antialiased bilinear resizing along one axis, as `F.interpolate(antialias=True)` has them.
 
     Args:
         index: Integer positions on the resized axis, shape (...).
@@ -254,8 +249,7 @@ def antialiased_weights(index: Tensor, size: Tensor, source_size: int) -> Tensor
 
 
 def resize_position_grid(table: Tensor, height: int, width: int) -> Tensor:
-    """
-    Resize a square position table to one grid.
+    """Resize a square position table to one grid.
 
     Args:
         table: Float32, shape (G, G, D).
@@ -278,8 +272,7 @@ def resize_position_grid(table: Tensor, height: int, width: int) -> Tensor:
 
 
 def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
-    """
-    Resize a position table to the grid of each image, once per distinct grid.
+    """Resize a position table to the grid of each image, once per distinct grid.
 
     Args:
         table: Float32, shape (G, G, D).
@@ -305,8 +298,7 @@ def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> T
 
 
 def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
-    """
-    [`position_grids`] without data-dependent shapes, for `torch.compile`, `torch.export` and ONNX.
+    """[`position_grids`] without data-dependent shapes, for `torch.compile`, `torch.export` and ONNX.
 
     Equal within 1e-6, but for grids one patch wide (see [`resize_position_grid`]).
     """
@@ -324,8 +316,7 @@ def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches:
 
 
 def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) -> Tensor:
-    """
-    Weights of RoIAlign along one axis (output size 1, aligned, adaptive sampling), which make it a matrix product.
+    """Weights of RoIAlign along one axis (output size 1, aligned, adaptive sampling), which make it a matrix product.
 
     Args:
         start, end: Float32, shape (...), the interval in cells.
@@ -354,8 +345,7 @@ def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) 
 
 
 def pool_regions(dense_features: Tensor, spatial_shapes: Tensor, boxes: Tensor) -> Tensor:
-    """
-    Pool one vector per box from dense feature maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
+    """Pool one vector per box from dense feature maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
 
     Args:
         dense_features: Shape (B, N, D), row-major grids with padding behind.
@@ -498,8 +488,7 @@ class FGClip2PreTrainedModel(PreTrainedModel):
 
 
 class FGClip2TextModel(FGClip2PreTrainedModel):
-    """
-    The text tower.
+    """The text tower.
 
     Loads from its own checkpoints and from those of the full [`FGClip2Model`].
     """
@@ -530,8 +519,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         self.embeddings.token_embedding = value
 
     def resolve_walk_type(self, input_ids: Tensor, walk_type: str | None) -> str:
-        """
-        Check ids against the walk; `None` means `long` for more tokens than the short walk has positions, else `short`.
+        """Check ids against the walk; `None` means `long` for more tokens than the short walk has positions, else `short`.
 
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
@@ -563,8 +551,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         walk_type: str | None = None,
         output_hidden_states: bool = False,
     ) -> BaseModelOutputWithPooling:
-        """
-        Encode texts.
+        """Encode texts.
 
         Args:
             input_ids: Integer, shape (B, T); T at most 64 for `short` and `box`, exactly 196 for `long`.
@@ -591,8 +578,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
 
 
 def patchify(pixel_values: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """
-    Cut square images into flattened patches, as the image processor does for NaFlex inputs.
+    """Cut square images into flattened patches, as the image processor does for NaFlex inputs.
 
     Args:
         pixel_values: Shape (B, C, H, W), H and W multiples of `patch_size`.
@@ -614,8 +600,7 @@ def patchify(pixel_values: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
 
 
 class FGClip2VisionModel(FGClip2PreTrainedModel):
-    """
-    The vision tower.
+    """The vision tower.
 
     Loads from its own checkpoints and from those of the full [`FGClip2Model`].
     """
@@ -645,8 +630,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
     def prepare_patches(
         self, pixel_values: Tensor, pixel_attention_mask: Tensor | None, spatial_shapes: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """
-        Accept patches (B, N, P) with their grids, or plain images (B, C, H, W), and return patches, mask and grids.
+        """Accept patches (B, N, P) with their grids, or plain images (B, C, H, W), and return patches, mask and grids.
 
         Raises:
             ValueError: The shapes do not fit each other.
@@ -674,8 +658,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
         spatial_shapes: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> BaseModelOutputWithPooling:
-        """
-        Encode images.
+        """Encode images.
 
         Args:
             pixel_values: Patches (B, N, 768) of the image processor, or plain images (B, 3, H, W).
@@ -701,8 +684,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
 
 
 class FGClip2Model(FGClip2PreTrainedModel):
-    """
-    FG-CLIP 2: image, text, dense and region features in one embedding space.
+    """FG-CLIP 2: image, text, dense and region features in one embedding space.
 
     Example:
         >>> import torch
@@ -749,8 +731,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         walk_type: str | None = None,
         return_dict: bool = False,
     ) -> torch.FloatTensor | BaseModelOutputWithPooling:
-        """
-        Embed texts.
+        """Embed texts.
 
         Args:
             input_ids: Integer, shape (B, T), from the tokenizer with the same `walk_type`.
@@ -779,8 +760,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         spatial_shapes: Tensor | None = None,
         return_dict: bool = False,
     ) -> torch.FloatTensor | BaseModelOutputWithPooling:
-        """
-        Embed images.
+        """Embed images.
 
         Args:
             pixel_values: Patches (B, N, 768) of the image processor, or plain images (B, 3, H, W).
@@ -800,8 +780,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         pixel_attention_mask: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
     ) -> torch.FloatTensor:
-        """
-        Embed every patch; compare with texts of the walk `box` for heat maps. Arguments as in [`get_image_features`].
+        """Embed every patch; compare with texts of the walk `box` for heat maps. Arguments as in [`get_image_features`].
 
         Returns:
             Shape (B, N, D), not normalised; rows of padded slots have no meaning.
@@ -821,8 +800,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         image_sizes: Sequence[tuple[int, int]] | None = None,
         region_infos: Sequence[Sequence[Sequence[float]]] | None = None,
     ) -> list[torch.FloatTensor]:
-        """
-        Embed regions; compare with texts of the walk `box`. The first arguments are as in [`get_image_features`].
+        """Embed regions; compare with texts of the walk `box`. The first arguments are as in [`get_image_features`].
 
         Args:
             image_sizes: (height, width) in pixels of each source image, in which its boxes are given.
@@ -853,8 +831,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         walk_type: str | None = None,
         return_loss: bool | None = None,
     ) -> FGClip2Output:
-        """
-        Embed images, texts or both; with both, compare every image with every text.
+        """Embed images, texts or both; with both, compare every image with every text.
 
         Arguments are those of [`get_text_features`] and [`get_image_features`].
 
@@ -877,7 +854,9 @@ class FGClip2Model(FGClip2PreTrainedModel):
             outputs.text_embeds = F.normalize(outputs.text_model_output.pooler_output, dim=-1)
         if outputs.image_embeds is not None and outputs.text_embeds is not None:
             logits = outputs.text_embeds @ outputs.image_embeds.T.to(outputs.text_embeds.device)
-            outputs.logits_per_text = logits * self.logit_scale.exp().to(logits.device) + self.logit_bias.to(logits.device)
+            outputs.logits_per_text = logits * self.logit_scale.exp().to(logits.device) + self.logit_bias.to(
+                logits.device
+            )
             outputs.logits_per_image = outputs.logits_per_text.T
         if return_loss:
             outputs.loss = _pairwise_sigmoid_loss(outputs.logits_per_text)

@@ -1,0 +1,9 @@
+"""Errors of the package. A user's mistake is a `ValueError`; these add what a caller may want to catch apart."""
+
+
+class UnreadableImageError(ValueError):
+    """An image file is missing, truncated, corrupt or of an unknown format; the message names it."""
+
+
+class IncompatibleIndexError(ValueError):
+    """A stored index was made by another model, revision or settings than those in use."""

@@ -1,0 +1,39 @@
+"""The zero-shot image classification pipeline of transformers, with this model's text length and its sigmoid."""
+
+from typing import Any
+
+from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
+
+
+class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipeline):
+    """Score an image against labels; each score is the model's probability that the label fits, and they need not sum to 1.
+
+    The plain pipeline pads texts to the longest and takes a softmax unless a model's type contains "siglip". With models
+    other than FG-CLIP 2 this class does what the plain one does.
+    """
+
+    def _is_fgclip2(self) -> bool:
+        return self.model.config.model_type == "fgclip2"
+
+    def _sanitize_parameters(self, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        # The plain pipeline takes tokenizer_kwargs and, in some releases, drops them.
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if tokenizer_kwargs is not None:
+            preprocess["tokenizer_kwargs"] = tokenizer_kwargs
+        return preprocess, forward, postprocess
+
+    def preprocess(self, image: Any, *args: Any, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        if self._is_fgclip2():
+            fixed = {"padding": "max_length", "max_length": 64, "truncation": True}
+            tokenizer_kwargs = {**fixed, **(tokenizer_kwargs or {})}
+        return super().preprocess(image, *args, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, Any]]:
+        if not self._is_fgclip2():
+            return super().postprocess(model_outputs)
+        scores = model_outputs["logits"][0].float().sigmoid().tolist()
+        labelled = sorted(zip(scores, model_outputs["candidate_labels"], strict=True), key=lambda pair: -pair[0])
+        return [{"score": score, "label": label} for score, label in labelled]
+
+
+__all__ = ["FGClip2ZeroShotImageClassificationPipeline"]

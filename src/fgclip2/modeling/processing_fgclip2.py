@@ -1,0 +1,186 @@
+"""Processor of FG-CLIP 2: texts, images and boxes into the model's inputs."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .image_processing_fgclip2 import FGClip2ImageProcessor, load_images
+from .tokenization_fgclip2 import FGClip2Tokenizer
+
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, record: str = "boxes") -> None:
+    """Check boxes in pixels, (x1, y1, x2, y2), against their image.
+
+    Boxes may reach out of the image, but not lie outside it.
+
+    Args:
+        boxes: The boxes of one image.
+        height, width: Size of the image in pixels.
+        record: What to call the boxes in the error, e.g. `"boxes[3]"`.
+
+    Raises:
+        ValueError: A box has not four finite numbers, is inverted, has no area, or lies outside the image.
+    """
+    for index, box in enumerate(boxes):
+        name = f"{record}[{index}]={list(box) if isinstance(box, Sequence) else box!r}"
+        try:
+            x1, y1, x2, y2 = (float(value) for value in box)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}; allowed: four numbers (x1, y1, x2, y2) in pixels") from error
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise ValueError(f"{name} is not finite; allowed: four finite numbers (x1, y1, x2, y2) in pixels")
+        if x2 < x1 or y2 < y1:
+            hint = "if it is (x, y, width, height), pass box_format='xywh' or convert it"
+            raise ValueError(f"{name} is inverted: x2 must be above x1 and y2 above y1; {hint}")
+        if x2 == x1 or y2 == y1:
+            raise ValueError(f"{name} has no area; allowed: x2 above x1 and y2 above y1")
+        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            raise ValueError(f"{name} lies outside its image of {width} x {height} pixels (width x height)")
+
+
+class FGClip2Processor(ProcessorMixin):
+    """One object for the model's inputs: an [`FGClip2ImageProcessor`] and an [`FGClip2Tokenizer`].
+
+    `from_pretrained` gives these classes for every folder, official ones included, whose own JSON files name classes that
+    are silently wrong for this model.
+
+    Example:
+        >>> from fgclip2 import FGClip2Processor
+        >>> processor = FGClip2Processor.from_pretrained(path)
+        >>> inputs = processor(text=["a dog", "一只狗"], images=["狗.jpg"])
+        >>> inputs["input_ids"].shape
+        torch.Size([2, 64])
+        >>> regions = processor(images=["狗.jpg"], boxes=[[[10, 20, 200, 180]]])
+        >>> features = model.get_image_region_features(**regions)
+    """
+
+    attributes = ["image_processor", "tokenizer"]
+    image_processor_class = "AutoImageProcessor"
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        image_processor: FGClip2ImageProcessor | None = None,
+        tokenizer: FGClip2Tokenizer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(image_processor or FGClip2ImageProcessor(), tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "FGClip2Processor":
+        """Load from a folder or a hub id.
+
+        Args:
+            pretrained_model_name_or_path: Folder or hub id, in the official layout or ours.
+            kwargs: Arguments of the hub (`revision`, `token`, `cache_dir`, ...); fields of the image processor override
+                what is stored.
+        """
+        hub_arguments = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+        for name in ("trust_remote_code", "code_revision", "_from_auto", "use_fast"):
+            kwargs.pop(name, None)
+        return cls(
+            FGClip2ImageProcessor.from_pretrained(pretrained_model_name_or_path, **hub_arguments, **kwargs),
+            FGClip2Tokenizer.from_pretrained(pretrained_model_name_or_path, **hub_arguments),
+        )
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write the processor's files, `preprocessor_config.json` for older transformers included."""
+        # First, for transformers 5 pushes at the end of its own save.
+        self.image_processor.save_pretrained(save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Sequence[Sequence[Sequence[float]]] | None = None,
+        walk_type: str | None = None,
+        max_num_patches: int | str | None = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Process images, texts or both.
+
+        Args:
+            images: An image or a list of them (see [`load_image`]).
+            text: A text or a list of them.
+            boxes: For each image a list of boxes (x1, y1, x2, y2) in pixels of the upright image; may be empty.
+            walk_type: `"short"` (the default), `"box"` or `"long"`: how far texts are padded.
+            max_num_patches: Integer or `"auto"`; `None`: the image processor's own setting.
+            return_tensors: `"pt"` or `"np"`.
+            kwargs: `padding`, `truncation` and `max_length` of the tokenizer, or transformers' `text_kwargs`,
+                `images_kwargs` and `common_kwargs`.
+
+        Returns:
+            `input_ids` for texts; `pixel_values`, `pixel_attention_mask` and `spatial_shapes` for images; with boxes also
+            `image_sizes` and `region_infos`, as [`FGClip2Model.get_image_region_features`] takes them.
+
+        Raises:
+            ValueError: Nothing is given, or an image, text or box can't be used; the message names it.
+        """
+        text_kwargs, images_kwargs, return_tensors = _merge_kwargs(kwargs, walk_type, max_num_patches, return_tensors)
+        if images is None and text is None:
+            raise ValueError("pass images, text or both")
+        if boxes is not None and images is None:
+            raise ValueError("boxes are given without images")
+        features: dict[str, Any] = {}
+        if text is not None:
+            features.update(self.tokenizer(text, return_tensors=return_tensors, **text_kwargs))
+        if images is not None:
+            images = load_images(images)
+            features.update(self.image_processor(images, return_tensors=return_tensors, **images_kwargs))
+        batch = BatchFeature(features)
+        if boxes is not None:
+            # After the conversion to tensors: images have different numbers of boxes.
+            batch["image_sizes"] = [(image.height, image.width) for image in images]
+            batch["region_infos"] = _check_boxes_of_images(boxes, batch["image_sizes"])
+        return batch
+
+
+def _merge_kwargs(
+    kwargs: dict[str, Any], walk_type: str | None, max_num_patches: int | str | None, return_tensors: str | None
+) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """Sort flat arguments and transformers' nested ones into those of the tokenizer and of the image processor."""
+    common = kwargs.pop("common_kwargs", None) or {}
+    text_kwargs = dict(kwargs.pop("text_kwargs", None) or {})
+    images_kwargs = dict(kwargs.pop("images_kwargs", None) or {})
+    for name in ("audio_kwargs", "videos_kwargs"):
+        kwargs.pop(name, None)
+    for name in ("padding", "truncation", "max_length"):
+        if name in kwargs:
+            text_kwargs[name] = kwargs.pop(name)
+    if "do_resize" in kwargs:
+        images_kwargs["do_resize"] = kwargs.pop("do_resize")
+    if kwargs:
+        raise ValueError(f"unknown arguments: {', '.join(sorted(kwargs))}")
+    if walk_type is not None:
+        text_kwargs["walk_type"] = walk_type
+    if max_num_patches is not None:
+        images_kwargs["max_num_patches"] = max_num_patches
+    tensors = {text_kwargs.pop("return_tensors", None), images_kwargs.pop("return_tensors", None)} - {None}
+    return text_kwargs, images_kwargs, next(iter(tensors), common.get("return_tensors", return_tensors))
+
+
+def _check_boxes_of_images(
+    boxes: Sequence[Sequence[Sequence[float]]], image_sizes: Sequence[tuple[int, int]]
+) -> list[list[list[float]]]:
+    if len(boxes) != len(image_sizes):
+        raise ValueError(
+            f"boxes has {len(boxes)} entries for {len(image_sizes)} images; allowed: one list of boxes each"
+        )
+    for index, (image_boxes, (height, width)) in enumerate(zip(boxes, image_sizes, strict=True)):
+        check_boxes(image_boxes, height, width, f"boxes[{index}]")
+    return [[[float(value) for value in box] for box in image_boxes] for image_boxes in boxes]
+
+
+__all__ = ["FGClip2Processor", "check_boxes"]
