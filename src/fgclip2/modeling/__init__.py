@@ -1,1 +1,1 @@
-"""The FG-CLIP 2 model, its configuration and its processors: self-contained files that an exported checkpoint carries."""
+"""The FG-CLIP 2 model, configuration and processors: self-contained files that an exported checkpoint carries."""
