@@ -66,7 +66,7 @@ def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLi
 
     Raises:
         FileNotFoundError: The path does not exist.
-        ValueError: The file is no readable image (truncated, corrupt, unknown format), or the array is none of the above.
+        ValueError: The file is no readable image (truncated, corrupt, unknown), or the array none of the above.
     """
     if isinstance(image, (str, os.PathLike)):
         return _open_image(Path(image))
@@ -210,7 +210,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
             or with `"auto"` the largest budget in the batch.
 
         Raises:
-            ValueError: The list is empty, an image can't be used (the message says which), or an argument is not allowed.
+            ValueError: The list is empty, an image can't be used (the message says which), or an argument is wrong.
         """
         if kwargs:
             logger.warning_once(f"{type(self).__name__} ignores {sorted(kwargs)}")

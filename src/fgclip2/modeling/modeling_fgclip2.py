@@ -58,7 +58,7 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[Tensor, Tensor]:
-    """Plain attention on (B, heads, N, d) with a boolean mask that broadcasts; returns (B, N, heads, d) and the weights."""
+    """Plain attention on (B, heads, N, d) with a broadcasting boolean mask; returns (B, N, heads, d) and weights."""
     scores = query @ key.transpose(-1, -2) * scaling
     if attention_mask is not None:
         # The lowest finite value, not -inf: a row with every key masked stays finite.
@@ -325,7 +325,7 @@ def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) 
 
     Returns:
         Float32, shape (..., num_cells): the mean over the interval's `ceil(end - start)` sample points of their linear
-        interpolation weights. Points more than one cell outside count as zero, an empty or inverted interval is all zero.
+        interpolation weights. Points more than one cell outside count as zero; an empty or inverted interval is zero.
     """
     start, end = start - 0.5, end - 0.5
     length = end - start
@@ -345,7 +345,7 @@ def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) 
 
 
 def pool_regions(dense_features: Tensor, spatial_shapes: Tensor, boxes: Tensor) -> Tensor:
-    """Pool one vector per box from dense feature maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
+    """Pool one vector per box from dense maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
 
     Args:
         dense_features: Shape (B, N, D), row-major grids with padding behind.
@@ -519,7 +519,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         self.embeddings.token_embedding = value
 
     def resolve_walk_type(self, input_ids: Tensor, walk_type: str | None) -> str:
-        """Check ids against the walk; `None` means `long` for more tokens than the short walk has positions, else `short`.
+        """Check ids against the walk; `None` means `long` for more tokens than `short` has positions, else `short`.
 
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
@@ -555,7 +555,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
 
         Args:
             input_ids: Integer, shape (B, T); T at most 64 for `short` and `box`, exactly 196 for `long`.
-            attention_mask: Shape (B, T), 1 for tokens to attend to. The checkpoints were trained without, pads attended.
+            attention_mask: Shape (B, T), 1 for tokens to attend to. Checkpoints were trained without, pads attended.
             walk_type: `"short"`, `"long"`, `"box"`, or `None` (see [`resolve_walk_type`]).
             output_hidden_states: Also return every layer's output.
 
@@ -780,7 +780,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         pixel_attention_mask: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
     ) -> torch.FloatTensor:
-        """Embed every patch; compare with texts of the walk `box` for heat maps. Arguments as in [`get_image_features`].
+        """Embed every patch; compare with texts of the walk `box`. Arguments as in [`get_image_features`].
 
         Returns:
             Shape (B, N, D), not normalised; rows of padded slots have no meaning.

@@ -6,10 +6,10 @@ from transformers.pipelines.zero_shot_image_classification import ZeroShotImageC
 
 
 class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipeline):
-    """Score an image against labels; each score is the model's probability that the label fits, and they need not sum to 1.
+    """Score an image against labels: the model's probability that each label fits; they need not sum to 1.
 
-    The plain pipeline pads texts to the longest and takes a softmax unless a model's type contains "siglip". With models
-    other than FG-CLIP 2 this class does what the plain one does.
+    The plain pipeline pads texts to the longest and takes a softmax unless a model's type contains "siglip". With
+    models other than FG-CLIP 2 this class does what the plain one does.
     """
 
     def _is_fgclip2(self) -> bool:

@@ -47,8 +47,8 @@ def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, recor
 class FGClip2Processor(ProcessorMixin):
     """One object for the model's inputs: an [`FGClip2ImageProcessor`] and an [`FGClip2Tokenizer`].
 
-    `from_pretrained` gives these classes for every folder, official ones included, whose own JSON files name classes that
-    are silently wrong for this model.
+    `from_pretrained` gives these classes for every folder, official ones included, whose own JSON files name
+    classes that are silently wrong for this model.
 
     Example:
         >>> from fgclip2 import FGClip2Processor
@@ -122,8 +122,8 @@ class FGClip2Processor(ProcessorMixin):
                 `images_kwargs` and `common_kwargs`.
 
         Returns:
-            `input_ids` for texts; `pixel_values`, `pixel_attention_mask` and `spatial_shapes` for images; with boxes also
-            `image_sizes` and `region_infos`, as [`FGClip2Model.get_image_region_features`] takes them.
+            `input_ids` for texts; `pixel_values`, `pixel_attention_mask` and `spatial_shapes` for images; with boxes
+            also `image_sizes` and `region_infos`, as [`FGClip2Model.get_image_region_features`] takes them.
 
         Raises:
             ValueError: Nothing is given, or an image, text or box can't be used; the message names it.
