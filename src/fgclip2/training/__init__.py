@@ -1,0 +1,1 @@
+"""Training of FG-CLIP 2."""

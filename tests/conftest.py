@@ -1,0 +1,69 @@
+"""Fixtures shared by the tests: the golden data and tiny models."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def golden_model() -> FGClip2Model:
+    """The tiny official checkpoint; don't change it."""
+    return FGClip2Model.from_pretrained(GOLDEN / "model").eval()
+
+
+@pytest.fixture(scope="session")
+def golden_settings() -> dict:
+    return json.loads((GOLDEN / "inference.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_inputs() -> dict[str, torch.Tensor]:
+    images = [Image.open(path) for path in sorted((GOLDEN / "images").glob("*.png"))]
+    processed = FGClip2ImageProcessor()(images, max_num_patches=256, do_resize=False, return_tensors="pt")
+    return {**load_file(GOLDEN / "inputs.safetensors"), "pixel_values": processed["pixel_values"]}
+
+
+@pytest.fixture(scope="session")
+def golden_pixels(golden_inputs) -> dict[str, torch.Tensor]:
+    return {name: golden_inputs[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
+
+
+@pytest.fixture(scope="session")
+def golden_outputs() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "outputs.safetensors")
+
+
+def tiny_config(text_width: int = 32, vision_width: int = 32, vocab_size: int = 512) -> FGClip2Config:
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    return FGClip2Config(
+        text_config={"hidden_size": text_width, "projection_size": vision_width, "vocab_size": vocab_size, **sizes},
+        vision_config={"hidden_size": vision_width, **sizes},
+    )
+
+
+@pytest.fixture
+def tiny_model() -> FGClip2Model:
+    """A fresh random model whose text and vision widths differ."""
+    torch.manual_seed(0)
+    return FGClip2Model(tiny_config(text_width=24, vision_width=32)).eval()
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    """A smooth colour image of 160 x 120 pixels."""
+    y, x = np.mgrid[0:120, 0:160]
+    return Image.fromarray(np.stack([x, y * 2, (x + y) % 256], -1).astype(np.uint8))
