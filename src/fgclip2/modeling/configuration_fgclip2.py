@@ -11,6 +11,8 @@ PRESETS: dict[str, dict[str, int]] = {
     "so400m": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
 }
 
+_REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
+
 
 class FGClip2TextConfig(PretrainedConfig):
     """Configuration of the text tower. The defaults are those of the base checkpoint.
@@ -150,6 +152,14 @@ class FGClip2Config(PretrainedConfig):
         self.vision_config = vision_config
         self.initializer_factor = initializer_factor
         super().__init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "FGClip2Config":
+        # Code that lies beside a checkpoint is named for those who load it as remote code (then the class carries an
+        # auto class). Kept by anybody else, the names would go into folders that don't have these files.
+        if cls._auto_class is None:
+            config_dict = {name: value for name, value in config_dict.items() if name not in _REMOTE_CODE_FIELDS}
+        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def from_preset(cls, name: str) -> "FGClip2Config":

@@ -184,6 +184,8 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         image_processor_dict = dict(image_processor_dict)
         if image_processor_dict.get("image_processor_type") != cls.__name__:
             image_processor_dict.pop("max_num_patches", None)
+        if cls._auto_class is None:  # as in the configuration: code files that a folder saved later won't have
+            image_processor_dict.pop("auto_map", None)
         return super().from_dict(image_processor_dict, **kwargs)
 
     def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:

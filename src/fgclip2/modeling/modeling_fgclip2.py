@@ -1,8 +1,10 @@
 """The FG-CLIP 2 model: two SigLIP-2-style towers, dense features, and region features pooled from them."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +13,17 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.generic import ModelOutput
 
 from .configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 
+logger = logging.get_logger(__name__)
+
 WALK_TYPES = ("short", "long", "box")
+
+# How the official checkpoints spell their class: folders that name it have processor files of other models.
+_OFFICIAL_ARCHITECTURES = ["Fgclip2Model"]
 
 # A training checkpoint carries the log-scales of its region losses; the model has no use for them.
 _TRAINING_SCALES = [r"^logit_scale_(finegraind|hardneg)$"]
@@ -464,6 +472,23 @@ class FGClip2PreTrainedModel(PreTrainedModel):
     _supports_flex_attn = False
     _supports_attention_backend = True
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any) -> Any:
+        """Load from a folder or a hub id, in the official layout or ours; arguments as in `PreTrainedModel`.
+
+        For an official folder a warning says how to get the right processor.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True
+        if model.config.architectures == _OFFICIAL_ARCHITECTURES:
+            logger.warning_once(
+                f"{pretrained_model_name_or_path} is in the official layout. Its weights load as they should, but "
+                "AutoProcessor, AutoTokenizer and AutoImageProcessor give classes of other models on it, silently "
+                "wrong ones: use FGClip2Processor.from_pretrained, or rewrite the folder once with "
+                "`fgclip2 convert FOLDER OUTPUT`"
+            )
+        return loaded
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Only nn.init functions: transformers 5 patches these, and no others, to leave loaded weights alone.
@@ -685,6 +710,10 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
 
 class FGClip2Model(FGClip2PreTrainedModel):
     """FG-CLIP 2: image, text, dense and region features in one embedding space.
+
+    Official checkpoints load as they are. Load their processor by `FGClip2Processor.from_pretrained`, or rewrite the
+    folder once with `fgclip2 convert`: on an official folder transformers' `AutoProcessor`, `AutoTokenizer` and
+    `AutoImageProcessor` give classes of other models, whose results are silently wrong.
 
     Example:
         >>> import torch

@@ -91,6 +91,9 @@ class FGClip2Processor(ProcessorMixin):
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
         """Write the processor's files, `preprocessor_config.json` for older transformers included."""
+        if self._auto_class is not None:  # running as remote code: each file has to name its class and carry its code
+            self.image_processor.register_for_auto_class()
+            self.tokenizer.register_for_auto_class()
         # First, for transformers 5 pushes at the end of its own save.
         self.image_processor.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
