@@ -1,0 +1,96 @@
+"""From the official layout to ours."""
+
+import os
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..modeling.configuration_fgclip2 import FGClip2Config
+from ..modeling.processing_fgclip2 import FGClip2Processor
+from ._folders import check_shapes, new_folder, read_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DOCUMENTS = ("LICENSE*", "NOTICE*", "README.md")
+
+
+def convert_checkpoint(source: str | os.PathLike, output: str | os.PathLike) -> Path:
+    """Rewrite a folder in the official layout so that transformers' Auto classes are right on it.
+
+    An official folder's JSON files name tokenizer and image-processor classes of other models, and code files that run
+    on old releases only. The new folder has this package's processor files and a configuration without foreign code;
+    the weight files are copied byte for byte, and so are licence, notice and model card.
+
+    Args:
+        source: Folder with config.json, tokenizer files and safetensors weights, in one file or in shards with an
+            index. It stays as it is.
+        output: Where to write; new or empty. It appears when it is complete, or not at all.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        ValueError: `source` is no FG-CLIP 2 checkpoint, has no (whole) safetensors weights, weights that don't fit its
+            configuration, or an index that names files elsewhere; or `output` has something in it.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise ValueError(f"{source} is not a folder; download a checkpoint first: hf download REPO --local-dir FOLDER")
+    config = _read_config(source)
+    weights = _weight_files(source)
+    check_shapes(_shapes(weights), config, str(source), "Is it complete, and of the same model?")
+    processor = FGClip2Processor.from_pretrained(source)
+    with new_folder(output) as staging:
+        processor.save_pretrained(staging)
+        documents = [path for pattern in DOCUMENTS for path in source.glob(pattern) if path.is_file()]
+        for path in [*weights, *documents]:
+            shutil.copyfile(path, staging / path.name)  # follows the links of the hub's cache
+        config.save_pretrained(staging)
+    return Path(output)
+
+
+def _read_config(source: Path) -> FGClip2Config:
+    model_type = read_json(source / "config.json").get("model_type")
+    if model_type != FGClip2Config.model_type:
+        raise ValueError(
+            f"{source / 'config.json'}: model_type is {model_type!r}; allowed: {FGClip2Config.model_type!r}"
+        )
+    config = FGClip2Config.from_pretrained(source)
+    config.architectures = ["FGClip2Model"]
+    return config
+
+
+def _weight_files(source: Path) -> list[Path]:
+    """The weight files of a folder, its index included."""
+    if (source / WEIGHTS).is_file():
+        return [source / WEIGHTS]
+    if not (source / INDEX).is_file():
+        found = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in source.glob(pattern))
+        pickles = (
+            f"; {', '.join(found)} may run code when loaded: save it as safetensors where you trust it, by "
+            "model.save_pretrained(folder)"
+        )
+        raise ValueError(f"{source} has neither {WEIGHTS} nor {INDEX}{pickles if found else ''}")
+    shards = set(read_json(source / INDEX).get("weight_map", {}).values())
+    for shard in shards:
+        # An index that names ../../somewhere must not make us copy from there.
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{source / INDEX} names {shard!r}; allowed: names of .safetensors files in this folder")
+        if not (source / shard).is_file():
+            raise ValueError(f"{source / INDEX} names {shard}, which is missing: the download is not complete")
+    return [source / INDEX, *(source / shard for shard in sorted(shards))]
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes in the headers of safetensors files."""
+    shapes = {}
+    for path in files:
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+    return shapes
