@@ -26,9 +26,13 @@ OVERRULED_SETTINGS = (
     "model_max_length",
     "add_bos_token",
     "add_eos_token",
-    "max_length",
     "processor_class",
     "auto_map",
+)
+
+NO_PAIRS = (
+    "the text tower reads one plain text at a time: pairs of texts, target texts and split words are not supported, "
+    "pass several texts as one list of strings"
 )
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -60,8 +64,8 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
         torch.Size([1, 196])
     """
 
-    vocab_files_names = {"tokenizer_file": "tokenizer.json"}  # noqa: RUF012 - the name and form that transformers reads
-    model_input_names = ["input_ids"]  # noqa: RUF012
+    vocab_files_names = {"tokenizer_file": "tokenizer.json"}
+    model_input_names = ["input_ids"]
     slow_tokenizer_class = None
 
     @classmethod
@@ -108,7 +112,7 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
     def _name_special_tokens(self) -> None:
         """Name Gemma's special tokens where the folder holds a tokenizer.json only."""
         for name, token in DEFAULT_SPECIAL_TOKENS.items():
-            if getattr(self, name) is None and self._tokenizer.token_to_id(token) is not None:
+            if getattr(self, name) is None and self.backend_tokenizer.token_to_id(token) is not None:
                 setattr(self, name, token)
         for name in ("pad_token", "eos_token"):
             if getattr(self, name) is None:
@@ -118,16 +122,16 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
 
     def _lower_case_in_backend(self) -> None:
         """Put lower-casing into tokenizer.json, for the tools that read this file alone; once, however often saved."""
-        normalizer = self._tokenizer.normalizer
+        normalizer = self.backend_tokenizer.normalizer
         if normalizer is None:
-            self._tokenizer.normalizer = normalizers.Lowercase()
+            self.backend_tokenizer.normalizer = normalizers.Lowercase()
         elif normalizer.normalize_str("A") != normalizer.normalize_str("a"):
-            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizer])
+            self.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizer])
 
     def _forget_last_call(self) -> None:
         """Drop the padding and truncation that the Rust tokenizer keeps from a call, or its file from a save."""
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self.backend_tokenizer.no_padding()
+        self.backend_tokenizer.no_truncation()
 
     def update_post_processor(self) -> None:
         """Append `<eos>` and nothing else, whatever the file or the flags say.
@@ -135,14 +139,14 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
         Transformers calls this when `add_bos_token` or `add_eos_token` is set.
         """
         eos = str(self.eos_token or DEFAULT_SPECIAL_TOKENS["eos_token"])
-        eos_id = self._tokenizer.token_to_id(eos)
+        eos_id = self.backend_tokenizer.token_to_id(eos)
         if eos_id is None:
             raise ValueError(f"the vocabulary has no end token {eos!r}: pass eos_token=... that it has")
-        self._tokenizer.post_processor = processors.TemplateProcessing(
+        self.backend_tokenizer.post_processor = processors.TemplateProcessing(
             single=["$A", eos], special_tokens=[(eos, eos_id)]
         )
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         text: str | Sequence[str],
         text_pair: None = None,
@@ -175,31 +179,28 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
                 `max_length`.
         """
         if text_pair is not None or kwargs.get("text_target") is not None or kwargs.get("is_split_into_words"):
-            raise ValueError(
-                "the text tower reads one plain text at a time: pairs of texts, target texts and split words are not "
-                "supported, pass several texts as one list of strings"
-            )
+            raise ValueError(NO_PAIRS)
         return super().__call__(
-            self._lower_case(text),
+            _lower_case(text),
             padding=_whole_length_if_longest(padding),
             truncation=True if truncation is None else truncation,
             max_length=self._resolve_length(walk_type, max_length),
             **kwargs,
         )
 
-    def encode(self, text: str, text_pair: None = None, **kwargs: Any) -> list[int]:  # type: ignore[override]
+    def encode(self, text: str, text_pair: None = None, **kwargs: Any) -> list[int]:
         """Return the ids of one text, `<eos>` included: not padded, not cut (unless asked for in `kwargs`)."""
-        if text_pair is not None or not isinstance(text, str):
-            raise ValueError(f"encode takes one string, got {text!r} and {text_pair!r}; call the tokenizer for a list")
-        return super().encode(self._lower_case(text), **kwargs)
+        if text_pair is not None:
+            raise ValueError(NO_PAIRS)
+        return super().encode(check_text("text", text).lower(), **kwargs)
 
     def tokenize(self, text: str, pair: None = None, **kwargs: Any) -> list[str]:  # type: ignore[override]
         """Return the tokens of one text, without `<eos>`."""
-        if pair is not None or not isinstance(text, str):
-            raise ValueError(f"tokenize takes one string, got {text!r} and {pair!r}")
-        return super().tokenize(self._lower_case(text), **kwargs)
+        if pair is not None:
+            raise ValueError(NO_PAIRS)
+        return super().tokenize(check_text("text", text).lower(), **kwargs)
 
-    def pad(  # type: ignore[override]
+    def pad(
         self,
         encoded_inputs: Any,
         padding: bool | str | None = True,
@@ -223,7 +224,7 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
         """
         padding = _whole_length_if_longest(padding)
         if padding == "max_length":
-            longest = _longest(encoded_inputs)
+            longest = _count_longest(encoded_inputs)
             if walk_type is None and max_length is None and longest > self.short_length:
                 walk_type = "long"
             max_length = self._resolve_length(walk_type, max_length)
@@ -253,27 +254,27 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
             )
         return length
 
-    def _lower_case(self, text: str | Sequence[str]) -> str | list[str]:
-        """Check texts and lower-case them as the official code asks of each caller.
 
-        `str.lower` comes before the backend's own lower-casing because added tokens are matched before that one
-        (`<TABLE>` is `<table>`), and because the two differ on the final sigma of Greek.
-        """
-        if isinstance(text, str):
-            return _checked("text", text).lower()
-        if not isinstance(text, (list, tuple)):
-            raise ValueError(f"text must be a string or a list of strings, got {type(text).__name__}: {text!r:.80}")
-        if not text:
-            raise ValueError("text is an empty list: pass at least one string")
-        return [_checked(f"text[{index}]", item).lower() for index, item in enumerate(text)]
+def _lower_case(text: str | Sequence[str]) -> str | list[str]:
+    """Check texts and lower-case them as the official code asks of each caller.
+
+    `str.lower` comes before the backend's own lower-casing because added tokens are matched before that one
+    (`<TABLE>` is `<table>`), and because the two differ on the final sigma of Greek.
+    """
+    if isinstance(text, str):
+        return check_text("text", text).lower()
+    if not isinstance(text, (list, tuple)):
+        raise ValueError(f"text must be a string or a list of strings, got {type(text).__name__} {text!r:.80}")
+    if not text:
+        raise ValueError("text is an empty list: pass at least one string")
+    return [check_text(f"text[{index}]", item).lower() for index, item in enumerate(text)]
 
 
-def _checked(name: str, text: Any) -> str:
+def check_text(name: str, text: Any) -> str:
     """Return `text` if it is a string that has a UTF-8 form, else raise a `ValueError` that names it."""
-    if isinstance(text, (list, tuple)):
-        raise ValueError(f"{name} is a {type(text).__name__}: pairs of texts and split words are not supported")
     if not isinstance(text, str):
-        raise ValueError(f"{name} must be a string, got {type(text).__name__}: {text!r:.80}")
+        hint = " (pairs of texts and split words are not supported)" if isinstance(text, (list, tuple)) else ""
+        raise ValueError(f"{name} must be a string, got {type(text).__name__} {text!r:.80}{hint}")
     surrogate = LONE_SURROGATE.search(text)
     if surrogate:
         raise ValueError(
@@ -288,7 +289,7 @@ def _whole_length_if_longest(padding: Any) -> Any:
     return "max_length" if padding in (True, "longest", None) else padding
 
 
-def _longest(encoded_inputs: Any) -> int:
+def _count_longest(encoded_inputs: Any) -> int:
     """Return the number of ids of the longest text in what `pad` takes."""
     if isinstance(encoded_inputs, Mapping):
         ids = encoded_inputs["input_ids"]
