@@ -262,21 +262,26 @@ def test_pad_rejects_what_does_not_fit(tokenizer):
         tokenizer.pad({"input_ids": [5] * 197})
 
 
-def test_bad_construction(tmp_path):
+def test_bad_construction():
     with pytest.raises(ValueError, match=r"needs a tokenizer\.json"):
         FGClip2Tokenizer()
     with pytest.raises(ValueError, match="1 <= short_length < long_length, got 64 and 64"):
-        FGClip2Tokenizer.from_pretrained(GEMMA_SMALL / "raw", long_length=64)
-    with pytest.raises((ValueError, OSError)):
+        FGClip2Tokenizer(str(GEMMA_SMALL / "raw" / "tokenizer.json"), long_length=64)
+
+
+def test_folder_without_tokenizer_json(tmp_path):
+    with pytest.raises((ValueError, ImportError)) as caught:
         FGClip2Tokenizer.from_pretrained(tmp_path)
+    # transformers 4.57 without protobuf complains about that, with the error of the constructor above it.
+    cause = caught.value.__context__ if isinstance(caught.value, ImportError) else caught.value
+    assert "needs a tokenizer.json" in str(cause)
 
 
 @pytest.mark.parametrize("vocabulary", [["a", "猫"], ["a", "<eos>"], ["a", "<pad>"]])
-def test_vocabulary_without_end_or_padding(vocabulary, tmp_path):
+def test_vocabulary_without_end_or_padding(vocabulary):
     backend = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
-    backend.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=r"the vocabulary has no (<pad>|end token '<eos>'|<eos>)"):
-        FGClip2Tokenizer.from_pretrained(tmp_path)
+        FGClip2Tokenizer(tokenizer_object=backend)
 
 
 def test_source_can_travel_with_a_checkpoint():
