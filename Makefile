@@ -3,7 +3,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: setup demo test test-slow lint types perf compat checkpoint clean
+.PHONY: setup demo test test-slow lint types perf compat package checkpoint clean
 
 setup: $(VENV)/.ready
 
@@ -31,5 +31,20 @@ lint: setup
 types: setup
 	$(RUN) -m mypy
 
+# The load and parity tests on the lowest and the newest supported transformers, and exported code on 4.57.6.
+compat: setup
+	$(RUN) scripts/compat.py
+
+# The wheel, checked, installed in a bare environment, its doctor and demo run from there.
+package: setup
+	$(RUN) scripts/package.py
+
+perf: setup
+	$(RUN) scripts/perf.py --output docs/performance.md
+
+# Trains the embedded checkpoint anew (hours of CPU time).
+checkpoint: setup
+	$(RUN) recipes/embedded_checkpoint/train.py
+
 clean:
-	rm -rf $(VENV) dist build demo_output perf_output
+	rm -rf $(VENV) .cache dist build demo_output perf_output

@@ -1,0 +1,234 @@
+"""Speed and memory of the model against plain references in the same run.
+
+    python scripts/perf.py --output docs/performance.md
+
+Every figure is a ratio of two things timed in turn, or the peak memory of a process of its own. Base size, random
+weights.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+import fgclip2
+from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `bound` is None where nothing is promised."""
+
+    name: str
+    value: float | None
+    unit: str
+    bound: str = ""
+    held: bool | None = None
+    note: str = ""
+
+
+def paired_ratio(ours: Callable[[], object], reference: Callable[[], object], runs: int) -> float:
+    """Median over runs of (time of ours / time of the reference), the two in turn, after one warm-up of each."""
+    ours(), reference()
+    ratios = []
+    for _ in range(runs):
+        seconds = []
+        for function in (ours, reference):
+            start = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
+
+
+def random_pixels(batch: int, grid: tuple[int, int]) -> dict[str, Tensor]:
+    count = grid[0] * grid[1]
+    return {
+        "pixel_values": torch.randn(batch, count, 768),
+        "pixel_attention_mask": torch.ones(batch, count, dtype=torch.int32),
+        "spatial_shapes": torch.tensor([grid] * batch),
+    }
+
+
+def bare_encoder(hidden: Tensor, layers: list[dict[str, Tensor]], heads: int) -> Tensor:
+    """What an encoder can't do without: matrix products, attention, norms and activations."""
+    for layer in layers:
+        normed = F.layer_norm(hidden, hidden.shape[-1:], layer["layer_norm1.weight"], layer["layer_norm1.bias"], 1e-6)
+        query, key, value = (
+            F.linear(normed, layer[f"self_attn.{name}_proj.weight"], layer[f"self_attn.{name}_proj.bias"])
+            .unflatten(-1, (heads, -1))
+            .transpose(1, 2)
+            for name in "qkv"
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        hidden = hidden + F.linear(mixed, layer["self_attn.out_proj.weight"], layer["self_attn.out_proj.bias"])
+        normed = F.layer_norm(hidden, hidden.shape[-1:], layer["layer_norm2.weight"], layer["layer_norm2.bias"], 1e-6)
+        inner = F.gelu(F.linear(normed, layer["mlp.fc1.weight"], layer["mlp.fc1.bias"]), approximate="tanh")
+        hidden = hidden + F.linear(inner, layer["mlp.fc2.weight"], layer["mlp.fc2.bias"])
+    return hidden
+
+
+def image_tower_rows(model: FGClip2Model, runs: int) -> list[Row]:
+    encoder = model.vision_model.encoder
+    layers = [{name: tensor.detach() for name, tensor in layer.named_parameters()} for layer in encoder.layers]
+    heads, width = model.config.vision_config.num_attention_heads, model.config.vision_config.hidden_size
+    rows = []
+    for batch, grid in ((4, (16, 16)), (1, (32, 32))):
+        pixels, hidden = random_pixels(batch, grid), torch.randn(batch, grid[0] * grid[1], width)
+        ratio = paired_ratio(
+            lambda hidden=hidden: bare_encoder(hidden, layers, heads),
+            lambda pixels=pixels: model.get_image_features(**pixels),
+            runs,
+        )
+        name = f"image tower / bare encoder, speed, {batch} x {grid[0] * grid[1]} patches"
+        rows.append(Row(name, ratio, "x", ">= 0.9", ratio >= 0.9))
+    return rows
+
+
+def region_row(model: FGClip2Model, runs: int) -> Row:
+    pixels = random_pixels(1, (32, 32))
+    corners = np.random.default_rng(0).uniform(0, 400, (20, 2))
+    boxes = np.concatenate([corners, corners + 80], -1).tolist()
+    ratio = paired_ratio(
+        lambda: model.get_image_region_features(**pixels, image_sizes=[(512, 512)], region_infos=[boxes]),
+        lambda: model.get_image_dense_feature(**pixels),
+        runs,
+    )
+    return Row("20 boxes / dense map alone, time, 1,024 patches", ratio, "x", "< 1.05", ratio < 1.05)
+
+
+def bf16_rows(model: FGClip2Model, runs: int) -> list[Row]:
+    has_bf16 = "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+    half = FGClip2Model.from_pretrained(None, config=model.config, state_dict=model.state_dict(), dtype=torch.bfloat16)
+    half = half.eval()
+    pixels, ids = random_pixels(2, (16, 16)), torch.randint(0, 256000, (4, 64))
+    rows = []
+    for name, bound, call in (
+        ("images, 256 patches", 1.8, lambda m: m.get_image_features(**pixels)),
+        ("texts, 64 tokens", 2.0, lambda m: m.get_text_features(ids)),
+    ):
+        cosine = F.cosine_similarity(call(model), call(half).float()).min().item()
+        rows.append(Row(f"bf16 to fp32, lowest cosine, {name}", cosine, "", ">= 0.999", cosine >= 0.999))
+        if has_bf16:
+            ratio = paired_ratio(lambda call=call: call(model), lambda call=call: call(half), runs)
+            rows.append(Row(f"bf16 / fp32, throughput, {name}", ratio, "x", f">= {bound}", ratio >= bound))
+        else:
+            note = "not measured: this CPU has no bf16 instructions"
+            rows.append(Row(f"bf16 / fp32, throughput, {name}", None, "x", f">= {bound}", None, note))
+    return rows
+
+
+def _cpu_flags() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
+
+
+def preprocessing_rows(runs: int) -> list[Row]:
+    from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
+
+    ours, theirs = FGClip2ImageProcessor(), Siglip2ImageProcessorPil()
+    generator = np.random.default_rng(0)
+    images = [Image.fromarray(generator.integers(0, 256, (480, 640, 3), np.uint8)) for _ in range(32)]
+    rows = []
+    for budget, batch in ((1024, 1), (1024, 32), (256, 32)):
+        chunk = images[:batch]
+        kwargs = {"max_num_patches": budget, "return_tensors": "pt"}
+        equal = torch.equal(ours(chunk, **kwargs)["pixel_values"], theirs(chunk, **kwargs)["pixel_values"])
+        ratio = paired_ratio(
+            lambda chunk=chunk, kwargs=kwargs: ours(chunk, **kwargs),
+            lambda chunk=chunk, kwargs=kwargs: theirs(chunk, **kwargs),
+            runs,
+        )
+        name = f"preprocessing / transformers' PIL processor, time, 640x480, {budget} patches, batch {batch}"
+        rows.append(Row(name, ratio, "x", "<= 0.55", ratio <= 0.55 and equal, "bit-equal" if equal else "NOT EQUAL"))
+    return rows
+
+
+def memory_rows(model: FGClip2Model) -> list[Row]:
+    """Peak resident memory of a process that loads the whole base model and computes one dense map."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        for side, bound in ((64, 2.0), (128, 4.0)):
+            command = [sys.executable, __file__, "--dense-map", str(side), "--checkpoint", folder]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            peak = json.loads(done.stdout.splitlines()[-1])["peak_gigabytes"]
+            name = f"dense map of {side * side:,} patches, peak memory of the process"
+            rows.append(Row(name, peak, "GB", f"< {bound:g}", peak < bound))
+    return rows
+
+
+def print_dense_map_peak(checkpoint: str, side: int) -> None:
+    model = FGClip2Model.from_pretrained(checkpoint).eval()
+    with torch.no_grad():
+        dense = model.get_image_dense_feature(**random_pixels(1, (side, side)))
+    assert dense.isfinite().all()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"peak_gigabytes": peak / 1e9}))
+
+
+def import_row() -> Row:
+    baseline = "import torch; from transformers import AutoModel, AutoProcessor, PreTrainedModel"
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    ratio = paired_ratio(lambda: run(f"{baseline}; import fgclip2"), lambda: run(baseline), 5)
+    return Row("import fgclip2 / import of torch and transformers, time", ratio, "x", "<= 1.15", ratio <= 1.15)
+
+
+def markdown(rows: list[Row]) -> str:
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.python_implementation()} "
+    machine += f"{platform.python_version()}, torch {torch.__version__}, fgclip2 {fgclip2.__version__}"
+    lines = ["# Performance", "", "Made by `make perf`: base size, random weights, CPU.", "", machine, ""]
+    lines += ["| figure | value | bound | held |", "|---|---|---|---|"]
+    for row in rows:
+        value = row.note if row.value is None else f"{row.value:.4g} {row.unit}".strip()
+        note = f" ({row.note})" if row.note and row.value is not None else ""
+        held = {True: "yes", False: "**no**", None: "-"}[row.held]
+        lines.append(f"| {row.name} | {value}{note} | {row.bound} | {held} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="file for the Markdown table")
+    parser.add_argument("--runs", type=int, default=7, help="timed runs of each pair")
+    parser.add_argument("--dense-map", type=int, metavar="SIDE", help=argparse.SUPPRESS)
+    parser.add_argument("--checkpoint", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.dense_map:
+        print_dense_map_peak(arguments.checkpoint, arguments.dense_map)
+        return 0
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.manual_seed(0)
+    rows = [*preprocessing_rows(arguments.runs), import_row()]
+    with torch.no_grad():
+        model = FGClip2Model(FGClip2Config.from_preset("base")).eval()
+        rows += [*image_tower_rows(model, arguments.runs), region_row(model, arguments.runs), *memory_rows(model)]
+        rows += bf16_rows(model, max(3, arguments.runs // 2))
+    table = markdown(rows)
+    print(table)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(table)
+    return int(any(row.held is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
