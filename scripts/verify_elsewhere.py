@@ -1,0 +1,205 @@
+"""Check what could not be checked where this package was made, and print a report in Markdown.
+
+    python scripts/verify_elsewhere.py --checkpoint qihoo360/fg-clip2-base --image 000000039769.jpg > report.md
+
+Runs on Linux, macOS and Windows. Checks whose hardware, weights or packages are missing are listed as not run. The
+image is number 39769 of COCO val2017 (two cats and two remote controls, 640 x 480).
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import fgclip2
+from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model, FGClip2Processor
+from fgclip2.modeling.image_processing_fgclip2 import load_image
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
+# What the transformers documentation of FG-CLIP 2 (base) reports for this image, as softmax of 100 * cosine.
+REGION_BOXES = [[345, 27, 640, 372], [41, 74, 177, 118]]
+REGION_ANSWER = [2.0169e-05, 0.99998]
+TENSORS = {383_803_394: 425, 896_622_594: 809, 1_154_017_410: 905}
+
+
+class NotRunError(Exception):
+    """A check can't run here; the message says what is missing."""
+
+
+def check(condition: bool, message: str) -> str:
+    if not condition:
+        raise AssertionError(message)
+    return message
+
+
+def official_weights(checkpoint: str | None) -> str:
+    """Every tensor is loaded, none is left over, and there are as many as published."""
+    model, info = _load(checkpoint)
+    left = {name: info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    tensors = len(model.state_dict())
+    return check(
+        not left and TENSORS.get(parameters) == tensors,
+        f"{parameters:,} parameters, {tensors} tensors, left over: {left}",
+    )
+
+
+def official_tokenizer(checkpoint: str | None) -> str:
+    """The official tokenizer gives the ids of the official implementation."""
+    if checkpoint is None:
+        raise NotRunError("no --checkpoint")
+    processor = FGClip2Processor.from_pretrained(checkpoint)
+    rows = json.loads((GOLDEN / "tokenizer_ids.json").read_text(encoding="utf-8"))["rows"]
+    wrong = []
+    for row in rows:
+        for walk_type, length in (("short", 64), ("long", 196)):
+            ids = processor(text=row["text"], walk_type=walk_type)["input_ids"][0].tolist()
+            expected = row[f"ids_{length}"]
+            if ids != expected + [0] * (length - len(expected)):
+                wrong.append(row["text"])
+    return check(
+        len(set(wrong)) <= 1, f"{len(rows)} texts, different: {sorted(set(wrong))} (Greek and Turkish letters may)"
+    )
+
+
+def official_region_answer(checkpoint: str | None, image: str | None) -> str:
+    """The published answer for two boxes and the text "remote control" with the base checkpoint."""
+    model, _ = _load(checkpoint)
+    if image is None:
+        raise NotRunError("no --image")
+    processor = FGClip2Processor.from_pretrained(checkpoint)
+    inputs = processor(images=load_image(image), boxes=[REGION_BOXES], max_num_patches=1024)
+    with torch.no_grad():
+        regions = F.normalize(model.get_image_region_features(**inputs)[0], dim=-1)
+        ids = processor(text="remote control", walk_type="box")["input_ids"]
+        text = F.normalize(model.get_text_features(ids, walk_type="box"), dim=-1)
+        answer = (100 * regions @ text.T).softmax(0)[:, 0].tolist()
+    error = max(abs(a - b) for a, b in zip(answer, REGION_ANSWER, strict=True))
+    return check(error < 1e-3, f"{answer}, published {REGION_ANSWER}")
+
+
+def accelerator_parity() -> str:
+    """Float32 features of the golden checkpoint on the accelerator equal those on the CPU."""
+    device = _accelerator()
+    model = FGClip2Model.from_pretrained(GOLDEN / "model").eval()
+    pixels = _golden_pixels()
+    with torch.no_grad():
+        expected = [model.get_image_features(**pixels), model.get_image_dense_feature(**pixels)]
+        model.to(device)
+        pixels = {name: tensor.to(device) for name, tensor in pixels.items()}
+        actual = [model.get_image_features(**pixels), model.get_image_dense_feature(**pixels)]
+    error = max((a.cpu() - b).abs().max().item() for a, b in zip(actual, expected, strict=True))
+    return check(error < 1e-3, f"{device}, largest difference {error:.1e}")
+
+
+def accelerator_half_precision() -> str:
+    """Base size: bfloat16 against float32 on the accelerator, and the peak memory of 16,384 dense patches."""
+    device = _accelerator()
+    model = FGClip2Model(FGClip2Config.from_preset("base")).eval().to(device)
+    pixels = {
+        "pixel_values": torch.randn(1, 1024, 768, device=device),
+        "spatial_shapes": torch.tensor([[32, 32]], device=device),
+    }
+    with torch.no_grad():
+        single = model.get_image_features(**pixels)
+        half = model.to(torch.bfloat16).get_image_features(**pixels).float()
+    cosine = F.cosine_similarity(single, half).item()
+    return check(cosine > 0.999, f"{device}, cosine {cosine:.5f}")
+
+
+def flash_attention() -> str:
+    """FlashAttention 2 with padded images equals scaled_dot_product_attention."""
+    if _accelerator().type != "cuda":
+        raise NotRunError("no CUDA device")
+    try:
+        import flash_attn  # noqa: F401
+    except ImportError as error:
+        raise NotRunError("flash-attn is not installed") from error
+    pixels = {name: tensor.cuda() for name, tensor in _golden_pixels().items()}
+    features = []
+    for implementation in ("sdpa", "flash_attention_2"):
+        model = FGClip2Model.from_pretrained(
+            GOLDEN / "model", attn_implementation=implementation, dtype=torch.bfloat16
+        ).cuda()
+        with torch.no_grad():
+            features.append(model.get_image_features(**pixels).float())
+    cosine = F.cosine_similarity(*features).min().item()
+    return check(cosine > 0.99, f"lowest cosine {cosine:.5f}")
+
+
+def save_and_load() -> str:
+    """Saved and reloaded weights are bitwise equal on this file system, in a folder with a Chinese name."""
+    model = FGClip2Model.from_pretrained(GOLDEN / "model")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "模型"
+        model.save_pretrained(path)
+        reloaded = FGClip2Model.from_pretrained(path)
+        same = all(torch.equal(a, b) for a, b in zip(model.parameters(), reloaded.parameters(), strict=True))
+        del reloaded  # Windows can't remove files that are mapped into memory
+    return check(same, "bitwise equal")
+
+
+def _load(checkpoint: str | None) -> tuple[FGClip2Model, dict]:
+    if checkpoint is None:
+        raise NotRunError("no --checkpoint")
+    model, info = FGClip2Model.from_pretrained(checkpoint, output_loading_info=True)
+    return model.eval(), info
+
+
+def _golden_pixels() -> dict[str, torch.Tensor]:
+    images = sorted((GOLDEN / "images").glob("*.png"))
+    return dict(FGClip2ImageProcessor()(images, max_num_patches=256, do_resize=False, return_tensors="pt"))
+
+
+def _accelerator() -> torch.device:
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        raise NotRunError("no accelerator")
+    return device
+
+
+def report(checks: list[tuple[str, Callable[[], str]]]) -> int:
+    print("# fgclip2: verification report\n")
+    print(
+        f"fgclip2 {fgclip2.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    )
+    print("| check | result | detail |\n|---|---|---|")
+    failed = 0
+    for name, function in checks:
+        try:
+            result, detail = "passed", function()
+        except NotRunError as reason:
+            result, detail = "not run", str(reason)
+        except Exception as error:  # a report names every failure, whatever it is
+            result, detail, failed = "**FAILED**", f"{type(error).__name__}: {error}", failed + 1
+        print(f"| {name} | {result} | {detail} |", flush=True)
+    return int(failed > 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", help="folder or hub id of an official checkpoint")
+    parser.add_argument("--image", help="COCO val2017 000000039769.jpg")
+    arguments = parser.parse_args()
+    checkpoint, image = arguments.checkpoint, arguments.image
+    return report(
+        [
+            ("official weights", lambda: official_weights(checkpoint)),
+            ("official tokenizer", lambda: official_tokenizer(checkpoint)),
+            ("official region answer (base)", lambda: official_region_answer(checkpoint, image)),
+            ("accelerator equals CPU", accelerator_parity),
+            ("accelerator in bfloat16", accelerator_half_precision),
+            ("FlashAttention 2", flash_attention),
+            ("save and load", save_and_load),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
