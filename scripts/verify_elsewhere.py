@@ -166,9 +166,8 @@ def _accelerator() -> torch.device:
 
 def report(checks: list[tuple[str, Callable[[], str]]]) -> int:
     print("# fgclip2: verification report\n")
-    print(
-        f"fgclip2 {fgclip2.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-    )
+    versions = f"fgclip2 {fgclip2.__version__}, torch {torch.__version__}"
+    print(f"{versions}, Python {platform.python_version()}, {platform.platform()}\n")
     print("| check | result | detail |\n|---|---|---|")
     failed = 0
     for name, function in checks:
@@ -177,7 +176,8 @@ def report(checks: list[tuple[str, Callable[[], str]]]) -> int:
         except NotRunError as reason:
             result, detail = "not run", str(reason)
         except Exception as error:  # a report names every failure, whatever it is
-            result, detail, failed = "**FAILED**", f"{type(error).__name__}: {error}", failed + 1
+            result, detail = "**FAILED**", f"{type(error).__name__}: {error}"
+            failed += 1
         print(f"| {name} | {result} | {detail} |", flush=True)
     return int(failed > 0)
 
