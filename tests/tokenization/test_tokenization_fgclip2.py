@@ -262,6 +262,12 @@ def test_pad_rejects_what_does_not_fit(tokenizer):
         tokenizer.pad({"input_ids": [5] * 197})
 
 
+@pytest.mark.parametrize("features", [[], {}, [{"labels": 1}], {"attention_mask": [1]}], ids=str)
+def test_pad_needs_ids(tokenizer, features):
+    with pytest.raises(ValueError, match="pad takes a dict with input_ids or a non-empty list of such dicts, got"):
+        tokenizer.pad(features)
+
+
 def test_bad_construction():
     with pytest.raises(ValueError, match=r"needs a tokenizer\.json"):
         FGClip2Tokenizer()

@@ -136,7 +136,8 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
     def update_post_processor(self) -> None:
         """Append `<eos>` and nothing else, whatever the file or the flags say.
 
-        Transformers calls this when `add_bos_token` or `add_eos_token` is set.
+        Transformers calls this when `add_bos_token` or `add_eos_token` is set, and from within its own constructor,
+        where the special tokens of a folder without a configuration have no names yet.
         """
         eos = str(self.eos_token or DEFAULT_SPECIAL_TOKENS["eos_token"])
         eos_id = self.backend_tokenizer.token_to_id(eos)
@@ -291,10 +292,17 @@ def _whole_length_if_longest(padding: Any) -> Any:
 
 def _count_longest(encoded_inputs: Any) -> int:
     """Return the number of ids of the longest text in what `pad` takes."""
-    if isinstance(encoded_inputs, Mapping):
-        ids = encoded_inputs["input_ids"]
-        is_batch = len(ids) > 0 and (isinstance(ids[0], (list, tuple)) or getattr(ids[0], "ndim", 0) > 0)
-        batch = ids if is_batch else [ids]
-    else:
-        batch = [features["input_ids"] for features in encoded_inputs]
+    is_one_dict = isinstance(encoded_inputs, Mapping)
+    features = [encoded_inputs] if is_one_dict else encoded_inputs
+    if not features or not all("input_ids" in feature for feature in features):
+        raise ValueError(
+            f"pad takes a dict with input_ids or a non-empty list of such dicts, got {encoded_inputs!r:.80}"
+        )
+    batch = [feature["input_ids"] for feature in features]
+    if (
+        is_one_dict
+        and len(batch[0]) > 0
+        and (isinstance(batch[0][0], (list, tuple)) or getattr(batch[0][0], "ndim", 0))
+    ):
+        batch = batch[0]  # a dict of lists: several texts
     return max(len(ids) for ids in batch)
