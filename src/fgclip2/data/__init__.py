@@ -1,0 +1,1 @@
+"""Records, image opening, and the bilingual demo data."""
