@@ -872,24 +872,28 @@ class FGClip2Model(FGClip2PreTrainedModel):
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("pass input_ids, pixel_values or both")
-        outputs = FGClip2Output()
+        vision_outputs = text_outputs = image_embeds = text_embeds = logits = None
         if pixel_values is not None:
-            outputs.vision_model_output = self.get_image_features(
+            vision_outputs = self.get_image_features(
                 pixel_values, pixel_attention_mask, spatial_shapes, return_dict=True
             )
-            outputs.image_embeds = F.normalize(outputs.vision_model_output.pooler_output, dim=-1)
+            image_embeds = F.normalize(vision_outputs.pooler_output, dim=-1)
         if input_ids is not None:
-            outputs.text_model_output = self.get_text_features(input_ids, attention_mask, walk_type, return_dict=True)
-            outputs.text_embeds = F.normalize(outputs.text_model_output.pooler_output, dim=-1)
-        if outputs.image_embeds is not None and outputs.text_embeds is not None:
-            logits = outputs.text_embeds @ outputs.image_embeds.T.to(outputs.text_embeds.device)
-            outputs.logits_per_text = logits * self.logit_scale.exp().to(logits.device) + self.logit_bias.to(
-                logits.device
-            )
-            outputs.logits_per_image = outputs.logits_per_text.T
-        if return_loss:
-            outputs.loss = _pairwise_sigmoid_loss(outputs.logits_per_text)
-        return outputs
+            text_outputs = self.get_text_features(input_ids, attention_mask, walk_type, return_dict=True)
+            text_embeds = F.normalize(text_outputs.pooler_output, dim=-1)
+        if image_embeds is not None and text_embeds is not None:
+            cosines = text_embeds @ image_embeds.T.to(text_embeds.device)  # (texts, images)
+            logits = cosines * self.logit_scale.exp().to(cosines.device) + self.logit_bias.to(cosines.device)
+        # All at once: a field set later is an attribute of a ModelOutput, but not one of its items.
+        return FGClip2Output(
+            loss=_pairwise_sigmoid_loss(logits) if return_loss else None,
+            logits_per_image=None if logits is None else logits.T,
+            logits_per_text=logits,
+            text_embeds=text_embeds,
+            image_embeds=image_embeds,
+            text_model_output=text_outputs,
+            vision_model_output=vision_outputs,
+        )
 
 
 def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:
