@@ -94,4 +94,9 @@ def write_code(folder: Path) -> None:
         shutil.copyfile(CODE_FOLDER / name, folder / name)
     for name, auto_map in AUTO_MAP.items():
         update_json(folder / name, auto_map=auto_map)
+    # Transformers 5 looks for the image processor in here first, and, without an entry of its own, makes up a video
+    # processor's name from the image processor's and asks the user whether to run its code.
+    nested = read_json(folder / "processor_config.json")["image_processor"]
+    nested["auto_map"] = AUTO_MAP["preprocessor_config.json"]
+    update_json(folder / "processor_config.json", image_processor=nested, video_processor={})
     update_json(folder / "config.json", architectures=["FGClip2Model"], custom_pipelines=CUSTOM_PIPELINES)

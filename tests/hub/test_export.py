@@ -1,0 +1,153 @@
+"""What export_checkpoint writes, and when it refuses; loading it is tested in tests/remote_code."""
+
+import ast
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fgclip2 import FGClip2Model, FGClip2Processor
+from fgclip2.hub import export, export_checkpoint
+from tests.checkpoints import read_tensors
+
+
+@pytest.fixture(scope="module")
+def loaded(official_folder) -> tuple[FGClip2Model, FGClip2Processor]:
+    return FGClip2Model.from_pretrained(official_folder), FGClip2Processor.from_pretrained(official_folder)
+
+
+def test_files(exported_folder):
+    assert {path.name for path in exported_folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "configuration_fgclip2.py",
+        "image_processing_fgclip2.py",
+        "model.safetensors",
+        "modeling_fgclip2.py",
+        "pipeline_fgclip2.py",
+        "preprocessor_config.json",
+        "processing_fgclip2.py",
+        "processor_config.json",
+        "tokenization_fgclip2.py",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert not any(path.is_symlink() for path in exported_folder.iterdir())
+
+
+def classes_named(value: object) -> list[str]:
+    """Every "file.Class" in a JSON value."""
+    if isinstance(value, dict):
+        return [name for item in value.values() for name in classes_named(item)]
+    if isinstance(value, list):
+        return [name for item in value for name in classes_named(item)]
+    return [value] if isinstance(value, str) and "_fgclip2." in value else []
+
+
+def test_every_class_that_the_json_files_name_is_in_its_file(exported_folder):
+    named = [name for path in exported_folder.glob("*.json") for name in classes_named(json.loads(path.read_text()))]
+    assert {name.rpartition(".")[2] for name in named} == {
+        "FGClip2Config",
+        "FGClip2ImageProcessor",
+        "FGClip2Model",
+        "FGClip2Processor",
+        "FGClip2Tokenizer",
+        "FGClip2ZeroShotImageClassificationPipeline",
+    }
+    for name in named:
+        module, _, class_name = name.rpartition(".")
+        tree = ast.parse((exported_folder / f"{module}.py").read_text(encoding="utf-8"))
+        assert class_name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def test_code_files_import_only_each_other_and_what_users_have(exported_folder):
+    allowed = {"transformers", "torch", "numpy", "PIL", "tokenizers"}
+    files = {path.stem for path in exported_folder.glob("*.py")}
+    for path in exported_folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1, ast.unparse(node)
+                assert node.module in files, ast.unparse(node)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                roots = {name.partition(".")[0] for name in names}
+                assert roots <= allowed | set(__import__("sys").stdlib_module_names), ast.unparse(node)
+
+
+def test_weights_are_bitwise_those_of_the_model(loaded, exported_folder):
+    exported = load_file(exported_folder / "model.safetensors")
+    state = loaded[0].state_dict()
+    assert exported.keys() == state.keys()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in state.items())
+
+
+def test_bfloat16_stays(official_folder, loaded, tmp_path):
+    model = FGClip2Model.from_pretrained(official_folder, dtype=torch.bfloat16)
+    export_checkpoint(model, loaded[1], tmp_path / "half")
+    assert {tensor.dtype for tensor in read_tensors(tmp_path / "half").values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_scales_of_the_training_losses_are_left_out(official_folder, loaded, tmp_path):
+    class InTraining(FGClip2Model):
+        def __init__(self, config):
+            super().__init__(config)
+            self.logit_scale_finegraind = torch.nn.Parameter(torch.zeros(1))
+
+    model = InTraining(loaded[0].config)
+    export_checkpoint(model, loaded[1], tmp_path / "out")
+    assert read_tensors(tmp_path / "out").keys() == loaded[0].state_dict().keys()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["FGClip2Model"]
+
+
+def test_the_model_in_memory_stays_as_it_was(official_folder, loaded, tmp_path):
+    model = FGClip2Model.from_pretrained(official_folder)
+    export_checkpoint(model, loaded[1], tmp_path / "out")
+    assert not hasattr(model.config, "auto_map")
+    model.save_pretrained(tmp_path / "plain")
+    assert "auto_map" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+    assert not list((tmp_path / "plain").glob("*.py"))
+
+
+def test_license_reaches_the_card(loaded, tmp_path):
+    export_checkpoint(*loaded, tmp_path / "out", license="cc-by-4.0")
+    assert "license: cc-by-4.0\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_empty_folder_is_filled(loaded, tmp_path):
+    (tmp_path / "空").mkdir()
+    assert export_checkpoint(*loaded, tmp_path / "空") == tmp_path / "空"
+    assert (tmp_path / "空" / "config.json").is_file()
+
+
+def test_a_folder_in_use_is_refused(loaded, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not an empty folder"):
+        export_checkpoint(*loaded, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_failure_leaves_nothing(loaded, tmp_path, monkeypatch):
+    def fail(folder):
+        assert (folder / "model.safetensors").is_file()
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(export, "write_code", fail)
+    with pytest.raises(OSError, match="no space"):
+        export_checkpoint(*loaded, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_models_are_refused(loaded, tmp_path):
+    with pytest.raises(ValueError, match=r"FGClip2VisionModel.*allowed: an FGClip2Model"):
+        export_checkpoint(loaded[0].vision_model, loaded[1], tmp_path / "out")
+
+
+def test_adapters_that_are_not_merged_are_refused(official_folder, loaded, tmp_path):
+    peft = pytest.importorskip("peft")
+    model = FGClip2Model.from_pretrained(official_folder)
+    model.add_adapter(peft.LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match="merge_and_unload"):
+        export_checkpoint(model, loaded[1], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
