@@ -247,6 +247,8 @@ def test_pad_takes_the_shortest_length_that_holds_all(tokenizer, as_type):
     features = [{"input_ids": as_type(ids)} for ids in (short, long)]
     assert tokenizer.pad(features, return_tensors="pt")["input_ids"].shape == (2, 196)
     assert tokenizer.pad({"input_ids": [as_type(short)]}, return_tensors="pt")["input_ids"].shape == (1, 64)
+    several = {"input_ids": [as_type(long), as_type(long)]}
+    assert tokenizer.pad(several, return_tensors="pt")["input_ids"].shape == (2, 196)
     assert tokenizer.pad(features[:1], walk_type="long", return_tensors="pt")["input_ids"].shape == (1, 196)
     assert tokenizer.pad(features[:1], max_length=70, return_tensors="pt")["input_ids"].shape == (1, 70)
     assert len(tokenizer.pad(features[:1], padding=False)["input_ids"][0]) == len(short)

@@ -298,11 +298,8 @@ def _count_longest(encoded_inputs: Any) -> int:
         raise ValueError(
             f"pad takes a dict with input_ids or a non-empty list of such dicts, got {encoded_inputs!r:.80}"
         )
-    batch = [feature["input_ids"] for feature in features]
-    if (
-        is_one_dict
-        and len(batch[0]) > 0
-        and (isinstance(batch[0][0], (list, tuple)) or getattr(batch[0][0], "ndim", 0))
-    ):
-        batch = batch[0]  # a dict of lists: several texts
-    return max(len(ids) for ids in batch)
+    texts = [feature["input_ids"] for feature in features]
+    if is_one_dict and len(texts[0]) > 0:
+        first = texts[0][0]  # an id, or the ids of the first of several texts
+        texts = texts[0] if getattr(first, "ndim", int(isinstance(first, (list, tuple)))) else texts
+    return max(len(ids) for ids in texts)
