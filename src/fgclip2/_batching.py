@@ -1,0 +1,56 @@
+"""Streams of work: threads that run ahead by a bounded number of items, and batches of items of one kind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+def bounded_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Iterator[Result]:
+    """Map in threads, results in order; unlike `Executor.map`, items are taken only `ahead` of what is asked for.
+
+    Args:
+        function: Called in the threads; its exceptions are raised where the result is asked for.
+        items: May be endless; iterated in the calling thread.
+        workers: Number of threads.
+        ahead: How many items at most are under way or waiting to be fetched.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # After an error, or when the caller stops early, what has not begun is not worth doing.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def batches_of_a_kind(
+    items: Iterable[Item], kind: Callable[[Item], Kind], capacity: Callable[[Kind], int]
+) -> Iterator[list[Item]]:
+    """Gather a stream into batches in which all items are of one kind, holding one open batch of each kind.
+
+    Args:
+        items: May be endless.
+        kind: The kind of an item, e.g. its patch budget; there should be few.
+        capacity: Size of a full batch of a kind. Batches that are not full come last, the smallest kind first.
+    """
+    open_batches: dict[Kind, list[Item]] = {}
+    for item in items:
+        batch = open_batches.setdefault(kind(item), [])
+        batch.append(item)
+        if len(batch) >= capacity(kind(item)):
+            yield open_batches.pop(kind(item))
+    yield from (open_batches[key] for key in sorted(open_batches))  # type: ignore[type-var]
