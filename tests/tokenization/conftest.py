@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from fgclip2.tokenization.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 GEMMA_SMALL = Path(__file__).parent / "gemma_small"
 FOLDER_KINDS = (

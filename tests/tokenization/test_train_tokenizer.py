@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgclip2.tokenization.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.tokenization.train_tokenizer import BYTE_TOKENS, SPECIAL_TOKENS, TextFiles, main, train_tokenizer
 
 ENGLISH = [f"A {color} {thing} in the park." for color in ("red", "Blue", "green") for thing in ("cat", "dog", "tree")]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
+from transformers.configuration_utils import PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
@@ -42,11 +43,11 @@ class FGClip2Output(ModelOutput):
         text_model_output, vision_model_output: Outputs of the towers.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits_per_image: torch.FloatTensor | None = None
-    logits_per_text: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
-    image_embeds: torch.FloatTensor | None = None
+    loss: Tensor | None = None
+    logits_per_image: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    text_embeds: Tensor | None = None
+    image_embeds: Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
 
@@ -457,7 +458,7 @@ class FGClip2DenseFeatureHead(FGClip2PoolingHead):
 class FGClip2PreTrainedModel(PreTrainedModel):
     """Loading, saving and initialisation shared by the models."""
 
-    config_class = FGClip2Config
+    config_class: type[PretrainedConfig] = FGClip2Config
     base_model_prefix = "fgclip2"
     supports_gradient_checkpointing = True
     _no_split_modules = [
@@ -540,7 +541,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.token_embedding
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embeddings.token_embedding = value
 
     def resolve_walk_type(self, input_ids: Tensor, walk_type: str | None) -> str:
@@ -750,7 +751,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.text_model.set_input_embeddings(value)
 
     def get_text_features(
@@ -759,7 +760,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         attention_mask: Tensor | None = None,
         walk_type: str | None = None,
         return_dict: bool = False,
-    ) -> torch.FloatTensor | BaseModelOutputWithPooling:
+    ) -> torch.FloatTensor:
         """Embed texts.
 
         Args:
@@ -774,13 +775,21 @@ class FGClip2Model(FGClip2PreTrainedModel):
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
         """
+        outputs = self._encode_texts(input_ids, attention_mask, walk_type)
+        # Annotated as what comes by default: other libraries read the annotation.
+        return outputs if return_dict else outputs.pooler_output  # type: ignore[return-value]
+
+    def _encode_texts(
+        self, input_ids: Tensor, attention_mask: Tensor | None, walk_type: str | None
+    ) -> BaseModelOutputWithPooling:
+        """The text tower's output with `pooler_output` through the head of the walk."""
         walk_type = self.text_model.resolve_walk_type(input_ids, walk_type)
         outputs = self.text_model(input_ids, attention_mask, walk_type)
         if walk_type == "long":
             outputs.pooler_output = self.longtext_head(outputs.pooler_output)
         elif walk_type == "box":
             outputs.pooler_output = self.boxtext_head(outputs.pooler_output)
-        return outputs if return_dict else outputs.pooler_output
+        return outputs
 
     def get_image_features(
         self,
@@ -788,7 +797,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         pixel_attention_mask: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
         return_dict: bool = False,
-    ) -> torch.FloatTensor | BaseModelOutputWithPooling:
+    ) -> torch.FloatTensor:
         """Embed images.
 
         Args:
@@ -845,6 +854,8 @@ class FGClip2Model(FGClip2PreTrainedModel):
         pixel_values, pixel_attention_mask, spatial_shapes = self.vision_model.prepare_patches(
             pixel_values, pixel_attention_mask, spatial_shapes
         )
+        if region_infos is None or image_sizes is None:
+            raise ValueError("pass region_infos (boxes of each image) and image_sizes ((height, width) of each image)")
         boxes = _boxes_in_patches(region_infos, image_sizes, spatial_shapes)
         dense_features = self.get_image_dense_feature(pixel_values, pixel_attention_mask, spatial_shapes)
         regions = pool_regions(dense_features, spatial_shapes, boxes)  # (B, R, D)
@@ -872,15 +883,15 @@ class FGClip2Model(FGClip2PreTrainedModel):
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("pass input_ids, pixel_values or both")
-        vision_outputs = text_outputs = image_embeds = text_embeds = logits = None
+        vision_outputs: BaseModelOutputWithPooling | None = None
+        text_outputs: BaseModelOutputWithPooling | None = None
+        image_embeds = text_embeds = logits = None
         if pixel_values is not None:
-            vision_outputs = self.get_image_features(
-                pixel_values, pixel_attention_mask, spatial_shapes, return_dict=True
-            )
-            image_embeds = F.normalize(vision_outputs.pooler_output, dim=-1)
+            vision_outputs = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
+            image_embeds = _normalized_pooler_output(vision_outputs)
         if input_ids is not None:
-            text_outputs = self.get_text_features(input_ids, attention_mask, walk_type, return_dict=True)
-            text_embeds = F.normalize(text_outputs.pooler_output, dim=-1)
+            text_outputs = self._encode_texts(input_ids, attention_mask, walk_type)
+            text_embeds = _normalized_pooler_output(text_outputs)
         if image_embeds is not None and text_embeds is not None:
             cosines = text_embeds @ image_embeds.T.to(text_embeds.device)  # (texts, images)
             logits = cosines * self.logit_scale.exp().to(cosines.device) + self.logit_bias.to(cosines.device)
@@ -896,6 +907,11 @@ class FGClip2Model(FGClip2PreTrainedModel):
         )
 
 
+def _normalized_pooler_output(outputs: BaseModelOutputWithPooling) -> Tensor:
+    assert outputs.pooler_output is not None  # optional in transformers' class, never in our towers
+    return F.normalize(outputs.pooler_output, dim=-1)
+
+
 def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:
     """Equation 1 of SigLIP for logits (B, B): the sum over all pairs divided by B."""
     if logits is None or logits.shape[0] != logits.shape[1]:
@@ -906,13 +922,11 @@ def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:
 
 
 def _boxes_in_patches(
-    region_infos: Sequence[Sequence[Sequence[float]]] | None,
-    image_sizes: Sequence[tuple[int, int]] | None,
+    region_infos: Sequence[Sequence[Sequence[float]]],
+    image_sizes: Sequence[tuple[int, int]],
     spatial_shapes: Tensor,
 ) -> Tensor:
     """Boxes in pixels of each image -> float32 (B, max R, 4) in patches, short lists padded with empty boxes."""
-    if region_infos is None or image_sizes is None:
-        raise ValueError("pass region_infos (boxes of each image) and image_sizes ((height, width) of each image)")
     if not len(region_infos) == len(image_sizes) == len(spatial_shapes):
         raise ValueError(
             f"{len(spatial_shapes)} images, but region_infos has {len(region_infos)} and "

@@ -22,11 +22,11 @@ class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipe
             preprocess["tokenizer_kwargs"] = tokenizer_kwargs
         return preprocess, forward, postprocess
 
-    def preprocess(self, image: Any, *args: Any, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    def preprocess(self, image: Any, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         if self._is_fgclip2():
             fixed = {"padding": "max_length", "max_length": 64, "truncation": True}
             tokenizer_kwargs = {**fixed, **(tokenizer_kwargs or {})}
-        return super().preprocess(image, *args, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
+        return super().preprocess(image, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, Any]]:
         if not self._is_fgclip2():

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
-from .tokenization_fgclip2 import FGClip2Tokenizer, check_text
+from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer, check_text
 
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>"]  # ids 0, 1, 2, 3, as in Gemma
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # what a character outside the vocabulary falls back to

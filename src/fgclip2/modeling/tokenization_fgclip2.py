@@ -195,7 +195,7 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
             raise ValueError(NO_PAIRS)
         return super().encode(check_text("text", text).lower(), **kwargs)
 
-    def tokenize(self, text: str, pair: None = None, **kwargs: Any) -> list[str]:  # type: ignore[override]
+    def tokenize(self, text: str, pair: None = None, **kwargs: Any) -> list[str]:
         """Return the tokens of one text, without `<eos>`."""
         if pair is not None:
             raise ValueError(NO_PAIRS)
