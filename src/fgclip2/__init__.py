@@ -14,6 +14,7 @@ from transformers.models.auto.processing_auto import AutoProcessor
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .assets import embedded_checkpoint
 from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
@@ -42,6 +43,7 @@ __all__ = [
     "FGClip2VisionModel",
     "FGClip2ZeroShotImageClassificationPipeline",
     "__version__",
+    "embedded_checkpoint",
 ]
 
 

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ._batching import batches_of_a_kind, bounded_map
 from ._records import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
+from .assets import embedded_checkpoint
 from .errors import UnreadableImageError
 from .modeling.modeling_fgclip2 import FGClip2Model
 from .modeling.processing_fgclip2 import FGClip2Processor
@@ -138,7 +137,7 @@ class FGClip2Embedder:
         """
         devices = _as_devices(device, _default_device())
         run_dtype = _resolve_dtype(dtype, devices[0])
-        source = _embedded_checkpoint() if name is None else name
+        source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
         model, info = FGClip2Model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
         if info["missing_keys"]:
@@ -640,13 +639,6 @@ def model_fingerprint(model: FGClip2Model) -> str:
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         digest.update(values.astype("<f4").tobytes())
     return digest.hexdigest()
-
-
-def _embedded_checkpoint() -> Path:
-    folder = Path(str(resources.files("fgclip2") / "assets" / "checkpoint"))
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"this installation has no embedded checkpoint ({folder}); name a folder or a hub id")
-    return folder
 
 
 def _default_device() -> torch.device:
