@@ -1,0 +1,406 @@
+"""Composed scenes: several cut-outs on one background, with exact boxes, captions and hard negatives in two languages.
+
+Everything that a text says is known from how the scene was made: which thing, how large, on which plate, where. Plates
+with named colours and shapes give exact attributes without guessing an artist's colours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .backgrounds import pyramid, random_crops
+from .concepts import ConceptTable
+from .cutouts import alpha_box
+from .phrases import (
+    AWKWARD_NAMES,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Description,
+    Language,
+    count_sentence,
+    expression,
+    joined,
+    largest_sentence,
+    listing,
+    object_sentence,
+    related_expression,
+    relation_sentence,
+    with_article,
+)
+
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
+
+# NaFlex shapes (width, height) of at most 100 patches of 16.
+CANVASES = ((160, 160), (192, 128), (128, 192), (176, 144), (144, 176))
+NEGATIVES = 10
+NEGATIVE_KINDS = ("object", "color", "shape", "size", "position", "swap", "bind-color")
+
+_PHOTOGRAPH_SHARE = 0.65
+_SIBLING_SHARE = 0.3
+_PLATE_SHARE = 0.6
+_POSITION_SHARE = 0.5  # of the short expressions
+_SIDES = {"small": 34, "medium": 48, "large": 66}  # of the longer side, in pixels
+_SIDE_JITTER = 5
+_MARGIN = 3  # between objects
+_PLACEMENT_TRIES = 40
+_CUTOUT_ON_PLATE = 0.68  # of the plate's side, so that a square drawing stays within a round plate
+_OPAQUE = 64  # alpha above which a drawing counts for its box: shadows don't
+_LARGEST_LEAD = 1.2  # in area, over the second largest, before a caption names the largest
+_RGB = {
+    "red": (220, 40, 40),
+    "orange": (245, 140, 20),
+    "yellow": (250, 220, 40),
+    "green": (50, 160, 60),
+    "cyan": (60, 200, 210),
+    "blue": (40, 80, 200),
+    "purple": (130, 60, 170),
+    "pink": (250, 150, 190),
+    "brown": (125, 75, 40),
+    "black": (30, 30, 30),
+    "white": (245, 245, 245),
+    "gray": (140, 140, 140),
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """One object of a scene."""
+
+    box: Box  # of the plate if it has one, else of the drawing's opaque part
+    truth: Description  # all that holds of it
+    said: Description  # what its short expression says
+    negatives: tuple[tuple[str, Description], ...]  # (kind, false description), `NEGATIVES` of them
+    relation: tuple[str, int]  # "left", "right", "above" or "below" of the region with that index
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and all that is known of it, in no language."""
+
+    image: Image.Image
+    background_colour: str | None  # None: a photograph
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An object to be placed."""
+
+    truth: Description  # without position
+    drawing: Image.Image  # RGBA, cropped to its opaque part
+    size: tuple[int, int]  # width and height that it takes, with its plate
+
+
+class SceneBuilder:
+    """Makes scenes from given drawings and photographs."""
+
+    def __init__(
+        self,
+        table: ConceptTable,
+        cutouts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        photographs: Sequence[np.ndarray],
+    ) -> None:
+        """Index the drawings.
+
+        Args:
+            table: the concepts.
+            cutouts: artist -> (concept_ids, rgba), as `load_training_cutouts` or `load_cutouts` give them. Only things
+                with natural names are used, and only those that occur here serve as negatives: no text of a scene
+                names anything else.
+            photographs: (H, W, 3) uint8 arrays.
+        """
+        self.table = table
+        self._pyramids = [pyramid(photo) for photo in photographs]
+        self._rgba = {artist: rgba for artist, (_, rgba) in cutouts.items()}
+        self._drawings: dict[int, list[tuple[str, int]]] = {}
+        for artist, (concept_ids, _) in cutouts.items():
+            for row, concept_id in enumerate(concept_ids.tolist()):
+                if table[concept_id].is_thing and table[concept_id].name_en not in AWKWARD_NAMES:
+                    self._drawings.setdefault(concept_id, []).append((artist, row))
+        self._ids = np.array(sorted(self._drawings))
+
+    def build(self, rng: np.random.Generator) -> Scene:
+        """Make one scene; the same random state gives the same scene."""
+        width, height = CANVASES[rng.integers(len(CANVASES))]
+        items, boxes = self._layout(width, height, rng)
+        image, background_colour = self._background(width, height, {item.truth.colour for item in items}, rng)
+        for item, box in zip(items, boxes, strict=True):
+            _draw(image, item, box)
+        truths = [
+            replace(item.truth, position=_position(box, image.size)) for item, box in zip(items, boxes, strict=True)
+        ]
+        regions = []
+        for index, truth in enumerate(truths):
+            said = _said_of(truth, rng)
+            others = truths[:index] + truths[index + 1 :]
+            negatives = self._negatives(said, others, rng)
+            regions.append(Region(boxes[index], truth, said, negatives, _relation(index, boxes, rng)))
+        return Scene(image, background_colour, tuple(regions))
+
+    def _layout(self, width: int, height: int, rng: np.random.Generator) -> tuple[list[_Item], list[Box]]:
+        """Choose 2 to 5 objects and places for them that don't overlap; fewer where they don't fit."""
+        items: list[_Item] = []
+        boxes: list[Box] = []
+        wanted = int(rng.integers(2, 6))
+        while len(items) < wanted:
+            item = self._random_item([item.truth.concept_id for item in items], rng)
+            box = _free_place(item.size, boxes, (width, height), rng)
+            if box is not None:
+                items.append(item)
+                boxes.append(box)
+            elif len(items) >= 2:
+                break
+        return items, boxes
+
+    def _random_item(self, present: list[int], rng: np.random.Generator) -> _Item:
+        concept_id = self._random_concept(present, rng)
+        artist, row = self._drawings[concept_id][rng.integers(len(self._drawings[concept_id]))]
+        rgba = self._rgba[artist][row]
+        drawing = Image.fromarray(rgba).crop(alpha_box(rgba, _OPAQUE))
+        size = str(rng.choice(list(_SIDES)))
+        side = _SIDES[size] + int(rng.integers(-_SIDE_JITTER, _SIDE_JITTER + 1))
+        if rng.random() >= _PLATE_SHARE:
+            return _Item(Description(concept_id, size), drawing, _fitted(drawing.size, side))
+        colour, shape = str(rng.choice(list(COLOURS))), str(rng.choice(list(SHAPES)))
+        return _Item(Description(concept_id, size, colour, shape), drawing, (side, side))
+
+    def _random_concept(self, present: list[int], rng: np.random.Generator) -> int:
+        """A thing that is no near synonym of those already there, often a sibling of the last one."""
+        allowed = self._distinct_from(present)
+        siblings = allowed[self._are_siblings(allowed, present[-1])] if present else allowed
+        if len(siblings) and rng.random() < _SIBLING_SHARE:
+            return int(rng.choice(siblings))
+        return int(rng.choice(allowed))
+
+    def _distinct_from(self, present: list[int]) -> np.ndarray:
+        """Concepts that none of `present` could pass for."""
+        confusable = self.table.near_synonyms[present].any(axis=0)
+        confusable[present] = True
+        return self._ids[~confusable[self._ids]]
+
+    def _are_siblings(self, concept_ids: np.ndarray, concept_id: int) -> np.ndarray:
+        subgroup = self.table[concept_id].subgroup
+        return np.array([self.table[i].subgroup == subgroup for i in concept_ids], dtype=bool)
+
+    def _background(
+        self, width: int, height: int, taken: set[str | None], rng: np.random.Generator
+    ) -> tuple[Image.Image, str | None]:
+        """A crop of a photograph, or a plain colour that no plate has."""
+        if self._pyramids and rng.random() < _PHOTOGRAPH_SHARE:
+            return Image.fromarray(random_crops(self._pyramids, 1, height, width, rng)[0]), None
+        colour = str(rng.choice([name for name in COLOURS if name not in taken]))
+        return Image.new("RGB", (width, height), _RGB[colour]), colour
+
+    def _negatives(
+        self, said: Description, others: Sequence[Description], rng: np.random.Generator
+    ) -> tuple[tuple[str, Description], ...]:
+        """`NEGATIVES` descriptions that differ from `said` in one thing and are false; kinds take turns."""
+        strangers = rng.permutation(self._distinct_from([said.concept_id, *(other.concept_id for other in others)]))
+        siblings = self._are_siblings(strangers, said.concept_id)
+        by_kind = attribute_negatives(said, others, rng)
+        by_kind["object"] = [
+            replace(said, concept_id=int(i)) for i in (*strangers[siblings], *strangers[~siblings][:NEGATIVES])
+        ]
+        queues = {kind: list(by_kind[kind]) for kind in NEGATIVE_KINDS}
+        chosen: list[tuple[str, Description]] = []
+        while len(chosen) < NEGATIVES and any(queues.values()):
+            chosen += [(kind, queue.pop(0)) for kind, queue in queues.items() if queue]
+        return tuple(chosen[:NEGATIVES])
+
+
+def attribute_negatives(
+    said: Description, others: Sequence[Description], rng: np.random.Generator
+) -> dict[str, list[Description]]:
+    """False variants of a description by kind, but for other objects.
+
+    Each kind is drawn symmetrically (red may become blue as blue may become red), so that no text is likelier to be
+    the negative one by itself.
+
+    Args:
+        said: the true description; only what it mentions is varied.
+        others: the truth about the other objects of the scene.
+        rng: random state of the order within a kind.
+    """
+    worn = [other.colour for other in others if other.colour not in (None, said.colour)]
+    free = [str(colour) for colour in rng.permutation(list(COLOURS)) if colour not in (said.colour, *worn)]
+    negatives: dict[str, list[Description]] = {kind: [] for kind in NEGATIVE_KINDS}
+    negatives["swap"] = [replace(said, concept_id=other.concept_id) for other in others]
+    if said.colour:
+        negatives["color"] = [replace(said, colour=colour) for colour in free]
+        negatives["bind-color"] = [replace(said, colour=colour) for colour in dict.fromkeys(worn)]
+        negatives["shape"] = [replace(said, shape=shape) for shape in SHAPES if shape != said.shape]
+    if said.size:
+        negatives["size"] = [replace(said, size=size) for size in SIZES if size != said.size]
+    if said.position not in (None, (1, 1)):
+        row, column = said.position
+        negatives["position"] = [replace(said, position=(2 - row, 2 - column))]
+    return negatives
+
+
+def scene_record(scene: Scene, table: ConceptTable, language: Language, path: str) -> dict[str, Any]:
+    """A scene as one FineHARD record, with the kind of each negative and the object's name beside it.
+
+    Args:
+        scene: what `SceneBuilder.build` gives.
+        table: the concepts.
+        language: "en" or "zh"; Chinese records carry `is_cn`.
+        path: where the picture is, for `f_path`.
+    """
+    named = [with_article(_name(table, r, "en"), _name(table, r, "en")) for r in scene.regions]
+    if language == "zh":
+        named = [_name(table, region, "zh") for region in scene.regions]
+    record: dict[str, Any] = {
+        "f_path": path,
+        "caption": long_caption(scene, table, language),
+        "short_caption": listing(named, language),
+        "bbox_info": [region_record(scene, index, table, language) for index in range(len(scene.regions))],
+    }
+    return {**record, "is_cn": True} if language == "zh" else record
+
+
+def region_record(scene: Scene, index: int, table: ConceptTable, language: Language) -> dict[str, Any]:
+    """One entry of a record's `bbox_info`; the box is normalised to 0..1."""
+    region, (width, height) = scene.regions[index], scene.image.size
+    x1, y1, x2, y2 = region.box
+    relation, other = region.relation
+    other_concept = table[scene.regions[other].truth.concept_id]
+    placed = replace(region.said, position=region.truth.position)
+    negatives = [expression(negative, table, language) for _, negative in region.negatives]
+    return {
+        "bbox": [x1 / width, y1 / height, x2 / width, y2 / height],
+        "short_expr": expression(region.said, table, language),
+        "long_expr": related_expression(placed, relation, other_concept, table, language),
+        "flag_short_neg": 1,
+        "short_expr_negs": {str(number): text for number, text in enumerate(negatives)},
+        "neg_kinds": {str(number): kind for number, (kind, _) in enumerate(region.negatives)},
+        "category": _name(table, region, language),
+    }
+
+
+def long_caption(scene: Scene, table: ConceptTable, language: Language) -> str:
+    """Count, background, a sentence for each object, one relation, and the largest object where one clearly leads."""
+    sentences = [count_sentence(len(scene.regions), scene.background_colour, language)]
+    sentences += [object_sentence(_sayable(region.truth), table, language) for region in scene.regions]
+    relation, other = scene.regions[0].relation
+    first, second = (table[scene.regions[index].truth.concept_id] for index in (0, other))
+    sentences.append(relation_sentence(first, relation, second, language))
+    largest = _clearly_largest([region.box for region in scene.regions])
+    if largest is not None:
+        sentences.append(largest_sentence(table[scene.regions[largest].truth.concept_id], language))
+    return joined(sentences, language)
+
+
+def write_scenes(folder: Path, builder: SceneBuilder, count: int, seed: int) -> None:
+    """Write `images/00000.webp` ... and the records in both languages, `scenes_en.json` and `scenes_zh.json`."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    records: dict[Language, list[dict[str, Any]]] = {"en": [], "zh": []}
+    for number in range(count):
+        scene = builder.build(np.random.default_rng([seed, number]))
+        path = f"images/{number:05d}.webp"
+        scene.image.save(folder / path, quality=92)
+        for language, rows in records.items():
+            rows.append(scene_record(scene, builder.table, language, path))
+    for language, rows in records.items():
+        text = json.dumps(rows, ensure_ascii=False, indent=1)
+        (folder / f"scenes_{language}.json").write_text(text, encoding="utf-8")
+
+
+def _name(table: ConceptTable, region: Region, language: Language) -> str:
+    return table[region.truth.concept_id].name(language)
+
+
+def _sayable(truth: Description) -> Description:
+    """Medium is the size that nobody mentions."""
+    return replace(truth, size=None) if truth.size == "medium" else truth
+
+
+def _said_of(truth: Description, rng: np.random.Generator) -> Description:
+    """What a short expression says: name, size, plate, and the position half of the time."""
+    position = truth.position if rng.random() < _POSITION_SHARE else None
+    return replace(_sayable(truth), position=position)
+
+
+def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Scale (width, height) so that the longer one is `side`."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _free_place(
+    size: tuple[int, int], boxes: Sequence[Box], canvas: tuple[int, int], rng: np.random.Generator
+) -> Box | None:
+    """A random box of `size` inside the canvas and apart from all `boxes`, or None where none was found."""
+    for _ in range(_PLACEMENT_TRIES):
+        x, y = (int(rng.integers(whole - part + 1)) for whole, part in zip(canvas, size, strict=True))
+        box = (x, y, x + size[0], y + size[1])
+        if all(_apart(box, other) for other in boxes):
+            return box
+    return None
+
+
+def _apart(first: Box, second: Box) -> bool:
+    return (
+        first[2] + _MARGIN <= second[0]
+        or second[2] + _MARGIN <= first[0]
+        or first[3] + _MARGIN <= second[1]
+        or second[3] + _MARGIN <= first[1]
+    )
+
+
+def _position(box: Box, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of the box's centre in a 3 x 3 grid."""
+    return 3 * (box[1] + box[3]) // (2 * canvas[1]), 3 * (box[0] + box[2]) // (2 * canvas[0])
+
+
+def _relation(index: int, boxes: Sequence[Box], rng: np.random.Generator) -> tuple[str, int]:
+    """A relation of one box to some other that holds for all of both; boxes that are apart always have one."""
+    box = boxes[index]
+    relations = []
+    for other_index, other in enumerate(boxes):
+        if other_index != index:
+            relations += [("left", other_index)] * (box[2] <= other[0]) + [("right", other_index)] * (
+                other[2] <= box[0]
+            )
+            relations += [("above", other_index)] * (box[3] <= other[1]) + [("below", other_index)] * (
+                other[3] <= box[1]
+            )
+    return relations[rng.integers(len(relations))]
+
+
+def _clearly_largest(boxes: Sequence[Box]) -> int | None:
+    """Index of the box that leads both in area and in its longer side, if there is one."""
+    areas = np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes])
+    sides = np.array([max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes])
+    first, second = np.argsort(-areas)[:2]
+    leads = areas[first] >= _LARGEST_LEAD * areas[second] and sides[first] == sides.max()
+    return int(first) if leads else None
+
+
+def _draw(image: Image.Image, item: _Item, box: Box) -> None:
+    """Draw an object, on its plate if it has one, into its box of `image`, in place."""
+    width, height = item.size
+    inner = item.size
+    if item.truth.colour and item.truth.shape:
+        image.paste(_RGB[item.truth.colour], box, _plate_mask(item.truth.shape, width))
+        inner = _fitted(item.drawing.size, round(width * _CUTOUT_ON_PLATE))
+    drawing = item.drawing.resize(inner, Image.Resampling.LANCZOS)
+    image.paste(drawing, (box[0] + (width - inner[0]) // 2, box[1] + (height - inner[1]) // 2), drawing)
+
+
+def _plate_mask(shape: str, side: int) -> Image.Image:
+    """A filled circle or rounded square, with smooth edges: drawn four times larger and shrunk."""
+    mask = Image.new("L", (4 * side, 4 * side))
+    corners = (0, 0, 4 * side - 1, 4 * side - 1)
+    if shape == "round":
+        ImageDraw.Draw(mask).ellipse(corners, fill=255)
+    else:
+        ImageDraw.Draw(mask).rounded_rectangle(corners, radius=side // 3, fill=255)
+    return mask.resize((side, side), Image.Resampling.BOX)
