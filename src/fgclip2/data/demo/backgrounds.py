@@ -8,17 +8,17 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
-from .sources import WALLPAPERS, fetch, read_members
+from .sources import PERMISSIVE_LICENCES, WALLPAPERS, fetch, read_members
 from .splits import BACKGROUND_SPLITS, BackgroundSplit
 
 SHORT_SIDE = 384
 _SHRINK_FACTORS = (1, 2, 3, 4, 6)  # a crop shows a detail at 1, much of the photograph at 6
-_PERMISSIVE = ("CC0-1.0", "CC-BY-4.0")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Photograph:
     @property
     def is_permissive(self) -> bool:
         """Whether it may be trained on and shipped."""
-        return self.licence in _PERMISSIVE
+        return self.licence in PERMISSIVE_LICENCES
 
 
 # Only photographs: the packages' patterns and drawings are left out (but one blurred colour field, for training).
@@ -78,10 +78,9 @@ def build_backgrounds(cache: Path) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     for source_key, source in WALLPAPERS.items():
         archive = fetch(source, cache)
-        missing = {photo.name for photo in PHOTOGRAPHS if photo.source == source_key} - {
-            path.stem for path in folder.glob("*.npy")
-        }
-        for path, content in read_members(archive, lambda path, missing=missing: _is_wallpaper(path, missing)):
+        names = {photo.name for photo in PHOTOGRAPHS if photo.source == source_key}
+        missing = names - {path.stem for path in folder.glob("*.npy")}
+        for path, content in read_members(archive, partial(_is_wallpaper, missing)) if missing else ():
             np.save(folder / f"{PurePosixPath(path).stem}.npy", shrink_photograph(content))
     splits = list(BACKGROUND_SPLITS.values())
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
@@ -118,9 +117,9 @@ def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool 
 
 def shrink_photograph(content: bytes) -> np.ndarray:
     """Decode an image file and scale its shorter side to `SHORT_SIDE`: (H, W, 3) uint8."""
-    image = Image.open(io.BytesIO(content))
-    image.draft("RGB", (SHORT_SIDE * 2, SHORT_SIDE * 2))  # JPEG decodes faster at an eighth to a half of its size
-    image = image.convert("RGB")
+    file = Image.open(io.BytesIO(content))
+    file.draft("RGB", (SHORT_SIDE * 2, SHORT_SIDE * 2))  # JPEG decodes faster at an eighth to a half of its size
+    image = file.convert("RGB")
     scale = SHORT_SIDE / min(image.size)
     size = (max(SHORT_SIDE, round(image.width * scale)), max(SHORT_SIDE, round(image.height * scale)))
     return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
@@ -153,9 +152,9 @@ def random_crops(
     """
     crops = np.empty((count, height, width, 3), dtype=np.uint8)
     for index in range(count):
-        levels = pyramids[rng.integers(len(pyramids))]
+        levels = pyramids[int(rng.integers(len(pyramids)))]
         fitting = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
-        level = fitting[rng.integers(len(fitting))]
+        level = fitting[int(rng.integers(len(fitting)))]
         top = rng.integers(level.shape[0] - height + 1)
         left = rng.integers(level.shape[1] - width + 1)
         crop = level[top : top + height, left : left + width]
@@ -185,7 +184,7 @@ def procedural_backgrounds(count: int, height: int, width: int, rng: np.random.G
     return backgrounds
 
 
-def _is_wallpaper(path: str, names: set[str]) -> bool:
+def _is_wallpaper(names: set[str], path: str) -> bool:
     parts = PurePosixPath(path)
     return parts.stem in names and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")
 

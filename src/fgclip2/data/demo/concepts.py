@@ -132,8 +132,9 @@ def load_concepts(cache: Path) -> ConceptTable:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run: python -m fgclip2.data.demo --cache {cache}")
     rows = json.loads(path.read_text(encoding="utf-8"))
-    lists = ("keywords_en", "keywords_zh")
-    return ConceptTable(tuple(Concept(**{k: tuple(v) if k in lists else v for k, v in row.items()}) for row in rows))
+    for row in rows:
+        row.update({column: tuple(row[column]) for column in ("keywords_en", "keywords_zh")})
+    return ConceptTable(tuple(Concept(**row) for row in rows))
 
 
 def select_concepts(
@@ -179,8 +180,8 @@ def split_concepts(concepts: Sequence[Concept], choose: Callable[..., set[str]] 
         The table.
     """
     things = [concept for concept in concepts if concept.is_thing]
-    has_synonym = near_synonym_matrix(concepts, strict=True).any(axis=1)
-    eligible = [c for c, leaks in zip(concepts, has_synonym, strict=True) if c.is_thing and not leaks]
+    leaks = np.logical_or.reduce(near_synonym_matrix(concepts, strict=True), axis=1)  # (N,)
+    eligible = [concept for concept, leak in zip(concepts, leaks, strict=True) if concept.is_thing and not leak]
     keys = choose(things, eligible)
     held_out = [concept for concept in concepts if concept.key in keys]
     return ConceptTable(

@@ -327,14 +327,14 @@ def rendered_drawings(
             yield ids[key], image.resize((CUTOUT_SIZE, CUTOUT_SIZE), Image.Resampling.LANCZOS)
 
 
-def render_svg(svg: str) -> Image.Image:
-    """Rasterise an SVG document at its own size.
+def render_svg(svg: str, width: int | None = None) -> Image.Image:
+    """Rasterise an SVG document to RGBA, at its own size or at the given width.
 
     Raises:
         ValueError: the document is not valid SVG.
     """
     # System fonts would make drawings with text differ from machine to machine.
-    png = require("resvg_py", "data").svg_to_bytes(svg_string=svg, skip_system_fonts=True)
+    png = require("resvg_py", "data").svg_to_bytes(svg_string=svg, width=width, dpi=96, skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .concepts import Concept
+from .concepts import Concept, ConceptTable
 
 Language = Literal["en", "zh"]
 LanguageText = tuple[str, str]  # English, Chinese
@@ -120,13 +120,13 @@ def listing(items: Sequence[str], language: Language) -> str:
     return separator.join(items[:-1]) + conjunction + items[-1]
 
 
-def expression(description: Description, concepts: Sequence[Concept], language: Language) -> str:
+def expression(description: Description, concepts: ConceptTable, language: Language) -> str:
     """`a small bone on a brown round plate on the left` / `左侧的棕色圆形底板上的小骨头`."""
     return _expression_en(description, concepts) if language == "en" else _expression_zh(description, concepts)
 
 
 def related_expression(
-    description: Description, relation: str, other: Concept, concepts: Sequence[Concept], language: Language
+    description: Description, relation: str, other: Concept, concepts: ConceptTable, language: Language
 ) -> str:
     """An expression and where its object is relative to another one."""
     text = expression(description, concepts, language)
@@ -135,7 +135,7 @@ def related_expression(
     return f"{text}，在{other.name_zh}的{RELATIONS[relation][1]}"
 
 
-def object_sentence(description: Description, concepts: Sequence[Concept], language: Language) -> str:
+def object_sentence(description: Description, concepts: ConceptTable, language: Language) -> str:
     """One object and its position, as a sentence."""
     assert description.position is not None
     place = POSITIONS[description.position][_index(language)]
@@ -177,7 +177,7 @@ def joined(sentences: Sequence[str], language: Language) -> str:
     return (" " if language == "en" else "").join(sentences)
 
 
-def _expression_en(description: Description, concepts: Sequence[Concept]) -> str:
+def _expression_en(description: Description, concepts: ConceptTable) -> str:
     name = concepts[description.concept_id].name_en
     adjective = f"{SIZES[description.size][0]} " if description.size else ""
     text = with_article(adjective + name, name)
@@ -187,7 +187,7 @@ def _expression_en(description: Description, concepts: Sequence[Concept]) -> str
     return f"{text} {POSITIONS[description.position][0]}" if description.position else text
 
 
-def _expression_zh(description: Description, concepts: Sequence[Concept]) -> str:
+def _expression_zh(description: Description, concepts: ConceptTable) -> str:
     text = concepts[description.concept_id].name_zh
     if description.size:
         size = SIZES[description.size][1]

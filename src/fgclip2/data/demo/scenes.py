@@ -182,9 +182,8 @@ class SceneBuilder:
 
     def _distinct_from(self, present: list[int]) -> np.ndarray:
         """Concepts that none of `present` could pass for."""
-        confusable = self.table.near_synonyms[present].any(axis=0)
-        confusable[present] = True
-        return self._ids[~confusable[self._ids]]
+        confusable = np.logical_or.reduce(self.table.near_synonyms[present], axis=0)  # (N,)
+        return self._ids[~confusable[self._ids] & ~np.isin(self._ids, present)]
 
     def _are_siblings(self, concept_ids: np.ndarray, concept_id: int) -> np.ndarray:
         subgroup = self.table[concept_id].subgroup

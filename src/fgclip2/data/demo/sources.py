@@ -22,6 +22,9 @@ from typing import Literal
 
 from ..._imports import require
 
+# What may be trained on and shipped; attribution is in NOTICE.
+PERMISSIVE_LICENCES = frozenset({"Apache-2.0", "MIT", "Unicode-3.0", "CC-BY-4.0", "CC0-1.0"})
+
 Kind = Literal["npm", "debian"]
 _DOWNLOAD_SECONDS = 900
 _DEBIAN_HINT = "The pinned Debian packages are those of Debian 12 (bookworm)."
