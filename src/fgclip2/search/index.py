@@ -1,0 +1,209 @@
+"""ImageIndex: the vectors of a folder of images, kept up to date on disk and searched exactly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..embedder import FGClip2Embedder
+from ..errors import IncompatibleIndexError
+from .build import IndexBuild, IndexReport
+from .scan import ImageFile, UnusableFile
+from .store import read_index
+
+DEFAULT_INDEX_FOLDER = ".fgclip2_index"
+VECTORS_PER_BLOCK = 65536
+
+Query = str | os.PathLike | Image.Image | np.ndarray
+
+
+class SearchHit(NamedTuple):
+    """A found image and the cosine of its vector with the query's."""
+
+    path: Path
+    score: float
+
+
+@dataclass
+class ImageIndex:
+    """The images of a folder with their vectors.
+
+    On disk an index is a folder with `manifest.json` (model, settings, versions; path, size and modification time of
+    each file) and the vectors as safetensors. Search is exact: every vector is compared.
+
+    Args:
+        folder: The folder of images.
+        files: The images in it, sorted by path.
+        vectors: Float32 (files, D), L2-normalised.
+        model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
+        settings: `max_num_patches` that the images were encoded with.
+        unusable: Files that can't be read or that lie outside the folder, with reasons.
+        report: What [`build`] did; `None` after [`load`].
+
+    Example:
+        >>> from fgclip2 import FGClip2Embedder
+        >>> from fgclip2.search import ImageIndex
+        >>> embedder = FGClip2Embedder.from_pretrained()
+        >>> index = ImageIndex.build("photos", embedder)  # later calls embed only what is new or changed
+        >>> for hit in index.search("一只黑猫", embedder, top_k=3):
+        ...     print(hit.path, hit.score)
+        >>> results = index.search(["a red car", "红色的汽车"], embedder)  # a list of hits for each
+    """
+
+    folder: Path
+    files: list[ImageFile]
+    vectors: np.ndarray
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    unusable: list[UnusableFile] = field(default_factory=list)
+    report: IndexReport | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | os.PathLike,
+        embedder: FGClip2Embedder,
+        index_folder: str | os.PathLike | None = None,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        rebuild: bool = False,
+        show_progress_bar: bool | None = None,
+    ) -> ImageIndex:
+        """Index a folder and its subfolders, or bring its index up to date.
+
+        Only new and changed files (by size and modification time) are embedded, removed ones are dropped. Work is saved
+        now and then, so that an interrupted run goes on where it was. Only one run at a time may write an index.
+
+        Args:
+            folder: Folder of images; hidden files and links that leave it are not used.
+            embedder: Embeds the images.
+            index_folder: Where the index is kept; `None`: `.fgclip2_index` inside `folder`.
+            max_num_patches: Patch budget of the images; `None`: the processor's setting.
+            batch_size: As in [`FGClip2Embedder`].
+            rebuild: Start anew instead of refusing an index that does not fit.
+            show_progress_bar: As in [`FGClip2Embedder`].
+
+        Raises:
+            ValueError: There is no such folder.
+            IncompatibleIndexError: The index was made by another model or with other settings, or is damaged.
+        """
+        folder = _existing_folder(folder)
+        if max_num_patches is None:
+            max_num_patches = embedder.processor.image_processor.max_num_patches
+        build = IndexBuild(folder, _index_folder(folder, index_folder), embedder, max_num_patches, batch_size)
+        report = build.run(rebuild, show_progress_bar)
+        return cls(folder, *build.arrays(), build.model, build.settings, build.unusable, report)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None) -> ImageIndex:
+        """Read the index of a folder as it is, without looking for changes.
+
+        Raises:
+            ValueError: There is no such folder, or it has no index.
+            IncompatibleIndexError: The index is damaged.
+        """
+        folder = _existing_folder(folder)
+        stored = read_index(_index_folder(folder, index_folder))
+        if stored is None:
+            raise ValueError(f"{folder} has no index: make it by ImageIndex.build, or by `fgclip2 search`")
+        manifest, vectors = stored
+        files = [ImageFile(*file) for file in manifest["files"]]
+        unusable = [UnusableFile(*each) for each in manifest["unusable"]]
+        return cls(folder, files, vectors, manifest["model"], manifest["settings"], unusable)
+
+    def search(self, query: Query | Sequence[Query], embedder: FGClip2Embedder | None = None, top_k: int = 10) -> Any:
+        """Find the images nearest to a query.
+
+        Args:
+            query: A text (a `str`, in Chinese or English), an image (a `Path` or PIL image), a vector (D,), or a list
+                of one of these; an array (N, D) counts as a list of vectors.
+            embedder: Embeds texts and images; must be the model that made the index. Vectors need none.
+            top_k: How many hits to return at most.
+
+        Returns:
+            For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists.
+
+        Raises:
+            ValueError: The query can't be used, or `top_k` is below 1.
+            IncompatibleIndexError: The embedder is not the model that made the index.
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise ValueError(f"top_k={top_k!r}; allowed: a positive integer")
+        is_vector = isinstance(query, np.ndarray) and query.ndim == 1
+        single = is_vector or isinstance(query, (str, os.PathLike, Image.Image))
+        vectors = self._query_vectors([query] if single else list(query), embedder)  # type: ignore[arg-type, list-item]
+        hits = [
+            [SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(*each, strict=True)]
+            for each in zip(*nearest(vectors, self.vectors, top_k), strict=True)
+        ]
+        return hits[0] if single else hits
+
+    def _query_vectors(self, queries: list[Query], embedder: FGClip2Embedder | None) -> np.ndarray:
+        """Return (queries, D), L2-normalised."""
+        if all(isinstance(query, np.ndarray) for query in queries):
+            return self._checked_vectors(queries)
+        if embedder is None:
+            raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
+        if embedder.fingerprint != self.model["fingerprint"]:
+            raise IncompatibleIndexError(
+                f"the index was made by the model {self.model['name']!r}, which is not the model {embedder.name!r} as "
+                "it is now: search with that, or build the index anew"
+            )
+        if all(isinstance(query, str) for query in queries):
+            return embedder.encode_texts(queries)  # type: ignore[arg-type]
+        if all(isinstance(query, (os.PathLike, Image.Image)) for query in queries):
+            return embedder.encode_images(queries, max_num_patches=self.settings["max_num_patches"])
+        kinds = ", ".join(sorted({type(query).__name__ for query in queries}))
+        raise ValueError(f"the queries are {kinds}; allowed: all str (texts), all Path or PIL images, or all vectors")
+
+    def _checked_vectors(self, queries: Sequence[Any]) -> np.ndarray:
+        width = self.vectors.shape[1]
+        for query in queries:
+            if query.shape != (width,) or not np.isfinite(query).all():
+                raise ValueError(f"a query vector has shape {query.shape}; allowed: {width} finite values")
+        vectors = np.array(queries, dtype=np.float32).reshape(-1, width)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the largest inner products, exactly, in blocks of vectors so that memory stays bounded.
+
+    Args:
+        queries: Float32 (Q, D).
+        vectors: Float32 (N, D).
+        top_k: How many to return; all where there are fewer.
+
+    Returns:
+        Scores, float32 (Q, K), falling, and row numbers, int64 (Q, K); of equal scores the lower row comes first.
+    """
+    scores = np.zeros((len(queries), 0), np.float32)
+    rows = np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), VECTORS_PER_BLOCK):
+        block = queries @ vectors[start : start + VECTORS_PER_BLOCK].T  # (Q, block)
+        block_rows = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
+        scores, rows = np.hstack([scores, block]), np.hstack([rows, block_rows])
+        if scores.shape[1] > top_k:
+            best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+    order = np.lexsort((rows, -scores), axis=1)
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def _existing_folder(folder: str | os.PathLike) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such folder")
+    return path.resolve()
+
+
+def _index_folder(folder: Path, index_folder: str | os.PathLike | None) -> Path:
+    return folder / DEFAULT_INDEX_FOLDER if index_folder is None else Path(index_folder)

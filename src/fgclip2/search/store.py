@@ -1,0 +1,76 @@
+"""An index on disk: a manifest in JSON and the vectors as safetensors, replaced as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ..errors import IncompatibleIndexError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> None:
+    """Replace the index in `folder`. Whatever happens in between, the old or the new one can be read.
+
+    Args:
+        folder: Made if it is missing.
+        manifest: See [`ImageIndex`]; its `files` are in the order of the vectors.
+        vectors: Float32 (files, D).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"vectors-{secrets.token_hex(8)}.safetensors"
+    save_file({"vectors": np.ascontiguousarray(vectors)}, folder / name)
+    manifest = {"format": FORMAT, "vectors": name, **manifest}
+    temporary = folder / f"{MANIFEST}.{secrets.token_hex(4)}.tmp"
+    with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:  # file names need not be UTF-8
+        json.dump(manifest, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)  # only now does the new index count
+    for stale in [*folder.glob("vectors-*.safetensors"), *folder.glob(f"{MANIFEST}.*.tmp")]:
+        if stale.name != name:
+            stale.unlink(missing_ok=True)
+
+
+def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Read manifest and vectors; `None` where there is no index.
+
+    Raises:
+        IncompatibleIndexError: The index is damaged, names files outside its folder, or has another format.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        if manifest["format"] != FORMAT:
+            raise IncompatibleIndexError(
+                f"{path} has format {manifest['format']}, this release reads {FORMAT}: update fgclip2, or rebuild it"
+            )
+        for file_path, _size, _mtime in manifest["files"]:
+            _check_inside(file_path)
+        vectors = load_file(folder / _check_inside(manifest["vectors"]))["vectors"]
+        if vectors.shape != (len(manifest["files"]), manifest["model"]["embedding_size"]):
+            raise ValueError(f"{len(manifest['files'])} files, but vectors of shape {vectors.shape}")
+    except IncompatibleIndexError:
+        raise
+    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise IncompatibleIndexError(f"{path} is damaged ({error}): delete {folder}, or rebuild it") from error
+    return manifest, vectors.astype(np.float32, copy=False)
+
+
+def _check_inside(path: str) -> str:
+    """Refuse paths that lead out of the folder: an index may come from someone else."""
+    parsed = PurePosixPath(path)
+    if parsed.is_absolute() or ".." in parsed.parts or "\\" in path or ":" in path.split("/")[0]:
+        raise ValueError(f"it names {path!r}, which is outside its folder")
+    return path
