@@ -188,6 +188,14 @@ def test_iterables_are_read_while_the_work_proceeds(embedder, monkeypatch):
     assert taken_at_forward[0] < 40
 
 
+def test_stream_gives_the_same_vectors_one_by_one(embedder, images, files):
+    paths = [*files, *images]
+    results = dict(embedder.stream_images(paths, batch_size=2, on_error="skip"))
+    vectors, skipped = embedder.encode_images(paths, on_error="skip")
+    assert [results.pop(index) for index, _ in skipped] == skipped
+    np.testing.assert_allclose(np.stack([results[index] for index in sorted(results)]), vectors, atol=1e-5)
+
+
 def test_progress_bar_only_on_request_or_for_many(embedder, images, capsys):
     embedder.encode_images(images[:2])
     embedder.encode_texts(TEXTS, show_progress_bar=False)
@@ -472,10 +480,10 @@ def test_unknown_devices_and_dtypes_are_named(saved_folder, arguments, message):
 
 
 def test_without_a_name_the_checkpoint_inside_the_package_is_loaded(saved_folder, embedder, tmp_path, monkeypatch):
-    monkeypatch.setattr("fgclip2.embedder.resources.files", lambda package: tmp_path / package)
-    with pytest.raises(ValueError, match=r"no embedded checkpoint.*hub id"):
+    monkeypatch.setattr("fgclip2.assets.resources.files", lambda _: tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"lacks .*checkpoint"):
         FGClip2Embedder.from_pretrained()
-    shutil.copytree(saved_folder, tmp_path / "fgclip2" / "assets" / "checkpoint")
+    shutil.copytree(saved_folder, tmp_path / "checkpoint")
     embedded = FGClip2Embedder.from_pretrained()
     assert (embedded.name, embedded.fingerprint) == ("embedded", embedder.fingerprint)
 

@@ -1,15 +1,19 @@
-"""Streams of work: threads that run ahead by a bounded number of items, and batches of items of one kind."""
+"""Streams of work: threads a bounded number of items ahead, batches of items of one kind, progress."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", bound=Hashable)
+
+ITEMS_WORTH_A_PROGRESS_BAR = 256
 
 
 def bounded_map(
@@ -54,3 +58,12 @@ def batches_of_a_kind(
         if len(batch) >= capacity(kind(item)):
             yield open_batches.pop(kind(item))
     yield from (open_batches[key] for key in sorted(open_batches))  # type: ignore[type-var]
+
+
+def progress_bar(items: Iterable[Any], show: bool | None, unit: str) -> tqdm:
+    """Return a progress bar on stderr; `show=None` shows it on a terminal, for many items or an unknown number."""
+    total = len(items) if isinstance(items, Sized) else None
+    disable = None if show is None else not show  # tqdm's None: where there is no terminal
+    if show is None and total is not None and total < ITEMS_WORTH_A_PROGRESS_BAR:
+        disable = True
+    return tqdm(total=total, disable=disable, unit=unit)

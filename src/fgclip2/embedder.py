@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -18,9 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ._batching import batches_of_a_kind, bounded_map
+from ._batching import batches_of_a_kind, bounded_map, progress_bar
 from ._records import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
 from .assets import embedded_checkpoint
 from .errors import UnreadableImageError
@@ -41,7 +40,6 @@ REGION_LOGIT_SCALE = 100.0
 PATCHES_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
-ITEMS_WORTH_A_PROGRESS_BAR = 256
 
 
 class Skipped(NamedTuple):
@@ -185,6 +183,23 @@ class FGClip2Embedder:
         vectors, skipped = self._run_images(_image_vectors, images, None, options)
         return options.finish(self._stack(vectors), skipped, single)
 
+    def stream_images(
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
+        """Embed images as [`encode_images`] does, for runs too long to hold in memory or to lose.
+
+        Yields:
+            (index, vector (D,)) as soon as they are done, so not in order; with `on_error="skip"` also
+            (index, [`Skipped`]), at the end.
+        """
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+        return self._stream(_image_vectors, images, None, options)
+
     def encode_regions(
         self,
         images: ImageInput | Iterable[ImageInput],
@@ -249,11 +264,11 @@ class FGClip2Embedder:
         items = self._choose_walks(several, walk_type, lengths)
         batches = batches_of_a_kind(items, lambda item: item.walk_type, lambda walk: options.capacity(lengths[walk]))
         results: dict[int, np.ndarray] = {}
-        with _progress_bar(several, show_progress_bar, "text") as bar:
+        with progress_bar(several, show_progress_bar, "text") as bar:
             for batch, vectors in self._on_replicas(self._text_vectors, batches):
                 results.update(zip((item.index for item in batch), vectors, strict=True))
                 bar.update(len(batch))
-        return options.finish(self._stack(_in_order(results)), [], single)
+        return options.finish(self._stack([results[index] for index in sorted(results)]), [], single)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Comparing
@@ -419,11 +434,24 @@ class FGClip2Embedder:
         boxes: Iterable[Boxes] | None,
         options: _Options,
     ) -> tuple[list[np.ndarray], list[Skipped]]:
-        """Load in threads, batch by patch budget, run on the replicas, put results back in order."""
+        """Put the results of [`_stream`] in order, those of skipped images apart."""
+        results = dict(self._stream(forward, images, boxes, options))
+        ordered = [results[index] for index in sorted(results)]
+        skipped = [result for result in ordered if isinstance(result, Skipped)]
+        return [result for result in ordered if not isinstance(result, Skipped)], skipped
+
+    def _stream(
+        self,
+        forward: Callable[[FGClip2Model, list[ImageRecord]], Iterable[np.ndarray]],
+        images: ImageInput | Iterable[ImageInput],
+        boxes: Iterable[Boxes] | None,
+        options: _Options,
+    ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
+        """Load in threads, batch by patch budget, run on the replicas; yield (index, result) as they are done."""
         images = as_iterable(images)
-        skipped: list[Skipped] = []
-        results: dict[int, np.ndarray] = {}
         workers = min(MAX_LOADING_THREADS, os.cpu_count() or 1)
+        ahead = max(workers, options.capacity(options.max_num_patches))
+        skipped: list[Skipped] = []
 
         def prepare(item: tuple[int, ImageInput, Boxes]) -> ImageRecord | Skipped:
             try:
@@ -433,22 +461,20 @@ class FGClip2Embedder:
                     raise
                 return Skipped(item[0], str(error))
 
-        with _progress_bar(images, options.show_progress_bar, "image") as bar:
+        def readable() -> Iterator[ImageRecord]:
+            for record in bounded_map(prepare, pair_with_boxes(images, boxes), workers, ahead):
+                if isinstance(record, Skipped):
+                    skipped.append(record)
+                else:
+                    yield record
 
-            def readable() -> Iterator[ImageRecord]:
-                ahead = max(workers, options.capacity(options.max_num_patches))
-                for record in bounded_map(prepare, pair_with_boxes(images, boxes), workers, ahead):
-                    if isinstance(record, Skipped):
-                        skipped.append(record)
-                        bar.update()
-                    else:
-                        yield record
-
-            batches = batches_of_a_kind(readable(), lambda record: record.budget, options.capacity)
+        batches = batches_of_a_kind(readable(), lambda record: record.budget, options.capacity)
+        with progress_bar(images, options.show_progress_bar, "image") as bar:
             for batch, outputs in self._on_replicas(forward, batches):
-                results.update(zip((record.index for record in batch), outputs, strict=True))
+                yield from zip((record.index for record in batch), outputs, strict=True)
                 bar.update(len(batch))
-        return _in_order(results), skipped
+            bar.update(len(skipped))
+            yield from ((each.index, each) for each in skipped)
 
     def _on_replicas(
         self, function: Callable[[FGClip2Model, Batch], Outputs], batches: Iterable[Batch]
@@ -611,18 +637,6 @@ def _region_probabilities(regions: np.ndarray, label_vectors: np.ndarray) -> np.
 
 def _chunks(items: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     return batches_of_a_kind(items, lambda _: 0, lambda _: size)
-
-
-def _in_order(results: dict[int, np.ndarray]) -> list[np.ndarray]:
-    return [results[index] for index in sorted(results)]
-
-
-def _progress_bar(items: Iterable, show: bool | None, unit: str) -> tqdm:
-    total = len(items) if isinstance(items, Sized) else None
-    disable = None if show is None else not show  # tqdm's None: where there is no terminal
-    if show is None and total is not None and total < ITEMS_WORTH_A_PROGRESS_BAR:
-        disable = True
-    return tqdm(total=total, disable=disable, unit=unit, unit_scale=False)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
