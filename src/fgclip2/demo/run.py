@@ -1,0 +1,215 @@
+"""What the demo does: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import __version__
+from ..assets import demo_images
+from ..embedder import FGClip2Embedder
+from ..modeling.image_processing_fgclip2 import load_image
+from ..search import ImageIndex
+from ..visualization import overlay_heatmap
+from .page import Card, Row, Section, render
+
+# Each pair asks for the same thing in English and in Chinese.
+TEXT_QUERIES = (
+    ("a red apple", "红苹果"),
+    ("a tiger", "老虎"),
+    ("guitar", "吉他"),
+    ("sunflower", "向日葵"),
+    ("rocket", "火箭"),
+)
+IMAGE_QUERIES = ("pictures/pineapple-noto.webp", "pictures/bicycle-twemoji.webp")
+CLASSIFIED = ("penguin", "airplane", "strawberry")
+LABELS = (
+    ("penguin", "企鹅"),
+    ("tiger", "老虎"),
+    ("airplane", "飞机"),
+    ("rocket", "火箭"),
+    ("strawberry", "草莓"),
+    ("red apple", "红苹果"),
+)
+HITS = 6
+SHOWN_LABELS = 4
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The bundled pictures with what is known of them."""
+
+    folder: Path
+    pictures: list[dict[str, Any]]
+    scenes: list[dict[str, Any]]  # FineHARD records by language, and the file
+
+    @classmethod
+    def load(cls) -> "Bundle":
+        folder = demo_images()
+        manifest = _read_json(folder / "manifest.json")
+        records = {language: _read_json(folder / file) for language, file in manifest["scene_records"].items()}
+        files = [picture["file"] for picture in manifest["pictures"] if picture["kind"] == "scene"]
+        scenes = [
+            {"file": file, "en": en, "zh": zh} for file, en, zh in zip(files, records["en"], records["zh"], strict=True)
+        ]
+        return cls(folder, manifest["pictures"], scenes)
+
+    @property
+    def things(self) -> list[dict[str, Any]]:
+        return [picture for picture in self.pictures if picture["kind"] == "thing"]
+
+    def path_of(self, name_en: str) -> Path:
+        return self.folder / next(thing["file"] for thing in self.things if thing["name_en"] == name_en)
+
+    def describe(self, path: Path) -> str:
+        """Names of a thing in both languages, or the short caption of a scene."""
+        file = path.relative_to(self.folder).as_posix()
+        picture = next(picture for picture in self.pictures if picture["file"] == file)
+        if picture["kind"] != "scene":
+            return f"{picture['name_en']} / {picture['name_zh']}"
+        return next(scene["en"]["short_caption"] for scene in self.scenes if scene["file"] == file)
+
+
+def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, Any]]:
+    """Run the demo and write `index.html` and `results.json` into a folder.
+
+    Args:
+        output: The folder, made if missing.
+        embedder: Any checkpoint; the embedded one is meant.
+
+    Returns:
+        The page's path and the results, which say the same as the page.
+    """
+    started = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    bundle = Bundle.load()
+    index = ImageIndex.build(bundle.folder, embedder, index_folder=output / "index", show_progress_bar=False)
+    results: dict[str, Any] = {"indexed": len(index), "version": __version__, "checkpoint": embedder.name}
+    sections = [
+        _search_by_text(index, embedder, bundle, results),
+        _search_by_image(index, embedder, bundle, results),
+        _classify(embedder, bundle, results),
+        _label_regions(embedder, bundle, results),
+        _heat_maps(embedder, bundle, results),
+    ]
+    results["seconds"] = round(time.perf_counter() - started, 1)
+    summary = f"{len(index)} pictures indexed, {results['seconds']} s in all, fgclip2 {__version__}. "
+    page = output / "index.html"
+    page.write_text(render("fgclip2: demo / 演示", sections, summary + _credits(bundle)), encoding="utf-8")
+    (output / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+    return page, results
+
+
+def _search_by_text(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    queries = [query for pair in TEXT_QUERIES for query in pair]
+    rows, results["text_search"] = [], {}
+    for query, hits in zip(queries, index.search(queries, embedder, top_k=HITS), strict=True):
+        rows.append(Row(query, [_hit_card(bundle, hit) for hit in hits]))
+        results["text_search"][query] = [_hit_json(bundle, hit) for hit in hits]
+    text = "Each query in English and in Chinese; the score is the cosine. 每个查询都有英文和中文；分数是余弦相似度。"
+    return Section("Search by text / 以文搜图", text, rows)
+
+
+def _search_by_image(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    rows, results["image_search"] = [], {}
+    for file in IMAGE_QUERIES:
+        path = bundle.folder / file
+        hits = [hit for hit in index.search(path, embedder, top_k=HITS + 1) if hit.path != path][:HITS]
+        cards = [Card(load_image(path), ["query / 查询"]), *(_hit_card(bundle, hit) for hit in hits)]
+        rows.append(Row(bundle.describe(path), cards))
+        results["image_search"][file] = [_hit_json(bundle, hit) for hit in hits]
+    text = "The picture itself is left out of its answers. 结果中不含查询图像本身。"
+    return Section("Search by image / 以图搜图", text, rows)
+
+
+def _classify(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    labels = [label for pair in LABELS for label in pair]
+    paths = [bundle.path_of(name) for name in CLASSIFIED]
+    scores = embedder.classify(paths, labels)
+    results["classify"] = {name: _top(labels, row) for name, row in zip(CLASSIFIED, scores, strict=True)}
+    cards = [
+        Card(load_image(path), [_percent(*pair) for pair in _top(labels, row)])
+        for path, row in zip(paths, scores, strict=True)
+    ]
+    text = "Probability that a label fits; labels don't compete. 标签适合的概率，各标签互不竞争。"
+    return Section("Classify / 分类", text, [Row(" · ".join(labels), cards)])
+
+
+def _label_regions(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    rows, results["regions"] = [], []
+    for scene in bundle.scenes:
+        path = bundle.folder / scene["file"]
+        image = load_image(path)
+        boxes = _pixel_boxes(scene["en"], image)
+        for language in ("en", "zh"):
+            labels = sorted({thing[f"name_{language}"] for thing in bundle.things})
+            scores = embedder.classify_regions(path, boxes, labels)
+            cards = [Card(image, [scene[language]["short_caption"]], wide=True)]
+            for box, info, row in zip(boxes, scene[language]["bbox_info"], scores, strict=True):
+                top = _top(labels, row)
+                truth = {"en": "is", "zh": "实为"}[language]
+                lines = [f"{truth}: {info['category']}", *(_percent(*pair) for pair in top)]
+                cards.append(Card(image.crop(tuple(round(side) for side in box)), lines))
+                results["regions"].append({"truth": info["category"], "language": language, "top": top})
+            rows.append(Row(f"{len(labels)} labels / 个标签 ({language})", cards))
+    text = "Boxes are pooled from dense features and compared with region phrases. 框由密集特征汇聚，与区域短语比较。"
+    return Section("Label regions / 区域标注", text, rows)
+
+
+def _heat_maps(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    rows, results["heat_maps"] = [], []
+    for scene in bundle.scenes:
+        path = bundle.folder / scene["file"]
+        image = load_image(path)
+        for language in ("en", "zh"):
+            names = [box["category"] for box in scene[language]["bbox_info"]]
+            maps = embedder.heatmap(path, names)
+            cards = [Card(overlay_heatmap(image, heat), [name]) for name, heat in zip(names, maps, strict=True)]
+            rows.append(Row(scene[language]["short_caption"], cards))
+            boxes = _pixel_boxes(scene["en"], image)
+            results["heat_maps"] += [
+                {"text": name, "inside": _mean_inside(heat, box), "mean": float(heat.mean())}
+                for name, heat, box in zip(names, maps, boxes, strict=True)
+            ]
+    text = "Where a phrase applies: cosines of the patches with it. 短语所指之处：各图块与它的余弦相似度。"
+    return Section("Heat maps / 热力图", text, rows)
+
+
+def _hit_card(bundle: Bundle, hit: Any) -> Card:
+    return Card(load_image(hit.path), [bundle.describe(hit.path), f"{hit.score:.3f}"])
+
+
+def _hit_json(bundle: Bundle, hit: Any) -> dict[str, Any]:
+    return {"name": bundle.describe(hit.path), "score": round(float(hit.score), 4)}
+
+
+def _top(labels: Sequence[str], scores: np.ndarray) -> list[tuple[str, float]]:
+    order = np.argsort(-scores, kind="stable")[:SHOWN_LABELS]
+    return [(labels[index], round(float(scores[index]), 4)) for index in order]
+
+
+def _percent(label: str, score: float) -> str:
+    return f"{label} {score:.1%}"
+
+
+def _pixel_boxes(record: dict[str, Any], image: Image.Image) -> list[list[float]]:
+    sides = np.array([image.width, image.height] * 2)
+    return [(np.array(box["bbox"][:4]) * sides).tolist() for box in record["bbox_info"]]
+
+
+def _mean_inside(heat: np.ndarray, box: Sequence[float]) -> float:
+    x1, y1, x2, y2 = (round(side) for side in box)
+    return float(heat[y1:y2, x1:x2].mean())
+
+
+def _credits(bundle: Bundle) -> str:
+    return "Pictures: " + " · ".join(sorted({picture["attribution"] for picture in bundle.pictures}))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
