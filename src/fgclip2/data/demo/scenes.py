@@ -41,6 +41,8 @@ Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels
 # NaFlex shapes (width, height) of at most 100 patches of 16.
 CANVASES = ((160, 160), (192, 128), (128, 192), (176, 144), (144, 176))
 NEGATIVES = 10
+MAX_OBJECTS = 5
+MIN_THINGS = MAX_OBJECTS + NEGATIVES
 NEGATIVE_KINDS = ("object", "color", "shape", "size", "position", "swap", "bind-color")
 
 _PHOTOGRAPH_SHARE = 0.65
@@ -116,6 +118,9 @@ class SceneBuilder:
                 with natural names are used, and only those that occur here serve as negatives: no text of a scene
                 names anything else.
             photographs: (H, W, 3) uint8 arrays.
+
+        Raises:
+            ValueError: fewer than `MIN_THINGS` things, too few for a scene and its negatives.
         """
         self.table = table
         self._pyramids = [pyramid(photo) for photo in photographs]
@@ -125,7 +130,9 @@ class SceneBuilder:
             for row, concept_id in enumerate(concept_ids.tolist()):
                 if table[concept_id].is_thing and table[concept_id].name_en not in AWKWARD_NAMES:
                     self._drawings.setdefault(concept_id, []).append((artist, row))
-        self._ids = np.array(sorted(self._drawings))
+        self._ids = np.array(sorted(self._drawings), dtype=np.int64)
+        if len(self._ids) < MIN_THINGS:
+            raise ValueError(f"scenes need drawings of at least {MIN_THINGS} things; `cutouts` has {len(self._ids)}")
 
     def build(self, rng: np.random.Generator) -> Scene:
         """Make one scene; the same random state gives the same scene."""
@@ -149,7 +156,7 @@ class SceneBuilder:
         """Choose 2 to 5 objects and places for them that don't overlap; fewer where they don't fit."""
         items: list[_Item] = []
         boxes: list[Box] = []
-        wanted = int(rng.integers(2, 6))
+        wanted = int(rng.integers(2, MAX_OBJECTS + 1))
         while len(items) < wanted:
             item = self._random_item([item.truth.concept_id for item in items], rng)
             box = _free_place(item.size, boxes, (width, height), rng)
