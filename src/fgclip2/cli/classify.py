@@ -1,0 +1,52 @@
+"""`fgclip2 classify`: label whole images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import common
+
+EXAMPLES = """
+fgclip2 classify dog.png --labels "dog,cat,bird"
+fgclip2 classify 照片/*.jpg --labels "猫,狗,鸟" --template "一张{}的照片"
+"""
+
+
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    labels: common.Labels = None,
+    labels_file: common.LabelsFile = None,
+    template: common.Templates = None,
+    top_k: common.TopK = 5,
+    max_patches: common.MaxPatches = None,
+    skip_errors: common.SkipErrors = False,
+    model: common.Model = None,
+    device: common.Device = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Score images against labels.
+
+    The score is the probability that a label fits; labels don't compete, so scores need not sum to 1.
+    """
+    names = common.read_labels(labels, labels_file)
+    budget = common.parse_max_patches(max_patches)
+    embedder = common.load_embedder(model, device)
+    on_error = "skip" if skip_errors else "raise"
+    encoded = embedder.classify(images, names, template or "{}", max_num_patches=budget, on_error=on_error)
+    scores, skipped = encoded if skip_errors else (encoded, [])
+    left_out = common.report_skipped(images, skipped)
+    indices = {index for index, _ in skipped}
+    used = [image for index, image in enumerate(images) if index not in indices]
+    results: list[dict[str, Any]] = [
+        {"image": str(image), "labels": common.rank_labels(names, row, top_k)}
+        for image, row in zip(used, scores, strict=True)
+    ]
+    if as_json:
+        common.print_json({"model": embedder.name, "results": results, "skipped": left_out})
+        return
+    for result in results:
+        typer.echo(result["image"])
+        common.print_labels(result["labels"])

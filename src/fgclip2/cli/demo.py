@@ -1,0 +1,36 @@
+"""`fgclip2 demo`: what the embedded checkpoint can do, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common
+
+EXAMPLES = """
+fgclip2 demo
+fgclip2 demo --output 演示
+"""
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page and its data.")] = Path(
+        "demo_output"
+    ),
+    model: common.Model = None,
+    device: common.Device = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Index the bundled pictures, search them in Chinese and English, label regions, write a page. Works offline."""
+    from ..demo.run import run_demo
+
+    page, results = run_demo(output, common.load_embedder(model, device))
+    if as_json:
+        common.print_json({"page": str(page), **results})
+        return
+    for query, hits in results["text_search"].items():
+        names = ", ".join(f"{hit['name']} ({hit['score']:.2f})" for hit in hits[:3])
+        typer.echo(f"{query}: {names}")
+    typer.echo(f"{results['indexed']} pictures, {results['seconds']} s; open {page}")

@@ -1,0 +1,42 @@
+"""`fgclip2 export`: write a checkpoint that loads without this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common
+
+EXAMPLES = """
+fgclip2 export exported
+fgclip2 export 导出 --model 我的模型
+"""
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="New folder.")],
+    model: common.Model = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Write a checkpoint that loads without this package.
+
+    The folder carries the code; transformers loads it with trust_remote_code=True.
+    """
+    from transformers.utils import logging
+
+    from ..assets import embedded_checkpoint
+    from ..hub import export_checkpoint
+    from ..modeling.modeling_fgclip2 import FGClip2Model
+    from ..modeling.processing_fgclip2 import FGClip2Processor
+
+    logging.disable_progress_bar()
+    source = model or embedded_checkpoint()
+    # In the stored dtype: an export should not grow.
+    loaded = FGClip2Model.from_pretrained(source, dtype="auto")
+    written = export_checkpoint(loaded, FGClip2Processor.from_pretrained(source), folder)
+    if as_json:
+        common.print_json({"model": str(source), "output": str(written)})
+    else:
+        typer.echo(written)

@@ -1,0 +1,54 @@
+"""`fgclip2 heatmap`: show where in an image a text applies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common
+
+EXAMPLES = """
+fgclip2 heatmap street.jpg "a red umbrella" --output umbrella.png
+fgclip2 heatmap 街道.jpg "红色的伞" --output 伞.png --max-patches 4096
+"""
+
+
+def heatmap(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, by its suffix: .png, .jpg, ...")],
+    opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the colours over the image.")] = 0.55,
+    max_patches: common.MaxPatches = None,
+    model: common.Model = None,
+    device: common.Device = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Show where in an image a text applies.
+
+    Writes the image with colours over it: red where the text applies most, blue where least.
+    """
+    budget = common.parse_max_patches(max_patches)
+    from ..modeling.image_processing_fgclip2 import load_image
+    from ..visualization import overlay_heatmap
+
+    embedder = common.load_embedder(model, device)
+    upright = load_image(image)
+    values = embedder.heatmap(upright, text, max_num_patches=budget)
+    overlay_heatmap(upright, values, opacity).save(output)
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    result = {
+        "model": embedder.name,
+        "image": str(image),
+        "text": text,
+        "output": str(output),
+        "size": [upright.width, upright.height],
+        "lowest": float(values.min()),
+        "highest": float(values.max()),
+        "highest_at": [column, row],
+    }
+    if as_json:
+        common.print_json(result)
+    else:
+        typer.echo(f"{output}: highest {result['highest']:.4f} at x={column}, y={row}")

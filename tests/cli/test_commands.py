@@ -1,0 +1,354 @@
+"""What each subcommand prints and writes, against the embedder called directly."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from fgclip2 import FGClip2Embedder, FGClip2Model
+from fgclip2.diagnostics import write_known_answers
+
+# embed --------------------------------------------------------------------------------------------------------------
+
+
+def test_embed_images_to_npy(run, embedder):
+    summary = run.json("embed", "photo.png", "照片/黑猫.png", "--output", "向量.npy")
+    expected = embedder.encode_images(["photo.png", "照片/黑猫.png"])
+    np.testing.assert_allclose(np.load("向量.npy"), expected, atol=1e-5)
+    assert summary == {
+        "model": str(run.checkpoint),
+        "output": "向量.npy",
+        "count": 2,
+        "embedding_size": embedder.embedding_size,
+        "skipped": [],
+    }
+
+
+def test_embed_folders_to_safetensors_with_the_names(run, embedder):
+    assert "3 vectors" in run("embed", "照片", "photo.png", "-o", "v.safetensors").stdout
+    with safe_open("v.safetensors", framework="np") as file:
+        metadata, vectors = file.metadata(), file.get_tensor("embeddings")
+    names = json.loads(metadata["names"])
+    assert names == ["照片/dog.png", "照片/黑猫.png", "photo.png"]
+    assert (metadata["kind"], metadata["fingerprint"]) == ("image", embedder.fingerprint)
+    np.testing.assert_allclose(vectors, embedder.encode_images(names), atol=1e-5)
+
+
+def test_embed_texts_to_stdout_as_json_lines(run, embedder):
+    lines = run("embed", "--text", "a dog", "--text", "一只狗", "-o", "-").stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["text"] for row in rows] == ["a dog", "一只狗"]
+    expected = embedder.encode_texts(["a dog", "一只狗"])
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["文本.txt", "-"])
+def test_embed_texts_of_a_file_or_stdin(run, embedder, source):
+    Path("文本.txt").write_text("\ufeff红苹果\n\na red apple\n", encoding="utf-8")
+    stdin = "红苹果\na red apple\n" if source == "-" else None
+    run("embed", "--texts-file", source, "--walk-type", "box", "-o", "v.jsonl", stdin=stdin)
+    rows = [json.loads(line) for line in Path("v.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == ["红苹果", "a red apple"]
+    expected = embedder.encode_texts(["红苹果", "a red apple"], "box")
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
+
+
+def test_embed_names_or_skips_broken_images(run, folder):
+    assert "坏.png" in run("embed", "photo.png", "坏.png", "-o", "v.npy", code=1).stderr
+    assert not list(folder.glob("*v.npy*"))
+    summary = run.json("embed", "坏.png", "photo.png", "-o", "v.npy", "--skip-errors")
+    assert summary["count"] == 1
+    assert summary["skipped"][0]["input"] == "坏.png"
+    assert np.load("v.npy").shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "v.npy"], 2, "image files, --text, --texts-file"),
+        (["photo.png", "--text", "猫", "-o", "v.npy"], 2, "give one of"),
+        (["photo.png", "-o", "v.csv"], 2, ".npy, .safetensors, .jsonl"),
+        (["photo.png", "-o", "-", "--json"], 2, "--json"),
+        (["photo.png", "-o", "v.npy", "--max-patches", "many"], 2, "auto or a positive integer"),
+        (["photo.png", "-o", "没有/v.npy"], 1, "there is no folder 没有"),
+        (["missing.png", "-o", "v.npy"], 1, "missing.png: no such image file"),
+        (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
+        (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "walk_type='region'"),
+        (["空", "-o", "v.npy"], 1, "there are no images in 空"),
+        (["photo.png", "-o", "v.npy", "--device", "quantum"], 1, "device='quantum'"),
+    ],
+)
+def test_embed_mistakes(run, arguments, code, message):
+    Path("坏.txt").write_bytes(b"\xff\xfe\xff")
+    Path("空").mkdir()
+    assert message in " ".join(run("embed", *arguments, code=code).stderr.split())
+
+
+def test_several_devices_are_named_with_commas(run, embedder):
+    run("embed", "照片", "-o", "v.npy", "--device", "cpu,cpu", "--batch-size", "1")
+    expected = embedder.encode_images(["照片/dog.png", "照片/黑猫.png"])
+    np.testing.assert_allclose(np.load("v.npy"), expected, atol=1e-5)
+
+
+# search -------------------------------------------------------------------------------------------------------------
+
+
+def test_search_by_text_and_image(run, embedder):
+    result = run.json("search", "照片", "一只狗", "a dog", "--image", "照片/黑猫.png", "--top-k", "1")
+    assert result["index"] == {
+        "images": 2,
+        "added": 2,
+        "updated": 0,
+        "removed": 0,
+        "unchanged": 0,
+        "unusable": [],
+    }
+    kinds = [(each["kind"], each["query"]) for each in result["results"]]
+    assert kinds == [("text", "一只狗"), ("text", "a dog"), ("image", "照片/黑猫.png")]
+    image_hit = result["results"][2]["hits"][0]
+    assert image_hit["path"] == "照片/黑猫.png"
+    assert image_hit["score"] == pytest.approx(1, abs=1e-5)
+    names = ["照片/dog.png", "照片/黑猫.png"]
+    scores = embedder.similarity(embedder.encode_texts("一只狗"), embedder.encode_images(names))
+    assert result["results"][0]["hits"][0]["path"] == names[int(scores.argmax())]
+    assert result["results"][0]["hits"][0]["score"] == pytest.approx(float(scores.max()), abs=1e-5)
+
+
+def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):
+    (folder / "坏.png").rename(folder / "照片" / "坏.png")
+    result = run("search", "照片", "狗")
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] != []
+    assert result.stdout.splitlines()[0] == "狗"
+    assert "2 images: 2 new, 0 changed, 0 removed, 1 not usable" in result.stderr
+    assert "坏.png: " in result.stderr
+    assert "2 images: 0 new" in run("search", "照片").stderr
+
+
+def test_search_refuses_an_index_of_another_model(run, folder, saved_folder):
+    other = FGClip2Model.from_pretrained(saved_folder)
+    other.logit_bias.data += 1
+    for path in saved_folder.iterdir():
+        if path.suffix == ".json":
+            (folder / "other").mkdir(exist_ok=True)
+            (folder / "other" / path.name).write_bytes(path.read_bytes())
+    other.save_pretrained(folder / "other")
+    run("search", "照片", "--index", "索引")
+    arguments = ["search", "照片", "狗", "--index", "索引", "--model", folder / "other"]
+    assert "--rebuild" in run(*arguments, code=1, model=False).stderr
+    run(*arguments, "--rebuild", model=False)
+
+
+def test_search_of_no_folder(run):
+    assert "没有: no such folder" in run("search", "没有", "狗", code=1).stderr
+
+
+# classify -----------------------------------------------------------------------------------------------------------
+
+
+def test_classify(run, embedder):
+    Path("labels.txt").write_text("猫\n狗\n  a car \n", encoding="utf-8")
+    templates = ["--template", "一张{}的照片", "--template", "a photo of {}"]
+    result = run.json(
+        "classify", "photo.png", "照片/黑猫.png", "--labels-file", "labels.txt", *templates, "--top-k", "2"
+    )
+    expected = embedder.classify(["photo.png", "照片/黑猫.png"], ["猫", "狗", "a car"], templates[1::2])
+    assert [each["image"] for each in result["results"]] == ["photo.png", "照片/黑猫.png"]
+    for found, row in zip(result["results"], expected, strict=True):
+        best = np.argsort(-row)[:2]
+        assert [each["label"] for each in found["labels"]] == [["猫", "狗", "a car"][index] for index in best]
+        np.testing.assert_allclose([each["score"] for each in found["labels"]], row[best], rtol=1e-4)
+
+
+def test_classify_takes_chinese_commas_and_skips_broken_images(run):
+    result = run("classify", "坏.png", "photo.png", "--labels", "猫，狗, a car", "--skip-errors")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "photo.png"
+    assert {line.split(maxsplit=1)[1] for line in lines[1:]} == {"猫", "狗", "a car"}
+    assert "skipped 坏.png: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "--labels-file"),
+        (["--labels", "猫", "--labels-file", "x.txt"], 2, "give one of"),
+        (["--labels", " ，,"], 1, "no label"),
+        (["--labels-file", "x.txt"], 1, "x.txt"),
+        (["--labels", "猫", "--template", "照片"], 1, "where the label goes"),
+    ],
+)
+def test_classify_mistakes(run, arguments, code, message):
+    assert message in " ".join(run("classify", "photo.png", *arguments, code=code).stderr.split())
+
+
+# regions ------------------------------------------------------------------------------------------------------------
+
+BOXES = [[0, 0, 80.5, 60], [20, 20, 150, 90]]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--boxes", json.dumps(BOXES)],
+        ["--boxes", "框.json"],
+        ["--box", "0,0,80.5,60", "--box", "20，20，150，90"],
+        ["--boxes", '{"boxes": [[0, 0, 80.5, 60], [20, 20, 130, 70]]}', "--box-format", "xywh"],
+    ],
+)
+def test_regions(run, embedder, given):
+    Path("框.json").write_text(json.dumps({"boxes": BOXES}), encoding="utf-8")
+    result = run.json("regions", "photo.png", *given, "--labels", "猫,狗,car")
+    expected = embedder.classify_regions("photo.png", BOXES, ["猫", "狗", "car"])
+    assert len(result["regions"]) == 2
+    for found, row in zip(result["regions"], expected, strict=True):
+        assert sum(each["score"] for each in found["labels"]) == pytest.approx(1, abs=1e-5)
+        by_label = {each["label"]: each["score"] for each in found["labels"]}
+        np.testing.assert_allclose([by_label[label] for label in ("猫", "狗", "car")], row, atol=1e-5)
+    assert "car" in run("regions", "photo.png", *given, "--labels", "猫,狗,car").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "give one of --boxes and --box"),
+        (["--boxes", "[[1, 2"], 1, "not JSON"),
+        (["--boxes", "没有.json"], 1, "没有.json"),
+        (["--boxes", '{"box": []}'], 1, "no list of boxes"),
+        (["--box", "1,2,three,4"], 1, "--box '1,2,three,4'"),
+        (["--box", "50,50,10,10"], 1, "boxes[0][0]=[50.0, 50.0, 10.0, 10.0] is inverted"),
+        (["--boxes", "[[0, 0, NaN, 5]]"], 1, "not finite"),
+        (["--boxes", "[3]"], 1, "four numbers"),
+        (["--box", "1,2,3,4", "--box-format", "yxyx"], 1, "box_format='yxyx'"),
+    ],
+)
+def test_regions_mistakes(run, arguments, code, message):
+    result = run("regions", "photo.png", *arguments, "--labels", "猫", code=code)
+    assert message in " ".join(result.stderr.split())
+
+
+# heatmap ------------------------------------------------------------------------------------------------------------
+
+
+def test_heatmap_writes_an_overlay(run, embedder):
+    result = run.json("heatmap", "photo.png", "一只黑猫", "--output", "热图.png")
+    values = embedder.heatmap("photo.png", "一只黑猫")
+    assert result["highest"] == pytest.approx(float(values.max()), abs=1e-5)
+    column, row = result["highest_at"]
+    assert values[row, column] == pytest.approx(values.max(), abs=1e-5)
+    picture = np.asarray(Image.open("热图.png").convert("RGB"), np.int16)
+    assert picture.shape == (96, 160, 3)
+    assert picture[row, column, 0] - picture[row, column, 2] > 0  # red where it applies most
+    run("heatmap", "photo.png", "cat", "-o", "plain.png", "--opacity", "0", "--max-patches", "400")
+    np.testing.assert_array_equal(np.asarray(Image.open("plain.png")), np.asarray(Image.open("photo.png")))
+
+
+def test_heatmap_mistakes(run):
+    assert "unknown file extension" in run("heatmap", "photo.png", "猫", "-o", "x.unknown", code=1).stderr
+    assert "坏.png" in run("heatmap", "坏.png", "猫", "-o", "x.png", code=1).stderr
+    assert "--opacity" in run("heatmap", "photo.png", "猫", "-o", "x.png", "--opacity", "2", code=2).stderr
+
+
+# doctor -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedded(saved_folder, monkeypatch, tmp_path) -> Path:
+    """Let a checkpoint be the one inside the package; returns where its known answers belong."""
+    known = tmp_path / "known_answers.json"
+    monkeypatch.setattr("fgclip2.embedder.embedded_checkpoint", lambda: saved_folder)
+    monkeypatch.setattr("fgclip2.diagnostics._known_answers_file", lambda: known)
+    return known
+
+
+def test_doctor_passes_on_what_it_gave_when_it_was_made(run, embedded):
+    write_known_answers()
+    result = run.json("doctor", model=False)
+    assert result["ok"]
+    assert {"python", "torch", "transformers", "fgclip2"} <= result["versions"].keys()
+    assert result["devices"][0]["device"] == "cpu"
+    assert "6 vectors" in result["checks"][0]["detail"]
+    assert "ok    known answers" in run("doctor", model=False).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": 0.1}, "largest difference 1.0e-01 (allowed 2e-03)"),
+        ({"fingerprint": "0"}, "the weights are not those of"),
+        (None, "is missing"),
+    ],
+)
+def test_doctor_fails_on_anything_else(run, embedded, change, message):
+    known = json.loads(write_known_answers().read_text())
+    if change is None:
+        embedded.unlink()
+    elif "answers" in change:
+        known["answers"][3][0] += change["answers"]
+        embedded.write_text(json.dumps(known))
+    else:
+        embedded.write_text(json.dumps({**known, **change}))
+    result = run.json("doctor", code=1, model=False)
+    assert not result["ok"]
+    assert message in result["checks"][0]["detail"]
+    assert "FAIL  known answers" in run("doctor", code=1, model=False).stdout
+
+
+def test_doctor_reports_a_missing_embedded_checkpoint_and_goes_on(run, monkeypatch, saved_folder):
+    def missing():
+        raise FileNotFoundError("this installation lacks it")
+
+    monkeypatch.setattr("fgclip2.embedder.embedded_checkpoint", missing)
+    result = run.json("doctor", "--checkpoint", saved_folder, code=1, model=False)
+    assert [check["ok"] for check in result["checks"]] == [False, True]
+    assert "parameters, vectors of 32 values" in result["checks"][1]["detail"]
+
+
+def test_doctor_compares_regions_of_the_official_checkpoint(run, embedded, saved_folder, embedder, monkeypatch):
+    write_known_answers()
+    colors = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(colors).resize((640, 480), Image.Resampling.BICUBIC).save("coco.png")
+    arguments = ["doctor", "--checkpoint", saved_folder, "--coco-image", "coco.png"]
+    assert "known 2.017e-05, 1 " in run(*arguments, code=1, model=False).stdout  # a tiny model is not the official one
+
+    inputs = embedder.processor(
+        images=["coco.png"],
+        boxes=[[[345, 27, 640, 372], [41, 74, 177, 118]]],
+        text=["remote control"],
+        walk_type="box",
+    )
+    ids = inputs.pop("input_ids")
+    with torch.no_grad():
+        regions = torch.nn.functional.normalize(embedder.model.get_image_region_features(**inputs)[0], dim=-1)
+        text = torch.nn.functional.normalize(embedder.model.get_text_features(ids, walk_type="box"), dim=-1)
+    shares = (100 * regions @ text[0]).softmax(0).tolist()
+    monkeypatch.setattr("fgclip2.diagnostics.OFFICIAL_SHARES", shares)
+    assert run.json(*arguments, model=False)["checks"][2]["ok"]
+    assert "--checkpoint" in run("doctor", "--coco-image", "coco.png", code=2, model=False).stderr
+
+
+# convert and export ---------------------------------------------------------------------------------------------------
+
+
+def test_convert_writes_a_folder_that_embeds_the_same(run, official_folder, folder):
+    official = shutil.copytree(official_folder, folder / "官方")
+    assert run("convert", official, "转换后", model=False).stdout.strip().endswith("转换后")
+    assert run.json("convert", official, model=False)["output"].endswith("官方-fgclip2")
+    expected = FGClip2Embedder.from_pretrained(official).encode_texts("一只狗")
+    for converted in ("转换后", "官方-fgclip2"):
+        np.testing.assert_allclose(
+            FGClip2Embedder.from_pretrained(converted).encode_texts("一只狗"), expected, atol=1e-6
+        )
+    assert "没有" in run("convert", "没有", "x", code=1, model=False).stderr
+
+
+def test_export_writes_the_code_beside_the_weights(run, embedder):
+    assert run.json("export", "导出")["output"].endswith("导出")
+    assert (Path("导出") / "modeling_fgclip2.py").is_file()
+    again = FGClip2Embedder.from_pretrained("导出")
+    np.testing.assert_allclose(again.encode_images("photo.png"), embedder.encode_images("photo.png"), atol=1e-6)
+    assert run("export", "导出", code=1).stderr  # not empty
