@@ -84,7 +84,7 @@ def _weight_files(source: Path) -> list[Path]:
 
 def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
     """Names and shapes in the headers of safetensors files."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         if path.suffix != ".safetensors":
             continue

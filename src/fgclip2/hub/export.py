@@ -3,9 +3,10 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..modeling import modeling_fgclip2
+from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from ._folders import TRAINING_SCALES, check_shapes, new_folder, read_json, update_json
@@ -78,12 +79,14 @@ def export_checkpoint(
         )
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in TRAINING_SCALES}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    check_shapes(shapes, model.config, "the model", "Merge adapters first: model.merge_and_unload()")
+    check_shapes(
+        shapes, cast(FGClip2Config, model.config), "the model", "Merge adapters first: model.merge_and_unload()"
+    )
     with new_folder(folder) as staging:
         model.save_pretrained(staging, state_dict=state)
         processor.save_pretrained(staging)
         write_code(staging)
-        card = model_card(Path(folder).name, license, read_json(staging / "config.json"))
+        card = model_card(Path(folder).absolute().name, license, read_json(staging / "config.json"))
         (staging / "README.md").write_text(card, encoding="utf-8")
     return Path(folder)
 
