@@ -1,0 +1,220 @@
+"""Train the small bilingual checkpoint that ships in the package.
+
+    python recipes/embedded_checkpoint/train.py --cache DIR --work DIR --export src/fgclip2/assets/checkpoint
+
+`--cache` is what `python -m fgclip2.data.demo --cache DIR` built. `--work` keeps checkpoints and logs; a run that was
+interrupted continues from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from batches import TrainingBatches
+from drawings import background_pool, load_drawings
+from export import export
+from losses import Trainee
+from optimizer import build_optimizer
+from scenes import build_scenes
+from settings import Settings, lr_factor
+from texts import build_text_pool, build_tokenizer
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from validation import validate
+
+from fgclip2.data.demo.backgrounds import load_backgrounds
+from fgclip2.data.demo.concepts import load_concepts
+from fgclip2.data.demo.cutouts import load_training_cutouts
+from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
+from fgclip2.modeling.modeling_fgclip2 import FGClip2EncoderLayer, FGClip2Model, FGClip2PoolingHead
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+WHITENING_EPSILON = 0.02
+SMOKE_SCHEDULE = {"total_steps": 12, "scenes_from": 4, "decay_from": 6, "eval_every": 6, "save_every": 6}
+SMOKE_DATA = {"num_scenes": 60, "num_backgrounds": 300}
+
+
+def build_model(settings: Settings, vocab_size: int, pictures: torch.Tensor) -> FGClip2Model:
+    """A model whose patch embedding whitens the patches of `pictures` (B, 3, H, W), its branches starting at zero."""
+    text = {
+        "vocab_size": vocab_size,
+        "hidden_size": settings.text_width,
+        "intermediate_size": 4 * settings.text_width,
+        "num_hidden_layers": settings.text_layers,
+        "num_attention_heads": settings.text_heads,
+        "projection_size": settings.vision_width,
+    }
+    vision = {
+        "hidden_size": settings.vision_width,
+        "intermediate_size": 4 * settings.vision_width,
+        "num_hidden_layers": settings.vision_layers,
+        "num_attention_heads": settings.vision_heads,
+        "num_patches": settings.position_grid**2,
+    }
+    config = FGClip2Config(text_config=text, vision_config=vision)
+    # Eager: with so few patches the fused kernels' backward pass is slower on a CPU.
+    model = FGClip2Model._from_config(config, attn_implementation="eager")
+    whiten_patch_embedding(model.vision_model.embeddings.patch_embedding, pictures, config.vision_config.patch_size)
+    for module in model.modules():
+        if isinstance(module, FGClip2EncoderLayer):
+            nn.init.zeros_(module.self_attn.out_proj.weight)
+            nn.init.zeros_(module.mlp.fc2.weight)
+        elif isinstance(module, FGClip2PoolingHead):
+            nn.init.zeros_(module.mlp.fc2.weight)
+    nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=0.02)
+    return model
+
+
+@torch.no_grad()
+def whiten_patch_embedding(layer: nn.Linear, pictures: torch.Tensor, patch: int) -> None:
+    """Set a patch embedding to the whitened principal components of real patches."""
+    patches = pictures.unfold(2, patch, patch).unfold(3, patch, patch)  # (B, 3, h, w, p, p)
+    patches = patches.permute(0, 2, 3, 4, 5, 1).flatten(0, 2).flatten(1)  # (B h w, p p 3)
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    top = vectors[:, -layer.out_features :] / (values[-layer.out_features :] + WHITENING_EPSILON).sqrt()
+    layer.weight.copy_(top.T)
+    layer.bias.copy_(-top.T @ mean)
+
+
+class CheckpointTrainer(Trainer):
+    """The Trainer on ready-made batches, logging each loss apart."""
+
+    def __init__(self, *args, batches: TrainingBatches, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.batches = batches
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def get_train_dataloader(self) -> DataLoader:
+        return DataLoader(self.batches, batch_size=None)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        losses = model(inputs)
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + loss.item()
+            self.counts[name] = self.counts.get(name, 0) + 1
+        return (losses["loss"], losses) if return_outputs else losses["loss"]
+
+    def log(self, logs, *args, **kwargs):
+        logs.update({f"loss_{name}": round(self.sums[name] / self.counts[name], 4) for name in self.sums})
+        self.sums, self.counts = {}, {}
+        super().log(logs, *args, **kwargs)
+
+
+class AverageAndValidate(TrainerCallback):
+    """Keep the moving average of the weights; validate and export it as training goes on."""
+
+    def __init__(self, trainee: Trainee, settings: Settings, tokenizer: FGClip2Tokenizer, options: argparse.Namespace):
+        self.average = AveragedModel(trainee.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+        self.trainee, self.settings, self.tokenizer, self.options = trainee, settings, tokenizer, options
+        self.log = options.work / "validation.jsonl"
+        self.started, self.earlier = time.time(), (0, 0)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.average.update_parameters(self.trainee.model)
+        if state.global_step % self.settings.eval_every == 0:
+            self.record(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        torch.save(self.average.state_dict(), folder / "average.pt")
+        export(self.average.module, self.tokenizer, self.options.export, self.settings.export_patches)
+
+    def restore(self, folder: Path) -> None:
+        self.average.load_state_dict(torch.load(folder / "average.pt"))
+        last = json.loads(self.log.read_text().splitlines()[-1])
+        self.earlier = (last["seconds"], last["cpu_seconds"])
+
+    def record(self, step: int) -> None:
+        seconds, cpu_seconds = self.earlier
+        row = {"step": step, "seconds": round(seconds + time.time() - self.started)}
+        row |= {"cpu_seconds": round(cpu_seconds + time.process_time())}
+        row |= validate(self.average.module, self.tokenizer, self.options.cache)
+        with self.log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def prepare_tokenizer(settings: Settings, options: argparse.Namespace, table, scenes) -> FGClip2Tokenizer:
+    folder = options.work / "tokenizer"
+    if not folder.exists():
+        sentences = [caption for scene in scenes[:2000] for caption in scene.captions]
+        build_tokenizer(table, sentences, settings.vocab_size).save_pretrained(folder)
+    return FGClip2Tokenizer.from_pretrained(folder)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that everything works")
+    options = parser.parse_args(arguments)
+    options.work.mkdir(parents=True, exist_ok=True)
+    settings = replace(Settings(), **SMOKE_SCHEDULE, **SMOKE_DATA) if options.smoke else Settings()
+    (options.work / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(settings.seed)
+
+    table = load_concepts(options.cache)
+    scenes = build_scenes(options.cache, table, settings.num_scenes, settings.seed)
+    tokenizer = prepare_tokenizer(settings, options, table, scenes)
+    drawings = load_drawings(table, load_training_cutouts(options.cache, table))
+    photographs = load_backgrounds(options.cache, "train", permissive_only=True)
+    backgrounds = background_pool(photographs, settings.num_backgrounds, np.random.default_rng(settings.seed))
+    batches = TrainingBatches(settings, drawings, backgrounds, build_text_pool(table, tokenizer), scenes, tokenizer)
+    pictures = torch.cat([batches.batch(step)["pixels"] for step in range(4)])
+    model = build_model(settings, len(tokenizer), pictures)
+    trainee = Trainee(model, len(table.train_ids), settings.loss_weights, settings.region_images)
+    train(trainee, batches, settings, tokenizer, options)
+
+
+def train(trainee, batches, settings: Settings, tokenizer, options: argparse.Namespace) -> None:
+    """Run, or continue, the training loop, and export the averaged weights."""
+    optimizer = build_optimizer(trainee, settings.muon_lr, settings.adam_lr, settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(settings, step))
+    averaging = AverageAndValidate(trainee, settings, tokenizer, options)
+    training_arguments = TrainingArguments(
+        output_dir=str(options.work / "checkpoints"),
+        max_steps=settings.total_steps,
+        max_grad_norm=settings.max_grad_norm,
+        logging_steps=50,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=settings.seed,
+        use_cpu=True,
+        report_to=[],
+        remove_unused_columns=False,
+        ignore_data_skip=True,  # the batches start where the run was interrupted
+        disable_tqdm=True,
+    )
+    trainer = CheckpointTrainer(
+        model=trainee,
+        args=training_arguments,
+        train_dataset=batches,
+        optimizers=(optimizer, schedule),
+        callbacks=[averaging],
+        batches=batches,
+    )
+    checkpoints = Path(training_arguments.output_dir)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    if last is not None:
+        batches.start = int(last.rsplit("-", 1)[1])
+        averaging.restore(Path(last))
+    trainer.train(resume_from_checkpoint=last)
+    export(averaging.average.module, tokenizer, options.export, settings.export_patches)
+
+
+if __name__ == "__main__":
+    main()
