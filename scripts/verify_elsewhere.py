@@ -18,13 +18,10 @@ import torch
 import torch.nn.functional as F
 
 import fgclip2
-from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model, FGClip2Processor
-from fgclip2.modeling.image_processing_fgclip2 import load_image
+from fgclip2 import FGClip2Config, FGClip2Embedder, FGClip2ImageProcessor, FGClip2Model, FGClip2Processor
+from fgclip2.diagnostics import check_official_regions
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
-# What the transformers documentation of FG-CLIP 2 (base) reports for this image, as softmax of 100 * cosine.
-REGION_BOXES = [[345, 27, 640, 372], [41, 74, 177, 118]]
-REGION_ANSWER = [2.0169e-05, 0.99998]
 TENSORS = {383_803_394: 425, 896_622_594: 809, 1_154_017_410: 905}
 
 
@@ -70,18 +67,11 @@ def official_tokenizer(checkpoint: str | None) -> str:
 
 def official_region_answer(checkpoint: str | None, image: str | None) -> str:
     """The published answer for two boxes and the text "remote control" with the base checkpoint."""
-    model, _ = _load(checkpoint)
-    if image is None:
-        raise NotRunError("no --image")
-    processor = FGClip2Processor.from_pretrained(checkpoint)
-    inputs = processor(images=load_image(image), boxes=[REGION_BOXES], max_num_patches=1024)
-    with torch.no_grad():
-        regions = F.normalize(model.get_image_region_features(**inputs)[0], dim=-1)
-        ids = processor(text="remote control", walk_type="box")["input_ids"]
-        text = F.normalize(model.get_text_features(ids, walk_type="box"), dim=-1)
-        answer = (100 * regions @ text.T).softmax(0)[:, 0].tolist()
-    error = max(abs(a - b) for a, b in zip(answer, REGION_ANSWER, strict=True))
-    return check(error < 1e-3, f"{answer}, published {REGION_ANSWER}")
+    if checkpoint is None or image is None:
+        raise NotRunError("no --checkpoint or no --image")
+    embedder = FGClip2Embedder.from_pretrained(checkpoint, device="cpu", dtype="float32")
+    answer = check_official_regions(embedder, image)
+    return check(answer.ok, answer.detail)
 
 
 def accelerator_parity() -> str:

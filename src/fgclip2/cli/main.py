@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import classify, convert, doctor, embed, export, heatmap, regions, search
+from . import classify, convert, demo, doctor, embed, export, heatmap, regions, search
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -75,6 +75,7 @@ _add("search", search.search, search.EXAMPLES)
 _add("classify", classify.classify, classify.EXAMPLES)
 _add("regions", regions.regions, regions.EXAMPLES)
 _add("heatmap", heatmap.heatmap, heatmap.EXAMPLES)
+_add("demo", demo.demo, demo.EXAMPLES)
 _add("doctor", doctor.doctor, doctor.EXAMPLES)
 _add("convert", convert.convert, convert.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
