@@ -26,7 +26,7 @@ def code_blocks(readme: str, language: str) -> list[str]:
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with the pictures that the READMEs speak of."""
     bundled = demo_images()
-    pictures = [bundled / "pictures" / f"{name}.webp" for name in ("dog-face-noto", "red-apple-noto")]
+    pictures = [bundled / "pictures" / f"{name}.webp" for name in ("dog-face-noto", "red-apple-noto-v1")]
     dog, apple = (Image.open(path).convert("RGB").resize((80, 80)) for path in pictures)
     dog.save(tmp_path / "dog.png")
     apple.save(tmp_path / "苹果.png")

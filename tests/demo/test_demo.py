@@ -1,0 +1,68 @@
+"""The demo with the embedded checkpoint: what it finds, and a page that needs nothing else."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from fgclip2 import FGClip2Embedder
+from fgclip2.demo.page import Card, Row, Section, render
+from fgclip2.demo.run import CLASSIFIED, LABELS, TEXT_QUERIES, run_demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    output = tmp_path_factory.mktemp("演示")
+    page, results = run_demo(output, FGClip2Embedder.from_pretrained(device="cpu"))
+    return page, results
+
+
+def test_text_search_finds_the_thing_in_both_languages(demo):
+    _, results = demo
+    assert results["indexed"] > 200
+    for english, chinese in TEXT_QUERIES:
+        for query in (english, chinese):
+            names = [hit["name"] for hit in results["text_search"][query][:3]]
+            assert any(name.endswith(chinese) for name in names), (query, names)
+
+
+def test_image_search_finds_the_same_thing_by_another_artist(demo):
+    _, results = demo
+    for file, hits in results["image_search"].items():
+        assert any(hit["name"].split(" / ")[0] in file for hit in hits), (file, hits)
+
+
+def test_classification_prefers_the_right_label_in_each_language(demo):
+    _, results = demo
+    translations = dict(LABELS)
+    for name in CLASSIFIED:
+        best = {label for label, _ in results["classify"][name][:2]}
+        assert best == {name, translations[name]}
+
+
+def test_regions_and_heat_maps_are_far_above_chance(demo):
+    """91 labels: chance is 1 in 91 for the first, 1 in 23 for the first four."""
+    _, results = demo
+    hits = [row["truth"] in [label for label, _ in row["top"]] for row in results["regions"]]
+    assert len(hits) >= 20
+    assert sum(hits) / len(hits) > 0.25
+    lifted = [row["inside"] > row["mean"] for row in results["heat_maps"]]
+    assert sum(lifted) / len(lifted) > 0.75
+
+
+def test_the_page_needs_nothing_else(demo):
+    page, results = demo
+    html = page.read_text(encoding="utf-8")
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{0,40})', html))
+    assert "<script" not in html
+    assert "红苹果" in html
+    assert "CC-BY-4.0" in html  # the pictures' makers are named
+    assert json.loads((page.parent / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
+
+
+def test_texts_are_escaped():
+    card = Card(Image.new("RGB", (2, 2)), ['<b>"粗体"</b>'])
+    html = render("<t>", [Section("<s>", "&", [Row("<q>", [card])])], "<f>")
+    for raw in ("<t>", "<s>", "<q>", "<f>", "<b>"):
+        assert raw not in html
