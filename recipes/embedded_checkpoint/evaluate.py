@@ -1,6 +1,6 @@
 """Evaluate an exported checkpoint as users run it: folder, processor, model.
 
-    python recipes/embedded_checkpoint/evaluate.py --cache DIR --checkpoint FOLDER --split validation --output FILE
+    python recipes/embedded_checkpoint/evaluate.py --split validation --output results.json
 
 The splits: `validation` (EmojiOne 1 on validation photographs) is what settings are chosen by; `style` (OpenMoji) and
 `test` (Twemoji), both on test photographs, and `described` are looked at once, when the settings are frozen. Each run
@@ -28,9 +28,11 @@ from fgclip2.data.demo.cutouts import load_cutouts, load_training_cutouts
 from fgclip2.data.demo.photographs import SETS, DescribedPicture, load_described
 from fgclip2.data.demo.protocols import PROTOCOLS, build_protocol_set, paste, white_canvas
 from fgclip2.data.demo.scenes import Scene, SceneBuilder, long_caption
+from fgclip2.data.demo.sources import default_cache
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 
+CHECKPOINT = Path(__file__).parents[2] / "src" / "fgclip2" / "assets" / "checkpoint"
 ARTISTS = {"validation": "emojione-v1", "style": "openmoji", "test": "twemoji"}
 BACKGROUNDS = {"validation": "validation", "style": "test", "test": "test"}
 CANVAS = 96
@@ -215,8 +217,8 @@ def evaluate(encoder: Encoder, cache: Path, split: str, budgets: Sequence[int]) 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="default: the one in the package")
     parser.add_argument("--split", choices=[*ARTISTS, "described"], nargs="+", default=["validation"])
     parser.add_argument("--output", type=Path, required=True, help="JSON file; splits are added to what it has")
     parser.add_argument("--max-num-patches", type=int, help="instead of the checkpoint's own budget, for pictures")

@@ -32,8 +32,8 @@ class Settings:
     full_text_share: float = 0.2
 
     # Schedule: small canvases first, for they cost the least; larger ones and scenes later.
-    total_steps: int = 3600
-    large_canvas_from: int = 2500
+    total_steps: int = 3400
+    large_canvas_from: int = 2000
     scenes_from: int = 1000
     background_ramp: int = 2000  # steps until most backgrounds are photographs
     warmup_steps: int = 60
@@ -78,7 +78,7 @@ def canvas_side(settings: Settings, step: int) -> int:
     """Side in pixels of the canvases of single drawings at a step: 64 mostly, for they cost the least."""
     if step < settings.large_canvas_from:
         return (64, 64, 64, 64, 64, 64, 64, 80)[step % 8]
-    return (64, 64, 96, 64, 64, 64, 96, 64)[step % 8]
+    return (64, 64, 64, 64, 64, 64, 64, 96)[step % 8]
 
 
 def lr_factor(settings: Settings, step: int) -> float:

@@ -1,9 +1,9 @@
 """Train the small bilingual checkpoint that ships in the package.
 
-    python recipes/embedded_checkpoint/train.py --cache DIR --work DIR --export src/fgclip2/assets/checkpoint
+    python recipes/embedded_checkpoint/train.py
 
-`--cache` is what `python -m fgclip2.data.demo --cache DIR` built. `--work` keeps checkpoints and logs; a run that was
-interrupted continues from there.
+fetches and builds the data (`python -m fgclip2.data.demo`), trains, and writes the checkpoint into the package. A run
+that was interrupted continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from validation import validate
 
+from fgclip2.data.demo.__main__ import main as build_data
 from fgclip2.data.demo.backgrounds import load_backgrounds
 from fgclip2.data.demo.concepts import load_concepts
 from fgclip2.data.demo.cutouts import load_training_cutouts
+from fgclip2.data.demo.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2EncoderLayer, FGClip2Model, FGClip2PoolingHead
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / ".cache" / "embedded_checkpoint"
+EXPORT = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
 WHITENING_EPSILON = 0.02
 SMOKE_SCHEDULE = {"total_steps": 12, "scenes_from": 4, "decay_from": 6, "eval_every": 6, "save_every": 6}
 SMOKE_DATA = {"num_scenes": 60, "num_backgrounds": 300}
@@ -155,9 +160,9 @@ def prepare_tokenizer(settings: Settings, options: argparse.Namespace, table, sc
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
+    parser.add_argument("--export", type=Path, default=EXPORT, help="of the result (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that everything works")
     options = parser.parse_args(arguments)
@@ -167,6 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
 
+    build_data(["--cache", str(options.cache), "--skip-described"])
     table = load_concepts(options.cache)
     scenes = build_scenes(options.cache, table, settings.num_scenes, settings.seed)
     tokenizer = prepare_tokenizer(settings, options, table, scenes)
