@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pickle
 import shutil
 from pathlib import Path
 
@@ -488,6 +489,11 @@ def test_without_a_name_the_checkpoint_inside_the_package_is_loaded(saved_folder
     assert (embedded.name, embedded.fingerprint) == ("embedded", embedder.fingerprint)
 
 
+def test_an_embedder_can_be_sent_to_another_process(embedder, images):
+    again = pickle.loads(pickle.dumps(embedder))
+    np.testing.assert_allclose(again.encode_images(images[0]), embedder.encode_images(images[0]), atol=1e-6)
+
+
 def test_missing_checkpoints_raise(tmp_path):
-    with pytest.raises(OSError, match="nothing"):
+    with pytest.raises(OSError, match=r"can't load the checkpoint .*nothing"):
         FGClip2Embedder.from_pretrained(tmp_path / "nothing", local_files_only=True)

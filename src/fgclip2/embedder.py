@@ -41,6 +41,9 @@ PATCHES_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
 
+# The tokenizer keeps padding and truncation of a call in its state, which threads would share.
+_TOKENIZER_LOCK = threading.Lock()
+
 
 class Skipped(NamedTuple):
     """An input that `on_error="skip"` left out: its index among the inputs, and why."""
@@ -101,7 +104,6 @@ class FGClip2Embedder:
             )
         self.processor = processor
         self.name = name or model.config._name_or_path or "unnamed"
-        self._tokenizer_lock = threading.Lock()
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
         self.fingerprint = model_fingerprint(model)
@@ -137,7 +139,10 @@ class FGClip2Embedder:
         run_dtype = _resolve_dtype(dtype, devices[0])
         source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
-        model, info = FGClip2Model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
+        try:
+            model, info = FGClip2Model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
+        except OSError as error:  # which does not always name the checkpoint
+            raise OSError(f"can't load the checkpoint {source}: {error}") from error
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])
             raise ValueError(f"{source} is no FG-CLIP 2 checkpoint: it lacks {len(missing)} weights, e.g. {missing[0]}")
@@ -514,8 +519,7 @@ class FGClip2Embedder:
             logger.warning("%d texts have more than %d tokens and were cut%s", cut, limit, hint)
 
     def _tokenize(self, texts: list[str], **kwargs: Any) -> Any:
-        # The tokenizer keeps padding and truncation of a call in its state, which threads would share.
-        with self._tokenizer_lock:
+        with _TOKENIZER_LOCK:
             return self.processor.tokenizer(texts, **kwargs)
 
     def _text_length(self, walk_type: str) -> int:

@@ -223,20 +223,25 @@ def test_the_index_can_be_kept_elsewhere_and_the_folder_moved(photos, embedder, 
     assert index.search(moved / "黑猫.png", embedder)[0].path == moved / "黑猫.png"
 
 
-def test_empty_folders_and_file_names_that_are_not_utf8(tmp_path, embedder):
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff\xe9.png"), "12:30:11 截屏.png", "a\\..\\b.png", "😀\n.png"])
+def test_any_file_name_comes_back(tmp_path, embedder, name):
+    (tmp_path / "photos").mkdir()
+    strange = tmp_path / "photos" / name
+    try:
+        shutil.copy(draw(tmp_path / "x.png", 1), strange)
+    except OSError:
+        pytest.skip("this file system does not take such names")
+    ImageIndex.build(strange.parent, embedder)
+    assert ImageIndex.load(strange.parent).search("猫", embedder)[0].path == strange
+
+
+def test_empty_folders(tmp_path, embedder):
     empty = tmp_path / "empty"
     empty.mkdir()
     index = ImageIndex.build(empty, embedder)
     assert len(index) == 0
     assert index.search("猫", embedder) == []
     assert index.search(["猫", "dog"], embedder) == [[], []]
-    strange = empty / os.fsdecode(b"\xff\xe9.png")
-    try:
-        shutil.copy(draw(tmp_path / "x.png", 1), strange)
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    ImageIndex.build(empty, embedder)
-    assert ImageIndex.load(empty).search("猫", embedder)[0].path == strange
 
 
 # Refusing ---------------------------------------------------------------------------------------------------------
@@ -271,7 +276,6 @@ def test_an_index_at_another_resolution_is_refused(photos, embedder):
         ({"format": 99}, "format 99.*update fgclip2"),
         ({"files": [["../../etc/passwd.png", 1, 1]] * 4}, r"damaged.*outside its folder"),
         ({"files": [["/etc/passwd.png", 1, 1]] * 4}, r"damaged.*outside its folder"),
-        ({"files": [["C:\\secret.png", 1, 1]] * 4}, r"damaged.*outside its folder"),
         ({"files": []}, r"damaged.*0 files, but vectors of shape \(4,"),
         ({"files": None}, "damaged"),
         ({"vectors": "../elsewhere.safetensors"}, "outside its folder"),

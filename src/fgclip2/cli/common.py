@@ -102,4 +102,4 @@ def print_json(result: dict[str, Any]) -> None:
 
 def print_labels(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
-        typer.echo(f"  {row['score']:.4f}  {row['label']}")
+        typer.echo(f"  {row['score']:<10.4g} {row['label']}")

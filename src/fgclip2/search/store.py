@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
 
 def _check_inside(path: str) -> str:
     """Refuse paths that lead out of the folder: an index may come from someone else."""
-    parsed = PurePosixPath(path)
-    if parsed.is_absolute() or ".." in parsed.parts or "\\" in path or ":" in path.split("/")[0]:
+    parsed = PurePath(path)  # of this system: elsewhere a colon or a backslash is part of a name
+    if parsed.anchor or ".." in parsed.parts:
         raise ValueError(f"it names {path!r}, which is outside its folder")
     return path
