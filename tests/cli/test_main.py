@@ -34,6 +34,7 @@ OPTIONS = {
     "heatmap": {
         *("image", "text", "--output", "-o", "--opacity", "--max-patches", "--model", "-m", "--device", "--json"),
     },
+    "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--json"},
     "export": {"folder", "--model", "-m", "--json"},
@@ -46,7 +47,7 @@ def shell(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
     return subprocess.run([script, *arguments], capture_output=True, cwd=cwd, env=environment, check=False, **options)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_arguments_change_only_on_purpose(name):
     found = {each for parameter in COMMANDS[name].params for each in [*parameter.opts, *parameter.secondary_opts]}
     assert found - COMMON == OPTIONS[name]
