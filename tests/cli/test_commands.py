@@ -278,7 +278,7 @@ def test_doctor_passes_on_what_it_gave_when_it_was_made(run, embedded):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answers": 0.1}, "largest difference 1.0e-01 (allowed 2e-03)"),
+        ({"answers": 0.1}, "largest difference 1.0e-01 (allowed 2e-04)"),
         ({"fingerprint": "0"}, "the weights are not those of"),
         (None, "is missing"),
     ],
