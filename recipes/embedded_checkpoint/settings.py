@@ -26,12 +26,10 @@ class Settings:
     concepts_per_batch: int = 128
     region_images: int = 64  # of the single drawings, how many also teach the dense head
     scenes_per_batch: int = 16
-    short_text_length: int = (
-        16  # holds every training text; most steps pad less than the 64 tokens users get, see `full_text_share`
-    )
-    full_text_share: float = 0.2
+    short_text_length: int = 16  # holds every training text, and saves time
+    full_text_share: float = 0.2  # of the steps, those that pad to 64 tokens as users do
 
-    # Schedule: small canvases first, for they cost the least; larger ones and scenes later.
+    # Schedule: small canvases first, for they cost the least; scenes and some larger canvases later.
     total_steps: int = 3400
     large_canvas_from: int = 2000
     scenes_from: int = 1000
