@@ -8,7 +8,6 @@ weights.
 
 import argparse
 import json
-import os
 import platform
 import resource
 import statistics
@@ -215,19 +214,29 @@ def main() -> int:
     if arguments.dense_map:
         print_dense_map_peak(arguments.checkpoint, arguments.dense_map)
         return 0
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.manual_seed(0)
-    rows = [*preprocessing_rows(arguments.runs), import_row()]
+    rows: list[Row] = []
     with torch.no_grad():
-        model = FGClip2Model(FGClip2Config.from_preset("base")).eval()
-        rows += [*image_tower_rows(model, arguments.runs), region_row(model, arguments.runs), *memory_rows(model)]
-        rows += bf16_rows(model, max(3, arguments.runs // 2))
-    table = markdown(rows)
-    print(table)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(table)
+        for group in row_groups(arguments.runs):
+            rows += group()
+            if arguments.output:  # after each group, so that an interrupted run leaves what it has measured
+                arguments.output.parent.mkdir(parents=True, exist_ok=True)
+                arguments.output.write_text(markdown(rows))
+    print(markdown(rows))
     return int(any(row.held is False for row in rows))
+
+
+def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
+    """The measurements, quick ones first."""
+    model = FGClip2Model(FGClip2Config.from_preset("base")).eval()
+    return [
+        lambda: preprocessing_rows(runs),
+        lambda: [import_row()],
+        lambda: image_tower_rows(model, runs),
+        lambda: [region_row(model, runs)],
+        lambda: memory_rows(model),
+        lambda: bf16_rows(model, max(3, runs // 2)),
+    ]
 
 
 if __name__ == "__main__":
