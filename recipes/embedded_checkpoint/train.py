@@ -44,7 +44,15 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".cache" / "embedded_checkpoint"
 EXPORT = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
 WHITENING_EPSILON = 0.02
-SMOKE_SCHEDULE = {"total_steps": 12, "scenes_from": 4, "decay_from": 6, "eval_every": 6, "save_every": 6}
+SMOKE_STEPS = {"scenes_from": 4, "decay_from": 6, "first_steps": 9, "total_steps": 12}
+SMOKE_SAVES = {"eval_every": 6, "save_every": 6}
+    "first_steps": 9,
+    "total_steps": 12,
+    "scenes_from": 4,
+    "decay_from": 6,
+    "eval_every": 6,
+    "save_every": 6,
+}
 SMOKE_DATA = {"num_scenes": 60, "num_backgrounds": 300}
 
 
@@ -167,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that everything works")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
-    settings = replace(Settings(), **SMOKE_SCHEDULE, **SMOKE_DATA) if options.smoke else Settings()
+    settings = replace(Settings(), **SMOKE_STEPS, **SMOKE_SAVES, **SMOKE_DATA) if options.smoke else Settings()
     (options.work / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
     torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
