@@ -9,6 +9,7 @@ from fgclip2.data.demo.scenes import (
     CANVASES,
     NEGATIVE_KINDS,
     SceneBuilder,
+    _clearly_largest,
     attribute_negatives,
     scene_record,
     write_scenes,
@@ -217,3 +218,12 @@ def test_written_scenes_are_numbered_and_in_both_languages(tmp_path, builder):
     english, chinese = (json.loads((tmp_path / f"scenes_{lang}.json").read_text("utf-8")) for lang in ("en", "zh"))
     assert [row["f_path"] for row in english] == [row["f_path"] for row in chinese]
     assert [len(row["bbox_info"]) for row in english] == [len(row["bbox_info"]) for row in chinese]
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [((0, 0, 40, 50), 0), ((0, 0, 60, 55), None), ((0, 0, 66, 20), None)],
+    ids=["clearly smaller", "nearly as large", "less in area but longer"],
+)
+def test_the_largest_is_named_only_where_it_clearly_leads(second, expected):
+    assert _clearly_largest([(70, 70, 130, 130), second]) == expected
