@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from drawings import Drawings, compose_singles, sample_backgrounds
 from scenes import MAX_REGIONS, TrainingScene, group_by_canvas
-from settings import Settings, augmentation_strength, canvas_side, has_scenes, plain_share, smallest_scale
+from settings import Settings, augmentation_strength, canvas_side, plain_share
 from texts import TextPool
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -52,14 +52,14 @@ class TrainingBatches(IterableDataset):
         """`pixels` (2C, 3, S, S) with `boxes` and `concepts`, `input_ids` (T, L) and what belongs to what."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, step])
-        scenes = self._sample_scenes(rng) if has_scenes(settings, step) else []
+        has_scenes = step >= settings.scenes_from and step % 2 == 0 and bool(self.scenes)
+        scenes = self._sample_scenes(rng) if has_scenes else []
         concepts = rng.permutation(len(self.drawings.rows))[: settings.concepts_per_batch]
         texts, is_name = self.texts.sample(concepts, rng)
         rows = self.drawings.sample_pairs(concepts, rng)
         strength, side = augmentation_strength(settings, step), canvas_side(settings, step)
         backgrounds = sample_backgrounds(self.backgrounds, len(rows), side, plain_share(settings, step), rng)
-        scales = (smallest_scale(settings, step), 1.0)
-        pixels, boxes = compose_singles(self.drawings, rows, backgrounds, scales, strength, rng)
+        pixels, boxes = compose_singles(self.drawings, rows, backgrounds, strength, rng)
         image_concepts = torch.from_numpy(np.tile(concepts, 2))
         text_rows = torch.from_numpy(texts)
         batch = {

@@ -178,12 +178,7 @@ def alpha_boxes(alpha: Tensor) -> Tensor:
 
 
 def compose_singles(
-    drawings: Drawings,
-    rows: np.ndarray,
-    backgrounds: Tensor,
-    scales: tuple[float, float],
-    strength: float,
-    rng: np.random.Generator,
+    drawings: Drawings, rows: np.ndarray, backgrounds: Tensor, strength: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """One varied drawing on each background.
 
@@ -191,7 +186,6 @@ def compose_singles(
         drawings: The training drawings.
         rows: Shape (B,), which of them.
         backgrounds: Float, shape (B, 3, S, S), from 0 to 1.
-        scales: Smallest and largest size, as fractions of the canvas.
         strength: Of the variation, 0 to 1.
         rng: Random state.
 
@@ -200,7 +194,7 @@ def compose_singles(
     """
     count, side = len(rows), backgrounds.shape[-1]
     chosen = drawings.by_side[64 if side <= 64 else 96][torch.from_numpy(rows)].float() / 255
-    matrices, scale = random_affine(count, scales, strength, rng)
+    matrices, scale = random_affine(count, (1.0 - 0.5 * strength, 1.0), strength, rng)
     centres = rng.uniform(-1, 1, size=(count, 2)) * (1.05 - scale)[:, None]
     rgba = warp(chosen, matrices, centres, side)
     rgba = torch.cat([vary_colours(rgba[:, :3], rgba[:, 3:], strength, rng), rgba[:, 3:]], 1)

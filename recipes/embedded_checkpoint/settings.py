@@ -30,10 +30,7 @@ class Settings:
     full_text_share: float = 0.2  # of the steps, those that pad to 64 tokens as users do
 
     # Schedule: small canvases first, for they cost the least; scenes and some larger canvases later.
-    # Two phases; the second starts the learning rate again at half its peak, on drawings varied more.
-    first_steps: int = 3400
-    total_steps: int = 4300
-    second_lr: float = 0.5
+    total_steps: int = 3400
     large_canvas_from: int = 2000
     scenes_from: int = 1000
     background_ramp: int = 2000  # steps until most backgrounds are photographs
@@ -83,11 +80,10 @@ def canvas_side(settings: Settings, step: int) -> int:
 
 
 def lr_factor(settings: Settings, step: int) -> float:
-    """Learning rate at a step as a fraction of its peak: warm-up, constant, linear decay; then once more from half."""
-    if step >= settings.first_steps:
-        return settings.second_lr * (settings.total_steps - step) / (settings.total_steps - settings.first_steps)
+    """Learning rate at a step as a fraction of its peak: warm-up, constant, linear decay."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps)
-    return warmup * min(1.0, (settings.first_steps - step) / (settings.first_steps - settings.decay_from))
+    decay = min(1.0, (settings.total_steps - step) / (settings.total_steps - settings.decay_from))
+    return warmup * max(decay, 0.0)
 
 
 def plain_share(settings: Settings, step: int) -> float:
@@ -96,22 +92,9 @@ def plain_share(settings: Settings, step: int) -> float:
 
 
 def augmentation_strength(settings: Settings, step: int) -> float:
-    """How much drawings are varied, 0 to 1: rises while the learning rate is constant, and falls with it."""
+    """How much drawings are varied, 0 to 1: rises while the learning rate is constant, and falls to 0.45 with it."""
     rising = 0.3 + 0.7 * min(1.0, step / settings.background_ramp)
     if step < settings.decay_from:
         return rising
-    if step >= settings.first_steps:
-        return 0.9 - 0.3 * (step - settings.first_steps) / (settings.total_steps - settings.first_steps)
     peak = 0.3 + 0.7 * min(1.0, settings.decay_from / settings.background_ramp)
-    return peak + (0.45 - peak) * (step - settings.decay_from) / (settings.first_steps - settings.decay_from)
-
-
-def smallest_scale(settings: Settings, step: int) -> float:
-    """Of a drawing, as a fraction of its canvas; the largest is 1."""
-    return 0.55 if step >= settings.first_steps else 1.0 - 0.5 * augmentation_strength(settings, step)
-
-
-def has_scenes(settings: Settings, step: int) -> bool:
-    """Whether a step has scenes: every second one, in the second phase every fourth."""
-    every = 4 if step >= settings.first_steps else 2
-    return step >= settings.scenes_from and step % every == 0
+    return peak + (0.45 - peak) * (step - settings.decay_from) / (settings.total_steps - settings.decay_from)
