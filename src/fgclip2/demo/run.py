@@ -26,7 +26,7 @@ TEXT_QUERIES = (
     ("sunflower", "向日葵"),
     ("rocket", "火箭"),
 )
-IMAGE_QUERIES = ("pictures/pineapple-noto.webp", "pictures/bicycle-twemoji.webp")
+IMAGE_QUERIES = ("pictures/pineapple-noto.webp", "pictures/tiger-twemoji.webp")
 CLASSIFIED = ("penguin", "airplane", "strawberry")
 LABELS = (
     ("penguin", "企鹅"),
