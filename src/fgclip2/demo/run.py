@@ -37,6 +37,7 @@ LABELS = (
     ("red apple", "红苹果"),
 )
 HITS = 6
+SCENE_PATCHES = 144  # the checkpoint was trained to see regions in scenes of about 100 patches, whole pictures in 36
 SHOWN_LABELS = 4
 
 
@@ -148,7 +149,7 @@ def _label_regions(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str,
         boxes = _pixel_boxes(scene["en"], image)
         for language in ("en", "zh"):
             labels = sorted({thing[f"name_{language}"] for thing in bundle.things})
-            scores = embedder.classify_regions(path, boxes, labels)
+            scores = embedder.classify_regions(path, boxes, labels, max_num_patches=SCENE_PATCHES)
             cards = [Card(image, [scene[language]["short_caption"]], wide=True)]
             for box, info, row in zip(boxes, scene[language]["bbox_info"], scores, strict=True):
                 top = _top(labels, row)
@@ -168,7 +169,7 @@ def _heat_maps(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any
         image = load_image(path)
         for language in ("en", "zh"):
             names = [box["category"] for box in scene[language]["bbox_info"]]
-            maps = embedder.heatmap(path, names)
+            maps = embedder.heatmap(path, names, max_num_patches=SCENE_PATCHES)
             cards = [Card(overlay_heatmap(image, heat), [name]) for name, heat in zip(names, maps, strict=True)]
             rows.append(Row(scene[language]["short_caption"], cards))
             boxes = _pixel_boxes(scene["en"], image)
