@@ -89,7 +89,9 @@ def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, A
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     bundle = Bundle.load()
-    index = ImageIndex.build(bundle.folder, embedder, index_folder=output / "index", show_progress_bar=False)
+    index = ImageIndex.build(
+        bundle.folder, embedder, index_folder=output / "index", rebuild=True, show_progress_bar=False
+    )
     results: dict[str, Any] = {"indexed": len(index), "version": __version__, "checkpoint": embedder.name}
     sections = [
         _search_by_text(index, embedder, bundle, results),
@@ -155,7 +157,7 @@ def _label_regions(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str,
                 top = _top(labels, row)
                 truth = {"en": "is", "zh": "实为"}[language]
                 lines = [f"{truth}: {info['category']}", *(_percent(*pair) for pair in top)]
-                cards.append(Card(image.crop(tuple(round(side) for side in box)), lines))
+                cards.append(Card(image.crop(box), lines))
                 results["regions"].append({"truth": info["category"], "language": language, "top": top})
             rows.append(Row(f"{len(labels)} labels / 个标签 ({language})", cards))
     text = "Boxes are pooled from dense features and compared with region phrases. 框由密集特征汇聚，与区域短语比较。"
@@ -198,13 +200,16 @@ def _percent(label: str, score: float) -> str:
     return f"{label} {score:.1%}"
 
 
-def _pixel_boxes(record: dict[str, Any], image: Image.Image) -> list[list[float]]:
-    sides = np.array([image.width, image.height] * 2)
-    return [(np.array(box["bbox"][:4]) * sides).tolist() for box in record["bbox_info"]]
+def _pixel_boxes(record: dict[str, Any], image: Image.Image) -> list[tuple[int, int, int, int]]:
+    corners = ((box["bbox"][:2], box["bbox"][2:4]) for box in record["bbox_info"])
+    width, height = image.size
+    return [
+        (round(x1 * width), round(y1 * height), round(x2 * width), round(y2 * height)) for (x1, y1), (x2, y2) in corners
+    ]
 
 
-def _mean_inside(heat: np.ndarray, box: Sequence[float]) -> float:
-    x1, y1, x2, y2 = (round(side) for side in box)
+def _mean_inside(heat: np.ndarray, box: Sequence[int]) -> float:
+    x1, y1, x2, y2 = box
     return float(heat[y1:y2, x1:x2].mean())
 
 
