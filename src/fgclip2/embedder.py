@@ -233,7 +233,7 @@ class FGClip2Embedder:
         """
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
         single = is_image(images)
-        vectors, skipped = self._run_images(_region_vectors, images, [boxes] if single else boxes, options)  # type: ignore
+        vectors, skipped = self._run_images(_region_vectors, images, [boxes] if single else boxes, options)  # type: ignore[list-item, arg-type]
         return options.finish(vectors, skipped, single)
 
     def encode_texts(
