@@ -164,3 +164,24 @@ def test_different_means_per_channel(photo):
     batch = processor(photo.resize((32, 32)), do_resize=False)
     expected = (np.asarray(photo.resize((32, 32)))[:16, :16] / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
     assert np.allclose(batch["pixel_values"][0, 0], expected.reshape(-1), atol=1e-6)
+
+
+def test_a_batch_equals_its_images_one_by_one_however_many_threads():
+    generator = np.random.default_rng(0)
+    sizes = [(48, 64), (97, 33), (16, 160), (200, 120), (31, 31)]
+    images = [Image.fromarray(generator.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
+    processor = FGClip2ImageProcessor(max_num_patches=64)
+    alone = [processor(image)["pixel_values"][0] for image in images]
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            assert np.array_equal(processor(images)["pixel_values"], np.stack(alone))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_errors_in_a_batch_name_the_image():
+    images = [Image.new("RGB", (32, 32)), Image.new("RGB", (33, 32))]
+    with pytest.raises(ValueError, match=r"images\[1\] is 33 x 32 pixels"):
+        FGClip2ImageProcessor(max_num_patches=64, do_resize=False)(images)

@@ -146,6 +146,18 @@ def test_eager_attention_equals_sdpa(golden_folder, golden_pixels, golden_inputs
         torch.testing.assert_close(eager, sdpa, rtol=1e-4, atol=2e-5)
 
 
+@torch.no_grad()
+def test_attention_can_be_switched_on_a_loaded_model(golden_folder, golden_pixels, caplog):
+    model = FGClip2Model.from_pretrained(golden_folder / "model", attn_implementation="sdpa").eval()
+    dense = model.get_image_dense_feature(**golden_pixels)
+    model.set_attn_implementation("eager")
+    modules = [module for module in model.modules() if hasattr(module, "num_heads")]
+    assert modules
+    assert {module.config._attn_implementation for module in modules} == {"eager"}
+    torch.testing.assert_close(model.get_image_dense_feature(**golden_pixels), dense, rtol=1e-4, atol=2e-5)
+    assert "does not support" not in caplog.text
+
+
 def test_masks_are_never_square():
     mask = torch.tensor([[1, 1, 0]])
     assert key_padding_mask(mask, "sdpa").shape == (1, 1, 1, 3)

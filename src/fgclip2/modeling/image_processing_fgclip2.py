@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -219,29 +220,19 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         max_num_patches = self.max_num_patches if max_num_patches is None else max_num_patches
         _check_max_num_patches(max_num_patches)
         do_resize = self.do_resize if do_resize is None else do_resize
-        resized, budgets = [], []
-        for image in load_images(images):
-            budget = max_num_patches
-            if isinstance(budget, str):
-                budget = patch_budget(image.height, image.width, self.patch_size)
-            resized.append(self._resize(image, budget) if do_resize else image)
-            budgets.append(budget)
-        return BatchFeature(self._patchify(resized, max(budgets)), tensor_type=return_tensors or "np")
-
-    def _resize(self, image: Image.Image, max_num_patches: int) -> Image.Image:
-        height, width = naflex_size(image.height, image.width, self.patch_size, max_num_patches)
-        return image.resize((width, height), self.resample)
-
-    def _patchify(self, images: list[Image.Image], num_patches: int) -> dict[str, np.ndarray]:
-        """Cut 8-bit images into patches and look their normalised values up while copying them into the batch."""
-        patch = self.patch_size
+        loaded = load_images(images)
+        budgets = [self._budget(image, max_num_patches) for image in loaded]
+        patch, num_patches = self.patch_size, max(budgets)
         length = patch * patch * 3
+        pixel_values = np.zeros((len(loaded), num_patches, length), np.float32)
+        mask = np.zeros((len(loaded), num_patches), np.int32)
+        shapes = np.zeros((len(loaded), 2), np.int64)
         table = self._lookup_table().ravel()
         channel = (np.arange(length) % 3 * 256).astype(np.uint16)  # where in the table a value's channel starts
-        pixel_values = np.zeros((len(images), num_patches, length), np.float32)
-        mask = np.zeros((len(images), num_patches), np.int32)
-        shapes = np.zeros((len(images), 2), np.int64)
-        for index, image in enumerate(images):
+
+        def fill(index: int) -> None:
+            """Resize an image, cut it into patches and look their values up while copying them into the batch."""
+            image = self._resize(loaded[index], budgets[index]) if do_resize else loaded[index]
             height, width = image.height // patch, image.width // patch
             count = height * width
             if (height * patch, width * patch) != (image.height, image.width) or not 1 <= count <= num_patches:
@@ -253,7 +244,27 @@ class FGClip2ImageProcessor(BaseImageProcessor):
             np.take(table, patches.reshape(count, length) + channel, out=pixel_values[index, :count], mode="clip")
             mask[index, :count] = 1
             shapes[index] = height, width
-        return {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+
+        # Pillow and numpy let go of the interpreter here. Workers of a data loader, which torch gives one thread each,
+        # stay with it.
+        threads = min(len(loaded), torch.get_num_threads())
+        if threads == 1:
+            for index in range(len(loaded)):
+                fill(index)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, range(len(loaded))))
+        data = {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+        return BatchFeature(data, tensor_type=return_tensors or "np")
+
+    def _budget(self, image: Image.Image, max_num_patches: int | str) -> int:
+        if isinstance(max_num_patches, str):
+            return patch_budget(image.height, image.width, self.patch_size)
+        return max_num_patches
+
+    def _resize(self, image: Image.Image, max_num_patches: int) -> Image.Image:
+        height, width = naflex_size(image.height, image.width, self.patch_size, max_num_patches)
+        return image.resize((width, height), self.resample)
 
     def _lookup_table(self) -> np.ndarray:
         """Float32 (3, 256): the normalised value of each 8-bit value of each channel."""

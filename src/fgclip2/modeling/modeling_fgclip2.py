@@ -490,6 +490,11 @@ class FGClip2PreTrainedModel(PreTrainedModel):
             )
         return loaded
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers 5 searches this file's text for a call that 4.57 doesn't have.
+        return True
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Only nn.init functions: transformers 5 patches these, and no others, to leave loaded weights alone.
