@@ -52,7 +52,7 @@ class TrainingBatches(IterableDataset):
         """`pixels` (2C, 3, S, S) with `boxes` and `concepts`, `input_ids` (T, L) and what belongs to what."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, step])
-        has_scenes = step >= settings.scenes_from and step % 2 == 0 and bool(self.scenes)
+        has_scenes = step >= settings.scenes_from and step % settings.scenes_every == 0 and bool(self.scenes)
         scenes = self._sample_scenes(rng) if has_scenes else []
         concepts = rng.permutation(len(self.drawings.rows))[: settings.concepts_per_batch]
         texts, is_name = self.texts.sample(concepts, rng)

@@ -78,8 +78,12 @@ def sample_backgrounds(pool: np.ndarray, count: int, side: int, plain_share: flo
     is_photo = rng.random(count) < 0.75
     rows = np.where(is_photo, rng.integers(photos, size=count), rng.integers(photos, len(pool), size=count))
     offsets = rng.integers(POOL_SIDE - side + 1, size=(count, 2)) if side < POOL_SIDE else np.zeros((count, 2), int)
+    flips = rng.choice((-1, 1), size=(count, 2))
     windows = np.stack(
-        [pool[row, y : y + side, x : x + side] for row, (y, x) in zip(rows, offsets.tolist(), strict=True)]
+        [
+            pool[row, y : y + side, x : x + side][::down, ::across]
+            for row, (y, x), (down, across) in zip(rows, offsets.tolist(), flips.tolist(), strict=True)
+        ]
     )
     backgrounds = torch.from_numpy(windows).permute(0, 3, 1, 2).float() / 255
     backgrounds = vary_colours(backgrounds, None, 1.0, rng)
@@ -103,12 +107,71 @@ def random_affine(
     return np.stack([rows_x, rows_y], 1), scale
 
 
-def warp(drawings: Tensor, matrices: np.ndarray, centres: np.ndarray, side: int) -> Tensor:
-    """Move drawings (B, 4, h, h) onto canvases (B, 4, side, side); centres are in -1 to 1."""
+def warp(
+    drawings: Tensor, matrices: np.ndarray, centres: np.ndarray, side: int, bends: np.ndarray | None = None
+) -> Tensor:
+    """Move drawings (B, 4, h, h) onto canvases (B, 4, side, side).
+
+    Args:
+        drawings: What to move.
+        matrices: Shape (B, 2, 2), from canvas to drawing.
+        centres: Shape (B, 2), in -1 to 1.
+        side: Of the canvases.
+        bends: Shape (B, 2, k, k), displacements at coarse points, as fractions of half a drawing.
+    """
     shift = -np.einsum("bij,bj->bi", matrices, centres)
     theta = torch.from_numpy(np.concatenate([matrices, shift[..., None]], -1)).float()
     grid = F.affine_grid(theta, [len(drawings), 4, side, side], align_corners=False)
+    if bends is not None:
+        smooth = F.interpolate(torch.from_numpy(bends).float(), size=(side, side), mode="bicubic")
+        grid = grid + smooth.permute(0, 2, 3, 1)
     return F.grid_sample(drawings, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def swap_styles(drawings: Tensor, partners: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Blend some drawings with another artist's of the same thing, and give some that artist's colours.
+
+    Args:
+        drawings, partners: Premultiplied, shape (B, 4, h, w).
+        strength: 0 to 1.
+        rng: Random state.
+    """
+    choice = rng.random(len(drawings))
+    blended = torch.from_numpy(np.flatnonzero(choice < 0.2 * strength))
+    recoloured = torch.from_numpy(np.flatnonzero(choice > 1 - 0.2 * strength))
+    changed = drawings.clone()
+    if len(blended):
+        weight = torch.from_numpy(rng.uniform(0.2, 0.5, size=(len(blended), 1, 1, 1))).float()
+        changed[blended] = drawings[blended].lerp(partners[blended], weight)
+    if len(recoloured):
+        changed[recoloured] = match_colours(drawings[recoloured], partners[recoloured])
+    return changed
+
+
+def match_colours(rgba: Tensor, reference: Tensor) -> Tensor:
+    """Give (premultiplied) drawings the mean and spread of each channel of others, shape (B, 4, h, w) both."""
+
+    def moments(picture: Tensor) -> tuple[Tensor, Tensor]:
+        rgb, alpha = picture[:, :3].flatten(2), picture[:, 3:].flatten(2)
+        weight = alpha.sum(-1, keepdim=True).clamp(min=1)
+        mean = rgb.sum(-1, keepdim=True) / weight
+        spread = (((rgb - mean * alpha) ** 2).sum(-1, keepdim=True) / weight).sqrt()
+        return mean[..., None], spread[..., None]  # (B, 3, 1, 1)
+
+    (mean, spread), (new_mean, new_spread) = moments(rgba), moments(reference)
+    rgb, alpha = rgba[:, :3], rgba[:, 3:]
+    ratio = ((new_spread + 0.05) / (spread + 0.05)).clamp(0.5, 2)
+    rgb = (rgb - mean * alpha) * ratio + new_mean * alpha
+    return torch.cat([torch.minimum(rgb.clamp(min=0), alpha), alpha], 1)
+
+
+def shade(rgba: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """Light each (premultiplied) drawing from a random side."""
+    side = rgba.shape[-1]
+    slope = torch.from_numpy(rng.normal(0, 0.25 * strength, size=(2, len(rgba), 1, 1, 1))).float()
+    across = torch.linspace(-1, 1, side)
+    light = (1 + slope[0] * across + slope[1] * across[:, None]).clamp(min=0.2)  # (B, 1, S, S)
+    return torch.cat([torch.minimum(rgba[:, :3] * light, rgba[:, 3:]), rgba[:, 3:]], 1)
 
 
 def vary_colours(rgb: Tensor, alpha: Tensor | None, strength: float, rng: np.random.Generator) -> Tensor:
@@ -184,7 +247,7 @@ def compose_singles(
 
     Args:
         drawings: The training drawings.
-        rows: Shape (B,), which of them.
+        rows: Shape (B,), which of them; the second half belong to the concepts of the first half.
         backgrounds: Float, shape (B, 3, S, S), from 0 to 1.
         strength: Of the variation, 0 to 1.
         rng: Random state.
@@ -194,9 +257,11 @@ def compose_singles(
     """
     count, side = len(rows), backgrounds.shape[-1]
     chosen = drawings.by_side[64 if side <= 64 else 96][torch.from_numpy(rows)].float() / 255
-    matrices, scale = random_affine(count, (1.0 - 0.5 * strength, 1.0), strength, rng)
+    chosen = swap_styles(chosen, chosen.roll(count // 2, 0), strength, rng)
+    matrices, scale = random_affine(count, (1.0 - 0.55 * strength, 1.0), strength, rng)
     centres = rng.uniform(-1, 1, size=(count, 2)) * (1.05 - scale)[:, None]
-    rgba = warp(chosen, matrices, centres, side)
+    rgba = warp(chosen, matrices, centres, side, bends=rng.normal(0, 0.06 * strength, size=(count, 2, 4, 4)))
+    rgba = shade(rgba, strength, rng)
     rgba = torch.cat([vary_colours(rgba[:, :3], rgba[:, 3:], strength, rng), rgba[:, 3:]], 1)
     is_outlined, is_whitened = rng.random(count) < 0.25 * strength, rng.random(count) < 0.12 * strength
     for flags, change in ((is_whitened, whiten_fills), (is_outlined, draw_outlines)):

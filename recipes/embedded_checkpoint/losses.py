@@ -31,9 +31,15 @@ def multi_positive_sigmoid_loss(
     Returns:
         The sum over pairs, divided by I.
     """
-    logits = image_embeds @ text_embeds.T * logit_scale.exp() + logit_bias  # (I, T)
+    with torch.autocast(image_embeds.device.type, enabled=False):
+        logits = image_embeds @ text_embeds.T * logit_scale.exp() + logit_bias  # (I, T)
     losses = -F.logsigmoid(torch.where(is_positive, logits, -logits))
     return (losses * is_counted).sum() / len(image_embeds)
+
+
+def unit(embeds: Tensor) -> Tensor:
+    """L2-normalised, and in float32 where the model computes in bfloat16: three digits are too few for the losses."""
+    return F.normalize(embeds.float(), dim=-1)
 
 
 class Trainee(nn.Module):
@@ -63,13 +69,13 @@ class Trainee(nn.Module):
         """The same tokens for the walks short and box, which differ in their last layer only."""
         pooled = self.model.text_model(batch["input_ids"], walk_type="box").pooler_output  # (T, text width)
         return {
-            "short": F.normalize(self.model.text_model.head(pooled), dim=-1),
-            "box": F.normalize(self.model.boxtext_head(pooled), dim=-1),
+            "short": unit(self.model.text_model.head(pooled)),
+            "box": unit(self.model.boxtext_head(pooled)),
         }
 
     def single_losses(self, batch: dict[str, Tensor], texts: dict[str, Tensor]) -> dict[str, Tensor]:
         vision = self.model.vision_model(batch["pixels"])
-        images = F.normalize(vision.pooler_output, dim=-1)
+        images = unit(vision.pooler_output)
         some = self.region_images
         regions = self.encode_regions(vision.last_hidden_state[:some], batch["pixels"], batch["boxes"][:some, None])
         regions, concepts = regions.flatten(0, 1), batch["concepts"]
@@ -84,8 +90,8 @@ class Trainee(nn.Module):
         vision = self.model.vision_model(batch["scene_pixels"])
         regions = self.encode_regions(vision.last_hidden_state, batch["scene_pixels"], batch["scene_boxes"])
         regions, concepts = regions[batch["scene_valid"]], batch["scene_concepts"][batch["scene_valid"]]  # (K, D), (K,)
-        captions = F.normalize(self.model.get_text_features(batch["caption_ids"], walk_type="long"), dim=-1)
-        scenes = F.normalize(vision.pooler_output, dim=-1)
+        captions = unit(self.model.get_text_features(batch["caption_ids"], walk_type="long"))
+        scenes = unit(vision.pooler_output)
         own = torch.eye(len(captions), dtype=torch.bool)
         return {
             "scene": self.contrast(regions, texts["box"], batch["scene_is_positive"], batch["scene_is_counted"]),
@@ -98,14 +104,15 @@ class Trainee(nn.Module):
         dense = self.model.dense_feature_head(hidden_states)
         patch = self.model.config.vision_config.patch_size
         grid = torch.tensor([[pixels.shape[2] // patch, pixels.shape[3] // patch]]).expand(len(dense), -1)
-        return F.normalize(pool_regions(dense, grid, boxes / patch), dim=-1)
+        return unit(pool_regions(dense, grid, boxes / patch))
 
     def contrast(self, images: Tensor, texts: Tensor, is_positive: Tensor, is_counted: Tensor) -> Tensor:
         scale, bias = self.model.logit_scale, self.model.logit_bias
         return multi_positive_sigmoid_loss(images, texts, is_positive, is_counted, scale, bias)
 
     def classify(self, embeds: Tensor, concepts: Tensor) -> Tensor:
-        return F.cross_entropy(PROXY_SCALE * embeds @ F.normalize(self.proxies, dim=-1).T, concepts)
+        with torch.autocast(embeds.device.type, enabled=False):
+            return F.cross_entropy(PROXY_SCALE * embeds @ F.normalize(self.proxies, dim=-1).T, concepts)
 
     def classify_texts(self, texts: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Keywords belong to several concepts, so only names are classified."""

@@ -1,8 +1,7 @@
-"""Composed training scenes: built once, kept in a file of the cache, grouped by canvas."""
+"""Composed training scenes, grouped by canvas."""
 
 from __future__ import annotations
 
-import pickle
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,7 @@ class TrainingScene:
 
 
 def build_scenes(cache: Path, table: ConceptTable, count: int, seed: int) -> list[TrainingScene]:
-    """Build scenes from training drawings and photographs, or read those built before."""
-    path = cache / f"training_scenes_{count}_{seed}.pickle"  # our own file, written below
-    if path.exists():
-        return pickle.loads(path.read_bytes())
+    """Build scenes from training drawings and photographs."""
     builder = SceneBuilder(table, load_training_cutouts(cache, table), load_backgrounds(cache, "train"))
     place = {int(concept_id): index for index, concept_id in enumerate(table.train_ids)}
     scenes = []
@@ -42,7 +38,6 @@ def build_scenes(cache: Path, table: ConceptTable, count: int, seed: int) -> lis
         boxes = np.array([region.box for region in scene.regions], np.float32)
         concepts = np.array([place[region.truth.concept_id] for region in scene.regions])
         scenes.append(TrainingScene(np.asarray(scene.image), boxes, concepts, (en, zh)))
-    path.write_bytes(pickle.dumps(scenes))
     return scenes
 
 

@@ -30,12 +30,13 @@ class Settings:
     full_text_share: float = 0.2  # of the steps, those that pad to 64 tokens as users do
 
     # Schedule: small canvases first, for they cost the least; scenes and some larger canvases later.
-    total_steps: int = 3400
-    large_canvas_from: int = 2000
-    scenes_from: int = 1000
-    background_ramp: int = 2000  # steps until most backgrounds are photographs
+    total_steps: int = 4800
+    large_canvas_from: int = 1200
+    scenes_from: int = 900
+    scenes_every: int = 3
+    augmentation_ramp: int = 1200  # steps until drawings vary most and most backgrounds are photographs
     warmup_steps: int = 60
-    decay_from: int = 1750  # the learning rate is constant before, and falls linearly to zero from here
+    decay_from: int = 3200  # the learning rate is constant before, and falls linearly to zero from here
     ema_decay: float = 0.995
 
     # Optimizers
@@ -43,6 +44,7 @@ class Settings:
     adam_lr: float = 3e-3
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
+    bf16: bool = True  # autocast; on a CPU without bfloat16 instructions this is slower, not faster
 
     # Data made in advance
     num_scenes: int = 8000
@@ -55,8 +57,8 @@ class Settings:
     scene_weight: float = 0.5
     long_weight: float = 0.3
 
-    eval_every: int = 250
-    save_every: int = 250
+    eval_every: int = 400
+    save_every: int = 200
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -73,10 +75,10 @@ class Settings:
 
 
 def canvas_side(settings: Settings, step: int) -> int:
-    """Side in pixels of the canvases of single drawings at a step: 64 mostly, for they cost the least."""
+    """Side in pixels of the canvases of single drawings: 64 first, for they cost the least, then more often 96."""
     if step < settings.large_canvas_from:
-        return (64, 64, 64, 64, 64, 64, 64, 80)[step % 8]
-    return (64, 64, 64, 64, 64, 64, 64, 96)[step % 8]
+        return 80 if step % 8 == 7 else 64
+    return 96 if step % (3 if step < settings.decay_from else 2) == 1 else 64
 
 
 def lr_factor(settings: Settings, step: int) -> float:
@@ -87,14 +89,12 @@ def lr_factor(settings: Settings, step: int) -> float:
 
 
 def plain_share(settings: Settings, step: int) -> float:
-    """Share of single drawings on white or another plain colour, from more than half to a fifth."""
-    return 0.57 - 0.42 * min(1.0, step / settings.background_ramp)
+    """Share of single drawings on white or another plain colour, from more than half to 15%."""
+    return 0.57 - 0.42 * min(1.0, step / settings.augmentation_ramp)
 
 
 def augmentation_strength(settings: Settings, step: int) -> float:
-    """How much drawings are varied, 0 to 1: rises while the learning rate is constant, and falls to 0.45 with it."""
-    rising = 0.3 + 0.7 * min(1.0, step / settings.background_ramp)
+    """How much drawings are varied, 0 to 1: rises at first, and falls a little while the learning rate does."""
     if step < settings.decay_from:
-        return rising
-    peak = 0.3 + 0.7 * min(1.0, settings.decay_from / settings.background_ramp)
-    return peak + (0.45 - peak) * (step - settings.decay_from) / (settings.total_steps - settings.decay_from)
+        return 0.3 + 0.6 * min(1.0, step / settings.augmentation_ramp)
+    return 0.9 - 0.2 * (step - settings.decay_from) / (settings.total_steps - settings.decay_from)

@@ -38,8 +38,8 @@ TEMPLATES = {
         "一幅{}的画",
     ),
 }
-KINDS = ("name", "template", "keyword")
-KIND_SHARES = (0.55, 0.25, 0.2)
+KINDS = ("name", "template", "keyword", "keyword_template")
+KIND_SHARES = (0.45, 0.25, 0.15, 0.15)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class TextPool:
             if not choices:
                 kind, choices = "name", self.rows["name"][language][concept]
             rows.append(choices[rng.integers(len(choices))])
-            is_name.append(kind != "keyword")
+            is_name.append(not kind.startswith("keyword"))
         return np.array(rows), np.array(is_name)
 
 
@@ -90,7 +90,11 @@ def texts_by_kind(table: ConceptTable) -> dict[str, dict[str, list[list[str]]]]:
             name = concept.name(language)
             texts["name"][language].append([name])
             texts["template"][language].append([fill_template(template, name) for template in TEMPLATES[language]])
-            texts["keyword"][language].append([word for word in keywords if word.lower() not in names])
+            keywords = [word for word in keywords if word.lower() not in names]
+            texts["keyword"][language].append(keywords)
+            texts["keyword_template"][language].append(
+                [fill_template(template, word) for word in keywords for template in TEMPLATES[language]]
+            )
     return texts
 
 
@@ -115,7 +119,7 @@ def build_text_pool(table: ConceptTable, tokenizer: FGClip2Tokenizer) -> TextPoo
                 rows[kind][language].append(its_rows)
     is_positive = torch.zeros(len(texts), len(table.train_ids), dtype=torch.bool)
     is_positive[tuple(torch.tensor(pairs).T)] = True
-    is_keyword = torch.tensor([kind == "keyword" for kind, _ in texts])
+    is_keyword = torch.tensor([kind.startswith("keyword") for kind, _ in texts])
     synonyms = torch.tensor(table.near_synonyms[np.ix_(table.train_ids, table.train_ids)])
     # A near synonym of a concept with the keyword is no negative for that keyword, but names must tell them apart.
     is_unclear = (is_positive.float() @ synonyms.float() > 0) & ~is_positive & is_keyword[:, None]

@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".cache" / "embedded_checkpoint"
 EXPORT = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
 WHITENING_EPSILON = 0.02
-SMOKE_STEPS = {"scenes_from": 4, "decay_from": 6, "total_steps": 12}
+SMOKE_STEPS = {"scenes_from": 3, "decay_from": 6, "total_steps": 12}
 SMOKE_SAVES = {"eval_every": 6, "save_every": 6}
 SMOKE_DATA = {"num_scenes": 60, "num_backgrounds": 300}
 
@@ -201,6 +201,7 @@ def train(trainee, batches, settings: Settings, tokenizer, options: argparse.Nam
         save_total_limit=2,
         seed=settings.seed,
         use_cpu=True,
+        bf16=settings.bf16,
         report_to=[],
         remove_unused_columns=False,
         ignore_data_skip=True,  # the batches start where the run was interrupted
