@@ -2,8 +2,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf compat package checkpoint clean
+.PHONY: setup demo test test-slow lint types perf compat compat-lowest package checkpoint clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +35,10 @@ types: setup
 # The load and parity tests on the lowest and the newest supported transformers, and exported code on 4.57.6.
 compat: setup
 	$(RUN) scripts/compat.py
+
+# The same with the lowest transformers, torch and Python (a download of 5 GB: that torch has no small CPU build on PyPI).
+compat-lowest: setup
+	$(RUN) scripts/compat.py --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON)
 
 # The wheel, checked, installed in a bare environment, its doctor and demo run from there.
 package: setup

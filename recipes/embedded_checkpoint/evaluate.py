@@ -10,6 +10,7 @@ on `test` is logged in `test_log.jsonl` beside this file.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -235,7 +236,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def log_test_run(options: argparse.Namespace) -> None:
     """The held-out artist is to be looked at once: say so when it is."""
-    row = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "max_num_patches": options.max_num_patches}
+    weights = hashlib.sha256((options.checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    row = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "max_num_patches": options.max_num_patches, "weights": weights}
     with (Path(__file__).parent / "test_log.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
 

@@ -30,13 +30,13 @@ class Settings:
     full_text_share: float = 0.2  # of the steps, those that pad to 64 tokens as users do
 
     # Schedule: small canvases first, for they cost the least; scenes and some larger canvases later.
-    total_steps: int = 4800
+    total_steps: int = 5800
     large_canvas_from: int = 1200
     scenes_from: int = 900
     scenes_every: int = 3
     augmentation_ramp: int = 1200  # steps until drawings vary most and most backgrounds are photographs
     warmup_steps: int = 60
-    decay_from: int = 3200  # the learning rate is constant before, and falls linearly to zero from here
+    decay_from: int = 3900  # the learning rate is constant before, and falls linearly to zero from here
     ema_decay: float = 0.995
 
     # Optimizers
@@ -96,5 +96,5 @@ def plain_share(settings: Settings, step: int) -> float:
 def augmentation_strength(settings: Settings, step: int) -> float:
     """How much drawings are varied, 0 to 1: rises at first, and falls a little while the learning rate does."""
     if step < settings.decay_from:
-        return 0.3 + 0.6 * min(1.0, step / settings.augmentation_ramp)
-    return 0.9 - 0.2 * (step - settings.decay_from) / (settings.total_steps - settings.decay_from)
+        return 0.3 + 0.45 * min(1.0, step / settings.augmentation_ramp)
+    return 0.75 - 0.2 * (step - settings.decay_from) / (settings.total_steps - settings.decay_from)
