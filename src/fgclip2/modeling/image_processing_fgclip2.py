@@ -240,8 +240,10 @@ class FGClip2ImageProcessor(BaseImageProcessor):
                     f"images[{index}] is {image.width} x {image.height} pixels; without resizing allowed: multiples of "
                     f"{patch}, at most max_num_patches={num_patches} patches"
                 )
-            patches = np.asarray(image).reshape(height, patch, width, patch, 3).transpose(0, 2, 1, 3, 4)
-            np.take(table, patches.reshape(count, length) + channel, out=pixel_values[index, :count], mode="clip")
+            rows = np.asarray(image).reshape(height, patch, width, patch, 3).transpose(0, 2, 1, 3, 4)
+            slots = pixel_values[index, :count].reshape(height, width, length)
+            for row, slot in zip(rows, slots, strict=True):  # a row of patches at a time, so that it stays in the cache
+                np.take(table, row.reshape(width, length) + channel, out=slot, mode="clip")
             mask[index, :count] = 1
             shapes[index] = height, width
 
