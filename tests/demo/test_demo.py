@@ -35,14 +35,14 @@ def test_image_search_finds_the_same_thing_by_another_artist(demo):
 
 
 def test_most_pictures_find_their_thing_by_another_artist():
-    """Of 273 pictures 248 did when the checkpoint was made, most of them by artists that it was trained on."""
+    """Of 273 pictures 265 did when the checkpoint was made, most of them by artists that it was trained on."""
     bundle, embedder = Bundle.load(), FGClip2Embedder.from_pretrained(device="cpu")
     names = np.array([thing["name_en"] for thing in bundle.things])
     vectors = embedder.encode_images([bundle.folder / thing["file"] for thing in bundle.things])
     similarity = embedder.similarity(vectors, vectors)
     np.fill_diagonal(similarity, -np.inf)
     first_six = names[np.argsort(-similarity, axis=1)[:, :6]]
-    assert (first_six == names[:, None]).any(1).mean() > 0.85
+    assert (first_six == names[:, None]).any(1).mean() > 0.9
 
 
 def test_classification_prefers_the_right_label_in_each_language(demo):
