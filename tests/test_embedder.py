@@ -268,6 +268,19 @@ def test_wrong_xywh_boxes_are_named_as_such(embedder, images, box):
         embedder.encode_regions(images[0], [box], box_format="xywh")
 
 
+def test_boxes_may_be_iterators(embedder, images):
+    boxes = [[0, 0, 9, 9], [3, 4, 20, 30]]
+    expected = embedder.encode_regions(images[0], boxes)
+    assert np.array_equal(embedder.encode_regions(images[0], iter(boxes)), expected)
+    assert np.array_equal(embedder.encode_regions(images[0], [map(float, box) for box in boxes]), expected)
+
+
+@pytest.mark.parametrize("budget", [0, -1, "many", True])
+def test_a_wrong_budget_is_never_skipped(embedder, images, budget):
+    with pytest.raises(ValueError, match=r"max_num_patches=.*'auto' or a positive integer"):
+        embedder.encode_images(images, max_num_patches=budget, on_error="skip")
+
+
 def test_boxes_must_be_a_list_for_each_image(embedder, images):
     with pytest.raises(ValueError, match="boxes has 1 entries for 2 images"):
         embedder.encode_regions(images[:2], [[[0, 0, 1, 1]]])
@@ -447,7 +460,7 @@ def test_fingerprint_sees_a_change_in_any_weight(saved_folder, embedder):
     model = FGClip2Model.from_pretrained(saved_folder)
     assert model_fingerprint(model) == embedder.fingerprint
     with torch.no_grad():
-        model.text_model.encoder.layers[1].mlp.fc2.weight += 1e-3
+        model.text_model.embeddings.token_embedding.weight[7, 3] += 1e-3
     assert model_fingerprint(model) != embedder.fingerprint
 
 
@@ -478,6 +491,12 @@ def test_a_foreign_vocabulary_is_refused(embedder):
 def test_unknown_devices_and_dtypes_are_named(saved_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
         FGClip2Embedder.from_pretrained(saved_folder, **arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device exists here")
+def test_devices_that_are_not_there_are_named(saved_folder):
+    with pytest.raises(ValueError, match="device='cuda' can't be used here"):
+        FGClip2Embedder.from_pretrained(saved_folder, device="cuda")
 
 
 def test_without_a_name_the_checkpoint_inside_the_package_is_loaded(saved_folder, embedder, tmp_path, monkeypatch):

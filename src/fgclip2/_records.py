@@ -129,6 +129,7 @@ def _as_corners(boxes: Boxes, box_format: str, image: Image.Image, record: str) 
     """Check the boxes of one image and return them as (x1, y1, x2, y2)."""
     if isinstance(boxes, str) or not isinstance(boxes, Iterable):
         raise ValueError(f"{record}={boxes!r}; allowed: a list of boxes, which may be empty")
+    boxes = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator can be read only once
     if box_format == "xywh":
         boxes = [_corners_of_xywh(box, f"{record}[{index}]") for index, box in enumerate(boxes)]
     check_boxes(boxes, image.height, image.width, record)

@@ -23,6 +23,7 @@ from ._batching import batches_of_a_kind, bounded_map, progress_bar
 from ._records import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
 from .assets import embedded_checkpoint
 from .errors import UnreadableImageError
+from .modeling.image_processing_fgclip2 import check_max_num_patches
 from .modeling.modeling_fgclip2 import FGClip2Model
 from .modeling.processing_fgclip2 import FGClip2Processor
 from .modeling.tokenization_fgclip2 import check_text
@@ -563,6 +564,8 @@ class _Options:
             raise ValueError(f"batch_size={self.batch_size!r}; allowed: a positive integer")
         if self.on_error not in ("raise", "skip"):
             raise ValueError(f"on_error={self.on_error!r}; allowed: 'raise', 'skip'")
+        if self.max_num_patches is not None:
+            check_max_num_patches(self.max_num_patches)
         if self.box_format not in ("xyxy", "xywh"):
             raise ValueError(f"box_format={self.box_format!r}; allowed: 'xyxy', 'xywh'")
 
@@ -649,13 +652,12 @@ def _chunks(items: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def model_fingerprint(model: FGClip2Model) -> str:
-    """Hash names, shapes and some values of every weight; two checkpoints that embed differently differ in it."""
+    """Hash names, shapes and values (as float32) of every weight."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().flatten()
-        values = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
+        values = weight.detach().float().cpu().contiguous().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(values.astype("<f4").tobytes())
+        digest.update(values.astype("<f4", copy=False).data)
     return digest.hexdigest()
 
 
@@ -671,9 +673,15 @@ def _as_devices(device: Device | Sequence[Device] | None, default: torch.device)
     if not names:
         raise ValueError("device is an empty list; name at least one device, e.g. ['cuda:0', 'cuda:1']")
     try:
-        return [torch.device(name) for name in names]
+        devices = [torch.device(name) for name in names]
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is no torch device; allowed e.g.: 'cpu', 'cuda:0', 'mps'") from error
+    for each in devices:
+        try:
+            torch.empty(0, device=each)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(f"device={str(each)!r} can't be used here: {str(error).splitlines()[0]}") from error
+    return devices
 
 
 def _resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

@@ -147,7 +147,8 @@ def test_other_models_are_refused(loaded, tmp_path):
 def test_adapters_that_are_not_merged_are_refused(official_folder, loaded, tmp_path):
     peft = pytest.importorskip("peft")
     model = FGClip2Model.from_pretrained(official_folder)
-    model.add_adapter(peft.LoraConfig(target_modules=["q_proj"]))
+    # By peft itself: model.add_adapter of a transformers release may want a peft that is not published yet.
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["q_proj"]), model)
     with pytest.raises(ValueError, match="merge_and_unload"):
         export_checkpoint(model, loaded[1], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

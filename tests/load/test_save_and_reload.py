@@ -47,6 +47,24 @@ def test_reloaded_model_is_equal(dtype, attention, options, golden_folder, golde
         assert torch.equal(actual, expected)
 
 
+@pytest.mark.parametrize("offloaded", ["", "text_model", "vision_model"], ids=["all", "text", "vision"])
+def test_weights_offloaded_to_disk_give_the_same(offloaded, golden_folder, golden_inputs, tmp_path):
+    before = outputs(FGClip2Model.from_pretrained(golden_folder / "model"), golden_inputs)
+    names = [name for name, _ in FGClip2Model.from_pretrained(golden_folder / "model").named_children()]
+    names += ["logit_scale", "logit_bias"]
+    places = {name: "disk" if name == offloaded else "cpu" for name in names} if offloaded else {"": "disk"}
+    model = FGClip2Model.from_pretrained(golden_folder / "model", device_map=places, offload_folder=tmp_path)
+    for actual, expected in zip(outputs(model, golden_inputs), before, strict=True):
+        assert torch.equal(actual, expected)
+
+
+def test_pickled_weights_are_refused(golden_model, tmp_path):
+    golden_model.config.save_pretrained(tmp_path)
+    torch.save(golden_model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        FGClip2Model.from_pretrained(tmp_path)
+
+
 def test_stored_keys_shapes_and_dtypes_are_the_official_ones(golden_model, golden_folder, tmp_path):
     golden_model.save_pretrained(tmp_path)
     keys = json.loads((golden_folder / "model" / "state_dict_keys.json").read_text())["keys"]

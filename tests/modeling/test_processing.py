@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgclip2 import FGClip2ImageProcessor, FGClip2Processor, FGClip2Tokenizer
-from fgclip2.modeling.processing_fgclip2 import check_boxes
+from fgclip2.modeling.processing_fgclip2 import MIN_BOX_SIDE, check_boxes
 
 TOKENIZER = Path(__file__).parents[1] / "tokenization" / "gemma_small" / "saved_by_transformers_4_57"
 
@@ -66,6 +66,9 @@ def test_boxes_become_the_inputs_of_the_region_features(processor, golden_model,
         ([1, 2, math.inf, 4], "not finite"),
         ([50, 60, 20, 30], "inverted.*xywh"),
         ([5, 6, 5, 30], "no area"),
+        ([5, 6, 5 + 1e-9, 30], "no area"),
+        ([0, 0, 2**31, 2**31], "far outside its image of 160 x 120"),
+        ([-1e300, 0, 1e300, 30], "far outside its image of 160 x 120"),
         ([160, 0, 170, 30], "outside its image of 160 x 120"),
         ([-9, 0, 0, 30], "outside its image of 160 x 120"),
     ],
@@ -78,7 +81,8 @@ def test_wrong_boxes(processor, photo, box, message):
 @given(st.lists(st.floats(-50, 250, allow_nan=False), min_size=4, max_size=4))
 def test_a_box_passes_exactly_if_it_has_area_inside_the_image(box):
     x1, y1, x2, y2 = box
-    good = x1 < x2 and y1 < y2 and min(x2, 160) > max(x1, 0) and min(y2, 120) > max(y1, 0)
+    has_area = x2 - x1 >= MIN_BOX_SIDE and y2 - y1 >= MIN_BOX_SIDE
+    good = has_area and min(x2, 160) > max(x1, 0) and min(y2, 120) > max(y1, 0)
     if good:
         check_boxes([box], 120, 160)
     else:

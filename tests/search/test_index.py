@@ -292,6 +292,21 @@ def test_damaged_indexes_are_named(photos, embedder, change, message):
     assert ImageIndex.build(photos, embedder, rebuild=True).report.added == 4
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_files_of_others_are_neither_deleted_nor_overwritten(photos, embedder, tmp_path, rebuild):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"name": "an app"}')
+    (folder / "vectors-mine.safetensors").write_bytes(b"mine")
+    with pytest.raises(IncompatibleIndexError, match="not of an index of fgclip2: choose another folder"):
+        ImageIndex.build(photos, embedder, index_folder=folder, rebuild=rebuild)
+    (folder / "manifest.json").unlink()
+    for _ in range(2):
+        ImageIndex.build(photos, embedder, index_folder=folder, rebuild=rebuild)
+    assert (folder / "vectors-mine.safetensors").read_bytes() == b"mine"
+    assert len(list(folder.glob("vectors-*"))) == 2
+
+
 def test_truncated_files_of_an_index_are_named(photos, embedder):
     ImageIndex.build(photos, embedder)
     (vectors,) = manifest_of(photos).parent.glob("*.safetensors")

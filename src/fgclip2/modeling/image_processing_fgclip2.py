@@ -168,7 +168,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_max_num_patches(max_num_patches)
+        check_max_num_patches(max_num_patches)
         self.max_num_patches = max_num_patches
         self.patch_size = patch_size
         self.do_resize = do_resize
@@ -218,7 +218,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         if kwargs:
             logger.warning_once(f"{type(self).__name__} ignores {sorted(kwargs)}")
         max_num_patches = self.max_num_patches if max_num_patches is None else max_num_patches
-        _check_max_num_patches(max_num_patches)
+        check_max_num_patches(max_num_patches)
         do_resize = self.do_resize if do_resize is None else do_resize
         loaded = load_images(images)
         budgets = [self._budget(image, max_num_patches) for image in loaded]
@@ -280,7 +280,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         return values
 
 
-def _check_max_num_patches(value: int | str) -> None:
+def check_max_num_patches(value: int | str) -> None:
     if value != "auto" and (isinstance(value, (bool, str)) or not isinstance(value, (int, np.integer)) or value < 1):
         raise ValueError(f"max_num_patches={value!r}; allowed: 'auto' or a positive integer")
 
@@ -303,4 +303,12 @@ def load_images(images: Any) -> list[Image.Image]:
     return loaded
 
 
-__all__ = ["PATCH_BUDGETS", "FGClip2ImageProcessor", "load_image", "load_images", "naflex_size", "patch_budget"]
+__all__ = [
+    "PATCH_BUDGETS",
+    "FGClip2ImageProcessor",
+    "check_max_num_patches",
+    "load_image",
+    "load_images",
+    "naflex_size",
+    "patch_budget",
+]

@@ -397,10 +397,11 @@ class FGClip2TextEmbeddings(nn.Module):
     def forward(self, input_ids: Tensor, walk_type: str) -> Tensor:
         if walk_type == "long":
             # Slices, not masks in buffers: those come back as garbage from models built on the meta device.
-            kept, stretched = self.position_embedding_ori.weight, self.position_embedding_res.weight
-            positions = torch.cat([kept[: self.keep_len], stretched[self.keep_len :]])  # (196, D)
+            index = torch.arange(self.position_embedding_ori.num_embeddings, device=input_ids.device)
+            kept = self.position_embedding_ori(index[: self.keep_len])
+            positions = torch.cat([kept, self.position_embedding_res(index[self.keep_len :])])  # (196, D)
         else:
-            positions = self.position_embedding.weight[: input_ids.shape[1]]  # (T, D)
+            positions = self.position_embedding(torch.arange(input_ids.shape[1], device=input_ids.device))  # (T, D)
         return self.token_embedding(input_ids) + positions
 
 
@@ -418,8 +419,9 @@ class FGClip2VisionEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor, spatial_shapes: Tensor) -> Tensor:
         weight = self.patch_embedding.weight
         embeddings = self.patch_embedding(pixel_values.to(weight.dtype))  # (B, N, D)
-        # Interpolation stays in float32, whatever the weights are.
-        table = self.position_embedding.weight.float().unflatten(0, (self.grid_size, self.grid_size))
+        # Called, not read: where weights are offloaded, the call fetches them. Interpolation stays in float32.
+        table = self.position_embedding(torch.arange(self.grid_size**2, device=pixel_values.device))
+        table = table.float().unflatten(0, (self.grid_size, self.grid_size))
         resize = position_grids_traceable if torch.compiler.is_compiling() else position_grids
         return embeddings + resize(table, spatial_shapes, pixel_values.shape[1]).to(embeddings.dtype)
 
@@ -479,6 +481,7 @@ class FGClip2PreTrainedModel(PreTrainedModel):
 
         For an official folder a warning says how to get the right processor.
         """
+        kwargs.setdefault("use_safetensors", True)  # never a pickle, unless asked for
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True
         if model.config.architectures == _OFFICIAL_ARCHITECTURES:

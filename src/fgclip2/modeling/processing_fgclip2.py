@@ -11,6 +11,10 @@ from transformers.processing_utils import ProcessorMixin
 from .image_processing_fgclip2 import FGClip2ImageProcessor, load_images
 from .tokenization_fgclip2 import FGClip2Tokenizer
 
+# What float32 tells apart in any image, and what keeps a box's sample points exact.
+MIN_BOX_SIDE = 1e-3  # pixels
+MAX_BOX_REACH = 100  # times the longer side of the image
+
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -38,8 +42,10 @@ def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, recor
         if x2 < x1 or y2 < y1:
             hint = "if it is (x, y, width, height), pass box_format='xywh' or convert it"
             raise ValueError(f"{name} is inverted: x2 must be above x1 and y2 above y1; {hint}")
-        if x2 == x1 or y2 == y1:
-            raise ValueError(f"{name} has no area; allowed: x2 above x1 and y2 above y1")
+        if x2 - x1 < MIN_BOX_SIDE or y2 - y1 < MIN_BOX_SIDE:
+            raise ValueError(f"{name} has no area; allowed: sides of at least {MIN_BOX_SIDE} pixels")
+        if max(map(abs, (x1, y1, x2, y2))) > MAX_BOX_REACH * max(width, height):
+            raise ValueError(f"{name} reaches far outside its image of {width} x {height} pixels (width x height)")
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             raise ValueError(f"{name} lies outside its image of {width} x {height} pixels (width x height)")
 

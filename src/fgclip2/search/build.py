@@ -13,7 +13,7 @@ import numpy as np
 from ..embedder import FGClip2Embedder, Skipped
 from ..errors import IncompatibleIndexError
 from .scan import ImageFile, UnusableFile, scan_folder
-from .store import read_index, write_index
+from .store import read_index, refuse_foreign_manifest, write_index
 
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -67,6 +67,7 @@ class IndexBuild:
         """Embed, save, and report. What was done before an interruption is saved too."""
         self.index_folder.mkdir(parents=True, exist_ok=True)  # fails now rather than after the work
         self.next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
+        refuse_foreign_manifest(self.index_folder)  # before hours of work, not after
         old, old_unusable = ({}, None) if rebuild else self._read()
         found, self.unusable = scan_folder(self.folder)
         self.rows = {file: old[file] for file in found if file in old}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,6 +17,7 @@ from ..errors import IncompatibleIndexError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_OWN_FILES = re.compile(rf"vectors-[0-9a-f]{{16}}\.safetensors|{re.escape(MANIFEST)}\.[0-9a-f]{{8}}\.tmp")
 
 
 def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> None:
@@ -25,7 +27,11 @@ def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> 
         folder: Made if it is missing.
         manifest: See [`ImageIndex`]; its `files` are in the order of the vectors.
         vectors: Float32 (files, D).
+
+    Raises:
+        IncompatibleIndexError: The folder has a manifest of something else.
     """
+    refuse_foreign_manifest(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"vectors-{secrets.token_hex(8)}.safetensors"
     save_file({"vectors": np.ascontiguousarray(vectors)}, folder / name)
@@ -36,9 +42,22 @@ def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> 
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / MANIFEST)  # only now does the new index count
-    for stale in [*folder.glob("vectors-*.safetensors"), *folder.glob(f"{MANIFEST}.*.tmp")]:
-        if stale.name != name:
+    for stale in folder.iterdir():
+        if stale.name != name and _OWN_FILES.fullmatch(stale.name):
             stale.unlink(missing_ok=True)
+
+
+def refuse_foreign_manifest(folder: Path) -> None:
+    """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except ValueError:
+        return
+    if not isinstance(manifest, dict) or not {"format", "vectors"} <= manifest.keys():
+        raise IncompatibleIndexError(f"{path} is not of an index of fgclip2: choose another folder for the index")
 
 
 def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
@@ -50,6 +69,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
+    refuse_foreign_manifest(folder)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
         if manifest["format"] != FORMAT:
@@ -64,7 +84,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
     except IncompatibleIndexError:
         raise
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise IncompatibleIndexError(f"{path} is damaged ({error}): delete {folder}, or rebuild it") from error
+        raise IncompatibleIndexError(f"{path} is damaged ({error}): rebuild the index") from error
     return manifest, vectors.astype(np.float32, copy=False)
 
 
