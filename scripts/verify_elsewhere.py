@@ -89,7 +89,7 @@ def accelerator_parity() -> str:
 
 
 def accelerator_half_precision() -> str:
-    """Base size: bfloat16 against float32 on the accelerator, and the peak memory of 16,384 dense patches."""
+    """Base size: bfloat16 against float32 on the accelerator."""
     device = _accelerator()
     model = FGClip2Model(FGClip2Config.from_preset("base")).eval().to(device)
     pixels = {

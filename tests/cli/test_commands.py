@@ -165,7 +165,7 @@ def test_classify(run, embedder):
 
 
 def test_classify_takes_chinese_commas_and_skips_broken_images(run):
-    result = run("classify", "坏.png", "photo.png", "--labels", "猫，狗, a car", "--skip-errors")
+    result = run("classify", "坏.png", "photo.png", "--labels", "猫，狗、 a car", "--skip-errors")
     lines = result.stdout.splitlines()
     assert lines[0] == "photo.png"
     assert {line.split(maxsplit=1)[1] for line in lines[1:]} == {"猫", "狗", "a car"}

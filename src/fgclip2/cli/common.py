@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images of 256 patches per s
 SkipErrors = Annotated[
     bool, typer.Option("--skip-errors", help="Leave images out that can't be read, and report them.")
 ]
-Labels = Annotated[str | None, typer.Option(help="Labels with commas between them (, or ，), e.g. 猫,狗,car.")]
+Labels = Annotated[str | None, typer.Option(help="Labels with commas between them (, or ， or 、), e.g. 猫,狗,car.")]
 LabelsFile = Annotated[Path | None, typer.Option(help="UTF-8 file with one label per line.")]
 Templates = Annotated[
     list[str] | None,
@@ -74,7 +75,7 @@ def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
     if labels_file is not None:
         found = [line.strip() for line in read_lines(labels_file)]
     else:
-        found = [label.strip() for label in (labels or "").replace("，", ",").split(",") if label.strip()]
+        found = [label.strip() for label in re.split("[,，、]", labels or "") if label.strip()]
     if not found:
         raise ValueError(f"{labels_file or '--labels'} has no label")
     return found

@@ -24,7 +24,8 @@ class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipe
 
     def preprocess(self, image: Any, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         if self._is_fgclip2():
-            fixed = {"padding": "max_length", "max_length": 64, "truncation": True}
+            length = self.model.config.text_config.max_position_embeddings
+            fixed = {"padding": "max_length", "max_length": length, "truncation": True}
             tokenizer_kwargs = {**fixed, **(tokenizer_kwargs or {})}
         return super().preprocess(image, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
 
