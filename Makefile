@@ -1,5 +1,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# Where pip would take a CUDA build of several GB: TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_OPTIONS ?=
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
@@ -12,7 +14,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"
 	$(RUN) -m pip install --quiet --editable ".[dev]"
 	touch $@
 

@@ -304,7 +304,11 @@ def test_boxes_must_be_a_list_for_each_image(embedder, images):
         (lambda e: e.classify([], ["猫"], templates="一张照片"), "templates=.*where the label goes"),
         (lambda e: e.classify([], ["猫"], walk_type="box"), "classify_regions"),
         (lambda e: e.classify_regions([], [], ["猫"], walk_type="short"), "only with texts of walk_type='box'"),
+        (lambda e: e.classify([], ["猫", 3]), r"labels\[1\] must be a string"),
+        (lambda e: e.classify([], ["bad \ud83d"], ["{}", "一张{}"]), r"labels\[0\] has the lone surrogate"),
+        (lambda e: e.classify([], ["猫"], ["{}", None]), r"templates\[1\] must be a string"),
         (lambda e: e.heatmap([], []), "text is an empty list"),
+        (lambda e: e.heatmap([], None), "text is NoneType"),
     ],
 )
 def test_mistakes_are_named_with_what_is_allowed(embedder, call, message):

@@ -419,6 +419,8 @@ class FGClip2Embedder:
         Raises:
             UnreadableImageError: An image can't be read.
         """
+        if not isinstance(text, (str, Iterable)):
+            raise ValueError(f"text is {type(text).__name__}; allowed: a string or an iterable of strings")
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("text is an empty list; pass at least one text")
@@ -538,6 +540,8 @@ class FGClip2Embedder:
         if isinstance(labels, str) or not len(labels):
             raise ValueError(f"labels={labels!r}; allowed: a list of at least one label")
         templates = [templates] if isinstance(templates, str) else list(templates)
+        labels = [check_text(f"labels[{index}]", label) for index, label in enumerate(labels)]
+        templates = [check_text(f"templates[{index}]", template) for index, template in enumerate(templates)]
         if not templates or not all("{}" in template for template in templates):
             raise ValueError(f"templates={templates!r}; allowed: texts with {{}} where the label goes")
         # Not str.format: a label or template may have braces of its own.

@@ -63,7 +63,7 @@ def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLi
 
     Returns:
         PIL image in mode RGB. EXIF orientation is applied, alpha dropped (as the official processor does), 16-bit grey
-        scaled to 8 bits; of an animation the first frame is taken.
+        scaled to 8 bits; of an animation the first frame is taken (of an open PIL image the current one).
 
     Raises:
         FileNotFoundError: The path does not exist.
