@@ -1,0 +1,168 @@
+"""Records: an image with its captions and regions, whatever file it comes from, and data sets of them."""
+
+from __future__ import annotations
+
+import io
+import operator
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UnreadableImageError
+from ..modeling.image_processing_fgclip2 import load_image
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")  # a data set's `languages` are indices into this
+
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
+_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f]+")
+
+
+class InvalidRecordError(ValueError):
+    """A record can't be used.
+
+    Args:
+        source: where it is, e.g. `"file.jsonl:17"`.
+        field: which part of it is wrong, e.g. `"bbox_info[2].bbox"`; `""`: the whole.
+        reason: the value and what is allowed instead.
+    """
+
+    def __init__(self, source: str, field: str, reason: str):
+        super().__init__(source, field, reason)  # all three, so that it crosses from a worker process intact
+        self.source, self.field, self.reason = source, field, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {self.field}{'' if self.reason.startswith('=') else ' ' * bool(self.field)}{self.reason}"
+        )
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image and what is said of it."""
+
+    box: tuple[float, float, float, float]  # x1, y1, x2, y2 as fractions of the image's width and height, 0..1
+    short_text: str
+    long_text: str | None = None
+    hard_negatives: tuple[str, ...] = ()  # false variants of short_text
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image, its captions and its regions. At least one of the captions is there."""
+
+    image: str | bytes | Image.Image  # path, encoded image (from a shard), or decoded image (from a data set object)
+    short_caption: str | None
+    long_caption: str | None
+    language: Language
+    regions: tuple[Region, ...]
+    source: str  # "file.jsonl:17" (line or item number, from 1), for error messages
+
+
+class RecordDataset(ABC):
+    """A map-style data set of records: `len(dataset)`, `dataset[index]`, iteration, pickling.
+
+    Records are read and checked on access, in any order and always to the same result; what is kept per record is a
+    few bytes, so 12 million of them are no burden. Threads and processes may share one data set.
+
+    Attributes:
+        languages: uint8 (N,), an index into `LANGUAGES` for each record (0 en, 1 zh), known without reading it. Of a
+            record that can't be read it is a guess.
+    """
+
+    languages: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.languages)
+
+    def __getitem__(self, index: int) -> Record:
+        """Read one record.
+
+        Raises:
+            InvalidRecordError: A `ValueError`: the record can't be used; names file, line, field and value.
+        """
+        return self._read(self._position(index))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(len(self)))
+
+    def source(self, index: int) -> str:
+        """Where a record comes from, e.g. `"file.jsonl:17"`, also where it can't be read."""
+        return self._source(self._position(index))
+
+    def _position(self, index: int) -> int:
+        return range(len(self))[operator.index(index)]
+
+    @abstractmethod
+    def _read(self, index: int) -> Record: ...
+
+    @abstractmethod
+    def _source(self, index: int) -> str: ...
+
+
+class ConcatenatedRecords(RecordDataset):
+    """Several data sets one after another."""
+
+    def __init__(self, datasets: Sequence[RecordDataset]):
+        if not datasets:
+            raise ValueError("datasets is empty; allowed: at least one data set")
+        self.datasets = tuple(datasets)
+        self.languages = np.concatenate([dataset.languages for dataset in datasets])
+        self._ends = np.cumsum([len(dataset) for dataset in datasets])
+
+    def _locate(self, index: int) -> tuple[RecordDataset, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        start = int(self._ends[number - 1]) if number else 0
+        return self.datasets[number], index - start
+
+    def _read(self, index: int) -> Record:
+        dataset, position = self._locate(index)
+        return dataset[position]
+
+    def _source(self, index: int) -> str:
+        dataset, position = self._locate(index)
+        return dataset.source(position)
+
+
+def concatenate(datasets: Sequence[RecordDataset]) -> RecordDataset:
+    """Join data sets; the records of the first come first.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return datasets[0] if len(datasets) == 1 else ConcatenatedRecords(datasets)
+
+
+def detect_language(text: str) -> Language:
+    """Chinese if a text has at least as many Chinese characters as Latin words, and any at all; else English.
+
+    So a Latin name within a Chinese sentence, or a Chinese sign within an English one, does not change it.
+    """
+    if text.isascii():
+        return "en"
+    characters = len(_HAN.findall(text))
+    return "zh" if characters and characters >= len(_LATIN_WORD.findall(text)) else "en"
+
+
+def open_record_image(record: Record) -> Image.Image:
+    """Decode the image of a record.
+
+    Returns:
+        PIL image in mode RGB, upright (EXIF orientation applied); of an animation the first frame.
+
+    Raises:
+        UnreadableImageError: It is missing, truncated, corrupt or of an unknown format; the message names the record's
+            source and the path.
+    """
+    image: Any = record.image
+    try:
+        return load_image(Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image)
+    except Exception as error:  # on corrupt data decoders raise nearly everything
+        reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        path = f"{image}: " if isinstance(image, str) and image not in reason else ""
+        raise UnreadableImageError(f"{record.source}: {path}{reason}") from error
