@@ -28,18 +28,17 @@ class InvalidRecordError(ValueError):
 
     Args:
         source: where it is, e.g. `"file.jsonl:17"`.
-        field: which part of it is wrong, e.g. `"bbox_info[2].bbox"`; `""`: the whole.
-        reason: the value and what is allowed instead.
+        field: which part of it is wrong, e.g. `"bbox_info[2].bbox"`.
+        found: what is there, as text.
+        allowed: what may be there.
     """
 
-    def __init__(self, source: str, field: str, reason: str):
-        super().__init__(source, field, reason)  # all three, so that it crosses from a worker process intact
-        self.source, self.field, self.reason = source, field, reason
+    def __init__(self, source: str, field: str, found: str, allowed: str):
+        super().__init__(source, field, found, allowed)  # as arguments: so it comes out of a worker process intact
+        self.source, self.field, self.found, self.allowed = source, field, found, allowed
 
     def __str__(self) -> str:
-        return (
-            f"{self.source}: {self.field}{'' if self.reason.startswith('=') else ' ' * bool(self.field)}{self.reason}"
-        )
+        return f"{self.source}: {self.field} is {self.found}; allowed: {self.allowed}"
 
 
 @dataclass(frozen=True)
