@@ -1,0 +1,128 @@
+"""Checks of the fields that all formats share; each raises `InvalidRecordError` with the field's value."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..records import LANGUAGES, InvalidRecordError, Language, detect_language
+
+BOX_TOLERANCE = 1e-3  # how far outside 0..1 rounding may put a corner; it is clipped
+
+# What Pillow decodes by itself and people keep images in.
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".jp2",
+        ".avif",
+        ".ppm",
+        ".pgm",
+    )
+)
+
+_A_TEXT = "a text that is not blank"
+_A_BOX = "x1, y1, x2, y2 (and a score) as fractions from 0 to 1 of width and height, with x1 < x2 and y1 < y2"
+_A_PATH = "a path relative to the image folder, which it does not leave"
+_SHOWN_CHARACTERS = 100
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: short, and on one line."""
+    if value is None:
+        return "missing"
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+def check_text(value: Any, field: str, source: str) -> str:
+    """A string that is not blank and can be written as UTF-8."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidRecordError(source, field, shown(value), _A_TEXT)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON's \u can spell
+            raise InvalidRecordError(source, field, shown(value), "valid Unicode") from error
+    return value
+
+
+def optional_text(value: Any, field: str, source: str) -> str | None:
+    """The same, or None."""
+    return None if value is None else check_text(value, field, source)
+
+
+def check_captions(short: str | None, long: str | None, fields: str, source: str) -> None:
+    """One of the two is there."""
+    if short is None and long is None:
+        raise InvalidRecordError(source, fields, "missing", "at least one caption")
+
+
+def check_box(value: Any, field: str, source: str) -> tuple[float, float, float, float]:
+    """The corners of a box; a score after them is checked and left out."""
+    numbers = isinstance(value, (list, tuple)) and len(value) in (4, 5) and all(map(_is_number, value))
+    if not numbers:
+        raise InvalidRecordError(source, field, shown(value), _A_BOX)
+    corners = value[:4]
+    inside = all(-BOX_TOLERANCE <= corner <= 1 + BOX_TOLERANCE for corner in corners)
+    x1, y1, x2, y2 = (min(max(float(corner), 0.0), 1.0) for corner in corners)
+    if not (inside and x1 < x2 and y1 < y2):
+        raise InvalidRecordError(source, field, shown(value), _A_BOX)
+    return x1, y1, x2, y2
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_path(value: Any, field: str, source: str) -> str:
+    """A relative path without `..`, by the rules of any system."""
+    text = check_text(value, field, source)
+    if "://" in text:
+        raise InvalidRecordError(source, field, shown(value), f"{_A_PATH}; addresses are not fetched")
+    windows = PureWindowsPath(text)  # takes both kinds of slash
+    if "\0" in text or windows.drive or windows.root or PurePosixPath(text).is_absolute() or ".." in windows.parts:
+        raise InvalidRecordError(source, field, shown(value), _A_PATH)
+    return text
+
+
+def check_language(value: Any, field: str, source: str) -> Language:
+    """One of `LANGUAGES`."""
+    if value not in LANGUAGES:
+        raise InvalidRecordError(source, field, shown(value), " or ".join(LANGUAGES))
+    return value
+
+
+def check_language_option(language: Any) -> None:
+    """Check an argument `language` of a reader.
+
+    Raises:
+        ValueError: it is neither None nor one of `LANGUAGES`.
+    """
+    if language is not None and language not in LANGUAGES:
+        raise ValueError(f"language={language!r}; allowed: {', '.join(map(repr, LANGUAGES))} or None")
+
+
+def language_of_texts(*texts: Any) -> Language:
+    """The language of what is a string among `texts`."""
+    return detect_language(" ".join(text for text in texts if isinstance(text, str)))
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """Check an argument that names a folder.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is no folder; allowed: an existing folder")
+    return Path(folder)

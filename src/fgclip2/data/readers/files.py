@@ -1,0 +1,381 @@
+"""Text files of records (list-of-records JSON, JSONL, CSV, TSV): where each record is, and reading one at a time.
+
+Files are scanned once, a piece at a time, and may be larger than memory; kept are a few bytes per record.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+
+from ..records import LANGUAGES, InvalidRecordError, Language, Record, RecordDataset
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORD_BYTES = 64 * 2**20
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SUFFIXES = (*JSON_SUFFIXES, *_DELIMITERS)
+
+_BLOCK_BYTES = 2**20
+_BOM = b"\xef\xbb\xbf"
+_SPACE = re.compile("[ \t\r\n\ufeff]*")
+
+
+class Parser(Protocol):
+    """What a format's fields mean. Picklable."""
+
+    def language(self, item: Any) -> Language:
+        """The language of an item, right or wrong; may raise on what is no item."""
+
+    def __call__(self, item: Any, source: str) -> Record:
+        """Check an item and make a record of it."""
+
+
+class Span(NamedTuple):
+    """Where a record is in a file."""
+
+    start: int  # byte
+    length: int  # bytes; 0: the file is broken here
+    number: int  # of its first line, or of the item in a list; from 1
+    item: Any  # None: malformed
+
+
+class FileRecords(RecordDataset):
+    """The records of one file."""
+
+    def __init__(self, path: Path, decode: Callable[[bytes], Any], parser: Parser, spans: Iterator[Span]):
+        self.path, self._decode, self._parser = path, decode, parser
+        starts, lengths, numbers, languages = array("q"), array("I"), array("I"), bytearray()
+        malformed = []
+        for span in spans:
+            starts.append(span.start)
+            lengths.append(span.length)
+            numbers.append(span.number)
+            languages.append(_language_index(parser, span.item))
+            if span.item is None:
+                malformed.append(span.number)
+        self._starts = np.array(starts, dtype=np.int64)
+        self._lengths = np.array(lengths, dtype=np.uint32)
+        self._numbers = np.array(numbers, dtype=np.uint32)
+        self.languages = np.frombuffer(bytes(languages), dtype=np.uint8)
+        if malformed:
+            some = ", ".join(map(str, malformed[:5])) + (", …" if len(malformed) > 5 else "")
+            logger.warning("%s: %d records are malformed (%s); reading them raises", path, len(malformed), some)
+
+    def _source(self, index: int) -> str:
+        return f"{self.path}:{self._numbers[index]}"
+
+    def _read(self, index: int) -> Record:
+        source = self._source(index)
+        if not self._lengths[index]:
+            found = f"broken or cut off at byte {self._starts[index]}, so that no item from here on can be found"
+            raise InvalidRecordError(source, "the list", found, "one JSON list")
+        try:
+            item = self._decode(self._content(index))
+        except (ValueError, RecursionError, csv.Error) as error:
+            reason = " ".join(str(error).split())
+            raise InvalidRecordError(source, "the record", f"malformed ({reason})", "well-formed UTF-8") from error
+        return self._parser(item, source)
+
+    def _content(self, index: int) -> bytes:
+        # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
+        with self.path.open("rb") as file:
+            file.seek(int(self._starts[index]))
+            return file.read(int(self._lengths[index]))
+
+
+def read_files(path: str | Path, parser: Parser, suffixes: Sequence[str]) -> list[FileRecords]:
+    """Scan a file of records, or all such files in a folder, in the order of their names.
+
+    Args:
+        path: `.json` or `.jsonl` (whether it is a list or lines is seen from its first character), `.csv` or `.tsv`;
+            or a folder that holds such files.
+        parser: what the fields mean.
+        suffixes: those of files that may be read.
+
+    Raises:
+        ValueError: no such file, an unknown suffix, a folder without any, or not one record in all.
+    """
+    datasets = [_scan(file, parser) for file in record_files(path, suffixes)]
+    if not any(map(len, datasets)):
+        raise ValueError(f"{path} holds no records; allowed: at least one")
+    return datasets
+
+
+def record_files(path: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of records that a path stands for: itself, or those in the folder, without subfolders."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+        files = [file for file in files if not file.name.startswith(".")]
+        if not files:
+            raise ValueError(f"{path} holds no file of records; allowed: {', '.join(suffixes)}")
+        return files
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(suffixes)}")
+    return [path]
+
+
+def columns_of(path: Path) -> list[str] | None:
+    """The header of a CSV or TSV file; None for JSON, where each record has its own keys.
+
+    Raises:
+        ValueError: the header is not UTF-8, blank, or names a column twice.
+    """
+    delimiter = _DELIMITERS.get(path.suffix.lower())
+    if delimiter is None:
+        return None
+    with path.open("rb") as file:
+        return list(_read_header(file, path, delimiter).columns)
+
+
+def first_item(path: Path) -> Any:
+    """The first well-formed item of a file, None if there is none."""
+    scan, _ = _format_of(path)
+    return next((span.item for span in scan if span.item is not None), None)
+
+
+def _scan(path: Path, parser: Parser) -> FileRecords:
+    spans, decode = _format_of(path)
+    return FileRecords(path, decode, parser, spans)
+
+
+def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
+    delimiter = _DELIMITERS.get(path.suffix.lower())
+    with path.open("rb") as file:
+        head = file.read(_BLOCK_BYTES).removeprefix(_BOM).lstrip()
+        file.seek(0)
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ValueError(f"{path} is UTF-16; allowed: UTF-8")
+        if delimiter is not None:
+            table = _read_header(file, path, delimiter)
+            return _scan_table(path, table, file.tell()), table
+    return (_scan_list(path) if head.startswith(b"[") else _scan_lines(path)), decode_json
+
+
+def _language_index(parser: Parser, item: Any) -> int:
+    try:
+        return LANGUAGES.index(parser.language(item))
+    except (ValueError, TypeError, AttributeError, LookupError):
+        return 0  # the record can't be used, as reading it will say
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def decode_json(content: bytes) -> Any:
+    """Decode UTF-8 and nothing else: `json.loads` guesses at encodings."""
+    return json.loads(content.decode())
+
+
+def _numbered_lines(file: BinaryIO, path: Path, number: int = 1) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (start, line number, line) from where a file stands."""
+    start = file.tell()
+    while line := file.readline(MAX_RECORD_BYTES + 1):
+        if len(line) > MAX_RECORD_BYTES:
+            raise ValueError(f"{path}:{number}: the line is longer than {MAX_RECORD_BYTES} bytes; allowed: a record")
+        yield start, number, line
+        start, number = start + len(line), number + 1
+
+
+def _scan_lines(path: Path) -> Iterator[Span]:
+    with path.open("rb") as file:
+        for start, number, line in _numbered_lines(file, path):
+            skipped = len(_BOM) if start == 0 and line.startswith(_BOM) else 0
+            content = line[skipped:].strip()
+            if content:
+                start += line.index(content, skipped)
+                yield Span(start, len(content), number, _item_or_none(content))
+
+
+def _item_or_none(content: bytes) -> Any:
+    try:
+        return decode_json(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Window:
+    """The text of a file from some byte on, as much of it as is needed; bytes that are no UTF-8 are escaped."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._rest = file, b""
+        self.text, self.position = "", 0  # position: in the text
+        self.byte = 0  # where `position` is in the file
+        self._ended = False
+
+    def advance(self, end: int) -> int:
+        """Move to position `end`; returns the number of bytes passed."""
+        passed = self.text[self.position : end]
+        length = len(passed) if passed.isascii() else len(passed.encode(errors="surrogateescape"))
+        self.position, self.byte = end, self.byte + length
+        return length
+
+    def extend(self) -> bool:
+        """Drop what was passed and double what is left; False at the end of the file, or at too much of it."""
+        pending = self.text[self.position :]
+        if self._ended or len(pending) > MAX_RECORD_BYTES:
+            return False
+        content = self._rest + self._file.read(max(_BLOCK_BYTES, len(pending)))
+        self._ended = len(content) == len(self._rest)
+        cut = len(content) if self._ended else _whole_characters(content)
+        self._rest = content[cut:]
+        self.text, self.position = pending + content[:cut].decode(errors="surrogateescape"), 0
+        return not self._ended or cut > 0
+
+    def skip_space(self) -> str:
+        """Move to the next character that is no white space and return it, "" at the end."""
+        while True:
+            end = _SPACE.match(self.text, self.position).end()  # type: ignore[union-attr]  # matches always
+            self.advance(end)
+            if end < len(self.text):
+                return self.text[end]
+            if not self.extend():
+                return ""
+
+
+def _whole_characters(content: bytes) -> int:
+    """How many bytes to decode so that no UTF-8 sequence is cut."""
+    for back in range(1, min(4, len(content)) + 1):
+        byte = content[-back]
+        if byte >= 0xC0:  # begins a sequence of 2, 3 or 4 bytes
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(content) - back if length > back else len(content)
+        if byte < 0x80:
+            break
+    return len(content)
+
+
+def _scan_list(path: Path) -> Iterator[Span]:
+    """Yield the items of one JSON list; where it is broken, what remains is one malformed item."""
+    decoder = json.JSONDecoder()
+    with path.open("rb") as file:
+        window = _Window(file)
+        window.skip_space()
+        expected = "["
+        for number in range(1, 2**32):
+            found = window.skip_space()
+            if found == "]" and expected == ",":
+                return (yield from _after_list(window, path, number))
+            if found == expected:
+                window.advance(window.position + 1)
+                if window.skip_space() == "]" and expected == "[":
+                    return (yield from _after_list(window, path, number))
+                start = window.byte
+                item, end = _next_item(decoder, window)
+                if end is not None:
+                    yield Span(start, window.advance(end), number, item)
+                    expected = ","
+                    continue
+            yield _broken(window, path, number)
+            return
+
+
+def _next_item(decoder: json.JSONDecoder, window: _Window) -> tuple[Any, int | None]:
+    """Decode what begins here; (None, None) if it never becomes an item."""
+    while True:
+        try:
+            return decoder.raw_decode(window.text, window.position)
+        except (ValueError, RecursionError):
+            if not window.extend():
+                return None, None
+
+
+def _after_list(window: _Window, path: Path, number: int) -> Iterator[Span]:
+    window.advance(window.position + 1)
+    if window.skip_space():
+        yield _broken(window, path, number)
+
+
+def _broken(window: _Window, path: Path, number: int) -> Span:
+    logger.warning("%s: the list is broken at item %d, byte %d; no item after it is read", path, number, window.byte)
+    return Span(window.byte, 0, number, None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# CSV and TSV
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The columns of a table, and how its rows are written: TSV has no quoting."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+
+    def __call__(self, content: bytes) -> dict[str, str | None]:
+        """Decode one row."""
+        rows = list(_csv_reader(io.StringIO(content.decode(), newline="\n"), self.delimiter))
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} rows in place of one")
+        return self.item(rows[0])
+
+    def item(self, row: Sequence[str]) -> dict[str, str | None]:
+        """A row by columns; an empty cell is None."""
+        if len(row) != len(self.columns):
+            raise ValueError(f"{len(row)} fields in place of {len(self.columns)}, as the header has")
+        return {column: value or None for column, value in zip(self.columns, row, strict=True)}
+
+
+def _csv_reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+
+
+def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
+    """Read the first line, and leave the file after it."""
+    line = file.readline(MAX_RECORD_BYTES).removeprefix(_BOM)
+    try:
+        columns = next(_csv_reader([line.decode()], delimiter), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}:1: the header can't be read ({error}); allowed: names of columns in UTF-8") from error
+    named = [column for column in columns if column]
+    if not named or len(set(named)) < len(named):
+        raise ValueError(f"{path}:1: the header is {columns}; allowed: names of columns, each once")
+    return _Table(tuple(columns), delimiter)
+
+
+def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
+    with path.open("rb") as file:
+        file.seek(start)
+        taken: list[tuple[int, int, bytes]] = []  # the lines of the row being read
+
+        def lines() -> Iterator[str]:
+            for numbered_line in _numbered_lines(file, path, number=2):
+                taken.append(numbered_line)
+                yield numbered_line[2].decode(errors="surrogateescape")
+
+        source = lines()
+        reader = _csv_reader(source, table.delimiter)
+        while True:
+            taken.clear()
+            item = None
+            try:
+                row = next(reader)
+                if not row:
+                    continue  # a blank line
+                item = table.item(row)
+            except StopIteration:
+                return
+            except csv.Error:
+                reader = _csv_reader(source, table.delimiter)  # goes on with the next line
+            except ValueError:
+                pass
+            first_byte, number, _ = taken[0]
+            yield Span(first_byte, sum(len(line) for _, _, line in taken), number, item)

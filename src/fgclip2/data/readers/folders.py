@@ -1,0 +1,95 @@
+"""Folders of images whose subfolders' names are the captions."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..records import LANGUAGES, Language, Record, RecordDataset, detect_language
+from .checks import IMAGE_SUFFIXES, check_language_option, check_text, existing_folder
+
+LABEL = "{}"  # stands for the label in a template
+
+
+def read_image_folder(
+    folder: str | Path, templates: str | Mapping[Language, str] = LABEL, language: Language | None = None
+) -> RecordDataset:
+    """Read labelled images: the short caption is the name of the subfolder, `_` read as a space.
+
+    Args:
+        folder: holds one subfolder for each label, in Chinese or English; images may lie deeper in it. Files without an
+            image's suffix, and hidden ones, are no images; links to folders are not followed.
+        templates: text around a label, e.g. `"a photo of a {}"`, or one for each language:
+            `{"en": "a photo of a {}", "zh": "一张{}的照片"}`.
+        language: of all labels; None: what `detect_language` says of each.
+
+    Returns:
+        The records, in the order of labels and paths; `source` is the path.
+
+    Raises:
+        ValueError: there is no such folder, no image, an image outside a subfolder, or a template without `{}`.
+    """
+    check_language_option(language)
+    by_language = {each: templates for each in LANGUAGES} if isinstance(templates, str) else dict(templates)
+    for each in LANGUAGES:
+        if LABEL not in by_language.get(each, ""):
+            raise ValueError(f"templates[{each!r}] is {by_language.get(each)!r}; allowed: a text with {LABEL} in it")
+    return FolderRecords(existing_folder(folder), by_language, language)
+
+
+class FolderRecords(RecordDataset):
+    """The images of a folder."""
+
+    def __init__(self, folder: Path, templates: Mapping[Language, str], language: Language | None):
+        self.folder, self._templates = folder, templates
+        # Paths as one string of bytes: 12 million Python strings would take gigabytes.
+        ends, languages, content = array("q"), bytearray(), bytearray()
+        for path in _image_files(folder):
+            label = label_of(path)
+            if label is None:
+                raise ValueError(f"{folder / path} lies in no subfolder; allowed: images in folders named by captions")
+            content += os.fsencode(path)
+            ends.append(len(content))
+            languages.append(LANGUAGES.index(language or detect_language(label)))
+        if not ends:
+            raise ValueError(f"{folder} holds no images; allowed: at least one")
+        self._ends = np.array(ends, dtype=np.int64)
+        self._paths = bytes(content)
+        self.languages = np.frombuffer(bytes(languages), dtype=np.uint8)
+
+    def _path(self, index: int) -> str:
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._paths[start : self._ends[index]])
+
+    def _source(self, index: int) -> str:
+        return str(self.folder / self._path(index))
+
+    def _read(self, index: int) -> Record:
+        path, source = self._path(index), self._source(index)
+        language = LANGUAGES[self.languages[index]]
+        label = check_text(label_of(path), "the name of the subfolder", source)
+        caption = self._templates[language].replace(LABEL, label)
+        return Record(source, caption, None, language, (), source)
+
+
+def label_of(path: str) -> str | None:
+    """The label in a relative path, None for a file in no subfolder."""
+    label, separator, _ = path.partition("/")
+    return label.replace("_", " ").strip() if separator else None
+
+
+def _image_files(folder: Path) -> Iterator[str]:
+    """Relative paths with forward slashes, each folder's in the order of names."""
+    for root, subfolders, names in os.walk(folder, onerror=_raise):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(root, name).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,216 @@
+"""Plain pairs of image and caption: CSV, TSV, JSONL, list-of-records JSON, Parquet and Hugging Face `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..._imports import require
+from ..records import LANGUAGES, InvalidRecordError, Language, Record, RecordDataset, concatenate
+from .checks import (
+    check_captions,
+    check_language,
+    check_language_option,
+    check_path,
+    existing_folder,
+    language_of_texts,
+    optional_text,
+    shown,
+)
+from .files import SUFFIXES, columns_of, read_files, record_files
+
+_ROWS_PER_SCAN = 10_000
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column, or key, holds what.
+
+    Attributes:
+        image: path relative to the image folder (a data set object or Parquet may also hold images).
+        short_caption: None: `short_caption` where there is such a value, else `caption`.
+        long_caption: None: `long_caption` where there is such a value, else `caption` where that is not the short one.
+        language: None: `language`, which need not be there.
+    """
+
+    image: str = "image"
+    short_caption: str | None = None
+    long_caption: str | None = None
+    language: str | None = None
+
+    def check(self, names: Sequence[str], where: str) -> None:
+        """Check against the columns that a table has.
+
+        Raises:
+            ValueError: a column that was asked for is not there, or none with a caption.
+        """
+        asked = [self.image, self.short_caption, self.long_caption, self.language]
+        missing = [name for name in asked if name is not None and name not in names]
+        if missing:
+            raise ValueError(f"{where} has no column {missing[0]!r}; allowed: {', '.join(names)}")
+        if not {self.short_caption, self.long_caption, "short_caption", "long_caption", "caption"} & set(names):
+            raise ValueError(f"{where} has no column of captions; name one of: {', '.join(names)}")
+
+    def captions(self, item: Mapping[str, Any]) -> tuple[tuple[str, Any], tuple[str, Any]]:
+        """(name, value) of the short and of the long caption."""
+        short = self.short_caption or ("caption" if item.get("short_caption") is None else "short_caption")
+        long = self.long_caption
+        if long is None:
+            long = "caption" if item.get("long_caption") is None and short != "caption" else "long_caption"
+        return (short, item.get(short)), (long, item.get(long))
+
+
+def read_pairs(
+    path: str | Path,
+    image_folder: str | Path | None = None,
+    columns: Columns = Columns(),
+    language: Language | None = None,
+) -> RecordDataset:
+    """Read pairs of image and caption, English or Chinese, with a short caption, a long one or both.
+
+    CSV is quoted as usual; TSV is not: a quotation mark is part of the caption. An empty cell counts as missing.
+
+    Args:
+        path: `.csv`, `.tsv`, `.jsonl`, `.json` (a list of objects) or `.parquet`, or a folder with files of one kind.
+            Text files are UTF-8. Parquet is read by `datasets`, which keeps a copy of it in its cache.
+        image_folder: where the images are; None: the folder of `path`.
+        columns: which column holds what.
+        language: of all records. None: by the column of languages (`en` or `zh`) where it has a value, else what
+            `detect_language` says of the captions.
+
+    Returns:
+        The records, in the order of file names and of the files. What is wrong with one raises when it is accessed.
+
+    Raises:
+        ValueError: there is no such file or column, or not one record.
+        ImportError: `datasets` is not installed, and the file is Parquet.
+    """
+    check_language_option(language)
+    path = Path(path)
+    folder = existing_folder(image_folder or (path if path.is_dir() else path.parent))
+    parquet = [path] if path.suffix.lower() == ".parquet" else sorted(path.glob("*.parquet"))
+    if parquet:
+        return concatenate([_read_parquet(file, folder, columns, language) for file in parquet])
+    for file in record_files(path, SUFFIXES):
+        names = columns_of(file)
+        if names is not None:
+            columns.check(names, f"{file}:1: the header")
+    return concatenate(read_files(path, PairParser(folder, columns, language), SUFFIXES))
+
+
+def _read_parquet(path: Path, folder: Path, columns: Columns, language: Language | None) -> RecordDataset:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    datasets = require("datasets", "train")
+    return from_dataset(datasets.Dataset.from_parquet(str(path)), folder, columns, language, name=str(path))
+
+
+def from_dataset(
+    dataset: Any,
+    image_folder: str | Path | None = None,
+    columns: Columns = Columns(),
+    language: Language | None = None,
+    name: str = "dataset",
+) -> RecordDataset:
+    """Take the pairs of a Hugging Face `datasets.Dataset`.
+
+    Args:
+        dataset: its images are paths, encoded images (bytes), PIL images, or a column of type `datasets.Image`, which
+            is read undecoded.
+        image_folder: what paths are relative to, and may not leave. None: paths are used as they stand; only for data
+            sets that you trust.
+        columns, language: as in `read_pairs`.
+        name: what to call the data set in error messages, which read "name:17".
+
+    Raises:
+        ValueError: a column is missing, there is not one record, or the data set has no length.
+    """
+    check_language_option(language)
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "column_names")):
+        raise ValueError(f"dataset is {type(dataset).__name__}; allowed: a datasets.Dataset, with a length")
+    if not len(dataset):
+        raise ValueError(f"{name} holds no records; allowed: at least one")
+    columns.check(dataset.column_names, name)
+    folder = None if image_folder is None else existing_folder(image_folder)
+    return DatasetRecords(dataset, PairParser(folder, columns, language), name)
+
+
+@dataclass(frozen=True)
+class PairParser:
+    """Makes records of rows."""
+
+    image_folder: Path | None
+    columns: Columns
+    fixed_language: Language | None = None
+
+    def language(self, item: Any) -> Language:
+        """The language of a row, right or wrong."""
+        if self.fixed_language:
+            return self.fixed_language
+        language = item.get(self.columns.language or "language")
+        if language is not None:
+            return language
+        (_, short), (_, long) = self.columns.captions(item)
+        return language_of_texts(short, long)
+
+    def __call__(self, item: Any, source: str) -> Record:
+        """Check a row and make a record of it."""
+        if not isinstance(item, Mapping):
+            raise InvalidRecordError(source, "the record", shown(item), "one JSON object")
+        image = self._image(item.get(self.columns.image), source)
+        (short_name, short), (long_name, long) = self.columns.captions(item)
+        short_caption = optional_text(short, short_name, source)
+        long_caption = optional_text(long, long_name, source)
+        check_captions(short_caption, long_caption, f"{short_name} and {long_name}", source)
+        language = check_language(self.language(item), self.columns.language or "language", source)
+        return Record(image, short_caption, long_caption, language, (), source)
+
+    def _image(self, value: Any, source: str) -> str | bytes | Image.Image:
+        field = self.columns.image
+        if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # datasets.Image, undecoded
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, (bytes, Image.Image)):
+            if not value:
+                raise InvalidRecordError(source, field, "empty", "an encoded image")
+            return value
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidRecordError(source, field, shown(value), "a path or an image")
+        return value if self.image_folder is None else str(self.image_folder / check_path(value, field, source))
+
+
+class DatasetRecords(RecordDataset):
+    """The rows of a Hugging Face data set, which keeps them on disk."""
+
+    def __init__(self, dataset: Any, parser: PairParser, name: str):
+        self._parser, self._name = parser, name
+        self.languages = _languages(dataset, parser)
+        feature: Any = (dataset.features or {}).get(parser.columns.image)
+        if type(feature).__name__ == "Image" and feature.decode:  # else a broken image would fail as a broken row
+            dataset = dataset.cast_column(parser.columns.image, replace(feature, decode=False))
+        self._dataset = dataset
+
+    def _source(self, index: int) -> str:
+        return f"{self._name}:{index + 1}"
+
+    def _read(self, index: int) -> Record:
+        return self._parser(self._dataset[index], self._source(index))
+
+
+def _languages(dataset: Any, parser: PairParser) -> np.ndarray:
+    """Scan the columns of texts only, not the images."""
+    texts = dataset.select_columns([name for name in dataset.column_names if name != parser.columns.image])
+    languages = np.zeros(len(dataset), dtype=np.uint8)
+    if parser.fixed_language:
+        languages[:] = LANGUAGES.index(parser.fixed_language)
+        return languages
+    for start in range(0, len(dataset), _ROWS_PER_SCAN):
+        columns = texts[start : start + _ROWS_PER_SCAN]  # column -> values
+        for offset, values in enumerate(zip(*columns.values(), strict=True)):
+            language = parser.language(dict(zip(columns, values, strict=True)))
+            languages[start + offset] = LANGUAGES.index(language) if language in LANGUAGES else 0
+    return languages
