@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import classify, convert, demo, doctor, embed, export, heatmap, regions, search
+from . import classify, convert, data, demo, doctor, embed, export, heatmap, regions, search
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -36,13 +36,15 @@ class ErrorsInOneLine(TyperGroup):
             raise typer.Exit(1) from error
 
 
-app = typer.Typer(
-    cls=ErrorsInOneLine,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(cls=ErrorsInOneLine, **_SETTINGS)
+data_app = typer.Typer(help="Look after training data.", **_SETTINGS)
+app.add_typer(data_app, name="data")
 
 
 def _print_version(value: bool) -> None:
@@ -65,9 +67,9 @@ def main(
     """
 
 
-def _add(name: str, command: Callable[..., None], examples: str) -> None:
+def _add(name: str, command: Callable[..., None], examples: str, group: typer.Typer = app) -> None:
     lines = "\n  ".join(["Examples:", *examples.strip().splitlines()])
-    app.command(name, epilog=f"\b\n{lines}")(command)  # \b: the lines stay as they are
+    group.command(name, epilog=f"\b\n{lines}")(command)  # \b: the lines stay as they are
 
 
 _add("embed", embed.embed, embed.EXAMPLES)
@@ -79,3 +81,4 @@ _add("demo", demo.demo, demo.EXAMPLES)
 _add("doctor", doctor.doctor, doctor.EXAMPLES)
 _add("convert", convert.convert, convert.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
+_add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)

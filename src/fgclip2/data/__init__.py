@@ -1,1 +1,27 @@
-"""Records, image opening, and the bilingual demo data."""
+"""Records and their readers, tar shards, validation, and the bilingual demo data."""
+
+from .readers import Columns, from_dataset, read_finehard, read_fineregion_cn, read_image_folder, read_pairs
+from .records import InvalidRecordError, Record, RecordDataset, Region, concatenate, open_record_image
+from .shard_files import BrokenShardError, write_shards
+from .shards import ShardedRecords
+from .validation import Report, validate
+
+__all__ = [
+    "BrokenShardError",
+    "Columns",
+    "InvalidRecordError",
+    "Record",
+    "RecordDataset",
+    "Region",
+    "Report",
+    "ShardedRecords",
+    "concatenate",
+    "from_dataset",
+    "open_record_image",
+    "read_finehard",
+    "read_fineregion_cn",
+    "read_image_folder",
+    "read_pairs",
+    "validate",
+    "write_shards",
+]

@@ -32,8 +32,13 @@ _BLOCK = 512  # bytes, of the tar format
 _SUFFIX_OF_FORMAT = {"MPO": ".jpg", "JPEG2000": ".jp2"}  # of Pillow's formats; the others are called like their suffix
 
 
-class BrokenShardError(ValueError):
+class BrokenShardError(InvalidRecordError):
     """A shard is cut off, corrupt, or not what its index says; the message names it and the member."""
+
+
+def broken_shard(path: str, found: str) -> BrokenShardError:
+    """The error about the shard at `path`."""
+    return BrokenShardError(path, "the shard", found, "a whole, uncompressed tar of plain files, as its index says")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Shard:
     """A tar file and the number of its samples."""
 
     path: str  # local, or an address that fsspec opens
-    samples: int
+    samples: int  # -1: not counted
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class ShardReader:
             self._tar = tarfile.open(fileobj=self._file, mode="r:")
         except (tarfile.TarError, EOFError) as error:
             self._file.close()
-            raise BrokenShardError(f"{self.path}: not a tar file ({error}); allowed: an uncompressed tar") from error
+            raise broken_shard(self.path, f"no tar file ({error})") from error
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -97,7 +102,7 @@ class ShardReader:
                     yield sample
                 sample = RawSample(key, {})
             if suffix in sample.members:
-                raise BrokenShardError(f"{self.path}: member {member.name!r} is there twice; allowed: each suffix once")
+                raise broken_shard(self.path, f"holding member {member.name!r} twice")
             sample.members[suffix] = member
         if sample is not None:
             yield sample
@@ -108,24 +113,24 @@ class ShardReader:
             try:
                 member = self._tar.next()
             except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-                raise BrokenShardError(f"{self.path}: cut off or corrupt after {last} ({error})") from error
+                raise broken_shard(self.path, f"cut off or corrupt after {last} ({error})") from error
             if member is None:
                 break
             self._tar.members = []  # type: ignore[attr-defined]  # else it would keep every header
             last = f"member {member.name!r}"
             if member.offset_data + member.size > self._size:
-                raise BrokenShardError(f"{self.path}: cut off within {last}")
+                raise broken_shard(self.path, f"cut off within {last}")
             if member.isreg() and not member.issparse():
                 yield member
             elif not member.isdir():
-                raise BrokenShardError(f"{self.path}: {last} is a link or a special file; allowed: plain files")
+                raise broken_shard(self.path, f"holding a link or special file, {last}")
         self._check_end(last)
 
     def _check_end(self, last: str) -> None:
         """A whole archive ends with zeros; `tarfile` itself takes a corrupt header, or none, for the end."""
         self._file.seek(self._tar.offset)
         if self._file.read(_BLOCK) != bytes(_BLOCK):
-            raise BrokenShardError(f"{self.path}: cut off or corrupt after {last}, where it should end")
+            raise broken_shard(self.path, f"cut off or corrupt after {last}")
 
     def source(self, sample: RawSample) -> str:
         """Where a sample is, for error messages."""
@@ -171,7 +176,7 @@ class ShardReader:
         try:
             return file.read()
         except (tarfile.TarError, OSError, EOFError) as error:
-            raise BrokenShardError(f"{self.path}: member {member.name!r} can't be read ({error})") from error
+            raise broken_shard(self.path, f"unreadable in member {member.name!r} ({error})") from error
 
 
 def _open(path: str) -> BinaryIO:
@@ -195,12 +200,13 @@ def _key_and_suffix(name: str) -> tuple[str, str]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def list_shards(shards: str | Path | Sequence[str | Path]) -> list[Shard]:
+def list_shards(shards: str | Path | Sequence[str | Path], count: bool = True) -> list[Shard]:
     """Find shards and the number of samples in each.
 
     Args:
         shards: a folder; the path or address of an index (`….json`); a `.tar`; or a list of `.tar`. Numbers of samples
             come from the index, which is `index.json` in a folder; without one, each shard's headers are read once.
+        count: False leaves `samples` at -1 where there is no index.
 
     Raises:
         ValueError: there are none, or the index can't be read or names a file outside its folder.
@@ -222,6 +228,8 @@ def list_shards(shards: str | Path | Sequence[str | Path]) -> list[Shard]:
     missing = [path for path in paths if "://" not in path and not Path(path).is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: no such shard")
+    if not count:
+        return [Shard(path, -1) for path in paths]
     logger.info("no index: reading the headers of %d shards to count their samples", len(paths))
     return [Shard(path, count_samples(path)) for path in paths]
 
@@ -230,6 +238,12 @@ def count_samples(path: str) -> int:
     """Read a shard's headers to its end and count its samples."""
     with ShardReader(path) as reader:
         return sum(1 for _ in reader.samples())
+
+
+def check_count(shard: Shard, found: int) -> None:
+    """Check the number of samples that a shard turned out to hold."""
+    if shard.samples not in (-1, found):
+        raise broken_shard(shard.path, f"of {found} samples in place of {shard.samples}")
 
 
 def read_index(path: str) -> list[Shard]:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .readers.checks import check_language_option
 from .records import Language, Record
-from .shard_files import BrokenShardError, Shard, ShardReader, list_shards
+from .shard_files import Shard, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
@@ -200,8 +200,7 @@ class ShardedRecords(IterableDataset):
                     offset = next(wanted, None)
                 if offset is None and not to_end:
                     return
-        if found != shard.samples:
-            raise BrokenShardError(f"{shard.path} holds {found} samples; the index says {shard.samples}")
+        check_count(shard, found)
 
     def _shard_order(self, epoch: int) -> Sequence[int]:
         if not self.shuffle:

@@ -1,0 +1,118 @@
+"""`fgclip2 data`: look after training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import common
+
+if TYPE_CHECKING:
+    from ..data.records import RecordDataset
+    from ..data.shard_files import Shard
+    from ..data.validation import Report
+
+FORMATS = ("finehard", "pairs", "folder", "shards")
+
+VALIDATE_EXAMPLES = """
+fgclip2 data validate FineHARD/jsonfiles --images-folder FineHARD/images
+fgclip2 data validate pairs.csv --images open --json
+fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径 --short-caption-column 描述
+"""
+
+
+def validate(
+    path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
+    format: Annotated[
+        str | None, typer.Option(help="finehard, pairs, folder or shards.  [default: as the files look]")
+    ] = None,
+    images_folder: Annotated[
+        Path | None, typer.Option(help="Where the images are.  [default: beside the records]")
+    ] = None,
+    images: Annotated[
+        str, typer.Option(help="none: don't look; exists: are they there; open: decode them.")
+    ] = "exists",
+    image_column: Annotated[str, typer.Option(help="Column or key of the image, in pairs.")] = "image",
+    short_caption_column: Annotated[
+        str | None, typer.Option(help="The same of short captions.  [default: short_caption, else caption]")
+    ] = None,
+    long_caption_column: Annotated[
+        str | None, typer.Option(help="The same of long captions.  [default: long_caption, else caption]")
+    ] = None,
+    language_column: Annotated[str | None, typer.Option(help="The same of languages.  [default: language]")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="en or zh, of all records.  [default: by each record, or detected]")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="How many problems to list; with --json all are.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+    as_json: common.AsJson = False,
+) -> None:
+    """Read a data set whole, count what it holds and list what is wrong with it.
+
+    Exit code 1 if anything is wrong.
+    """
+    from ..data import validation
+    from ..data.readers import Columns
+
+    if format is None:
+        format, reason = validation.guess_format(path)
+        typer.echo(f"format: {format} (by {reason})", err=True)
+    if format not in FORMATS:
+        raise typer.BadParameter(f"{format!r}; allowed: {', '.join(FORMATS)}", param_hint="--format")
+    columns = Columns(image_column, short_caption_column, long_caption_column, language_column)
+    if columns != Columns() and format != "pairs":
+        raise typer.BadParameter(f"the format is {format}; allowed with pairs only", param_hint="--…-column")
+    if images_folder is not None and format in ("folder", "shards"):
+        raise typer.BadParameter(f"{format} has the images in itself", param_hint="--images-folder")
+    dataset = _open(path, format, images_folder, columns, language)
+    report = validation.validate(dataset, images, threads, language=language)  # type: ignore[arg-type]  # checked there
+    if as_json:
+        common.print_json({"path": path, "format": format, "images": images, **report.as_dict()})
+    else:
+        _print(report, show)
+    if report.problems:
+        raise ValueError(
+            f"{path} has {len(report.problems)} problems, in {report.unusable} of {report.records} records"
+        )
+
+
+def _open(
+    path: str, format: str, images_folder: Path | None, columns: Any, language: Any
+) -> RecordDataset | list[Shard]:
+    from ..data.readers import read_finehard, read_image_folder, read_pairs
+    from ..data.shard_files import list_shards
+
+    if format == "finehard":
+        beside = Path(path) if Path(path).is_dir() else Path(path).parent
+        return read_finehard(path, images_folder or beside, language)
+    if format == "pairs":
+        return read_pairs(path, images_folder, columns, language)
+    if format == "folder":
+        return read_image_folder(path, language=language)
+    return list_shards(path, count=False)
+
+
+def _print(report: Report, show: int) -> None:
+    languages = ", ".join(f"{language} {count}" for language, count in report.languages.items())
+    rows: list[tuple[str, Any]] = [
+        ("records", report.records),
+        ("  languages", languages),
+        ("  with short captions", report.short_captions),
+        ("  with long captions", report.long_captions),
+        ("  with regions", report.with_regions),
+        ("  of an image that occurs before", report.repeated_images),
+        ("regions", report.regions),
+        ("  with long texts", report.long_region_texts),
+        ("  with hard negatives", report.regions_with_hard_negatives),
+        ("hard negatives", report.hard_negatives),
+        ("problems", len(report.problems)),
+        *((f"  {field}", count) for field, count in report.problems_by_field.items()),
+    ]
+    for name, value in rows:
+        typer.echo(f"{name:<36}{value}")
+    for problem in report.problems[:show]:
+        typer.echo(str(problem))
+    if len(report.problems) > show:
+        typer.echo(f"… and {len(report.problems) - show} more (--json has all, --show N lists N)")

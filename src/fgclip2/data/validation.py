@@ -1,0 +1,252 @@
+"""What is wrong with a data set: all of its records are read, in spite of errors, and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .._batching import bounded_map, progress_bar
+from ..errors import UnreadableImageError
+from .readers.checks import check_language_option, shown
+from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
+from .records import InvalidRecordError, Language, Record, RecordDataset, open_record_image
+from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, broken_shard, check_count
+
+Format = Literal["finehard", "pairs", "folder", "shards"]
+ImageCheck = Literal["none", "exists", "open"]
+
+IMAGE_CHECKS: tuple[ImageCheck, ...] = ("none", "exists", "open")
+
+_AHEAD_PER_THREAD = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    source: str  # "file.jsonl:17"
+    field: str  # e.g. "bbox_info[2].bbox"
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.field} is {self.found}; allowed: {self.allowed}"
+
+
+@dataclass
+class Report:
+    """What `validate` found. Counts are of the records that could be read, but for `records`."""
+
+    records: int = 0  # all, also those that could not be read
+    unusable: int = 0  # of these, those with at least one problem
+    languages: dict[str, int] = field(default_factory=lambda: {"en": 0, "zh": 0})
+    short_captions: int = 0
+    long_captions: int = 0
+    with_regions: int = 0
+    regions: int = 0
+    long_region_texts: int = 0
+    regions_with_hard_negatives: int = 0
+    hard_negatives: int = 0
+    repeated_images: int = 0  # records whose image (path, or bytes in a shard) an earlier one has: no problem by itself
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def problems_by_field(self) -> dict[str, int]:
+        """How many problems each field has, most first; positions in lists count as one field."""
+        fields = Counter(re.sub(r"\[[^]]*\]", "[]", problem.field) for problem in self.problems)
+        return dict(fields.most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        result = asdict(self)
+        problems = result.pop("problems")
+        return {**result, "problems_by_field": self.problems_by_field, "problems": problems}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    record: Record | None  # None: could not be read
+    image_key: int | None
+    problems: list[Problem]
+    is_record: bool = True  # False: a shard as a whole
+
+
+def validate(
+    dataset: RecordDataset | Sequence[Shard],
+    images: ImageCheck = "exists",
+    threads: int = 8,
+    show_progress_bar: bool | None = None,
+    language: Language | None = None,
+) -> Report:
+    """Read every record and report all that is wrong, and what the data set holds.
+
+    Beyond what reading checks, a hard negative may not equal the text that it is a false variant of.
+
+    Args:
+        dataset: what a reader gives, or the shards that `list_shards` gives.
+        images: `"none"`: don't look; `"exists"`: there is such a file; `"open"`: decode it whole.
+        threads: of reading and decoding.
+        show_progress_bar: None: on a terminal, for many records.
+        language: of the records in shards; None: by each sample (readers have set that of theirs).
+
+    Raises:
+        ValueError: an argument is out of range; never for what is wrong with a record.
+    """
+    if images not in IMAGE_CHECKS:
+        raise ValueError(f"images={images!r}; allowed: {', '.join(IMAGE_CHECKS)}")
+    if threads < 1:
+        raise ValueError(f"threads={threads}; allowed: at least 1")
+    check_language_option(language)
+    attempts = _attempts(dataset) if isinstance(dataset, RecordDataset) else _shard_attempts(dataset, language)
+    report, keys = Report(), array("Q")
+    check = partial(_check, images=images)
+    with progress_bar(_sized(dataset), show_progress_bar, "records") as bar:
+        for outcome in bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads):
+            _count(report, outcome)
+            if outcome.image_key is not None:
+                keys.append(outcome.image_key)
+            bar.update()
+    report.repeated_images = len(keys) - len(np.unique(np.array(keys, dtype=np.uint64)))
+    return report
+
+
+def guess_format(path: str | Path) -> tuple[Format, str]:
+    """Tell the format of a data set from its files.
+
+    Returns:
+        The format, and what it was seen from.
+
+    Raises:
+        ValueError: there is no such path, or nothing in it tells.
+    """
+    text, path = str(path), Path(path)
+    if text.endswith(".tar") or path.name == INDEX_NAME or (path.is_dir() and any(path.glob("*.tar"))):
+        return "shards", "tar files"
+    if path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
+        return "pairs", "Parquet"
+    if path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+        return "folder", "a folder without files of records"
+    file = record_files(path, SUFFIXES)[0]
+    if file.suffix.lower() not in JSON_SUFFIXES:
+        return "pairs", f"a table, {file.name}"
+    item = first_item(file)
+    if isinstance(item, dict) and "f_path" in item:
+        return "finehard", f"f_path in {file.name}"
+    return "pairs", f"no f_path in {file.name}"
+
+
+def _sized(dataset: RecordDataset | Sequence[Shard]) -> range:
+    if isinstance(dataset, RecordDataset):
+        return range(len(dataset))
+    return range(sum(max(shard.samples, 0) for shard in dataset))
+
+
+Attempt = Callable[[], Record]  # raises what is wrong
+
+
+def _attempts(dataset: RecordDataset) -> Iterator[Attempt]:
+    return (partial(dataset.__getitem__, index) for index in range(len(dataset)))
+
+
+def _shard_attempts(shards: Sequence[Shard], language: Language | None) -> Iterator[Attempt]:
+    """Read shards in this thread, for a file has one position; what goes wrong is raised by the attempt."""
+    for shard in shards:
+        found = 0
+        try:
+            with ShardReader(shard.path, language) as reader:
+                for sample in reader.samples():
+                    found += 1
+                    yield _done_before(partial(reader.record, sample))
+            check_count(shard, found)
+        except BrokenShardError as error:
+            yield partial(_raise, error)
+        except OSError as error:
+            yield partial(_raise, broken_shard(shard.path, f"unreadable ({error})"))
+
+
+def _done_before(attempt: Attempt) -> Attempt:
+    try:
+        record = attempt()
+    except ValueError as error:
+        return partial(_raise, error)
+    return lambda: record
+
+
+def _raise(error: Exception) -> Record:
+    raise error
+
+
+def _check(attempt: Attempt, images: ImageCheck) -> _Outcome:
+    """Read a record and look at its image; runs in threads."""
+    try:
+        record = attempt()
+    except InvalidRecordError as error:
+        problem = Problem(error.source, error.field, error.found, error.allowed)
+        return _Outcome(None, None, [problem], is_record=not isinstance(error, BrokenShardError))
+    problems = [*_image_problems(record, images), *_negative_problems(record)]
+    return _Outcome(record, _image_key(record), problems)
+
+
+def _image_problems(record: Record, images: ImageCheck) -> Iterator[Problem]:
+    if images == "exists" and isinstance(record.image, str) and not _is_file(record.image):
+        yield Problem(record.source, "the image", f"missing at {record.image}", "an existing file")
+    if images == "open":
+        try:
+            open_record_image(record)
+        except UnreadableImageError as error:
+            found = f"unreadable ({str(error).removeprefix(f'{record.source}: ')})"
+            yield Problem(record.source, "the image", found, "a whole image in a known format")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # e.g. a name that is too long
+        return False
+
+
+def _negative_problems(record: Record) -> Iterator[Problem]:
+    for region_number, region in enumerate(record.regions):
+        truth = _normalised(region.short_text)
+        for number, negative in enumerate(region.hard_negatives):
+            if _normalised(negative) == truth:
+                name = f"region[{region_number}].hard_negatives[{number}]"
+                yield Problem(record.source, name, shown(negative), "another text than the region's own")
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _image_key(record: Record) -> int | None:
+    """64 bits of the image's path or bytes; None for decoded images, which are not compared."""
+    if not isinstance(record.image, (str, bytes)):
+        return None
+    content = record.image if isinstance(record.image, bytes) else record.image.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _count(report: Report, outcome: _Outcome) -> None:
+    report.records += outcome.is_record
+    report.problems += outcome.problems
+    report.unusable += outcome.is_record and bool(outcome.problems)
+    record = outcome.record
+    if record is None:
+        return
+    report.languages[record.language] += 1
+    report.short_captions += record.short_caption is not None
+    report.long_captions += record.long_caption is not None
+    report.with_regions += bool(record.regions)
+    report.regions += len(record.regions)
+    report.long_region_texts += sum(region.long_text is not None for region in record.regions)
+    report.regions_with_hard_negatives += sum(bool(region.hard_negatives) for region in record.regions)
+    report.hard_negatives += sum(len(region.hard_negatives) for region in record.regions)
