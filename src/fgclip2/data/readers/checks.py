@@ -74,14 +74,14 @@ def check_box(value: Any, field: str, source: str) -> tuple[float, float, float,
         raise InvalidRecordError(source, field, shown(value), _A_BOX)
     corners = value[:4]
     inside = all(-BOX_TOLERANCE <= corner <= 1 + BOX_TOLERANCE for corner in corners)
-    x1, y1, x2, y2 = (min(max(float(corner), 0.0), 1.0) for corner in corners)
+    x1, y1, x2, y2 = (float(min(max(corner, 0), 1)) for corner in corners)
     if not (inside and x1 < x2 and y1 < y2):
         raise InvalidRecordError(source, field, shown(value), _A_BOX)
     return x1, y1, x2, y2
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def check_path(value: Any, field: str, source: str) -> str:
