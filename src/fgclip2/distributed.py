@@ -1,0 +1,156 @@
+"""Every collective of the package. With one process, or outside `torch.distributed`, each is what it is for one rank.
+
+All ranks must call the same functions in the same order, whatever data they have; rows may be unevenly spread, also
+none on a rank. Device and backend are those of the tensors and of the default process group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Sum of a tensor over all ranks, on each of them, as a new tensor; carries no gradient."""
+    total = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """Mean of a tensor over all ranks, on each of them, as a new tensor; carries no gradient."""
+    return sum_over_ranks(tensor) / world_size()
+
+
+def counts_over_ranks(counts: list[int], device: torch.device) -> list[list[int]]:
+    """Counts of each rank: one list per rank, in one collective."""
+    if world_size() == 1:
+        return [counts]
+    own = torch.tensor(counts, device=device)
+    gathered = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(gathered, own)
+    return torch.stack(gathered).tolist()
+
+
+def gather_objects(value: object) -> list:
+    """What each rank passes, in the order of ranks, on every rank. For small things: they are pickled on their way."""
+    if world_size() == 1:
+        return [value]
+    gathered: list = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def gather_rows(tensor: Tensor, counts: list[int]) -> Tensor:
+    """Concatenate the rows of all ranks, with exact gradients.
+
+    Args:
+        tensor: Shape (counts[rank], ...), of equal trailing shape and dtype on all ranks.
+        counts: Rows of each rank, see [`counts_over_ranks`].
+
+    Returns:
+        Shape (sum of counts, ...), in the order of ranks. The gradient of a rank's rows is the sum of what all ranks
+        compute for them.
+    """
+    return tensor if world_size() == 1 else _GatherRows.apply(tensor, counts)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        own = _padded(tensor, max(counts))
+        gathered = [torch.empty_like(own) for _ in counts]
+        dist.all_gather(gathered, own)
+        return torch.cat([rows[:count] for rows, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        start = sum(ctx.counts[: rank()])
+        return total[start : start + ctx.counts[rank()]], None
+
+
+def ring_blocks(tensor: Tensor, counts: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield (rank, its rows) for each rank, own rows first; carries no gradient.
+
+    The next block is on its way while the caller works with this one, and there are never more than two: memory does
+    not grow with the number of ranks. Arguments as in [`gather_rows`].
+    """
+    world, block = world_size(), _padded(tensor.detach(), max(counts))
+    for step in range(world):
+        transfer = _Transfer(block) if step < world - 1 else None
+        source = (rank() - step) % world
+        yield source, block[: counts[source]]
+        if transfer is not None:
+            block = transfer.wait()
+
+
+def ring_sum(tensor: Tensor, counts: list[int], function: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Sum over ranks of what each computes for this rank's rows.
+
+    Args:
+        tensor, counts: As in [`gather_rows`].
+        function: Takes a rank and its rows, and returns a tensor of their shape.
+
+    Returns:
+        Shape of `tensor`. The sums travel behind the rows they belong to and come home after the last step.
+    """
+    sums: Tensor | None = None
+    transfer: _Transfer | None = None
+    for source, block in ring_blocks(tensor, counts):
+        sums = _padded(function(source, block), max(counts))
+        if transfer is not None:
+            sums = sums + transfer.wait()  # what the ranks before have computed for the same rows
+        if world_size() > 1:
+            transfer = _Transfer(sums)
+    if transfer is not None:
+        sums = transfer.wait()
+    assert sums is not None
+    return sums[: counts[rank()]]
+
+
+class _Transfer:
+    """A tensor on its way to the next rank while as much comes from the one before."""
+
+    def __init__(self, tensor: Tensor):
+        self._sent = tensor  # kept alive until it has left
+        self._received = torch.empty_like(tensor)
+        self._requests = dist.batch_isend_irecv(
+            [
+                dist.P2POp(dist.isend, tensor, (rank() + 1) % world_size()),
+                dist.P2POp(dist.irecv, self._received, (rank() - 1) % world_size()),
+            ]
+        )
+
+    def wait(self) -> Tensor:
+        for request in self._requests:
+            request.wait()
+        return self._received
+
+
+def _padded(tensor: Tensor, rows: int) -> Tensor:
+    """A contiguous copy-if-needed of `tensor` with zero rows appended."""
+    missing = rows - len(tensor)
+    return torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) if missing else tensor.contiguous()

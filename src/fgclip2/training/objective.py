@@ -1,0 +1,224 @@
+"""The training objective of FG-CLIP 2: which losses, with what weights, over which processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import counts_over_ranks, gather_rows, mean_over_ranks, sum_over_ranks
+from .losses import (
+    hard_negative_loss,
+    region_contrastive_loss,
+    sigmoid_loss,
+    textual_intra_modal_contrastive_loss,
+)
+from .sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
+
+LOSSES = ("short", "long", "region", "tic", "hard_negative", "contrast", "pair", "rank")
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """Weights and constants; the values here are those of the released code, from which the paper's differ.
+
+    The hard-negative term is `contrast_weight * contrast + pair_weight * pair + rank_weight * rank`.
+    """
+
+    short_weight: float = 1.0
+    long_weight: float = 1.0
+    region_weight: float = 0.2  # paper: 0.1
+    tic_weight: float = 0.1
+    hard_negative_weight: float = 0.5
+    contrast_weight: float = 0.6  # not in the paper
+    pair_weight: float = 3.0  # paper: 1
+    rank_weight: float = 0.4  # paper: 0.4 in all, so 0.8 of the 0.5
+    num_hardest: int = 10  # of the TIC loss; both
+    max_similarity: float = 0.95  # of the TIC loss; both
+    margin_bounds: tuple[float, float] = (0.0, 10.0)  # of the rank margin; the paper names none
+    # A rank without hard negatives contributes its old margin ("all"), or does not count ("with_hard_negatives").
+    margin_ranks: Literal["all", "with_hard_negatives"] = "all"
+    region_negatives: Literal["local", "global"] = "local"  # both; "global": regions and texts of all ranks compete
+    sigmoid_form: SigmoidForm = "gather"  # how texts of other ranks come; the result is the same
+    sigmoid_chunk_size: int = 4096
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_weight") and not value >= 0:
+                raise ValueError(f"{field.name}={value}; allowed: numbers from 0 on")
+        allowed = {
+            "margin_ranks": ("all", "with_hard_negatives"),
+            "region_negatives": ("local", "global"),
+            "sigmoid_form": SIGMOID_FORMS,
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r}; allowed: {', '.join(map(repr, values))}")
+        if self.num_hardest < 1 or self.sigmoid_chunk_size < 1:
+            raise ValueError(
+                f"num_hardest={self.num_hardest}, sigmoid_chunk_size={self.sigmoid_chunk_size}; allowed: from 1 on"
+            )
+
+    @property
+    def uses_regions(self) -> bool:
+        """Whether regions and their texts have any weight."""
+        return self.region_weight > 0 or self.tic_weight > 0
+
+    @property
+    def uses_hard_negatives(self) -> bool:
+        """Whether hard negatives have any weight."""
+        return self.hard_negative_weight > 0
+
+
+PRESETS: dict[str, ObjectiveSettings] = {
+    "released": ObjectiveSettings(),  # the released training script
+    "paper": ObjectiveSettings(  # FG-CLIP 2, section 3.2 and appendix
+        region_weight=0.1,
+        contrast_weight=0.0,
+        pair_weight=1.0,
+        rank_weight=0.8,
+        margin_ranks="with_hard_negatives",
+    ),
+}
+
+
+class FGClip2Objective(nn.Module):
+    """Embeddings in, named losses and their sum out; the same on 1 to N processes.
+
+    The mean over ranks of each value, and of the gradients of the parameters (as DDP takes it), is that of one process
+    with all ranks' data: of the sigmoid losses always, of the region losses with `region_negatives="global"`. With
+    `"local"` (as published) the region losses are the mean of what each rank gives by itself.
+
+    The rank margin is that of the step before, averaged over ranks and clamped. It is the buffer `margin`, moves only
+    in training mode, and has to be saved with a run (the trainer does).
+
+    Args:
+        preset: `"released"` or `"paper"`.
+        settings: Fields of [`ObjectiveSettings`] that differ from the preset's.
+
+    Raises:
+        ValueError: The preset or a field is unknown, or a value is not allowed.
+
+    Example:
+        >>> objective = FGClip2Objective("paper", tic_weight=0.0)
+        >>> losses = objective(model(**batch), batch)
+        >>> losses["loss"].backward()
+    """
+
+    margin: Tensor
+
+    def __init__(self, preset: str = "released", **settings: Any):
+        super().__init__()
+        if preset not in PRESETS:
+            raise ValueError(f"preset={preset!r}; allowed: {', '.join(map(repr, PRESETS))}")
+        known = [field.name for field in fields(ObjectiveSettings)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise ValueError(f"unknown settings {', '.join(unknown)}; allowed: {', '.join(known)}")
+        self.settings = replace(PRESETS[preset], **settings)
+        self.register_buffer("margin", torch.zeros(()))
+
+    def forward(
+        self, outputs: Mapping[str, Any], batch: Mapping[str, Any] | None = None, across_ranks: bool = True
+    ) -> dict[str, Tensor]:
+        """Compute the losses.
+
+        Args:
+            outputs: Embeddings, L2-normalised, and scales, as [`FGClip2ForTraining`] returns them: `image_embeds`
+                (B, D), `short_text_embeds` (S, D), `long_text_embeds` (L, D), `region_embeds` and `region_text_embeds`
+                (K, D), `hard_region_embeds` and `hard_positive_embeds` (H, D), `hard_negative_embeds` (H, N, D),
+                `logit_scale`, `logit_bias`, `logit_scale_finegraind`, `logit_scale_hardneg` (1,). A loss whose
+                embeddings are absent is left out, which has to be so on all ranks; a rank without data has no rows.
+            batch: `short_image_index` (S,) and `long_image_index` (L,): the image of each caption, `None` for image i
+                and caption i; `hard_negative_mask` (H, N), `False` where there is no negative, `None` for all there.
+            across_ranks: `False`: this process by itself, without collectives; the margin stays.
+
+        Returns:
+            Scalars: `loss`, and of `short`, `long`, `region`, `tic`, `hard_negative`, `contrast`, `pair`, `rank` those
+            that have data and weight, not weighted.
+        """
+        batch = batch or {}
+        settings, losses = self.settings, {}
+        for name in ("short", "long"):
+            if getattr(settings, f"{name}_weight") and outputs.get(f"{name}_text_embeds") is not None:
+                index = batch.get(f"{name}_image_index")
+                losses[name] = self._sigmoid(outputs, outputs[f"{name}_text_embeds"], index, across_ranks)
+        if settings.uses_regions and outputs.get("region_embeds") is not None:
+            losses.update(self._regions(outputs, across_ranks))
+        if settings.uses_hard_negatives and outputs.get("hard_region_embeds") is not None:
+            losses.update(self._hard_negatives(outputs, batch.get("hard_negative_mask"), across_ranks))
+        weighted = [
+            getattr(settings, f"{name}_weight") * losses[name]
+            for name in ("short", "long", "region", "tic", "hard_negative")
+            if name in losses
+        ]
+        if not weighted:
+            raise ValueError(f"outputs has {', '.join(outputs)}: nothing that a loss with any weight needs")
+        return {"loss": torch.stack(weighted).sum(), **losses}
+
+    def _sigmoid(self, outputs: Mapping[str, Any], texts: Tensor, index: Tensor | None, across_ranks: bool) -> Tensor:
+        images, scale, bias = outputs["image_embeds"], outputs["logit_scale"], outputs["logit_bias"]
+        images = images if index is None else images[index]
+        if not across_ranks:
+            return sigmoid_loss(images, texts, scale, bias)
+        counts = [count for (count,) in counts_over_ranks([len(texts)], texts.device)]
+        form, size = self.settings.sigmoid_form, self.settings.sigmoid_chunk_size
+        return sigmoid_loss_over_ranks(images, texts, scale, bias, counts, form, size)
+
+    def _regions(self, outputs: Mapping[str, Any], across_ranks: bool) -> dict[str, Tensor]:
+        settings = self.settings
+        regions, texts = self._rows(across_ranks, outputs["region_embeds"], outputs["region_text_embeds"])
+        tic = textual_intra_modal_contrastive_loss(texts, settings.num_hardest, settings.max_similarity)
+        return {
+            "region": region_contrastive_loss(regions, texts, outputs["logit_scale_finegraind"]),
+            "tic": tic,
+        }
+
+    def _hard_negatives(self, outputs: Mapping[str, Any], mask: Tensor | None, across_ranks: bool) -> dict[str, Tensor]:
+        settings, negatives = self.settings, outputs["hard_negative_embeds"]
+        if mask is None:
+            mask = torch.ones(negatives.shape[:2], dtype=torch.bool, device=negatives.device)
+        regions, positives, negatives, mask = self._rows(
+            across_ranks, outputs["hard_region_embeds"], outputs["hard_positive_embeds"], negatives, mask
+        )
+        parts = hard_negative_loss(
+            regions,
+            positives,
+            negatives,
+            outputs["logit_scale_hardneg"],
+            self.margin,
+            contrast_weight=settings.contrast_weight,
+            pair_weight=settings.pair_weight,
+            rank_weight=settings.rank_weight,
+            negative_mask=mask,
+        )
+        if self.training and across_ranks:
+            self._move_margin(parts["new_margin"], len(regions))
+        return {
+            "hard_negative": parts["loss"],
+            "contrast": parts["contrast"],
+            "pair": parts["pair"],
+            "rank": parts["rank"],
+        }
+
+    def _rows(self, across_ranks: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The rows of all ranks with `region_negatives="global"`, else of this one."""
+        if not across_ranks or self.settings.region_negatives == "local":
+            return tensors
+        counts = [count for (count,) in counts_over_ranks([len(tensors[0])], tensors[0].device)]
+        return tuple(gather_rows(tensor, counts) for tensor in tensors)
+
+    @torch.no_grad()
+    def _move_margin(self, new_margin: Tensor, count: int) -> None:
+        """Average the ranks' new margins, clamp, and keep the result for the next step."""
+        contribution = new_margin.to(self.margin) if count else self.margin
+        if self.settings.margin_ranks == "all":
+            average = mean_over_ranks(contribution)
+        else:
+            present = torch.full_like(contribution, float(count > 0))
+            total, ranks = sum_over_ranks(torch.stack([contribution * present, present]))
+            average = torch.where(ranks > 0, total / ranks.clamp(min=1), self.margin)
+        self.margin.copy_(average.clamp(*self.settings.margin_bounds))
