@@ -1,1 +1,26 @@
-"""Training of FG-CLIP 2."""
+"""Training: the losses, the objective over any number of processes, the trainer, start weights, LoRA."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arguments import FGClip2TrainingArguments
+    from .modeling import FGClip2ForTraining
+    from .objective import FGClip2Objective
+    from .trainer import FGClip2Trainer
+
+# Loaded when first used: start weights and losses need no Trainer.
+_LAZY = {
+    "FGClip2ForTraining": ".modeling",
+    "FGClip2Objective": ".objective",
+    "FGClip2Trainer": ".trainer",
+    "FGClip2TrainingArguments": ".arguments",
+}
+
+__all__ = ["FGClip2ForTraining", "FGClip2Objective", "FGClip2Trainer", "FGClip2TrainingArguments"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -66,6 +66,18 @@ class FGClip2ForTraining(FGClip2Model):
         model.dense_feature_head.probe.requires_grad_(False)  # loading makes new parameters
         return (model, info) if wants_info else model
 
+    @classmethod
+    def from_model(cls, model: FGClip2Model) -> FGClip2ForTraining:
+        """Make a training model of a plain one; the parameters are shared, not copied."""
+        with torch.device("meta"):
+            training = cls(model.config)
+        training.load_state_dict(model.state_dict(keep_vars=True), strict=False, assign=True)
+        for name in TRAINING_SCALES:
+            scale = torch.full((1,), INITIAL_TRAINING_SCALE, dtype=model.dtype, device=model.device)
+            setattr(training, name, nn.Parameter(scale))
+        training.dense_feature_head.probe.requires_grad_(False)
+        return training
+
     def forward(  # type: ignore[override]
         self,
         pixel_values: Tensor,

@@ -1,0 +1,178 @@
+"""Evaluation of a training model on records: losses, recall@k, region and hard-negative accuracy.
+
+Every rank embeds its share; then all have all embeddings and compute the same numbers as one process would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.records import RecordDataset
+from ..distributed import counts_over_ranks, gather_rows, rank, world_size
+from ..metrics import hard_negative_accuracy, recall_at_k, retrieval_ranks
+from .objective import FGClip2Objective
+from .sampler import Draw
+
+_INDICES = ("short_image_index", "long_image_index", "region_index", "hard_index")
+_ROWS_OF = {  # which of a set's rows an index counts
+    "image_embeds": "images",
+    "short_text_embeds": "short_image_index",
+    "long_text_embeds": "long_image_index",
+    "region_embeds": "region_index",
+    "region_text_embeds": "region_index",
+    "region_input_ids": "region_index",
+    "hard_region_embeds": "hard_index",
+    "hard_positive_embeds": "hard_index",
+    "hard_negative_embeds": "hard_index",
+    "hard_negative_mask": "hard_index",
+}
+
+
+def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
+    """Batches of the records that are this rank's: a contiguous part; as many batches on every rank.
+
+    Where a rank has fewer, its last batches are empty: sharded models need all ranks in each forward.
+    """
+    total, world = len(records), world_size()
+    parts = [range(total * r // world, total * (r + 1) // world) for r in range(world)]
+    batches = max(-(-len(part) // batch_size) for part in parts)
+    own = parts[rank()]
+    return [
+        [Draw(index, 0) for index in own[number * batch_size : (number + 1) * batch_size]] for number in range(batches)
+    ]
+
+
+@torch.no_grad()
+def embed_batches(
+    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Embed this rank's batches and gather those of all ranks.
+
+    Args:
+        forward: The model.
+        batches: Of the collator with `training=False`, on the model's device.
+
+    Returns:
+        On the CPU, over all records in their order: the model's embeddings and scales, and of the batches the indices,
+        `region_input_ids` and `hard_negative_mask`; and the reasons for what this rank left out.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    scales: dict[str, Tensor] = {}
+    skipped: list[str] = []
+    images = 0
+    for batch in batches:
+        skipped += batch.get("skipped", [])
+        outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
+        rows = {**outputs, **{name: batch[name] for name in (*_INDICES, *_ROWS_OF) if name in batch}}
+        for name in _INDICES:
+            if name in rows:
+                offset = [images] if rows[name].ndim == 1 else [images, 0]
+                rows[name] = rows[name] + rows[name].new_tensor(offset)
+        images += len(outputs["image_embeds"])
+        for name, value in rows.items():
+            if name.startswith("logit_"):
+                scales[name] = value.detach().cpu()
+            else:
+                parts.setdefault(name, []).append(value)
+    own = {name: torch.cat(values) for name, values in parts.items()}
+    return {**_gather(own), **scales}, skipped
+
+
+def _gather(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    device = own["image_embeds"].device
+    counted = ["image_embeds", *(name for name in _INDICES if name in own)]
+    counts = counts_over_ranks([len(own[name]) for name in counted], device)
+    of_index = {name: [row[number] for row in counts] for number, name in enumerate(counted)}
+    first_image = sum(of_index["image_embeds"][: rank()])
+    gathered = {}
+    for name, value in own.items():
+        if name in _INDICES:
+            value = value + value.new_tensor([first_image] if value.ndim == 1 else [first_image, 0])
+        index = name if name in _INDICES else _ROWS_OF[name]
+        gathered[name] = gather_rows(value, of_index["image_embeds" if index == "images" else index]).cpu()
+    return gathered
+
+
+def evaluation_metrics(
+    embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int
+) -> dict[str, float]:
+    """Numbers of what `embed_batches` returned.
+
+    Args:
+        embedded: Embeddings, indices and scales of all records.
+        objective: Its losses are means over batches of `batch_size` records in their order.
+        batch_size: Of the losses, whatever the number of processes.
+
+    Returns:
+        `loss` and the named losses (`short_loss`, ...); for short and long captions `short_image_to_text_recall@1`
+        and so on, among all captions or images of the set; `region_accuracy`: regions nearest to their own text among
+        all distinct texts of regions; `hard_negative_accuracy`: regions whose text beats all hard negatives.
+    """
+    metrics = _losses(embedded, objective, batch_size)
+    images = embedded["image_embeds"]
+    own = torch.arange(len(images))
+    for walk in ("short", "long"):
+        if len(embedded.get(f"{walk}_text_embeds", ())):
+            texts, owner = embedded[f"{walk}_text_embeds"], embedded[f"{walk}_image_index"]
+            with_text = torch.unique(owner)
+            ranks = {
+                "image_to_text": retrieval_ranks(images[with_text], own[with_text], texts, owner),
+                "text_to_image": retrieval_ranks(texts, owner, images, own),
+            }
+            for direction, its_ranks in ranks.items():
+                for k, recall in recall_at_k(its_ranks).items():
+                    metrics[f"{walk}_{direction}_recall@{k}"] = recall
+    if len(embedded.get("region_embeds", ())):
+        metrics["region_accuracy"] = _region_accuracy(embedded)
+    if len(embedded.get("hard_region_embeds", ())):
+        metrics["hard_negative_accuracy"] = hard_negative_accuracy(
+            embedded["hard_region_embeds"],
+            embedded["hard_positive_embeds"],
+            embedded["hard_negative_embeds"],
+            embedded["hard_negative_mask"],
+        )
+    return metrics
+
+
+def _region_accuracy(embedded: Mapping[str, Tensor]) -> float:
+    _, text_of_region = torch.unique(embedded["region_input_ids"], dim=0, return_inverse=True)  # (K,)
+    first = torch.full((int(text_of_region.max()) + 1,), len(text_of_region))
+    first = first.scatter_reduce(0, text_of_region, torch.arange(len(text_of_region)), "amin")
+    texts = embedded["region_text_embeds"][first]  # (distinct, D)
+    ranks = retrieval_ranks(embedded["region_embeds"], text_of_region, texts, torch.arange(len(texts)))
+    return recall_at_k(ranks, [1])[1]
+
+
+def _losses(embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int) -> dict[str, float]:
+    images = len(embedded["image_embeds"])
+    sums: dict[str, float] = {}
+    was_training = objective.training
+    objective.eval()
+    for start in range(0, images, batch_size):
+        part = _rows_of_images(embedded, start, start + batch_size)
+        weight = len(part["image_embeds"]) / images
+        for name, value in objective(part, part, across_ranks=False).items():
+            name = name if name == "loss" else f"{name}_loss"
+            sums[name] = sums.get(name, 0.0) + weight * value.item()
+    objective.train(was_training)
+    return sums
+
+
+def _rows_of_images(embedded: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+    part = {name: value for name, value in embedded.items() if name.startswith("logit_")}
+    for name, index_name in _ROWS_OF.items():
+        if name not in embedded:
+            continue
+        if index_name == "images":
+            part[name] = embedded[name][start:stop]
+            continue
+        index = embedded[index_name]
+        image = index if index.ndim == 1 else index[:, 0]
+        kept = (image >= start) & (image < stop)
+        part[name] = embedded[name][kept]
+        part[index_name] = index[kept] - index.new_tensor([start] if index.ndim == 1 else [start, 0])
+    return part

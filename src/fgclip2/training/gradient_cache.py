@@ -1,0 +1,119 @@
+"""A training step in two passes, whose memory does not depend on the contrastive batch (GradCache, Gao et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# What in a batch is per image, and which rows belong to which image by an index of theirs.
+_PER_IMAGE = ("pixel_values", "pixel_attention_mask", "spatial_shapes", "boxes")
+_BY_INDEX = {
+    "short_image_index": ("short_input_ids",),
+    "long_image_index": ("long_input_ids",),
+    "region_index": ("region_input_ids",),
+    "hard_index": ("hard_input_ids", "hard_negative_mask"),
+}
+_SCALES = ("logit_scale", "logit_bias", "logit_scale_finegraind", "logit_scale_hardneg")
+
+
+def split_batch(batch: Mapping[str, Any], chunk_size: int) -> list[dict[str, Tensor]]:
+    """Cut a batch of the collator into batches of at most `chunk_size` images, with the captions and regions of each.
+
+    Rows must be sorted by image, as the collator has them; put together again they are in the same order.
+    """
+    images = len(batch["pixel_values"])
+    chunks = []
+    for start in range(0, max(1, images), chunk_size):
+        chunk = {name: batch[name][start : start + chunk_size] for name in _PER_IMAGE if name in batch}
+        for index_name, names in _BY_INDEX.items():
+            if index_name in batch:
+                index = batch[index_name]
+                image = index if index.ndim == 1 else index[:, 0]
+                kept = (image >= start) & (image < start + chunk_size)
+                chunk[index_name] = index[kept] - index.new_tensor([start] if index.ndim == 1 else [start, 0])
+                chunk.update({name: batch[name][kept] for name in names})
+        chunks.append(chunk)
+    return chunks
+
+
+def cached_step(
+    model: nn.Module,
+    objective: nn.Module,
+    batch: Mapping[str, Any],
+    chunk_size: int,
+    scale: float = 1.0,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+    no_sync: Callable[[], AbstractContextManager] = nullcontext,
+) -> dict[str, Tensor]:
+    """Add the gradient of the objective on the whole batch to the parameters, `chunk_size` images at a time.
+
+    All embeddings are computed without a graph, the objective gives their gradients, and a second forward of each
+    chunk, with the random state of the first, carries them into the parameters. Costs one more forward pass; values
+    and gradients are those of the plain step.
+
+    Args:
+        model: [`FGClip2ForTraining`], or what DDP made of it.
+        objective: [`FGClip2Objective`].
+        batch: Of the collator.
+        chunk_size: Images in memory at once.
+        scale: Factor of the loss, e.g. one over the number of accumulated steps.
+        backward: How a loss is sent back; accelerate has its own.
+        no_sync: Context in which gradients are not exchanged between ranks: all chunks but the last.
+
+    Returns:
+        What the objective returns, detached.
+    """
+    chunks = split_batch(batch, chunk_size)
+    states, pieces = [], []
+    for chunk in chunks:
+        states.append(_RandomState(chunk["pixel_values"].device))
+        with torch.no_grad():
+            pieces.append(model(**chunk))
+    outputs = {
+        name: (pieces[0][name] if name in _SCALES else torch.cat([piece[name] for piece in pieces])).requires_grad_()
+        for name in pieces[0]
+    }
+    losses = objective(outputs, batch)
+    (losses["loss"] * scale).backward()
+    starts = dict.fromkeys(outputs, 0)
+    for number, (chunk, piece, state) in enumerate(zip(chunks, pieces, states, strict=True)):
+        gradients = {}
+        for name, output in outputs.items():
+            gradient = torch.zeros_like(output) if output.grad is None else output.grad
+            if name in _SCALES:  # one parameter for all chunks: its gradient goes into the first
+                gradients[name] = gradient if number == 0 else torch.zeros_like(gradient)
+            else:
+                gradients[name] = gradient[starts[name] : starts[name] + len(piece[name])]
+                starts[name] += len(piece[name])
+        with nullcontext() if number == len(chunks) - 1 else no_sync(), state:
+            again = model(**chunk)
+            backward(torch.stack([(again[name] * gradients[name]).sum() for name in again]).sum())
+    return {name: value.detach() for name, value in losses.items()}
+
+
+class _RandomState:
+    """Remembers the random state; as a context, it goes back to it and afterwards on from where it was."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._fork: AbstractContextManager | None = None
+        self._cpu = torch.get_rng_state()
+        self._own = None if device.type == "cpu" else getattr(torch, device.type).get_rng_state(device)
+
+    def __enter__(self) -> None:
+        if self._own is None:
+            self._fork = torch.random.fork_rng(devices=[])
+        else:
+            self._fork = torch.random.fork_rng(devices=[self._device], device_type=self._device.type)
+        self._fork.__enter__()
+        torch.set_rng_state(self._cpu)
+        if self._own is not None:
+            getattr(torch, self._device.type).set_rng_state(self._own, self._device)
+
+    def __exit__(self, *error: Any) -> None:
+        assert self._fork is not None
+        self._fork.__exit__(*error)

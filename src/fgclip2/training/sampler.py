@@ -1,0 +1,110 @@
+"""In which order records are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from ..data.records import InvalidRecordError, RecordDataset
+
+LanguageBatches = Literal["homogeneous", "mixed"]
+OnError = Literal["raise", "skip"]
+
+
+class Draw(NamedTuple):
+    """A record of an epoch. What is random about a sample follows from both, not from any process's random state."""
+
+    index: int
+    epoch: int
+
+
+class BatchOrderSampler(Sampler[Draw]):
+    """All batches of an epoch, of all ranks, one after another; the same on every rank.
+
+    Records are shuffled anew in each epoch. What does not fill a batch on every rank is left out, other records each
+    time. With `"homogeneous"`, the batches that ranks have at the same time are all of one language (as released), so
+    that no text is told apart from others by its language.
+
+    Args:
+        languages: uint8, shape (N,), of [`RecordDataset`].
+        batch_size: Records per batch of a rank.
+        world_size: Number of ranks.
+        language_batches: `"homogeneous"` or `"mixed"`.
+        seed: Of the orders.
+
+    Raises:
+        ValueError: There are not enough records for one batch on every rank.
+    """
+
+    def __init__(
+        self,
+        languages: np.ndarray,
+        batch_size: int,
+        world_size: int = 1,
+        language_batches: LanguageBatches = "homogeneous",
+        seed: int = 0,
+    ):
+        if language_batches not in ("homogeneous", "mixed"):
+            raise ValueError(f"language_batches={language_batches!r}; allowed: 'homogeneous', 'mixed'")
+        groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
+        self._groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        self._size, self._seed, self._epoch = batch_size * world_size, seed, 0
+        self._length = sum(len(group) // self._size for group in self._groups) * self._size
+        if not self._length:
+            counts = ", ".join(str(len(group)) for group in self._groups)
+            raise ValueError(
+                f"{counts} records ({language_batches} batches) don't fill one batch of {batch_size} on each of "
+                f"{world_size} ranks; allowed: a smaller per_device_train_batch_size or more records"
+            )
+        self.left_out = len(languages) - self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        batches = []  # each of all ranks
+        for group in self._groups:
+            count = len(group) // self._size
+            batches.append(rng.permutation(group)[: count * self._size].reshape(count, self._size))
+        order = np.concatenate(batches)[rng.permutation(self._length // self._size)]
+        for index in order.reshape(-1).tolist():
+            yield Draw(index, self._epoch)
+
+
+class DrawnRecord(NamedTuple):
+    """What the collator gets: a record, or why there is none, and the epoch."""
+
+    record: Any  # Record | InvalidRecordError
+    epoch: int
+
+
+class DrawnRecords(Dataset):
+    """A [`RecordDataset`] that is indexed by [`Draw`]s.
+
+    Args:
+        records: The data set.
+        on_error: `"raise"` what is wrong with a record, or hand it on for the collator to count (`"skip"`).
+    """
+
+    def __init__(self, records: RecordDataset, on_error: OnError = "raise"):
+        self.records, self._on_error = records, on_error
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, draw: Draw) -> DrawnRecord:
+        index, epoch = draw
+        try:
+            return DrawnRecord(self.records[index], epoch)
+        except InvalidRecordError as error:
+            if self._on_error == "raise":
+                raise
+            return DrawnRecord(error, epoch)

@@ -1,0 +1,417 @@
+"""FGClip2Trainer: transformers' Trainer with the FG-CLIP 2 objective."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..data.records import RecordDataset
+from ..distributed import barrier, mean_over_ranks, sum_over_ranks, world_size
+from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.processing_fgclip2 import FGClip2Processor
+from .arguments import FGClip2TrainingArguments
+from .averaging import WeightAverage
+from .collator import FGClip2Collator
+from .evaluation import embed_batches, evaluation_metrics, share_of_rank
+from .gradient_cache import cached_step
+from .modeling import FGClip2ForTraining
+from .objective import FGClip2Objective
+from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
+from .sampler import BatchOrderSampler, DrawnRecords
+
+logger = logging.getLogger(__name__)
+
+_STATE_NAME = "FGClip2Objective"
+_REPORTED_SKIPS = 20  # one by one; after so many only their number
+
+
+class FGClip2Trainer(Trainer):
+    """Fine-tunes or pre-trains FG-CLIP 2 with its whole objective, on 1 to N processes.
+
+    Works unchanged in one process and under `torchrun` or `accelerate launch` (DDP, FSDP2, DeepSpeed ZeRO-2). A run
+    that was stopped at any moment and continued by `train(resume_from_checkpoint=True)` goes on from its last complete
+    checkpoint with the same losses as the uninterrupted run.
+
+    Logged beside `loss`: each loss of the objective by itself (mean over ranks and steps), the rank margin and scales,
+    `samples_per_second`, `data_wait` (share of the time spent waiting for the loader) and `skipped` (records left out
+    so far).
+
+    Args:
+        model: [`FGClip2ForTraining`], [`FGClip2Model`], PEFT's wrapper of the former, or a folder or hub id.
+        args: [`FGClip2TrainingArguments`].
+        train_dataset: A [`RecordDataset`].
+        eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
+        processing_class: The checkpoint's [`FGClip2Processor`]; `None`: loaded with a `model` given by its name.
+        objective: `None`: what `args` says.
+        kwargs: `callbacks`, `optimizers` and so on, of transformers' `Trainer`.
+
+    Raises:
+        ValueError: Arguments that don't go together; the message says which.
+
+    Example:
+        >>> from fgclip2 import FGClip2Trainer, FGClip2TrainingArguments
+        >>> from fgclip2.data import read_finehard
+        >>> args = FGClip2TrainingArguments("run", per_device_train_batch_size=64, learning_rate=1e-5, bf16=True)
+        >>> records = read_finehard("FineHARD/jsonfiles", "FineHARD/images")
+        >>> FGClip2Trainer("my-checkpoint", args, train_dataset=records).train()
+    """
+
+    args: FGClip2TrainingArguments
+
+    # The objective's losses are means over the batch: accumulated steps are averaged.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: FGClip2Model | nn.Module | str | Path,
+        args: FGClip2TrainingArguments,
+        train_dataset: RecordDataset | None = None,
+        eval_dataset: RecordDataset | Mapping[str, RecordDataset] | None = None,
+        processing_class: FGClip2Processor | None = None,
+        objective: FGClip2Objective | None = None,
+        **kwargs: Any,
+    ):
+        if isinstance(model, (str, Path)):
+            processing_class = processing_class or FGClip2Processor.from_pretrained(model)
+            model = FGClip2ForTraining.from_pretrained(model, dtype=torch.float32)
+        elif type(model) is FGClip2Model:
+            model = FGClip2ForTraining.from_model(model)
+        if processing_class is None:
+            raise ValueError("processing_class is missing: pass FGClip2Processor.from_pretrained(checkpoint)")
+        self.objective = objective or FGClip2Objective(args.objective, **args.objective_settings)
+        settings = self.objective.settings
+        freeze(model, unused_parameters(settings))
+        freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
+        self._collator = partial(
+            FGClip2Collator,
+            processing_class,
+            max_num_patches=args.patch_budget,
+            max_regions=args.max_regions,
+            num_hard_negatives=args.num_hard_negatives,
+            short_caption_prefix=args.short_caption_prefix,
+            with_regions=settings.uses_regions,
+            with_hard_negatives=settings.uses_hard_negatives,
+            with_long_captions=settings.long_weight > 0,
+            on_error=args.on_error,
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+        )
+        if train_dataset is not None and not isinstance(train_dataset, RecordDataset):
+            raise ValueError(
+                f"train_dataset is a {type(train_dataset).__name__}; allowed: a RecordDataset, see fgclip2.data"
+            )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=self._collator(),
+            train_dataset=None if train_dataset is None else DrawnRecords(train_dataset, args.on_error),
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        if args.n_gpu > 1:
+            logger.warning("using 1 of %d devices: start with `torchrun --nproc_per_node=%d`", args.n_gpu, args.n_gpu)
+            args._n_gpu = 1
+        if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
+            raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
+        self.objective.to(args.device)
+        self.model_accepts_loss_kwargs = False
+        self.can_return_loss = True
+        self._average: WeightAverage | None = None
+        self._resumed_from: str | None = None
+        self._sampler: BatchOrderSampler | None = None
+        self._window = _LogWindow()
+        self._skipped = 0  # records left out on this rank
+        self.add_callback(_RunCallback(self))
+
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrderSampler:
+        self._sampler = BatchOrderSampler(
+            (train_dataset or self.train_dataset).records.languages,
+            self._train_batch_size,
+            self.args.world_size,
+            self.args.language_batches,
+            self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+        )
+        if self._sampler.left_out:
+            logger.info("%d records are left out of each epoch, others each time", self._sampler.left_out)
+        return self._sampler
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Give this rank's share of the records, every record once, whatever the number of ranks."""
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset if eval_dataset is None else self.eval_dataset[eval_dataset]
+        if not isinstance(eval_dataset, RecordDataset):
+            raise ValueError(f"eval_dataset is a {type(eval_dataset).__name__}; allowed: a RecordDataset")
+        return DataLoader(
+            DrawnRecords(eval_dataset, self.args.on_error),
+            batch_sampler=share_of_rank(eval_dataset, self.args.eval_batch_size),
+            collate_fn=self._collator(training=False),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Fetch the batches of a step, and note how long that took and what was left out."""
+        start = time.perf_counter()
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._window.waited += time.perf_counter() - start
+        for batch in batches:
+            self._window.samples += len(batch["pixel_values"])
+            for reason in batch.pop("skipped"):
+                self._report_skip(reason)
+        return batches, num_items
+
+    def _report_skip(self, reason: str) -> None:
+        self._skipped += 1
+        if self._skipped <= _REPORTED_SKIPS:
+            logger.warning("left out: %s", reason)
+        if self._skipped == _REPORTED_SKIPS:
+            logger.warning("further records left out are only counted, in the log as `skipped`")
+
+    # -- a step -------------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The objective on one batch of the collator."""
+        outputs = model(**inputs)
+        losses = self.objective.train(model.training)(outputs, inputs)
+        if model.training:
+            self._window.add(losses)
+        return (losses["loss"], outputs) if return_outputs else losses["loss"]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One forward and backward pass; with `gradient_cache_chunk_size` that of [`cached_step`]."""
+        if self.args.gradient_cache_chunk_size is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        losses = cached_step(
+            model,
+            self.objective.train(),
+            self._prepare_inputs(inputs),
+            self.args.gradient_cache_chunk_size,
+            scale=1 / self.current_gradient_accumulation_steps,
+            backward=self.accelerator.backward,
+            no_sync=partial(self.accelerator.no_sync, model),
+        )
+        self._window.add(losses)
+        return losses["loss"] / self.current_gradient_accumulation_steps
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make transformers' choice of optimizer, with groups for the heads and without decay of scales and bias."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model, self.get_decay_parameter_names(model), self.args.weight_decay, self.args.head_learning_rate
+            )
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
+            if set(arguments) & {"params", "model", "optimizer_dict"}:
+                raise ValueError(
+                    f"optim={self.args.optim!r} chooses its own parameter groups; allowed: e.g. adamw_torch"
+                )
+            self.optimizer = optimizer_class(groups, **arguments)
+        return self.optimizer
+
+    # -- log ----------------------------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the objective and the loader have to say to the training log; called on every rank alike."""
+        if "loss" in logs and self._window.steps:
+            logs = {**logs, **self._window.close(self.args.device), **self._scales()}
+            logs["skipped"] = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
+        super().log(logs, start_time)
+
+    def _scales(self) -> dict[str, float]:
+        values = {}
+        for name, parameter in self.model.named_parameters():
+            if is_scale(name):
+                whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+                values[name.split(".")[-1]] = whole.item()  # as stored: of the scales the logarithm
+        return {**values, "margin": self.objective.margin.item()}
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Losses, recall@k, region and hard-negative accuracy ([`evaluation_metrics`]), of the averaged weights if any.
+
+        The same on any number of processes.
+        """
+        model = self.model
+        was_training = model.training
+        model.eval()
+        with self._averaged(), self.accelerator.autocast():
+            embedded, skipped = embed_batches(model, map(self._prepare_inputs, dataloader))
+        model.train(was_training)
+        for reason in skipped:
+            logger.warning("left out of the evaluation: %s", reason)
+        metrics = evaluation_metrics(embedded, self.objective.to("cpu"), self.args.eval_batch_size)
+        self.objective.to(self.args.device)
+        metrics["skipped"] = sum_over_ranks(torch.tensor(float(len(skipped)), device=self.args.device)).item()
+        return EvalLoopOutput(
+            predictions=None,  # type: ignore[arg-type]
+            label_ids=None,
+            metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
+            num_samples=len(embedded["image_embeds"]),
+        )
+
+    def _averaged(self) -> AbstractContextManager:
+        return nullcontext() if self._average is None else self._average.applied()
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
+        self._resumed_from = resume_from_checkpoint or None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save a folder that loads as `FGClip2Model`: of the averaged weights if any, but not within checkpoints."""
+        with nullcontext() if _internal_call else self._averaged():
+            super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        state = {"args": {}, "attributes": {"margin": self.objective.margin.item(), "skipped": self._skipped}}
+        self.state.stateful_callbacks[_STATE_NAME] = state
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self._average is not None:
+            self._average.save(output_dir)
+        barrier()  # so that trainer_state.json, which comes last, says that every rank is done: see last_checkpoint
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self._average is not None:
+            self._average.load(self.state.best_model_checkpoint)
+
+    # -- what the callback does ---------------------------------------------------------------------------------------
+
+    def _on_train_begin(self) -> None:
+        self._window.restart()
+        if self.args.ema_decay is not None and self._average is None:
+            self._average = WeightAverage(self.model, self.args.ema_decay)
+        if self._resumed_from is None:
+            return
+        attributes = self.state.stateful_callbacks.get(_STATE_NAME, {}).get("attributes")
+        if attributes is None:
+            raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
+        self.objective.margin.fill_(attributes["margin"])
+        self._skipped = attributes["skipped"]
+        if self._average is not None:
+            self._average.load(self._resumed_from)
+
+    def _on_train_end(self) -> None:
+        share = self._window.total_waited_share
+        if self._window.total_samples:
+            verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
+            logger.info("waited for data in %.0f%% of the time: %s", 100 * share, verdict)
+
+
+class _RunCallback(TrainerCallback):
+    """Hooks of a run that `Trainer` has as callbacks only."""
+
+    def __init__(self, trainer: FGClip2Trainer):
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer._on_train_begin()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer._on_train_end()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._trainer._sampler is not None:
+            self._trainer._sampler.set_epoch(int(state.epoch or 0))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self._trainer
+        if args.max_logit_scale is not None:
+            clamp_scales(trainer.model, args.max_logit_scale)
+        if trainer._average is not None:
+            trainer._average.update()
+
+
+class _LogWindow:
+    """What happens between two lines of the log."""
+
+    def __init__(self) -> None:
+        self.total_samples, self._total_waited, self._total_elapsed = 0, 0.0, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        self.steps, self.samples, self.waited = 0, 0, 0.0
+        self._sums: dict[str, Tensor] = {}
+        self._start = time.perf_counter()
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        self.steps += 1
+        for name, value in losses.items():
+            if name != "loss":  # transformers logs that one
+                self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
+
+    def close(self, device: torch.device) -> dict[str, float]:
+        """Means over ranks and steps, and rates; the same keys on every rank, for there are collectives."""
+        elapsed = time.perf_counter() - self._start
+        self._total_waited, self._total_elapsed = self._total_waited + self.waited, self._total_elapsed + elapsed
+        self.total_samples += self.samples
+        rates = torch.tensor([self.samples / elapsed * world_size(), self.waited / elapsed], device=device)
+        values = mean_over_ranks(torch.cat([torch.stack([*self._sums.values()]) / self.steps, rates])).tolist()
+        names = [*(f"{name}_loss" for name in self._sums), "samples_per_second", "data_wait"]
+        self.restart()
+        return dict(zip(names, values, strict=True))
+
+    @property
+    def total_waited_share(self) -> float:
+        return self._total_waited / self._total_elapsed if self._total_elapsed else 0.0
+
+
+def last_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest `checkpoint-N` in a folder that was written to its end, or `None`.
+
+    A run may die while it writes one. `trainer_state.json` is written last, when every rank has written its part.
+    """
+    found = []
+    for folder in Path(output_dir).glob("checkpoint-*"):
+        step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+        if step and _is_complete(folder):
+            found.append((int(step[1]), str(folder)))
+    return max(found)[1] if found else None
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        logger.warning("%s was not written to its end; it is passed over", folder)
+        return False
+    return True
