@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import classify, convert, data, demo, doctor, embed, export, heatmap, regions, search
+from . import classify, convert, data, demo, doctor, embed, export, heatmap, init, regions, search
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -81,4 +81,5 @@ _add("demo", demo.demo, demo.EXAMPLES)
 _add("doctor", doctor.doctor, doctor.EXAMPLES)
 _add("convert", convert.convert, convert.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
+_add("init", init.init, init.EXAMPLES)
 _add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)

@@ -1,14 +1,82 @@
-"""Starting weights of FG-CLIP 2 from those of SigLIP 2 (FG-CLIP 2, section 3; the released training script)."""
+"""Starting weights of FG-CLIP 2: from SigLIP 2 (FG-CLIP 2, section 3; the released script), FG-CLIP 2, or none."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from tokenizers.models import Unigram
 from torch import Tensor
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import PretrainedConfig
 
+from ..modeling.configuration_fgclip2 import PRESETS, FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.processing_fgclip2 import FGClip2Processor
+from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from .source_checkpoint import (
+    LONG_TABLES,
+    POSITION_GRID,
+    PROCESSOR_FILES,
+    WEIGHT_FILES,
+    image_processor,
+    is_new,
+    load_model,
+    local_folder,
+    read_json,
+    side_of,
+    source_patches,
+    stored_config,
+)
 
 STRETCH = 4
+KEPT_ROWS = 20  # whatever config.keep_len says, as in the released script
+
+# The size of the checkpoint inside this package: for trials on a CPU.
+TINY_TEXT = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+TINY_VISION = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 6}
+
+TOWER_FIELDS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("hidden_act", "layer_norm_eps", "attention_dropout"),
+)
 
 
-def stretch_position_embedding(table: Tensor, keep_len: int = 20) -> Tensor:
+@dataclass(frozen=True)
+class StartWeights:
+    """A model to train, and where its weights come from.
+
+    Args:
+        model: In float32, on the CPU, in evaluation mode.
+        processor: With the source's tokenizer.
+        kind: `"siglip"`, `"siglip2"`, `"fgclip2"` or `"scratch"`.
+        parameters: Numbers of parameters by origin: `copied`, `resized` (position grid of the vision tower),
+            `stretched` (long position tables), `copied_heads`, `random`.
+        left_out: Tensors of the source that the model has no place for.
+    """
+
+    model: FGClip2Model
+    processor: FGClip2Processor
+    kind: str
+    parameters: dict[str, int]
+    left_out: list[str]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the released script does with a SigLIP 2 model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def stretch_position_embedding(table: Tensor, keep_len: int = KEPT_ROWS) -> Tensor:
     """Stretch a position table to longer texts: leading rows stay, the others are interpolated to four times as many.
 
     Args:
@@ -41,7 +109,6 @@ def initialize_heads_from_siglip2(model: FGClip2Model) -> None:
         ValueError: The stretched table does not have the model's `longtext_len` rows.
     """
     embeddings = model.text_model.embeddings
-    # 20 rows whatever config.keep_len says, as in the released script.
     stretched = stretch_position_embedding(embeddings.position_embedding.weight)
     if stretched.shape != embeddings.position_embedding_ori.weight.shape:
         raise ValueError(
@@ -53,3 +120,241 @@ def initialize_heads_from_siglip2(model: FGClip2Model) -> None:
     for head in (model.longtext_head, model.boxtext_head):
         head.load_state_dict(model.text_model.head.state_dict())
     model.dense_feature_head.load_state_dict(model.vision_model.head.state_dict())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From a checkpoint
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def initialize_from_checkpoint(
+    source: str | os.PathLike,
+    num_patches: int | None = None,
+    tokenizer: FGClip2Tokenizer | str | os.PathLike | None = None,
+    revision: str | None = None,
+) -> StartWeights:
+    """Start from a SigLIP 2 checkpoint, NaFlex or of fixed resolution, or from an FG-CLIP 2 checkpoint of any layout.
+
+    Short texts, and images whose grid is that of the position table, have the features that they had in the source. In
+    memory are one copy of the weights and one tensor of the source.
+
+    Args:
+        source: Folder or hub id; what it holds is read from the `model_type` of its config.json.
+        num_patches: Entries of the position grid, a square number (the official checkpoints have 256). `None`: as many
+            as the source has; otherwise the grid is resized as for an image of so many patches.
+        tokenizer: Tokenizer, its folder or its tokenizer.json, in place of the source's own.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ValueError: The source is neither a folder nor a hub id, or another kind of model; its weights are pickled, cut
+            short, or don't fit its configuration; or its tokenizer doesn't fit, or can't spell Chinese.
+
+    Example:
+        >>> start = initialize_from_checkpoint("google/siglip2-base-patch16-naflex")
+        >>> start.model.save_pretrained("start"), start.processor.save_pretrained("start")
+    """
+    folder = local_folder(source, revision, PROCESSOR_FILES)
+    kind, stored = stored_config(folder)
+    stored_patches = source_patches(stored)
+    config = _fgclip2_config(stored, stored_patches if num_patches is None else num_patches)
+    chosen = _load_tokenizer(folder if tokenizer is None else tokenizer, config)
+    _check_vocabulary(chosen, config.text_config.vocab_size)
+    if kind != "fgclip2":
+        _check_punctuation(chosen)
+    _name_special_ids(config, chosen)
+    folder = local_folder(source, revision, WEIGHT_FILES)
+    model, left_out = load_model(folder, config, kind, stored_patches)
+    if kind != "fgclip2":
+        initialize_heads_from_siglip2(model)
+    resized = config.vision_config.num_patches != stored_patches
+
+    def origin(name: str) -> str:
+        if is_new(name, kind):
+            return "stretched" if name in LONG_TABLES else "copied_heads"
+        return "resized" if resized and name == POSITION_GRID else "copied"
+
+    processor = FGClip2Processor(image_processor(folder, config.vision_config.patch_size), chosen)
+    return StartWeights(model, processor, kind, _count_parameters(model, origin), left_out)
+
+
+def _count_parameters(model: FGClip2Model, origin: Callable[[str], str]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        counts[origin(name)] += parameter.numel()
+    return dict(counts)
+
+
+def _fgclip2_config(stored: Any, num_patches: int) -> FGClip2Config:
+    """The same sizes as an FG-CLIP 2 configuration; special tokens come from the tokenizer later.
+
+    SigLIP's configurations name none of their own: the ids there are defaults of the class, and other tokens' ids.
+    """
+    if num_patches < 1 or math.isqrt(num_patches) ** 2 != num_patches:
+        raise ValueError(f"num_patches is {num_patches}; allowed: a square number, such as 256")
+    text, vision = stored.text_config, stored.vision_config
+    rows = text.max_position_embeddings
+    if rows <= KEPT_ROWS:
+        raise ValueError(f"text_config.max_position_embeddings is {rows}; allowed: at least {KEPT_ROWS + 1}")
+    text_fields = {name: getattr(text, name) for name in (*TOWER_FIELDS, "vocab_size", "projection_size")}
+    vision_fields = {name: getattr(vision, name) for name in (*TOWER_FIELDS, "num_channels")}
+    stretched = STRETCH * rows - (STRETCH - 1) * KEPT_ROWS
+    return FGClip2Config(
+        text_config={
+            **text_fields,
+            "max_position_embeddings": rows,
+            "longtext_len": getattr(text, "longtext_len", stretched),
+            "keep_len": getattr(text, "keep_len", KEPT_ROWS),
+        },
+        vision_config={
+            **vision_fields,
+            "patch_size": side_of(vision, "patch_size"),
+            "num_patches": num_patches,
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokenizers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _load_tokenizer(tokenizer: FGClip2Tokenizer | str | os.PathLike, config: FGClip2Config) -> FGClip2Tokenizer:
+    """Load a tokenizer whose lengths are those of the text tower.
+
+    Raises:
+        ValueError: There is no tokenizer.json, or the tokenizer given as an object has other lengths.
+    """
+    short, long = config.text_config.max_position_embeddings, config.text_config.longtext_len
+    if isinstance(tokenizer, FGClip2Tokenizer):
+        if (tokenizer.short_length, tokenizer.long_length) != (short, long):
+            raise ValueError(
+                f"the tokenizer has the lengths {tokenizer.short_length} and {tokenizer.long_length}, but the text "
+                f"tower has {short} and {long} positions: pass FGClip2Tokenizer(..., short_length, long_length)"
+            )
+        return tokenizer
+    path = Path(tokenizer)
+    if path.is_file():
+        return FGClip2Tokenizer(tokenizer_file=str(path), short_length=short, long_length=long)
+    if not (path / "tokenizer.json").is_file():
+        reason = (
+            "; its spiece.model is SigLIP 1's vocabulary, which FGClip2Tokenizer can't read"
+            if (path / "spiece.model").is_file()
+            else ""
+        )
+        raise ValueError(f"{path} has no tokenizer.json{reason}: pass a tokenizer of the vocabulary of these weights")
+    return FGClip2Tokenizer.from_pretrained(path, short_length=short, long_length=long)
+
+
+def _vocabulary_size(tokenizer: FGClip2Tokenizer) -> int:
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def _check_vocabulary(tokenizer: FGClip2Tokenizer, vocab_size: int) -> None:
+    """Refuse a tokenizer whose ids can't be those that the weights were trained with, or that can't spell Chinese."""
+    entries = _vocabulary_size(tokenizer)
+    if entries > vocab_size:
+        raise ValueError(f"the tokenizer has {entries} entries, but text_config.vocab_size is {vocab_size}")
+    for text in ("a black cat", "一只黑猫"):
+        if tokenizer.unk_token_id in tokenizer.encode(text):
+            raise ValueError(
+                f"the tokenizer can't spell {text!r}: {tokenizer.tokenize(text)}. The English vocabulary of SigLIP 1 "
+                "can't; allowed: Gemma's, which SigLIP 2 and FG-CLIP 2 have, or another of both languages"
+            )
+
+
+def _check_punctuation(tokenizer: FGClip2Tokenizer) -> None:
+    """SigLIP 1, whose vocabularies are of another kind than SigLIP 2's, was trained on texts without punctuation."""
+    is_unigram = isinstance(tokenizer.backend_tokenizer.model, Unigram)
+    if is_unigram and tokenizer.tokenize("a cat, a dog.") != tokenizer.tokenize("a cat a dog"):
+        raise ValueError(
+            "the tokenizer keeps punctuation, without which SigLIP 1's texts were tokenized; allowed: a SigLIP 2 "
+            "checkpoint, or a tokenizer.json that drops punctuation"
+        )
+
+
+def _name_special_ids(config: FGClip2Config, tokenizer: FGClip2Tokenizer) -> None:
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(config.text_config, name, getattr(tokenizer, name))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From scratch
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def initialize_from_scratch(
+    config: FGClip2Config | str, tokenizer: FGClip2Tokenizer | str | os.PathLike, seed: int = 0
+) -> StartWeights:
+    """Start from random weights; the same seed gives the same weights.
+
+    Args:
+        config: Sizes, from [`read_sizes`] or of your own, or the name of a preset: `"tiny"` (as the checkpoint inside
+            this package), `"base"`, `"large"` or `"so400m"`. The size of the vocabulary and the special tokens are
+            taken from the tokenizer.
+        tokenizer: Tokenizer, its folder or its tokenizer.json.
+        seed: Seed of the weights; the random state outside stays as it is.
+
+    Raises:
+        ValueError: An unknown preset, sizes that don't fit each other, or no tokenizer.
+    """
+    config = preset_config(config) if isinstance(config, str) else copy.deepcopy(config)
+    chosen = _load_tokenizer(tokenizer, config)
+    config.text_config.vocab_size = _vocabulary_size(chosen)
+    _check_vocabulary(chosen, config.text_config.vocab_size)
+    _name_special_ids(config, chosen)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = FGClip2Model(config).float().eval()
+    processor = FGClip2Processor(FGClip2ImageProcessor(patch_size=config.vision_config.patch_size), chosen)
+    return StartWeights(model, processor, "scratch", _count_parameters(model, lambda name: "random"), [])
+
+
+def preset_config(name: str) -> FGClip2Config:
+    """Return the configuration of a preset, `"tiny"` included.
+
+    Raises:
+        ValueError: `name` is no preset.
+    """
+    if name == "tiny":
+        text = {**TINY_TEXT, "projection_size": TINY_VISION["hidden_size"]}
+        return FGClip2Config(text_config=text, vision_config={**TINY_VISION, "num_patches": 64})
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; allowed: tiny, {', '.join(PRESETS)}")
+    return FGClip2Config.from_preset(name)
+
+
+def read_sizes(path: str | os.PathLike) -> FGClip2Config:
+    """Read the sizes of a model from a JSON file with `text_config` and `vision_config`, as in a config.json.
+
+    Fields left out are those of the base checkpoint, but for `projection_size`: the width of the vision tower.
+
+    Raises:
+        ValueError: The file is no such JSON, or has an unknown field, or a size that is no positive integer.
+    """
+    path = Path(path)
+    content = read_json(path)
+    _check_fields(f"{path}: ", content, FGClip2Config)
+    text, vision = content.get("text_config", {}), content.get("vision_config", {})
+    _check_fields(f"{path}: text_config.", text, FGClip2TextConfig)
+    _check_fields(f"{path}: vision_config.", vision, FGClip2VisionConfig)
+    width = FGClip2VisionConfig(**vision).hidden_size
+    return FGClip2Config(text_config={"projection_size": width, **text}, vision_config=vision)
+
+
+def _check_fields(where: str, fields: Any, config_class: type[PretrainedConfig]) -> None:
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where.rstrip('.')} is {fields!r:.80}; allowed: an object of sizes")
+    parameters = inspect.signature(config_class.__init__).parameters
+    own = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+    ignored = config_class().to_dict()  # what a config.json has besides
+    for name, value in fields.items():
+        if name.endswith("_token_id"):
+            continue  # the tokenizer's are taken
+        if name not in own and name not in ignored:
+            raise ValueError(f"{where}{name} is no field; allowed: {', '.join(own)}")
+        if type(own.get(name)) is int and (type(value) is not int or value < 1):
+            raise ValueError(f"{where}{name} is {value!r}; allowed: a positive integer")
+        if type(own.get(name)) is float and type(value) not in (int, float):
+            raise ValueError(f"{where}{name} is {value!r}; allowed: a number")
+        if name == "hidden_act" and value not in ACT2FN:
+            raise ValueError(f"{where}{name} is {value!r}; allowed: {', '.join(ACT2FN)}")

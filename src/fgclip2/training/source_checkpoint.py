@@ -1,0 +1,205 @@
+"""Reading a checkpoint to start from: its configuration, its image processor, and its weights tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import Siglip2Config, SiglipConfig
+from transformers.configuration_utils import PretrainedConfig
+
+from ..modeling.configuration_fgclip2 import FGClip2Config
+from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+from ..modeling.modeling_fgclip2 import FGClip2Model, resize_position_grid
+from .modeling import TRAINING_SCALES
+
+# Fixed-resolution SigLIP 2 checkpoints are published as `siglip`, NaFlex ones as `siglip2`.
+SOURCE_CONFIGS: dict[str, type[PretrainedConfig]] = {
+    "siglip": SiglipConfig,
+    "siglip2": Siglip2Config,
+    "fgclip2": FGClip2Config,
+}
+
+# What SigLIP 2 has none of.
+LONG_TABLES = tuple(f"text_model.embeddings.position_embedding_{table}.weight" for table in ("ori", "res"))
+NEW_HEADS = ("longtext_head.", "boxtext_head.", "dense_feature_head.")
+
+PATCH_WEIGHT = "vision_model.embeddings.patch_embedding.weight"
+POSITION_GRID = "vision_model.embeddings.position_embedding.weight"
+
+WEIGHT_DTYPES = {"F64", "F32", "F16", "BF16"}
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PROCESSOR_FILES = ["*.json", "spiece.model"]
+WEIGHT_FILES = [WEIGHTS, INDEX, "model-*.safetensors"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def local_folder(source: str | os.PathLike, revision: str | None, patterns: list[str]) -> Path:
+    """Return the folder itself, or that of the hub's cache, with the files of these patterns fetched into it."""
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # the hub's errors are of both kinds
+        raise ValueError(f"{source} is no folder, and on the hub: {' '.join(str(error).split())}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return content
+
+
+def stored_config(folder: Path) -> tuple[str, Any]:
+    """The source's `model_type`, and its configuration with the defaults of that type filled in."""
+    path = folder / "config.json"
+    kind = read_json(path).get("model_type")
+    if kind not in SOURCE_CONFIGS:
+        raise ValueError(f"{path}: model_type is {kind!r}; allowed: {', '.join(map(repr, SOURCE_CONFIGS))}")
+    try:
+        stored = SOURCE_CONFIGS[kind].from_pretrained(folder)
+    except StrictDataclassError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    if not getattr(stored.vision_config, "vision_use_head", True):
+        raise ValueError(f"{path}: vision_config.vision_use_head is false; allowed: a model with its pooling head")
+    if math.isqrt(source_patches(stored)) ** 2 != source_patches(stored):
+        raise ValueError(f"{path}: vision_config.num_patches is {source_patches(stored)}; allowed: a square number")
+    return kind, stored
+
+
+def source_patches(stored: Any) -> int:
+    """Entries of the source's position grid."""
+    vision = stored.vision_config
+    if hasattr(vision, "num_patches"):
+        return vision.num_patches
+    return (side_of(vision, "image_size") // side_of(vision, "patch_size")) ** 2
+
+
+def side_of(vision_config: Any, name: str) -> int:
+    value = getattr(vision_config, name)
+    sides = set(value) if isinstance(value, (list, tuple)) else {value}
+    if len(sides) != 1:
+        raise ValueError(f"vision_config.{name} is {value}; allowed: squares")
+    return sides.pop()
+
+
+def is_new(name: str, kind: str) -> bool:
+    """Whether the source has no such tensor, so that it is made from others."""
+    return kind != "fgclip2" and (name in LONG_TABLES or name.startswith(NEW_HEADS))
+
+
+def image_processor(folder: Path, patch_size: int) -> FGClip2ImageProcessor:
+    """Keep of another model's image processor the normalisation alone: the weights know no other."""
+    stored: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if not stored and (folder / name).is_file():
+            content = read_json(folder / name)
+            stored = content.get("image_processor", content if name.startswith("pre") else {})
+    if stored.get("image_processor_type") != FGClip2ImageProcessor.__name__:
+        stored = {name: stored[name] for name in ("image_mean", "image_std") if name in stored}
+    return FGClip2ImageProcessor.from_dict({**stored, "patch_size": patch_size})
+
+
+@torch.no_grad()
+def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: int) -> tuple[FGClip2Model, list[str]]:
+    """Build a model and fill it tensor by tensor; what the source does not have stays as the memory was.
+
+    Args:
+        stored_patches: Entries of the source's position grid, which is resized if `config` has another number.
+
+    Returns:
+        The model, and names of tensors that it has no place for: the scales of the losses of a training checkpoint.
+    """
+    with torch.device("meta"):
+        model = FGClip2Model(config).float()
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not is_new(name, kind)}
+    vision = config.vision_config
+    expected[POSITION_GRID] = (stored_patches, vision.hidden_size)
+    if kind == "siglip":
+        expected[PATCH_WEIGHT] = (vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size)
+    files, left_out = _find_tensors(folder, expected)
+    model.to_empty(device="cpu")
+    for name, parameter in model.named_parameters():
+        if name in files:
+            parameter.copy_(_refit(name, _read_tensor(files[name], name), vision.num_patches))
+    return model.eval(), left_out
+
+
+def _refit(name: str, tensor: Tensor, num_patches: int) -> Tensor:
+    """Bring the two tensors that may have another layout into that of the NaFlex model."""
+    if name == PATCH_WEIGHT and tensor.ndim == 4:
+        return tensor.permute(0, 2, 3, 1).flatten(1)  # (D, C, P, P) -> (D, P P C), as patches are flattened
+    if name == POSITION_GRID and len(tensor) != num_patches:
+        side, new_side = math.isqrt(len(tensor)), math.isqrt(num_patches)
+        grid = tensor.float().unflatten(0, (side, side))
+        return resize_position_grid(grid, new_side, new_side)  # as the model does it for an image of that grid
+    return tensor
+
+
+def _find_tensors(folder: Path, expected: Shapes) -> tuple[dict[str, Path], list[str]]:
+    """Find the file of each expected tensor by the headers alone, and what else the files hold for training.
+
+    Raises:
+        ValueError: A tensor is missing, unknown, or of another shape or dtype; the first few are named.
+    """
+    files: dict[str, Path] = {}
+    found: Shapes = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118
+                    part = tensors.get_slice(name)
+                    if part.get_dtype() not in WEIGHT_DTYPES:
+                        allowed = ", ".join(sorted(WEIGHT_DTYPES))
+                        raise ValueError(f"{path}: {name} has the dtype {part.get_dtype()}; allowed: {allowed}")
+                    files[name], found[name] = path, tuple(part.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+    left_out = sorted(name for name in TRAINING_SCALES if found.pop(name, None) is not None)
+    wrong = [
+        f"{name}: {found.get(name, 'missing')}, expected {expected.get(name, 'no such tensor')}"
+        for name in sorted(expected.keys() | found.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if wrong:
+        raise ValueError(f"{folder} has {len(wrong)} tensors that don't fit its config: {'; '.join(wrong[:3])}")
+    return {name: files[name] for name in expected}, left_out
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        reason = f"; {', '.join(pickles)} may run code when loaded, and is not read" if pickles else ""
+        raise ValueError(f"{folder} has neither {WEIGHTS} nor {INDEX}{reason}")
+    shards = read_json(folder / INDEX).get("weight_map", {}).values()
+    for shard in shards:
+        # No file outside the folder, whatever the index says.
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ValueError(f"{folder / INDEX} names {shard!r}; allowed: .safetensors files in this folder")
+        if not (folder / shard).is_file():
+            raise ValueError(f"{folder / INDEX} names {shard}, which is missing: the download is not complete")
+    return [folder / shard for shard in sorted(set(shards))]
+
+
+def _read_tensor(path: Path, name: str) -> Tensor:
+    # Opened anew each time: what was read of an open file stays in memory until it is closed.
+    with safe_open(path, framework="pt") as tensors:
+        return tensors.get_tensor(name)
