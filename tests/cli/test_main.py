@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 
 from fgclip2.cli.main import app
 
-COMMANDS = get_command(app).commands
+TOP_LEVEL = get_command(app).commands
+GROUPS = {name: command for name, command in TOP_LEVEL.items() if hasattr(command, "commands")}
+COMMANDS = {name: command for name, command in TOP_LEVEL.items() if name not in GROUPS}
+COMMANDS |= {f"{group} {name}": each for group in GROUPS for name, each in GROUPS[group].commands.items()}
 COMMON = {"--help", "-h"}
 OPTIONS = {
     "embed": {
@@ -38,6 +41,10 @@ OPTIONS = {
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--json"},
     "export": {"folder", "--model", "-m", "--json"},
+    "data validate": {
+        *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
+        *("--long-caption-column", "--language-column", "--language", "--show", "--threads", "--json"),
+    },
 }
 
 
@@ -55,7 +62,7 @@ def test_arguments_change_only_on_purpose(name):
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_has_examples_in_both_languages(run, name):
-    text = run(name, "--help", model=False).stdout
+    text = run(*name.split(), "--help", model=False).stdout
     examples = [line for line in text.splitlines() if line.startswith(f"    fgclip2 {name}")]
     assert any(line.isascii() for line in examples)
     assert any("\u4e00" <= character <= "\u9fff" for line in examples for character in line)
@@ -63,7 +70,7 @@ def test_help_has_examples_in_both_languages(run, name):
 
 def test_version_and_help(run):
     assert run("--version", model=False).stdout[0].isdigit()
-    for name in COMMANDS:
+    for name in TOP_LEVEL:
         assert name in run("--help", model=False).stdout
 
 

@@ -81,8 +81,8 @@ class ShardedRecords(IterableDataset):
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
         self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
         self.total = sum(shard.samples for shard in self.shards)
-        if len(self) == 0:
-            needed = world_size * (batch_size if drop_last else 1)
+        needed = world_size * (batch_size if drop_last else 1)
+        if self.total < needed:  # on all ranks alike, so that none waits for another
             raise ValueError(f"{self.total} samples for {world_size} ranks; allowed: at least {needed}")
         # Epoch and batches already had, in shared memory: persistent workers live on over epochs.
         self._position = torch.zeros(2, dtype=torch.int64).share_memory_()

@@ -219,7 +219,7 @@ def _negative_problems(record: Record) -> Iterator[Problem]:
         truth = _normalised(region.short_text)
         for number, negative in enumerate(region.hard_negatives):
             if _normalised(negative) == truth:
-                name = f"region[{region_number}].hard_negatives[{number}]"
+                name = f"regions[{region_number}].hard_negatives[{number}]"
                 yield Problem(record.source, name, shown(negative), "another text than the region's own")
 
 

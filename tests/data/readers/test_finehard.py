@@ -186,7 +186,7 @@ def test_no_such_image_folder(tmp_path):
         read_finehard(write_json(tmp_path / "a.json", [item()]), tmp_path / "没有")
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_the_same(tmp_path, images, context):
     dataset = read_finehard(write_json(tmp_path / "a.json", items(4)), images)
     loader = DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=list, multiprocessing_context=context)

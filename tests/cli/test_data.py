@@ -1,0 +1,90 @@
+"""`fgclip2 data validate`."""
+
+import json
+
+import pytest
+
+from tests.data.samples import item, items, write_images, write_json
+
+
+@pytest.fixture
+def validate(run):
+    def call(*arguments, **options):
+        return run("data", "validate", *arguments, model=False, **options)
+
+    return call
+
+
+@pytest.fixture
+def records(folder):
+    """`记录.json` with four good records, and their pictures beside it."""
+    write_images(folder, 4)
+    return write_json(folder / "记录.json", items(4))
+
+
+def test_a_good_data_set(validate, records):
+    result = validate("记录.json", "--images", "open")
+    assert "format: finehard (by f_path in 记录.json)" in result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["records", "4"] in lines
+    assert ["languages", "en", "2,", "zh", "2"] in lines
+    assert ["hard", "negatives", "40"] in lines
+    assert ["problems", "0"] in lines
+
+
+def test_what_is_wrong_goes_to_stdout_and_into_the_exit_code(validate, folder):
+    write_images(folder, 2)
+    rows = [item(), *(item("zh", f"没有{number}.png") for number in range(3)), item(caption=" ")]
+    write_json(folder / "a.json", rows)
+    result = validate("a.json", "--show", "2", code=1)
+    assert "a.json:2: the image is missing at 没有0.png; allowed: an existing file" in result.stdout
+    assert "a.json:4" not in result.stdout
+    assert "… and 2 more" in result.stdout
+    assert result.stderr.splitlines()[-1] == "fgclip2: a.json has 4 problems, in 4 of 5 records"
+    report = json.loads(validate("a.json", "--json", code=1).stdout)
+    assert [problem["source"] for problem in report["problems"]] == [f"a.json:{number}" for number in (2, 3, 4, 5)]
+    assert report["problems_by_field"] == {"the image": 3, "caption": 1}
+    assert report["format"] == "finehard"
+    assert report["languages"] == {"en": 1, "zh": 3}
+    assert len(json.loads(validate("a.json", "--images", "none", "--json", code=1).stdout)["problems"]) == 1
+
+
+def test_images_elsewhere(validate, folder):
+    write_images(folder / "图片", 4)
+    write_json(folder / "a.json", items(4))
+    validate("a.json", code=1)
+    validate("a.json", "--images-folder", "图片")
+
+
+def test_tables_with_other_columns(validate, folder):
+    (folder / "图文.csv").write_text("路径,描述,长,语\nphoto.png,照片,,en\n", encoding="utf-8")
+    columns = ("--image-column", "路径", "--short-caption-column", "描述", "--long-caption-column", "长")
+    assert "no column 'image'" in validate("图文.csv", code=1).stderr
+    report = json.loads(validate("图文.csv", *columns, "--json").stdout)
+    assert report["languages"] == {"en": 0, "zh": 1}
+    report = json.loads(validate("图文.csv", *columns, "--language-column", "语", "--json").stdout)
+    assert report["languages"] == {"en": 1, "zh": 0}
+    assert "language='cn'" in validate("图文.csv", *columns, "--language", "cn", code=1).stderr
+
+
+def test_folders_and_shards(validate, records, folder):
+    from fgclip2.data import read_finehard, write_shards
+
+    write_images(folder / "标签/黑猫", 2)
+    report = json.loads(validate("标签", "--json").stdout)
+    assert (report["format"], report["records"], report["languages"]["zh"]) == ("folder", 2, 2)
+    write_shards(read_finehard(records, folder), folder / "shards", 2)
+    report = json.loads(validate("shards", "--images", "open", "--json").stdout)
+    assert (report["format"], report["records"]) == ("shards", 4)
+    shard = folder / "shards/000001.tar"
+    shard.write_bytes(shard.read_bytes()[:-9000])
+    assert "the shard is cut off" in validate("shards", code=1).stdout
+
+
+def test_wrong_usage(validate, records):
+    assert "finehard, pairs, folder, shards" in validate("记录.json", "--format", "csv", code=2).stderr
+    assert "allowed with pairs only" in validate("记录.json", "--image-column", "x", code=2).stderr
+    assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr
+    assert "images='all'" in validate("记录.json", "--images", "all", code=1).stderr
+    assert "no such file or folder" in validate("没有.json", code=1).stderr
+    assert "no such file or folder" in validate("没有.json", "--format", "finehard", code=1).stderr

@@ -1,0 +1,239 @@
+"""The stream over many shards: every sample once over ranks and workers, in a known order, resumable to the sample."""
+
+import json
+import logging
+import pickle
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from fgclip2.data.readers import read_finehard
+from fgclip2.data.records import InvalidRecordError
+from fgclip2.data.shard_files import BrokenShardError, ShardReader, write_shards
+from fgclip2.data.shards import ShardedRecords, buffered_shuffle
+from tests.data.samples import item, write_images, write_json
+from tests.data.test_shard_files import png, write_tar
+
+COUNT = 47
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records numbered 0 to 46, in Chinese and English, in five shards of 10, 10, 10, 10 and 7."""
+    root = tmp_path_factory.mktemp("sharded")
+    images = write_images(root / "images", 1)
+    captions = [f"第{number}张 {number}" if number % 2 else f"picture {number}" for number in range(COUNT)]
+    rows = [item("zh" if number % 2 else "en", short_caption=caption) for number, caption in enumerate(captions)]
+    write_shards(read_finehard(write_json(root / "a.json", rows), images), root / "shards", 10)
+    return root / "shards"
+
+
+def number_of(record) -> int:
+    return int(record.short_caption.split()[-1])
+
+
+def batches_of(dataset, workers: int = 0, **options) -> list[list[int]]:
+    settings = {"batch_size": dataset.batch_size, "drop_last": dataset.drop_last, "collate_fn": list, **options}
+    return [[number_of(record) for record in batch] for batch in DataLoader(dataset, num_workers=workers, **settings)]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_no_overlap_and_no_loss(folder, world_size, workers, drop_last):
+    """The shards (5) divide by none of these; batches are whole, and as many as the length says."""
+    seen: list[int] = []
+    for rank in range(world_size):
+        dataset = ShardedRecords(folder, 4, rank, world_size, drop_last=drop_last, buffer_size=5)
+        batches = batches_of(dataset, workers)
+        assert len(batches) == -(-len(dataset) // 4) == len(DataLoader(dataset, batch_size=4))
+        assert {len(batch) for batch in batches[:-1]} <= {4}
+        assert sum(map(len, batches)) == len(dataset)
+        if drop_last:
+            assert len(dataset) == COUNT // (4 * world_size) * 4
+        else:
+            assert len(dataset) in (COUNT // world_size, COUNT // world_size + 1)
+        seen += [number for batch in batches for number in batch]
+    assert max(Counter(seen).values()) == 1
+    assert len(seen) == COUNT - dataset.left_out
+    if not drop_last:
+        assert sorted(seen) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(("ranks", "workers", "batch_size"), [(3, 4, 1), (1, 7, 2), (2, 30, 1), (5, 3, 5), (1, 2, 100)])
+def test_parts_of_workers_in_turn(folder, ranks, workers, batch_size):
+    """Any number of workers, also more than batches: batches from all in turn use up each part."""
+    seen = []
+    for rank in range(ranks):
+        dataset = ShardedRecords(folder, batch_size, rank, ranks)
+        parts = [dataset._part_of_worker(worker, workers) for worker in range(workers)]
+        counts = [-(-len(part) // batch_size) for part in parts]
+        assert counts == sorted(counts, reverse=True)
+        assert counts[0] - counts[-1] <= 1
+        assert sum(len(part) % batch_size > 0 for part in parts) <= 1
+        seen += [position for part in parts for position in part]
+    assert seen == list(range(COUNT))
+
+
+def test_order_depends_on_seed_and_epoch_alone(folder):
+    def epoch(number: int, seed: int = 0) -> list[list[int]]:
+        dataset = ShardedRecords(folder, 4, buffer_size=5, seed=seed)
+        dataset.set_epoch(number)
+        return batches_of(dataset)
+
+    assert epoch(0) == epoch(0)
+    assert epoch(0) != epoch(1)
+    assert epoch(0) != epoch(0, seed=1)
+    assert sorted(chain(*epoch(1))) == list(range(COUNT))
+    in_order = ShardedRecords(folder, 4, shuffle=False)
+    assert list(chain(*batches_of(in_order))) == list(range(COUNT))
+
+
+def test_the_buffer_is_bounded_and_mixes():
+    order = list(buffered_shuffle(range(1000), 50, np.random.default_rng(0)))
+    assert sorted(order) == list(range(1000))
+    assert all(position < place + 50 for place, position in enumerate(order))
+    displaced = np.abs(np.array(order) - np.arange(1000)).mean()
+    assert displaced > 20
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_resumed_within_an_epoch(folder, workers, drop_last):
+    """The same batches that were left, in the same order, wherever it was stopped."""
+
+    def remaining(batches: int) -> list[list[int]]:
+        dataset = ShardedRecords(folder, 3, 1, 2, drop_last=drop_last, buffer_size=6)
+        dataset.set_epoch(2, batches)
+        return batches_of(dataset, workers)
+
+    whole = remaining(0)
+    stops = range(1, len(whole) + 1) if workers < 2 else (1, 2, 5, len(whole) - 1)
+    for batches in stops:
+        assert remaining(batches) == whole[batches:], batches
+
+
+def test_resumed_by_state(folder):
+    whole = [number_of(record) for record in ShardedRecords(folder, seed=3, buffer_size=6)]
+    for stop in (0, 1, 17, 46, 47):
+        dataset = ShardedRecords(folder, seed=3, buffer_size=6)
+        stream = iter(dataset)
+        begun = [number_of(next(stream)) for _ in range(stop)]
+        state = json.loads(json.dumps(dataset.state_dict()))
+        resumed = ShardedRecords(folder, seed=3, buffer_size=6)
+        resumed.load_state_dict(state)
+        assert resumed.state_dict() == state  # also before it goes on
+        assert begun + [number_of(record) for record in resumed] == whole
+        resumed.set_epoch(0)
+        assert [number_of(record) for record in resumed] == whole
+    with pytest.raises(ValueError, match="the state has seed=3; allowed: 4, as this data set has"):
+        ShardedRecords(folder, seed=4, buffer_size=6).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state has shards="):
+        ShardedRecords(folder / "000001.tar", seed=3, buffer_size=6).load_state_dict(state)
+
+
+def test_what_was_passed_over_is_not_read(folder, monkeypatch):
+    read = []
+    record = ShardReader.record
+    monkeypatch.setattr(ShardReader, "record", lambda self, sample: read.append(sample.key) or record(self, sample))
+    dataset = ShardedRecords(folder, 1, buffer_size=4)
+    dataset.set_epoch(0, batches=40)
+    assert len(list(dataset)) == len(read) == COUNT - 40
+
+
+def test_persistent_workers_see_new_epochs(folder):
+    dataset = ShardedRecords(folder, 4, buffer_size=5)
+    loader = DataLoader(dataset, batch_size=4, num_workers=1, persistent_workers=True, collate_fn=list)
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        found = [[number_of(record) for record in batch] for batch in loader]
+        alone = ShardedRecords(folder, 4, buffer_size=5)
+        alone.set_epoch(epoch)
+        assert found == batches_of(alone)
+
+
+@pytest.mark.slow
+def test_spawned_workers(folder):
+    dataset = pickle.loads(pickle.dumps(ShardedRecords(folder, 4)))
+    dataset.set_epoch(1)
+    assert batches_of(dataset, 2, multiprocessing_context="spawn") == batches_of(dataset, 2)
+
+
+def test_what_is_left_out_is_said(folder, caplog):
+    dataset = ShardedRecords(folder, 4, 0, 3, drop_last=True)
+    assert dataset.left_out == COUNT - 36
+    with caplog.at_level(logging.INFO):
+        dataset.set_epoch(5)
+    assert "epoch 5: 11 of 47 samples are left out for even ranks" in caplog.text
+
+
+def test_without_an_index_samples_are_counted(folder, tmp_path, caplog):
+    paths = sorted(folder.glob("*.tar"))
+    with caplog.at_level(logging.INFO):
+        dataset = ShardedRecords(paths, shuffle=False)
+    assert "no index: reading the headers of 5 shards" in caplog.text
+    assert [number_of(record) for record in dataset] == list(range(COUNT))
+
+
+def indexed(tmp_path, folder, samples: int):
+    (tmp_path / "a.tar").write_bytes((folder / "000004.tar").read_bytes())
+    (tmp_path / "index.json").write_text(json.dumps({"shards": [{"name": "a.tar", "samples": samples}]}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("said", "world_size"), [(6, 1), (8, 1), (6, 2), (8, 2)])
+def test_indexes_that_are_wrong_are_found_out(tmp_path, folder, said, world_size):
+    """By the rank that gets to the end of the shard."""
+    dataset = ShardedRecords(indexed(tmp_path, folder, said), 1, world_size - 1, world_size)
+    with pytest.raises(BrokenShardError, match=rf"a\.tar: the shard is of 7 samples in place of {said}"):
+        list(dataset)
+
+
+def test_broken_shards_stop_the_stream(tmp_path, folder):
+    path = indexed(tmp_path, folder, 7) / "a.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(BrokenShardError, match=r"a\.tar: the shard is cut off .*member '0000000\d\d\."):
+        list(ShardedRecords(tmp_path, shuffle=False))
+    with pytest.raises(BrokenShardError, match="cut off"):
+        ShardedRecords(path)
+    with pytest.raises(Exception, match="cut off"):  # out of a worker, with the message whole
+        batches_of(ShardedRecords(tmp_path, shuffle=False), workers=1)
+
+
+def test_wrong_records_are_named(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"0.png": png(), "0.txt": b" "})
+    with pytest.raises(InvalidRecordError, match=r"a\.tar:0: short_caption is ''"):
+        list(ShardedRecords(path))
+
+
+def test_languages_by_option(folder):
+    assert {record.language for record in ShardedRecords(folder)} == {"en", "zh"}
+    assert {record.language for record in ShardedRecords(folder, language="zh")} == {"zh"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0; allowed: at least 1"),
+        ({"buffer_size": 0}, "buffer_size=0; allowed: at least 1"),
+        ({"world_size": 0}, "world_size=0; allowed: at least 1"),
+        ({"rank": 2, "world_size": 2}, "rank=2; allowed: 0 to 1, for world_size=2"),
+        ({"rank": -1}, "rank=-1; allowed: 0 to 0"),
+        ({"world_size": 48, "rank": 47}, "47 samples for 48 ranks; allowed: at least 48"),
+        ({"world_size": 3, "batch_size": 16, "drop_last": True}, "47 samples for 3 ranks; allowed: at least 48"),
+        ({"language": "cn"}, "language='cn'; allowed"),
+    ],
+)
+def test_wrong_arguments(folder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ShardedRecords(folder, **arguments)
+
+
+def test_wrong_places_in_an_epoch(folder):
+    dataset = ShardedRecords(folder, 4)
+    for epoch, batches in ((-1, 0), (0, -1), (0, 13)):
+        with pytest.raises(ValueError, match=f"epoch={epoch}, batches={batches}; allowed"):
+            dataset.set_epoch(epoch, batches)
