@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from fgclip2.training.initialization import (
     stretch_position_embedding,
 )
 from fgclip2.training.modeling import FGClip2ForTraining
+from fgclip2.training.source_checkpoint import is_new
 from tests.checkpoints import GEMMA_TOKENIZER, official_folder, read_tensors, write_json
 
 __all__ = ["official_folder"]
@@ -104,6 +107,24 @@ def test_naflex_keeps_its_features(naflex):
     expected = theirs.get_image_features(pixel_values, torch.ones(pixel_values.shape[:2]), shapes).pooler_output
     actual = start.model.get_image_features(pixel_values, None, shapes)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_official_start_from_naflex(official_folder, golden_folder, golden_inputs, golden_pixels, tmp_path):
+    """The golden weights as a SigLIP 2 checkpoint, against the features after the official three steps."""
+    folder = shutil.copytree(official_folder, tmp_path / "source")
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not is_new(name, "siglip2")}
+    assert len(weights) - len(kept) == 17
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    edit_json(folder / "config.json", model_type="siglip2")
+    model = initialize_from_checkpoint(folder).model
+    expected = load_file(golden_folder / "conversions.safetensors")
+    for walk_type in ("short", "long", "box"):
+        actual = model.get_text_features(golden_inputs[f"input_ids_{walk_type}"], walk_type=walk_type)
+        torch.testing.assert_close(actual, expected[f"from_siglip2.text_features_{walk_type}"], rtol=0, atol=1e-5)
+    actual = model.get_image_dense_feature(**golden_pixels)
+    torch.testing.assert_close(actual, expected["from_siglip2.dense_features"], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(("image_size", "patch_size"), [(64, 16), (56, 14), (96, 32), (70, 16)])
@@ -244,6 +265,32 @@ def test_a_hub_id_is_read_from_the_cache(naflex, tmp_path, monkeypatch):
         initialize_from_checkpoint("没有")
 
 
+MEASURE = """
+import sys
+from pathlib import Path
+from fgclip2.training.initialization import initialize_from_checkpoint
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if "VmHWM" in line)
+before = peak()
+start = initialize_from_checkpoint(sys.argv[1])
+start.model.save_pretrained(sys.argv[2], max_shard_size="100MB")
+print((peak() - before) / sum(4 * parameter.numel() for parameter in start.model.parameters()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak of memory")
+def test_memory_is_about_one_copy_of_the_weights(tmp_path):
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 8, "num_attention_heads": 12}
+    text = {**TEXT, **sizes, "projection_size": 768}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config={**sizes, "image_size": 64}))
+    folder = write_source(tmp_path / "source", model)
+    arguments = [sys.executable, "-c", MEASURE, str(folder), str(tmp_path / "out")]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert float(done.stdout.split()[-1]) < 1.35
+
+
 # From FG-CLIP 2 ------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +341,7 @@ def test_the_embedded_checkpoint_is_a_source():
         ({"model_type": "clip"}, "config.json: model_type is 'clip'; allowed: 'siglip', 'siglip2', 'fgclip2'"),
         ({"model_type": "siglip_vision_model"}, "model_type is 'siglip_vision_model'; allowed"),
         ({"model_type": None}, "model_type is None; allowed"),
+        ({"text_config": None}, "text_config is None; allowed: an object"),
         ({"vision_config": {**VISION, "vision_use_head": False}}, "vision_use_head is false; allowed"),
         ({"vision_config": {**VISION, "num_patches": 250}}, "num_patches is 250; allowed: a square"),
         ({"vision_config": {**VISION, "patch_size": [16, 8]}}, r"patch_size is \[16, 8\]; allowed: squares"),

@@ -79,8 +79,8 @@ def init(
             sizes = initialization.read_sizes(config) if config else initialization.preset_config(preset or "")
             vocabulary = tokenizer or _train_tokenizer(texts or [], sizes, vocab_size)
             start = initialization.initialize_from_scratch(sizes, vocabulary, seed)
-        # In shards: saving holds one of them in memory once more.
-        start.model.save_pretrained(staging, max_shard_size="1GB")
+        # In shards, for older releases of safetensors hold one once more in memory while they write it.
+        start.model.save_pretrained(staging, max_shard_size="2GB")
         start.processor.save_pretrained(staging)
     result = _describe(source, output, start)
     if as_json:

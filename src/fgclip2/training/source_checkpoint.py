@@ -69,11 +69,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def stored_config(folder: Path) -> tuple[str, Any]:
     """The source's `model_type`, and its configuration with the defaults of that type filled in."""
     path = folder / "config.json"
-    kind = read_json(path).get("model_type")
+    content = read_json(path)
+    kind = content.get("model_type")
     if kind not in SOURCE_CONFIGS:
         raise ValueError(f"{path}: model_type is {kind!r}; allowed: {', '.join(map(repr, SOURCE_CONFIGS))}")
+    towers = {name: content.get(name, {}) for name in ("text_config", "vision_config")}
+    for name, tower in towers.items():
+        if not isinstance(tower, dict):
+            raise ValueError(f"{path}: {name} is {tower!r:.80}; allowed: an object")
     try:
-        stored = SOURCE_CONFIGS[kind].from_pretrained(folder)
+        # Not from_pretrained, which warns of the class's own default ids.
+        stored = SOURCE_CONFIGS[kind](**towers)
     except StrictDataclassError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     if not getattr(stored.vision_config, "vision_use_head", True):
