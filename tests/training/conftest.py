@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fgclip2.data import RecordDataset, read_finehard
+
+from ..checkpoints import official_folder, saved_folder  # noqa: F401
 
 COLOURS = {"red": "红", "green": "绿", "blue": "蓝", "yellow": "黄"}
 _RGB = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
@@ -56,6 +59,15 @@ def _negatives(text: str, colour: str, zh: bool) -> dict[str, str]:
     own = COLOURS[colour] if zh else colour
     others = [other_zh if zh else other for other, other_zh in COLOURS.items() if other != colour]
     return {str(number): text.replace(own, other) for number, other in enumerate(others)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Such small products gain nothing from threads, and lose much where other work shares the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

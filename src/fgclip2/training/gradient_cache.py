@@ -30,8 +30,11 @@ def split_batch(batch: Mapping[str, Any], chunk_size: int) -> list[dict[str, Ten
     for start in range(0, max(1, images), chunk_size):
         chunk = {name: batch[name][start : start + chunk_size] for name in _PER_IMAGE if name in batch}
         for index_name, names in _BY_INDEX.items():
-            if index_name in batch:
-                index = batch[index_name]
+            names = [name for name in names if batch.get(name) is not None]
+            index = batch.get(index_name)
+            if index is None:  # caption i belongs to image i
+                chunk.update({name: batch[name][start : start + chunk_size] for name in names})
+            else:
                 image = index if index.ndim == 1 else index[:, 0]
                 kept = (image >= start) & (image < start + chunk_size)
                 chunk[index_name] = index[kept] - index.new_tensor([start] if index.ndim == 1 else [start, 0])

@@ -54,7 +54,7 @@ def freeze(model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, 
         found = [p for n, p in parameters.items() if n == name or n.startswith(f"{name}.")]
         if not found:
             raise ValueError(
-                f"freeze has {name!r}, which the model does not have; e.g. text_model, vision_model.encoder"
+                f"freeze has {name!r}, which the model has not; allowed: e.g. text_model, vision_model.encoder"
             )
         count += sum(p.numel() for p in found if p.requires_grad)
         for parameter in found:

@@ -1,0 +1,97 @@
+"""The trainer on several processes gives the run of one process on the same batches."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from fgclip2.training import FGClip2ForTraining, FGClip2Objective
+
+from ..checkpoints import official_folder, saved_folder  # noqa: F401
+from ..ranks import run_on_ranks
+from ..training import golden
+from ..training.conftest import records_folder  # noqa: F401
+from ..training.test_resuming import run
+
+GLOBAL = '--objective_settings={"region_negatives": "global"}'
+
+
+def history(output) -> tuple[list[dict], dict]:
+    rows = json.loads((output / "log.json").read_text())
+    names = ("loss", "short_loss", "region_loss", "tic_loss", "hard_negative_loss", "margin", "logit_scale")
+    trained = [[row[name] for name in names] for row in rows if "loss" in row]
+    evaluated = next(row for row in rows if "eval_loss" in row)
+    return trained, {name: value for name, value in evaluated.items() if "second" not in name and "runtime" not in name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--gradient_cache_chunk_size=1",)])
+def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_path, options):  # noqa: F811
+    common = ("--num_train_epochs=1", "--save_strategy=no", "--eval_strategy=epoch", GLOBAL, "--max_grad_norm=1.0")
+    run(saved_folder, records_folder, tmp_path / "one", *common, "--per_device_eval_batch_size=7")
+    run(
+        saved_folder,
+        records_folder,
+        tmp_path / "two",
+        *common,
+        *options,
+        "--per_device_train_batch_size=2",
+        "--per_device_eval_batch_size=7",
+        processes=2,
+    )
+    (one, evaluated_one), (two, evaluated_two) = history(tmp_path / "one"), history(tmp_path / "two")
+    assert len(one) == 9
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
+    assert evaluated_two == pytest.approx(evaluated_one, rel=2e-3, abs=2e-3)
+
+
+def fully_sharded_steps() -> dict:
+    """Three steps under FSDP2, each layer a unit, with uneven regions: rank 1 has none."""
+    from torch.distributed.fsdp import fully_shard
+
+    from fgclip2.distributed import rank
+
+    model, objective = golden.model(), FGClip2Objective(region_negatives="global")
+    for module in model.modules():
+        if type(module).__name__ == "FGClip2EncoderLayer":
+            fully_shard(module)
+    fully_shard(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    batch = golden.batch(rank(), regions=None if rank() == 0 else 0, hard=None if rank() == 0 else 0)
+    losses = []
+    for _ in range(3):
+        loss = objective(model(**batch), batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        losses.append((total / dist.get_world_size()).item())
+    state = {name: p.full_tensor() for name, p in model.named_parameters()}
+    return {"losses": losses, "state": state}
+
+
+def test_fully_sharded_training_is_that_of_one_process():
+    results = run_on_ranks(fully_sharded_steps, 2)
+    model, objective = golden.model(), FGClip2Objective(region_negatives="global")
+    first, second = golden.batch(0), golden.batch(1, regions=0, hard=0)
+    for name in ("region_index", "hard_index"):
+        second[name] = second[name] + torch.tensor([4, 0])
+    batch = {name: torch.cat([first[name], second[name]]) for name in first}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(3):
+        loss = objective(model(**batch), batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    for result in results:
+        assert result["losses"] == pytest.approx(losses, rel=1e-4)
+        assert all(math.isfinite(value) for value in result["losses"])
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(result["state"][name], parameter.detach(), rtol=1e-3, atol=1e-4, msg=name)
+    assert isinstance(model, FGClip2ForTraining)

@@ -1,0 +1,64 @@
+"""A short training run for tests, as a script: its log is the result.
+
+    python run_trainer.py CHECKPOINT RECORDS OUTPUT [--key value ...]
+
+The keys are fields of FGClip2TrainingArguments. It goes on from the last checkpoint if there is one.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from transformers import HfArgumentParser, TrainerCallback
+
+from fgclip2.data import read_finehard
+from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
+from fgclip2.training.trainer import last_checkpoint
+
+DEFAULTS = {
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "save_steps": 3,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+}
+
+
+class KillAt(TrainerCallback):
+    """Ends the process at a step, as an operating system or a scheduler does."""
+
+    def __init__(self, step: int, signal_number: int):
+        self.step, self.signal_number = step, signal_number
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), self.signal_number)
+
+
+def main(arguments: list[str]) -> None:
+    checkpoint, records_folder, output, *options = arguments
+    torch.set_num_threads(1)
+    flags = [f"--{name}={value}" for name, value in DEFAULTS.items()]
+    (args,) = HfArgumentParser(FGClip2TrainingArguments).parse_args_into_dataclasses(
+        [f"--output_dir={output}", *flags, *options]
+    )
+    records = read_finehard(Path(records_folder) / "records.json", Path(records_folder) / "images")
+    callbacks = []
+    if "KILL_AT" in os.environ:
+        callbacks.append(KillAt(int(os.environ["KILL_AT"]), getattr(signal, os.environ["KILL_SIGNAL"])))
+    trainer = FGClip2Trainer(checkpoint, args, records, records, callbacks=callbacks)
+    trainer.train(resume_from_checkpoint=last_checkpoint(output) is not None)
+    trainer.save_model(str(Path(output) / "final"))
+    if trainer.is_world_process_zero():
+        (Path(output) / "log.json").write_text(json.dumps(trainer.state.log_history))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""A run that is killed and continued gives the same losses as one that is not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "run_trainer.py"
+
+
+def run(checkpoint, records, output, *options, environment=None, processes=1, expect=0):
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*launcher, str(SCRIPT), str(checkpoint), str(records), str(output), *options]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert (done.returncode == 0) == (expect == 0), done.stderr[-4000:]
+    return done
+
+
+def losses(output) -> list[dict]:
+    names = ("loss", "long_loss", "rank_loss", "margin", "learning_rate", "logit_scale")
+    rows = json.loads((Path(output) / "log.json").read_text())
+    return [{name: row[name] for name in names} for row in rows if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def dropout_checkpoint(saved_folder, tmp_path_factory):
+    """With dropout, so that the random state matters."""
+    from fgclip2 import FGClip2Model, FGClip2Processor
+
+    folder = tmp_path_factory.mktemp("dropout")
+    model = FGClip2Model.from_pretrained(saved_folder)
+    model.config.text_config.attention_dropout = model.config.vision_config.attention_dropout = 0.2
+    model.save_pretrained(folder)
+    FGClip2Processor.from_pretrained(saved_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kill_at", "name"),
+    [(5, "SIGKILL"), (11, "SIGTERM")],  # 9 steps an epoch, a checkpoint every 3 steps: within the first and the second
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, tmp_path, kill_at, name):
+    options = ("--ema_decay=0.9",)
+    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options)
+    killed = tmp_path / "killed"
+    environment = {"KILL_AT": str(kill_at), "KILL_SIGNAL": name}
+    done = run(dropout_checkpoint, records_folder, killed, *options, environment=environment, expect=1)
+    assert done.returncode == -getattr(signal, name)
+    assert not (killed / "log.json").exists()
+    run(dropout_checkpoint, records_folder, killed, *options)
+    assert losses(killed) == losses(tmp_path / "whole")
+    assert len(losses(killed)) == 18
+    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (killed, tmp_path / "whole")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(dropout_checkpoint, records_folder, tmp_path):
+    options = ("--per_device_train_batch_size=2", "--num_train_epochs=2")
+    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options, processes=2)
+    environment = {"KILL_AT": "8", "KILL_SIGNAL": "SIGKILL"}
+    run(
+        dropout_checkpoint,
+        records_folder,
+        tmp_path / "killed",
+        *options,
+        environment=environment,
+        processes=2,
+        expect=1,
+    )
+    run(dropout_checkpoint, records_folder, tmp_path / "killed", *options, processes=2)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, records_folder, tmp_path):
+    options = ("--max_steps=7",)
+    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options)
+    cut = tmp_path / "cut"
+    environment = {"KILL_AT": "7", "KILL_SIGNAL": "SIGKILL"}
+    run(dropout_checkpoint, records_folder, cut, *options, environment=environment, expect=1)
+    (cut / "checkpoint-6" / "trainer_state.json").unlink()  # as if it had died while it wrote its last checkpoint
+    (cut / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
+    run(dropout_checkpoint, records_folder, cut, *options)
+    assert losses(cut) == losses(tmp_path / "whole")

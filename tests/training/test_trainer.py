@@ -1,0 +1,319 @@
+"""FGClip2Trainer in one process."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
+from fgclip2.data import RecordDataset
+from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2TrainingArguments
+from fgclip2.training.evaluation import evaluation_metrics
+from fgclip2.training.trainer import last_checkpoint
+
+LOGGED = ("loss", "short_loss", "long_loss", "region_loss", "tic_loss", "hard_negative_loss", "pair_loss", "rank_loss")
+
+
+def arguments(folder, **settings) -> FGClip2TrainingArguments:
+    defaults = {
+        "per_device_train_batch_size": 4,
+        "max_steps": 2,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return FGClip2TrainingArguments(str(folder), **(defaults | settings))
+
+
+def trainer(saved_folder, folder, records, **settings) -> FGClip2Trainer:
+    return FGClip2Trainer(str(saved_folder), arguments(folder, **settings), records, records)
+
+
+def logs(run: FGClip2Trainer) -> list[dict]:
+    return [row for row in run.state.log_history if "loss" in row]
+
+
+def test_a_run_logs_each_loss_and_learns(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, max_steps=12)
+    run.train()
+    rows = logs(run)
+    assert len(rows) == 12
+    for name in (*LOGGED, "margin", "logit_scale", "logit_scale_hardneg", "samples_per_second", "data_wait", "skipped"):
+        assert all(math.isfinite(row[name]) for row in rows), name
+    settings = run.objective.settings
+    for row in rows:
+        total = sum(
+            getattr(settings, f"{name}_weight") * row[f"{name}_loss"]
+            for name in ("short", "long", "region", "tic", "hard_negative")
+        )
+        assert row["loss"] == pytest.approx(total, rel=1e-3)
+    assert sum(row["loss"] for row in rows[-3:]) < sum(row["loss"] for row in rows[:3])
+
+
+def test_the_saved_folder_is_a_checkpoint(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path / "run", records)
+    run.train()
+    run.save_model(str(tmp_path / "final"))
+    embedder = FGClip2Embedder.from_pretrained(tmp_path / "final")
+    assert embedder.encode_texts(["红色方块", "a red square"]).shape == (2, 32)
+    trained = FGClip2Model.from_pretrained(tmp_path / "final")
+    for name, parameter in trained.named_parameters():
+        assert torch.equal(parameter, run.model.state_dict()[name]), name
+
+
+def test_gradient_accumulation_averages(saved_folder, tmp_path, records):
+    """Two accumulated steps at a learning rate of zero log the mean of what they log apart."""
+    apart = trainer(saved_folder, tmp_path / "a", records, max_steps=4, learning_rate=0.0, objective_settings=NO_MARGIN)
+    apart.train()
+    together = trainer(
+        saved_folder,
+        tmp_path / "b",
+        records,
+        learning_rate=0.0,
+        gradient_accumulation_steps=2,
+        objective_settings=NO_MARGIN,
+    )
+    together.train()
+    losses = [row["loss"] for row in logs(apart)]
+    expected = [(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2]
+    assert [row["loss"] for row in logs(together)] == pytest.approx(expected, rel=1e-3)
+
+
+NO_MARGIN = {"margin_bounds": (0.0, 0.0)}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3])
+def test_gradient_cache_gives_the_same_run(saved_folder, tmp_path, records, chunk_size):
+    runs = []
+    for size in (None, chunk_size):
+        run = trainer(saved_folder, tmp_path / str(size), records, max_steps=4, gradient_cache_chunk_size=size)
+        run.train()
+        runs.append(run)
+    plain, cached = ([[row[name] for name in (*LOGGED, "margin")] for row in logs(run)] for run in runs)
+    for ours, theirs in zip(cached, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3, abs=1e-4)
+
+
+def test_evaluation(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, per_device_eval_batch_size=16)
+    metrics = run.evaluate()
+    for name in ("loss", "short_loss", "hard_negative_loss", "region_accuracy", "hard_negative_accuracy"):
+        assert math.isfinite(metrics[f"eval_{name}"])
+    for direction in ("image_to_text", "text_to_image"):
+        recalls = [metrics[f"eval_long_{direction}_recall@{k}"] for k in (1, 5, 10)]
+        assert recalls == sorted(recalls)
+        assert 0 <= recalls[0] <= recalls[2] <= 1
+    assert run.objective.margin.item() == 0
+
+
+def test_evaluation_is_that_of_the_embedder(saved_folder, tmp_path, records):
+    """Recall by hand from the public API."""
+    metrics = trainer(saved_folder, tmp_path, records).evaluate()
+    embedder = FGClip2Embedder.from_pretrained(saved_folder)
+    images = embedder.encode_images([record.image for record in records])
+    texts = embedder.encode_texts([record.long_caption for record in records], walk_type="long")
+    similarity = images @ texts.T
+    own = similarity.diagonal()
+    rank = (similarity >= own[:, None]).sum(1)  # its own included
+    assert metrics["eval_long_image_to_text_recall@5"] == pytest.approx((rank <= 5).mean(), abs=1e-6)
+
+
+def test_evaluation_by_language_and_best_checkpoint(saved_folder, tmp_path, records):
+    class Part(RecordDataset):
+        def __init__(self, language):
+            self.rows = [i for i in range(len(records)) if records.languages[i] == language]
+            self.languages = records.languages[self.rows]
+
+        def _read(self, index):
+            return records[self.rows[index]]
+
+        def _source(self, index):
+            return records.source(self.rows[index])
+
+    args = arguments(
+        tmp_path,
+        max_steps=6,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_zh_long_loss",
+        greater_is_better=False,
+    )
+    run = FGClip2Trainer(str(saved_folder), args, records, {"en": Part(0), "zh": Part(1)})
+    run.train()
+    values = [row["eval_zh_long_loss"] for row in run.state.log_history if "eval_zh_long_loss" in row]
+    assert len(values) == 3
+    assert run.state.best_metric == min(values)
+    assert run.evaluate()["eval_zh_long_loss"] == pytest.approx(min(values), rel=1e-5)
+
+
+def test_bad_records_are_left_out_and_counted(saved_folder, tmp_path, records, caplog):
+    class Broken(RecordDataset):
+        languages = records.languages
+
+        def _read(self, index):
+            record = records[index]
+            return replace(record, image=str(tmp_path / "missing.png")) if index < 10 else record
+
+        def _source(self, index):
+            return records.source(index)
+
+    run = trainer(saved_folder, tmp_path, Broken(), max_steps=8, on_error="skip")
+    with caplog.at_level("WARNING"):
+        run.train()
+    skipped = [row["skipped"] for row in logs(run)]
+    assert skipped == sorted(skipped)
+    assert skipped[-1] == sum("left out: " in message and "records.json:" in message for message in caplog.messages) > 0
+    with pytest.raises(ValueError, match=r"records.json:\d+: .*missing.png"):
+        trainer(saved_folder, tmp_path, Broken(), max_steps=8).train()
+
+
+def test_parameter_groups_and_freezing(saved_folder, tmp_path, records):
+    run = trainer(
+        saved_folder, tmp_path, records, head_learning_rate=1e-2, freeze=["text_model"], freeze_vision_layers=1
+    )
+    before = {name: parameter.clone() for name, parameter in run.model.named_parameters()}
+    run.train()
+    rates = {group["initial_lr"] for group in run.optimizer.optimizer.param_groups}
+    assert rates == {1e-2, 1e-3}
+    for name, parameter in run.model.named_parameters():
+        frozen = name.startswith(("text_model", "vision_model.embeddings", "vision_model.encoder.layers.0."))
+        assert torch.equal(parameter, before[name]) == (frozen or name == "dense_feature_head.probe"), name
+    scales = [
+        p for g in run.optimizer.optimizer.param_groups if g["weight_decay"] for p in g["params"] if p.numel() == 1
+    ]
+    assert scales == []
+
+
+def test_what_the_objective_does_not_use_is_not_trained(saved_folder, tmp_path, records):
+    settings = {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0, "long_weight": 0.0}
+    run = trainer(saved_folder, tmp_path, records, objective_settings=settings)
+    batch = next(iter(run.get_train_dataloader()))
+    batch.pop("skipped")
+    run.compute_loss(run.model.train(), batch).backward()
+    assert all(parameter.grad is not None or not parameter.requires_grad for parameter in run.model.parameters())
+    assert not run.model.boxtext_head.weight.requires_grad
+    assert not run.model.longtext_head.weight.requires_grad
+    assert run.model.text_model.head.weight.requires_grad
+
+
+def test_scales_stay_below_their_bound(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, max_logit_scale=50.0)
+    run.train()
+    for name in ("logit_scale", "logit_scale_finegraind", "logit_scale_hardneg"):
+        assert getattr(run.model, name).exp().item() <= 50.001
+
+
+def test_averaged_weights_are_evaluated_and_saved(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path / "run", records, max_steps=3, ema_decay=0.5)
+    start = FGClip2ForTraining.from_pretrained(saved_folder)
+    run.train()
+    run.save_model(str(tmp_path / "final"))
+    name = "vision_model.head.probe"
+    averaged = FGClip2Model.from_pretrained(tmp_path / "final").state_dict()[name]
+    first, last = start.state_dict()[name], run.model.state_dict()[name]
+    assert not torch.equal(averaged, last)
+    assert (averaged - first).norm() < (last - first).norm()
+    loss = run.evaluate()["eval_long_loss"]
+    plain = trainer(tmp_path / "final", tmp_path / "other", records).evaluate()["eval_long_loss"]
+    assert loss == pytest.approx(plain, rel=1e-4)
+
+
+def test_bf16_and_checkpointing(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, bf16=True, gradient_checkpointing=True)
+    run.train()
+    assert all(math.isfinite(row["loss"]) for row in logs(run))
+    assert all(row["hard_negative_loss"] > 0 for row in logs(run))
+
+
+def test_a_plain_model_is_taken_and_shares_its_weights(saved_folder, tmp_path, records):
+    model = FGClip2Model.from_pretrained(saved_folder)
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    run = FGClip2Trainer(model, arguments(tmp_path), records, processing_class=processor)
+    run.train()
+    assert torch.equal(model.vision_model.head.probe, run.model.vision_model.head.probe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "stage2"}, "preset='stage2'; allowed: 'released', 'paper'"),
+        ({"objective_settings": {"fgv": 1}}, "objective_settings has fgv; allowed: contrast_weight"),
+        ({"language_batches": "english"}, "language_batches='english'; allowed: 'homogeneous', 'mixed'"),
+        ({"on_error": "ignore"}, "on_error='ignore'; allowed: 'raise', 'skip'"),
+        ({"max_regions": 0}, "max_regions=0; allowed: from 1 on"),
+        ({"ema_decay": 1.0}, "ema_decay=1.0; allowed: between 0 and 1"),
+        ({"dataloader_drop_last": False}, "dataloader_drop_last=False; allowed: True"),
+        ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
+        ({"freeze": ["vision"]}, "freeze has 'vision', which the model has not"),
+        ({"freeze_text_layers": 9}, "freeze_text_layers=9; allowed: 0 to 2, the layers of text_model"),
+    ],
+)
+def test_wrong_arguments_are_named(saved_folder, tmp_path, records, settings, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(saved_folder, tmp_path, records, **settings)
+
+
+def test_wrong_data_sets_are_named(saved_folder, tmp_path, records):
+    with pytest.raises(ValueError, match="train_dataset is a list; allowed: a RecordDataset"):
+        FGClip2Trainer(str(saved_folder), arguments(tmp_path), [1, 2])
+    with pytest.raises(ValueError, match="processing_class is missing"):
+        FGClip2Trainer(FGClip2Model.from_pretrained(saved_folder), arguments(tmp_path), records)
+
+
+def test_the_last_complete_checkpoint_is_found(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step, state in ((5, "{}"), (10, "{}"), (15, '{"epoch": 1.'), (20, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+def test_resuming_without_a_checkpoint(saved_folder, tmp_path, records):
+    with pytest.raises(ValueError, match="has no complete checkpoint to go on from"):
+        trainer(saved_folder, tmp_path, records).train(resume_from_checkpoint=True)
+
+
+def test_losses_of_an_evaluation_are_means_over_batches_in_order():
+    from . import golden
+
+    batch = golden.batch(0, regions=0, hard=0)
+    with torch.no_grad():
+        embedded = {
+            **golden.model()(**batch),
+            "short_image_index": torch.arange(4),
+            "long_image_index": torch.arange(4),
+        }
+        embedded |= {"region_index": batch["region_index"], "region_input_ids": batch["region_input_ids"]}
+        embedded |= {"hard_index": batch["hard_index"], "hard_negative_mask": torch.ones(0, 10, dtype=torch.bool)}
+        from fgclip2.training.losses import sigmoid_loss
+        from fgclip2.training.objective import FGClip2Objective
+
+        metrics = evaluation_metrics(embedded, FGClip2Objective(), batch_size=3)
+        parts = [
+            sigmoid_loss(
+                embedded["image_embeds"][part],
+                embedded["short_text_embeds"][part],
+                embedded["logit_scale"],
+                embedded["logit_bias"],
+            )
+            for part in (slice(0, 3), slice(3, 4))
+        ]
+    assert metrics["short_loss"] == pytest.approx((3 * parts[0] + parts[1]).item() / 4, rel=1e-5)
+
+
+def test_settings_of_a_run_are_json(saved_folder, tmp_path):
+    args = arguments(tmp_path, objective_settings='{"margin_bounds": [0, 5]}')
+    assert args.objective_settings == {"margin_bounds": (0, 5)}
+    json.loads(args.to_json_string())
+    assert Path(args.output_dir) == tmp_path
