@@ -55,6 +55,14 @@ class TrainingBatches(IterableDataset):
         has_scenes = step >= settings.scenes_from and step % settings.scenes_every == 0 and bool(self.scenes)
         scenes = self._sample_scenes(rng) if has_scenes else []
         concepts = rng.permutation(len(self.drawings.rows))[: settings.concepts_per_batch]
+        batch, text_rows = self.singles(concepts, step, rng)
+        if scenes:
+            batch.update(self._scene_batch(scenes, text_rows, rng))
+        return batch
+
+    def singles(self, concepts: np.ndarray, step: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
+        """Two pictures and a text of each of C concepts, and the texts' rows of the pool (T,)."""
+        settings = self.settings
         texts, is_name = self.texts.sample(concepts, rng)
         rows = self.drawings.sample_pairs(concepts, rng)
         strength, side = augmentation_strength(settings, step), canvas_side(settings, step)
@@ -72,9 +80,7 @@ class TrainingBatches(IterableDataset):
             "is_positive": self.texts.is_positive[text_rows][:, image_concepts].T,
             "is_counted": self.texts.is_counted[text_rows][:, image_concepts].T,
         }
-        if scenes:
-            batch.update(self._scene_batch(scenes, text_rows, rng))
-        return batch
+        return batch, text_rows
 
     def _text_ids(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Mostly cut to a length that all of these texts fit into, for padding costs time."""

@@ -240,6 +240,42 @@ def alpha_boxes(alpha: Tensor) -> Tensor:
     return torch.stack([x1, y1, x2, y2], 1)
 
 
+def vary_drawings(
+    drawings: Tensor,
+    partners: Tensor,
+    side: int,
+    scales: tuple[float, float],
+    strength: float,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Each drawing in another style and shape at a random place of a square.
+
+    Args:
+        drawings: Premultiplied, shape (B, 4, h, h), from 0 to 1.
+        partners: Of the same things, that some take their colours from or are blended with.
+        side: Of the squares.
+        scales: Smallest and largest size of a drawing, as a fraction of its square.
+        strength: Of the variation, 0 to 1.
+        rng: Random state.
+
+    Returns:
+        Premultiplied, shape (B, 4, side, side).
+    """
+    count = len(drawings)
+    chosen = swap_styles(drawings, partners, strength, rng)
+    matrices, scale = random_affine(count, scales, strength, rng)
+    centres = rng.uniform(-1, 1, size=(count, 2)) * (1.05 - scale)[:, None]
+    rgba = warp(chosen, matrices, centres, side, bends=rng.normal(0, 0.06 * strength, size=(count, 2, 4, 4)))
+    rgba = shade(rgba, strength, rng)
+    rgba = torch.cat([vary_colours(rgba[:, :3], rgba[:, 3:], strength, rng), rgba[:, 3:]], 1)
+    is_outlined, is_whitened = rng.random(count) < 0.25 * strength, rng.random(count) < 0.12 * strength
+    for flags, change in ((is_whitened, whiten_fills), (is_outlined, draw_outlines)):
+        where = torch.from_numpy(np.flatnonzero(flags))
+        if len(where):
+            rgba[where] = change(rgba[where], rng)
+    return rgba
+
+
 def compose_singles(
     drawings: Drawings, rows: np.ndarray, backgrounds: Tensor, strength: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -255,19 +291,10 @@ def compose_singles(
     Returns:
         Pictures from -1 to 1, shape (B, 3, S, S), and the drawings' boxes in pixels, shape (B, 4).
     """
-    count, side = len(rows), backgrounds.shape[-1]
+    side = backgrounds.shape[-1]
     chosen = drawings.by_side[64 if side <= 64 else 96][torch.from_numpy(rows)].float() / 255
-    chosen = swap_styles(chosen, chosen.roll(count // 2, 0), strength, rng)
-    matrices, scale = random_affine(count, (1.0 - 0.55 * strength, 1.0), strength, rng)
-    centres = rng.uniform(-1, 1, size=(count, 2)) * (1.05 - scale)[:, None]
-    rgba = warp(chosen, matrices, centres, side, bends=rng.normal(0, 0.06 * strength, size=(count, 2, 4, 4)))
-    rgba = shade(rgba, strength, rng)
-    rgba = torch.cat([vary_colours(rgba[:, :3], rgba[:, 3:], strength, rng), rgba[:, 3:]], 1)
-    is_outlined, is_whitened = rng.random(count) < 0.25 * strength, rng.random(count) < 0.12 * strength
-    for flags, change in ((is_whitened, whiten_fills), (is_outlined, draw_outlines)):
-        where = torch.from_numpy(np.flatnonzero(flags))
-        if len(where):
-            rgba[where] = change(rgba[where], rng)
+    partners = chosen.roll(len(rows) // 2, 0)
+    rgba = vary_drawings(chosen, partners, side, (1.0 - 0.55 * strength, 1.0), strength, rng)
     boxes = alpha_boxes(rgba[:, 3])
     rgba = erase_patches(rgba, 0.2 * strength, rng)
     pictures = rgba[:, :3] + backgrounds * (1 - rgba[:, 3:])

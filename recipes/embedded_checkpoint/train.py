@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,13 @@ import torch
 from batches import TrainingBatches
 from drawings import background_pool, load_drawings
 from export import export
+from loop import run_training
 from losses import Trainee
 from optimizer import build_optimizer
 from scenes import build_scenes
 from settings import Settings, lr_factor
 from texts import build_text_pool, build_tokenizer
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from validation import validate
 
 from fgclip2.data.demo.__main__ import main as build_data
@@ -92,65 +89,6 @@ def whiten_patch_embedding(layer: nn.Linear, pictures: torch.Tensor, patch: int)
     layer.bias.copy_(-top.T @ mean)
 
 
-class CheckpointTrainer(Trainer):
-    """The Trainer on ready-made batches, logging each loss apart."""
-
-    def __init__(self, *args, batches: TrainingBatches, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.batches = batches
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-
-    def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.batches, batch_size=None)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        losses = model(inputs)
-        for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + loss.item()
-            self.counts[name] = self.counts.get(name, 0) + 1
-        return (losses["loss"], losses) if return_outputs else losses["loss"]
-
-    def log(self, logs, *args, **kwargs):
-        logs.update({f"loss_{name}": round(self.sums[name] / self.counts[name], 4) for name in self.sums})
-        self.sums, self.counts = {}, {}
-        super().log(logs, *args, **kwargs)
-
-
-class AverageAndValidate(TrainerCallback):
-    """Keep the moving average of the weights; validate and export it as training goes on."""
-
-    def __init__(self, trainee: Trainee, settings: Settings, tokenizer: FGClip2Tokenizer, options: argparse.Namespace):
-        self.average = AveragedModel(trainee.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
-        self.trainee, self.settings, self.tokenizer, self.options = trainee, settings, tokenizer, options
-        self.log = options.work / "validation.jsonl"
-        self.started, self.earlier = time.time(), (0, 0)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.average.update_parameters(self.trainee.model)
-        if state.global_step % self.settings.eval_every == 0:
-            self.record(state.global_step)
-
-    def on_save(self, args, state, control, **kwargs):
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        torch.save(self.average.state_dict(), folder / "average.pt")
-        export(self.average.module, self.tokenizer, self.options.export, self.settings.export_patches)
-
-    def restore(self, folder: Path) -> None:
-        self.average.load_state_dict(torch.load(folder / "average.pt"))
-        last = json.loads(self.log.read_text().splitlines()[-1])
-        self.earlier = (last["seconds"], last["cpu_seconds"])
-
-    def record(self, step: int) -> None:
-        seconds, cpu_seconds = self.earlier
-        row = {"step": step, "seconds": round(seconds + time.time() - self.started)}
-        row |= {"cpu_seconds": round(cpu_seconds + time.process_time())}
-        row |= validate(self.average.module, self.tokenizer, self.options.cache)
-        with self.log.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
-
-
 def prepare_tokenizer(settings: Settings, options: argparse.Namespace, table, scenes) -> FGClip2Tokenizer:
     folder = options.work / "tokenizer"
     if not folder.exists():
@@ -184,44 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = torch.cat([batches.batch(step)["pixels"] for step in range(4)])
     model = build_model(settings, len(tokenizer), pictures)
     trainee = Trainee(model, len(table.train_ids), settings.loss_weights, settings.region_images)
-    train(trainee, batches, settings, tokenizer, options)
-
-
-def train(trainee, batches, settings: Settings, tokenizer, options: argparse.Namespace) -> None:
-    """Run, or continue, the training loop, and export the averaged weights."""
     optimizer = build_optimizer(trainee, settings.muon_lr, settings.adam_lr, settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(settings, step))
-    averaging = AverageAndValidate(trainee, settings, tokenizer, options)
-    training_arguments = TrainingArguments(
-        output_dir=str(options.work / "checkpoints"),
-        max_steps=settings.total_steps,
-        max_grad_norm=settings.max_grad_norm,
-        logging_steps=50,
-        save_steps=settings.save_every,
-        save_total_limit=2,
-        seed=settings.seed,
-        use_cpu=True,
-        bf16=settings.bf16,
-        report_to=[],
-        remove_unused_columns=False,
-        ignore_data_skip=True,  # the batches start where the run was interrupted
-        disable_tqdm=True,
+    run_training(
+        trainee,
+        batches,
+        optimizer,
+        partial(lr_factor, settings),
+        settings,
+        options.work,
+        measure=lambda average: validate(average, tokenizer, options.cache),
+        write=lambda average: export(average, tokenizer, options.export, settings.export_patches),
     )
-    trainer = CheckpointTrainer(
-        model=trainee,
-        args=training_arguments,
-        train_dataset=batches,
-        optimizers=(optimizer, schedule),
-        callbacks=[averaging],
-        batches=batches,
-    )
-    checkpoints = Path(training_arguments.output_dir)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    if last is not None:
-        batches.start = int(last.rsplit("-", 1)[1])
-        averaging.restore(Path(last))
-    trainer.train(resume_from_checkpoint=last)
-    export(averaging.average.module, tokenizer, options.export, settings.export_patches)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Second stage of the checkpoint that ships: composed scenes and the whole objective, without forgetting the first.
+
+    python recipes/scenes/train.py
+
+starts from the first stage's checkpoint, makes its scenes, trains, and writes the result to `--export`. A run that was
+interrupted continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "recipes" / "embedded_checkpoint"))  # drawings, texts, losses and loop are its own
+
+from batches import TrainingBatches  # noqa: E402
+from drawings import background_pool, load_drawings  # noqa: E402
+from export import export  # noqa: E402
+from loop import run_training  # noqa: E402
+from optimizer import build_optimizer  # noqa: E402
+from scene_batches import SceneBatches  # noqa: E402
+from scene_pool import build_pool  # noqa: E402
+from scene_settings import SceneSettings, lr_factor  # noqa: E402
+from scene_trainee import SceneTrainee, proxies_of_names, start_scales  # noqa: E402
+from scene_validation import SceneValidation  # noqa: E402
+from texts import build_text_pool  # noqa: E402
+
+from fgclip2.data.demo.__main__ import main as build_data  # noqa: E402
+from fgclip2.data.demo.backgrounds import load_backgrounds  # noqa: E402
+from fgclip2.data.demo.concepts import load_concepts  # noqa: E402
+from fgclip2.data.demo.cutouts import load_training_cutouts  # noqa: E402
+from fgclip2.data.demo.sources import default_cache  # noqa: E402
+from fgclip2.modeling.modeling_fgclip2 import FGClip2Model  # noqa: E402
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer  # noqa: E402
+from fgclip2.training import FGClip2ForTraining  # noqa: E402
+
+FIRST_STAGE = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
+WORK = ROOT / ".cache" / "scenes"
+SMOKE = {
+    "num_chunks": 1,
+    "scenes_per_chunk": 60,
+    "scenes_per_batch": 8,
+    "concepts_per_batch": 16,
+    "shared_concepts": 8,
+    "region_images": 8,
+    "total_steps": 4,
+    "eval_every": 2,
+    "save_every": 2,
+    "validation_scenes": 20,
+}
+NUM_BACKGROUNDS = 9000
+
+
+def load_start(folder: Path, region_scale: float) -> FGClip2ForTraining:
+    """The first stage's model; eager, for with so few patches the fused kernels' backward pass is slower on a CPU."""
+    model = FGClip2ForTraining.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    start_scales(model, region_scale)
+    return model
+
+
+def plain_model(model: FGClip2ForTraining) -> FGClip2Model:
+    """What ships: without the scales that only training needs."""
+    plain = FGClip2Model(model.config)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name in plain.state_dict()})
+    return plain
+
+
+def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenizer: FGClip2Tokenizer) -> SceneBatches:
+    table = load_concepts(options.cache)
+    pool = build_pool(options.pool, options.cache, settings, options.threads)
+    drawings = load_drawings(table, load_training_cutouts(options.cache, table))
+    photographs = load_backgrounds(options.cache, "train", permissive_only=True)
+    count = 300 if options.smoke else NUM_BACKGROUNDS
+    backgrounds = background_pool(photographs, count, np.random.default_rng(settings.seed))
+    texts = build_text_pool(table, tokenizer)
+    singles = TrainingBatches(settings.first_stage, drawings, backgrounds, texts, [], tokenizer)
+    return SceneBatches(settings, singles, pool, tokenizer)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, default=FIRST_STAGE, help="to start from (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
+    parser.add_argument("--pool", type=Path, help="of training scenes (default: `pool` in `--work`)")
+    parser.add_argument("--export", type=Path, help="of the result (default: `export` in `--work`)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="a few steps that only show that everything works")
+    options = parser.parse_args(arguments)
+    options.pool, options.export = options.pool or options.work / "pool", options.export or options.work / "export"
+    options.work.mkdir(parents=True, exist_ok=True)
+    settings = replace(SceneSettings(), **SMOKE) if options.smoke else SceneSettings()
+    (options.work / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(settings.seed)
+
+    build_data(["--cache", str(options.cache), "--skip-described"])
+    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint)
+    batches = build_batches(settings, options, tokenizer)
+    model = load_start(options.checkpoint, settings.region_scale)
+    trainee = SceneTrainee(model, proxies_of_names(model, tokenizer, load_concepts(options.cache)), settings)
+    run_training(
+        trainee,
+        batches,
+        build_optimizer(trainee, settings.muon_lr, settings.adam_lr, settings.weight_decay),
+        partial(lr_factor, settings),
+        settings,
+        options.work,
+        measure=SceneValidation(options.cache, tokenizer, settings.validation_scenes),
+        write=lambda average: export(plain_model(average), tokenizer, options.export, settings.export_patches),
+    )
+
+
+if __name__ == "__main__":
+    main()
