@@ -1,0 +1,18 @@
+"""Hard negatives from text: false variants of a phrase in Chinese and English."""
+
+from .files import HardNegativeReport, write_hard_negatives
+from .generation import Generator, HardNegative, generate_hard_negatives
+from .vocabulary import KINDS, LEXICON, Kind, Vocabulary, load_vocabulary
+
+__all__ = [
+    "KINDS",
+    "LEXICON",
+    "Generator",
+    "HardNegative",
+    "HardNegativeReport",
+    "Kind",
+    "Vocabulary",
+    "generate_hard_negatives",
+    "load_vocabulary",
+    "write_hard_negatives",
+]

@@ -1,0 +1,362 @@
+"""What can be changed in a Chinese phrase, so that it stays grammatical and turns false.
+
+The text is cut into the longest expressions of the lexicon, which also lists words that must not be looked into (白菜,
+黑板, 一起). Words of one character (狗, 红, 上) count only between characters that can stand beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .edits import Edit, Slot
+from .vocabulary import Category, Vocabulary, Word
+
+_NUMERALS = "一二两三四五六七八九十百千万几半0123456789"
+_ONES = ("一", "1")
+_SIGNS = re.compile(r"[^\w\s]|\s")
+_LATIN = re.compile("[A-Za-z]+")
+_POINTERS = ("这", "那", "每", "这两", "那两")
+_JOINING = ("的", "和", "与", "、", "色", "相间")
+_CONTAINER_PLACE = "in"
+_PEOPLE_PLACES = ("身后", "身前", "身旁", "身边")
+_GENERIC_MEASURE = "个"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An expression of the lexicon, a number with its measure word, a Latin word, or one character."""
+
+    text: str
+    start: int
+    end: int
+    words: tuple[Word, ...] = ()
+    measure: str = ""  # 只 of 两只 and of 这只
+    number: str = ""  # 两 of 两只
+    is_whole: bool = False  # a word that the lexicon lists only so that nobody looks into it
+
+    def word(self, *sections: str) -> Word | None:
+        return next((word for word in self.words if word.category.section in sections), None)
+
+
+def chinese_slots(text: str, vocabulary: Vocabulary) -> Iterator[Slot]:
+    """Yield the places of a text that can be changed, each with its changes."""
+    phrase = ChinesePhrase(text, vocabulary)
+    for index in range(len(phrase.units)):
+        for slot in (phrase.counts(index), phrase.objects(index), phrase.attributes(index), phrase.relations(index)):
+            if slot:
+                yield slot
+
+
+class ChinesePhrase:
+    """A text, cut into units. Units are named by their index; indices beyond the text are a full stop."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary):
+        self.text = text
+        self.vocabulary = vocabulary
+        self.rules = vocabulary.rules["zh"]
+        self.units = _units(text, vocabulary)
+        self.said = {word for unit in self.units for word in unit.words}
+
+    # What a unit is
+
+    def unit(self, index: int) -> Unit:
+        return self.units[index] if 0 <= index < len(self.units) else Unit("。", len(self.text), len(self.text))
+
+    def is_sign(self, index: int) -> bool:
+        return bool(_SIGNS.match(self.unit(index).text))
+
+    def noun(self, index: int) -> Word | None:
+        """The meaning of a unit as the last word of a noun phrase."""
+        word = self.unit(index).word("object", "other_nouns")
+        if word is None or not self._ends_noun(index + 1):
+            return None
+        return word if len(self.unit(index).text) > 1 or self._may_stand_alone(index - 1) else None
+
+    def _ends_noun(self, index: int) -> bool:
+        unit = self.unit(index)
+        if self.is_sign(index) or unit.measure or unit.word("relation") or unit.word("attribute"):
+            return True
+        return not unit.words and not unit.is_whole and unit.text in self.rules["after_single"]
+
+    def _may_stand_alone(self, before: int) -> bool:
+        """Whether a word of one character may follow this unit."""
+        unit = self.unit(before)
+        if before < 0 or self.is_sign(before) or unit.measure:
+            return True
+        if unit.word("attribute", "relation"):
+            return True
+        return unit.text in self.rules["before_single"] and not unit.words
+
+    def next_noun(self, index: int) -> int | None:
+        """The noun that the attribute before `index` belongs to."""
+        for current in range(index, min(index + 6, len(self.units))):
+            unit = self.unit(current)
+            if self.noun(current):
+                return current
+            if not (unit.text in _JOINING or unit.word("attribute", "object", "other_nouns")):
+                return None
+        return None
+
+    def clause(self, index: int) -> range:
+        """The units between the signs around a unit; 、 and spaces don't part clauses."""
+        first, last = index, index
+        while first > 0 and not self._parts_clauses(first - 1):
+            first -= 1
+        while last + 1 < len(self.units) and not self._parts_clauses(last + 1):
+            last += 1
+        return range(first, last + 1)
+
+    def _parts_clauses(self, index: int) -> bool:
+        return self.is_sign(index) and self.unit(index).text not in ("、", " ", "“", "”")
+
+    def may_be_false(self, index: int) -> bool:
+        """After 没有, 不, 像 or beside 或, another word may be just as true."""
+        clause = self.clause(index)
+        before = "".join("|" if self._is_known(each) else self.unit(each).text for each in clause if each < index)
+        beside = [self.unit(each).text for each in clause]
+        return "或" in beside or any(negation in before for negation in self.rules["negations"])
+
+    def _is_known(self, index: int) -> bool:
+        unit = self.unit(index)
+        return bool(unit.words or unit.is_whole or unit.measure)
+
+    # Changes
+
+    def replaceable(self, word: Word) -> list[Word]:
+        return [each for each in self.vocabulary.alternatives(word) if each not in self.said and each.zh]
+
+    def counts(self, index: int) -> Slot:
+        unit = self.unit(index)
+        if not unit.number or self.may_be_false(index):
+            return []
+        digits = [str(number) for number in range(2, 11)]
+        numbers = digits if unit.number.isdigit() else self.vocabulary.counts["zh"]
+        if unit.number not in (*numbers, *_ONES) or self.unit(index - 1).text[-1] in self.rules["not_before_count"]:
+            return []
+        if not self._counts_noun(index) or (unit.number in _ONES and self._has_pronoun(index)):
+            return []
+        end = unit.end - len(unit.measure)
+        return [
+            Edit("count", unit.start, unit.end, number + self.text[end : unit.end])
+            for number in numbers
+            if number != unit.number
+        ]
+
+    def _counts_noun(self, index: int) -> bool:
+        """Whether a noun with this measure word follows."""
+        measure = self.unit(index).measure
+        for each in self.clause(index):
+            noun = self.noun(each) if each > index else None
+            if noun and not noun.category.uncounted and measure in (_GENERIC_MEASURE, *noun.measures):
+                return True
+        return False
+
+    def _has_pronoun(self, index: int) -> bool:
+        """它的 and 他 after 一只 or 一个: they would have to become plural too."""
+        rest = self.text[self.unit(index).end :]
+        return any(pronoun in rest.replace("其他", "") for pronoun in self.rules["pronouns"])
+
+    def objects(self, index: int) -> Slot:
+        word = self.noun(index)
+        if word is None or word.category.section != "object" or self.may_be_false(index):
+            return []
+        if word.category.name in ("people", "occupations") and self._is_gendered():
+            return []
+        edits = (self._replace_noun(index, word, other) for other in self.replaceable(word))
+        return [edit for edit in edits if edit]
+
+    def _is_gendered(self) -> bool:
+        return any(each in self.text.replace("其他", "") for each in self.rules["gendered_pronouns"])
+
+    def _replace_noun(self, index: int, word: Word, other: Word) -> Edit | None:
+        """Put another noun in, with its own measure word; None where that is unclear."""
+        unit = self.unit(index)
+        measured = self._measured_by(index)
+        if measured is not None:
+            before = self.unit(measured)
+            if before.measure == _GENERIC_MEASURE or before.measure in other.measures:
+                return Edit("object", unit.start, unit.end, other.zh[0])
+            if before.measure in word.measures and other.measures:
+                start = before.end - len(before.measure)
+                between = self.text[before.end : unit.start]
+                return Edit("object", start, unit.end, other.measures[0] + between + other.zh[0])
+            return None
+        far = [self.unit(each).measure for each in self.clause(index) if each < index and self.unit(each).measure]
+        fits = all(
+            measure == _GENERIC_MEASURE or measure in other.measures for measure in far if measure in word.measures
+        )
+        return Edit("object", unit.start, unit.end, other.zh[0]) if fits else None
+
+    def _measured_by(self, index: int) -> int | None:
+        """The measure word before a noun, with nothing but attributes between."""
+        current = index - 1
+        while current >= 0:
+            unit = self.unit(current)
+            if unit.measure:
+                return current
+            if not (unit.word("attribute") or unit.text in {*_JOINING} | self.rules["degrees"]):
+                return None
+            current -= 1
+        return None
+
+    def attributes(self, index: int) -> Slot:
+        unit = self.unit(index)
+        if unit.word("attribute") is None or self.may_be_false(index):
+            return []
+        for word in unit.words:
+            if word.category.section == "attribute" and self._describes(word.category, index):
+                texts = (_matching_form(word, unit.text, other) for other in self.replaceable(word))
+                return [Edit("attribute", unit.start, unit.end, text) for text in texts if text]
+        return []
+
+    def _describes(self, category: Category, index: int) -> bool:
+        """Whether a unit is an attribute of a noun that this category speaks of."""
+        unit, following = self.unit(index), self.unit(index + 1)
+        noun_index = self.next_noun(index + 1)
+        noun = self.noun(noun_index) if noun_index is not None else self._subject(index)
+        name = noun.category.name if noun else None
+        joins = following.text == "的" or noun_index is not None
+        if len(unit.text) == 1 and not (joins and self._may_begin_attribute(index - 1)) and noun_index is not None:
+            return False
+        if len(unit.text) == 1 and noun_index is None and not self._is_predicate(index):
+            return False
+        if category.noun_follows and not (joins or self._unknown_noun_follows(index)):
+            return False
+        if category.of:
+            return name in category.of
+        if category.not_of and name in category.not_of:
+            return False
+        unclear = len({word.category.name for word in unit.words}) > 1
+        return noun is not None or not (unclear or (category.not_of and category.name != "colour"))
+
+    def _may_begin_attribute(self, before: int) -> bool:
+        unit = self.unit(before)
+        return self._may_stand_alone(before) or unit.text in self.rules["degrees"] or self.noun(before) is not None
+
+    def _is_predicate(self, index: int) -> bool:
+        """头发很长, or 大的 before a noun that the lexicon does not know."""
+        before = self.unit(index - 1).text
+        if before in self.rules["degrees"] and (self.is_sign(index + 1) or self.unit(index + 1).text == "的"):
+            return True
+        return self.unit(index + 1).text == "的" and self._may_stand_alone(index - 1)
+
+    def _unknown_noun_follows(self, index: int) -> bool:
+        unit = self.unit(index + 1)
+        return not self._ends_noun(index + 1) and len(self.unit(index).text) > 1 and not unit.measure
+
+    def _subject(self, index: int) -> Word | None:
+        """The noun of 头发很长."""
+        start = index - 1
+        while self.unit(start).text in {"是"} | self.rules["degrees"]:
+            start -= 1
+        if start == index - 1 or start < 0:
+            return None
+        return self.unit(start).word("object", "other_nouns")
+
+    def relations(self, index: int) -> Slot:
+        unit = self.unit(index)
+        if self.may_be_false(index):
+            return []
+        for word in unit.words:
+            if word.category.section == "relation" and self._relates(word, index):
+                others = [each for each in self.replaceable(word) if self._can_be(each, index)]
+                texts = (_matching_form(word, unit.text, other) for other in others)
+                return [Edit("relation", unit.start, unit.end, text) for text in texts if text]
+        return []
+
+    def _relates(self, word: Word, index: int) -> bool:
+        """Whether a unit is said of a place beside a thing, in the sense of this word."""
+        category, unit = word.category, self.unit(index)
+        if category.before_landmark:
+            landmark = self._landmark(index)
+            if landmark is None or (word.name == _CONTAINER_PLACE and not landmark.container):
+                return False
+            if unit.text in _PEOPLE_PLACES:
+                return True
+            return (
+                len(unit.text) > 1
+                or self.is_sign(index + 1)
+                or self.unit(index + 1).text[0] in self.rules["after_place"]
+            )
+        if category.before_noun:
+            return not self.is_sign(index + 1)
+        if category.name == "inside or outside":
+            return self._is_noun_or_of(index - 1)
+        return True
+
+    def _is_noun_or_of(self, index: int) -> bool:
+        return self.unit(index).text == "的" or self.unit(index).word("object", "other_nouns") is not None
+
+    def _can_be(self, word: Word, index: int) -> bool:
+        if word.name != _CONTAINER_PLACE:
+            return True
+        landmark = self._landmark(index)
+        return landmark is not None and landmark.container
+
+    def _landmark(self, index: int) -> Category | None:
+        """The category of the noun before 上, 下面 or 旁边, if things can be there."""
+        before = index - 1
+        if len(self.unit(index).text) > 1 and self.unit(before).text == "的":
+            before -= 1
+        noun = self.unit(before).word("object", "other_nouns")
+        return noun.category if noun and noun.category.landmark else None
+
+
+def _matching_form(word: Word, said: str, other: Word) -> str | None:
+    """The form of `other` that stands where `said` stood: 红 gives 蓝, 红色 蓝色, 左上角 右上角."""
+    if word.category.parallel and word.zh.index(said) < len(other.zh):
+        return other.zh[word.zh.index(said)]
+    alike = [form for form in other.zh if len(form) == len(said)]
+    same_ending = [form for form in alike if form[-1] == said[-1]]
+    if same_ending:
+        return same_ending[0]
+    if len(said) == 1:
+        return alike[0] if alike else None
+    return next((form for form in other.zh if len(form) > 1), None)
+
+
+def _units(text: str, vocabulary: Vocabulary) -> list[Unit]:
+    """Cut a text into its longest known expressions."""
+    units: list[Unit] = []
+    position = 0
+    while position < len(text):
+        unit = _counted(text, position, vocabulary) or _known(text, position, vocabulary)
+        if unit is None:
+            latin = _LATIN.match(text, position)
+            end = latin.end() if latin else position + 1
+            unit = Unit(text[position:end], position, end)
+        units.append(unit)
+        position = unit.end
+    return units
+
+
+def _known(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
+    for length in range(min(vocabulary.longest_chinese, len(text) - position), 0, -1):
+        part = text[position : position + length]
+        if part in vocabulary.chinese_expressions:
+            words = tuple(vocabulary.chinese.get(part, ()))
+            return Unit(part, position, position + length, words, is_whole=not words)
+    return None
+
+
+def _counted(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
+    """两只, 十一个 or 这辆 at a position; no word such as 一起 or 三角形, nor 三 of 三条纹."""
+    pointer = text[position] in _POINTERS
+    if not pointer and text[position] not in _NUMERALS:
+        return None
+    known = _known(text, position, vocabulary)
+    if known is not None and len(known.text) > 1:
+        return None
+    end = position + 1
+    while end < len(text) and text[end] in _NUMERALS and not (pointer and text[end] in "百千万"):
+        end += 1
+    measure = text[end : end + 1]
+    following = _known(text, end, vocabulary) if end < len(text) else None
+    if measure not in vocabulary.rules["zh"]["measures"] or text[end + 1 : end + 2] == measure:
+        return None
+    if following is not None and len(following.text) > 1:
+        return None
+    number = "" if pointer else text[position:end]
+    return Unit(text[position : end + 1], position, end + 1, measure=measure, number=number)
