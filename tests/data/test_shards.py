@@ -237,3 +237,27 @@ def test_wrong_places_in_an_epoch(folder):
     for epoch, batches in ((-1, 0), (0, -1), (0, 13)):
         with pytest.raises(ValueError, match=f"epoch={epoch}, batches={batches}; allowed"):
             dataset.set_epoch(epoch, batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("had", [0, 1, 4, 11])
+def test_placeholders_stand_in_for_what_was_had(folder, workers, had):
+    """A loop that counts off batches meets the rest where it would have met it."""
+    dataset = ShardedRecords(folder, 4, drop_last=True, buffer_size=5)
+    whole = batches_of(dataset, workers)
+    dataset.set_epoch(0, had, placeholders=True)
+    loader = DataLoader(dataset, batch_size=4, drop_last=True, collate_fn=list, num_workers=workers)
+    batches = list(loader)
+    assert batches[:had] == [[None] * 4] * had
+    assert [[number_of(record) for record in batch] for batch in batches[had:]] == whole[had:]
+    dataset.set_epoch(1)
+    assert None not in chain.from_iterable(loader)
+
+
+def test_a_wrong_sample_comes_as_its_error_where_it_may_be_skipped(tmp_path):
+    members = {f"{i}.png": png() for i in range(3)} | {f"{i}.json": json.dumps(item("en")).encode() for i in (0, 2)}
+    write_tar(tmp_path / "a.tar", dict(sorted((members | {"1.json": b'{"caption": 5}'}).items())))
+    with pytest.raises(InvalidRecordError):
+        list(ShardedRecords(tmp_path / "a.tar", shuffle=False))
+    samples = list(ShardedRecords(tmp_path / "a.tar", shuffle=False, on_error="skip"))
+    assert [type(sample).__name__ for sample in samples] == ["Record", "InvalidRecordError", "Record"]

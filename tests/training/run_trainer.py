@@ -2,7 +2,8 @@
 
     python run_trainer.py CHECKPOINT RECORDS OUTPUT [--key value ...]
 
-The keys are fields of FGClip2TrainingArguments. It goes on from the last checkpoint if there is one.
+The keys are fields of FGClip2TrainingArguments. It goes on from the last checkpoint if there is one. RECORDS is a
+folder with records.json and images, or with tar shards.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import HfArgumentParser, TrainerCallback
 
-from fgclip2.data import read_finehard
+from fgclip2.data import RecordDataset, ShardedRecords, read_finehard
 from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.trainer import last_checkpoint
 
@@ -42,6 +43,20 @@ class KillAt(TrainerCallback):
             os.kill(os.getpid(), self.signal_number)
 
 
+def read(folder: Path, args: FGClip2TrainingArguments) -> RecordDataset | ShardedRecords:
+    if (folder / "records.json").exists():
+        return read_finehard(folder / "records.json", folder / "images")
+    return ShardedRecords(
+        folder,
+        args.per_device_train_batch_size,
+        args.process_index,
+        args.world_size,
+        drop_last=True,
+        buffer_size=8,
+        on_error=args.on_error,
+    )
+
+
 def main(arguments: list[str]) -> None:
     checkpoint, records_folder, output, *options = arguments
     torch.set_num_threads(1)
@@ -49,11 +64,12 @@ def main(arguments: list[str]) -> None:
     (args,) = HfArgumentParser(FGClip2TrainingArguments).parse_args_into_dataclasses(
         [f"--output_dir={output}", *flags, *options]
     )
-    records = read_finehard(Path(records_folder) / "records.json", Path(records_folder) / "images")
+    records = read(Path(records_folder), args)
     callbacks = []
     if "KILL_AT" in os.environ:
         callbacks.append(KillAt(int(os.environ["KILL_AT"]), getattr(signal, os.environ["KILL_SIGNAL"])))
-    trainer = FGClip2Trainer(checkpoint, args, records, records, callbacks=callbacks)
+    evaluated = records if isinstance(records, RecordDataset) else None
+    trainer = FGClip2Trainer(checkpoint, args, records, evaluated, callbacks=callbacks)
     trainer.train(resume_from_checkpoint=last_checkpoint(output) is not None)
     trainer.save_model(str(Path(output) / "final"))
     if trainer.is_world_process_zero():

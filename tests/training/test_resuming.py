@@ -89,3 +89,28 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, record
     (cut / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
     run(dropout_checkpoint, records_folder, cut, *options)
     assert losses(cut) == losses(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def shards(records, tmp_path_factory):
+    from fgclip2.data import write_shards
+
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(records, folder, samples_per_shard=7)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("processes", "workers"),
+    [(1, 0), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
+def test_a_killed_run_over_a_stream_goes_on_as_if_it_had_not_been(
+    dropout_checkpoint, shards, tmp_path, processes, workers
+):
+    options = (f"--per_device_train_batch_size={4 // processes}", f"--dataloader_num_workers={workers}")
+    run(dropout_checkpoint, shards, tmp_path / "whole", *options, processes=processes)
+    killed, environment = tmp_path / "killed", {"KILL_AT": "14", "KILL_SIGNAL": "SIGKILL"}  # 10 steps an epoch
+    run(dropout_checkpoint, shards, killed, *options, environment=environment, processes=processes, expect=1)
+    run(dropout_checkpoint, shards, killed, *options, processes=processes)
+    assert losses(killed) == losses(tmp_path / "whole")
+    assert len(losses(killed)) == 20

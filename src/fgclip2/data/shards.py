@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .readers.checks import check_language_option
-from .records import Language, Record
-from .shard_files import Shard, ShardReader, check_count, list_shards
+from .records import InvalidRecordError, Language, Record
+from .shard_files import BrokenShardError, RawSample, Shard, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class ShardedRecords(IterableDataset):
         buffer_size: records in the buffer of each worker, encoded images included.
         seed: of the orders.
         language: of all records; None: by `is_cn`, else detected.
+        on_error: "raise" what is wrong with a sample, or give it out in the record's place ("skip"), so that the number
+            of samples, and of batches, stays what it is.
 
     Raises:
         ValueError: arguments out of range, no shards, or fewer samples than ranks need.
@@ -70,6 +72,7 @@ class ShardedRecords(IterableDataset):
         buffer_size: int = 1000,
         seed: int = 0,
         language: Language | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ):
         check_language_option(language)
         for name, value in (("batch_size", batch_size), ("world_size", world_size), ("buffer_size", buffer_size)):
@@ -80,12 +83,13 @@ class ShardedRecords(IterableDataset):
         self.shards = list_shards(shards)
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
         self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
+        self.on_error = on_error
         self.total = sum(shard.samples for shard in self.shards)
         needed = world_size * (batch_size if drop_last else 1)
         if self.total < needed:  # on all ranks alike, so that none waits for another
             raise ValueError(f"{self.total} samples for {world_size} ranks; allowed: at least {needed}")
-        # Epoch and batches already had, in shared memory: persistent workers live on over epochs.
-        self._position = torch.zeros(2, dtype=torch.int64).share_memory_()
+        # Epoch, batches already had, and whether to stand in for them, in shared memory: persistent workers live on.
+        self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._emitted = 0  # samples, of the running iteration in this process
         self._skip = 0  # samples, of the next iteration
 
@@ -103,11 +107,15 @@ class ShardedRecords(IterableDataset):
         """The epoch that the next iteration gives."""
         return int(self._position[0])
 
-    def set_epoch(self, epoch: int, batches: int = 0) -> None:
-        """Go to an epoch, `batches` batches of this rank into it."""
+    def set_epoch(self, epoch: int, batches: int = 0, placeholders: bool = False) -> None:
+        """Go to an epoch, `batches` batches of this rank into it.
+
+        With `placeholders` these batches come, but of `None` instead of records: for loops that count off what they
+        have had, such as transformers' Trainer.
+        """
         if epoch < 0 or not 0 <= batches <= -(-len(self) // self.batch_size):
             raise ValueError(f"epoch={epoch}, batches={batches}; allowed: from 0, within an epoch")
-        self._position[0], self._position[1] = epoch, batches
+        self._position.copy_(torch.tensor([epoch, batches, int(placeholders)]))
         self._emitted = self._skip = 0
         if self.left_out and self.rank == 0:
             logger.info("epoch %d: %d of %d samples are left out for even ranks", epoch, self.left_out, self.total)
@@ -125,19 +133,21 @@ class ShardedRecords(IterableDataset):
         for name, value in self._settings().items():
             if state.get(name) != value:
                 raise ValueError(f"the state has {name}={state.get(name)!r}; allowed: {value!r}, as this data set has")
-        self._position[0], self._position[1] = state["epoch"], state["batches"]
+        self._position.copy_(torch.tensor([state["epoch"], state["batches"], 0]))
         self._emitted = self._skip = state["samples"]
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Any]:  # Record; InvalidRecordError with on_error="skip"; None for a placeholder
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
-        epoch, batches = self._position.tolist()
+        epoch, batches, placeholders = self._position.tolist()
         # Batches come from the workers in turn: after `batches` of them it is the turn of another than the first.
-        role = (index + batches) % count
+        role = index if placeholders else (index + batches) % count
         had = len(range(role, batches, count)) * self.batch_size
         part = self._part_of_worker(role, count)
         rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role])
         order = buffered_shuffle(part, self.buffer_size, rng) if self.shuffle else iter(part)
+        if placeholders:
+            yield from (None for _ in range(min(had, len(part))))
         self._emitted, self._skip = self._skip, 0
         remaining = np.ones(len(part), dtype=bool)
         for _, position in zip(range(min(had + self._emitted, len(part))), order, strict=False):
@@ -196,11 +206,19 @@ class ShardedRecords(IterableDataset):
         with ShardReader(shard.path, self._language) as reader:
             for found, sample in enumerate(reader.samples(), start=1):
                 if found - 1 == offset:
-                    yield offset, reader.record(sample)
+                    yield offset, self._record(reader, sample)
                     offset = next(wanted, None)
                 if offset is None and not to_end:
                     return
         check_count(shard, found)
+
+    def _record(self, reader: ShardReader, sample: RawSample) -> Any:
+        try:
+            return reader.record(sample)
+        except InvalidRecordError as error:
+            if self.on_error == "raise" or isinstance(error, BrokenShardError):
+                raise
+            return error
 
     def _shard_order(self, epoch: int) -> Sequence[int]:
         if not self.shuffle:

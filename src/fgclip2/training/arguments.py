@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from transformers import TrainingArguments
 
@@ -42,12 +42,16 @@ class FGClip2TrainingArguments(TrainingArguments):
     gradient_cache_chunk_size: int | None = field(
         default=None, metadata={"help": "Images in memory at once; the contrastive batch stays the whole batch"}
     )
-    language_batches: str = field(default="homogeneous", metadata={"help": "homogeneous or mixed"})
+    language_batches: Literal["homogeneous", "mixed"] = field(
+        default="homogeneous", metadata={"help": "homogeneous or mixed"}
+    )
     max_num_patches: str | None = field(default=None, metadata={"help": "Patches per image, or auto"})
     max_regions: int = field(default=4, metadata={"help": "Regions per image and step"})
     num_hard_negatives: int = field(default=10, metadata={"help": "Hard negatives per region"})
     short_caption_prefix: str = field(default="", metadata={"help": "Put before English short captions"})
-    on_error: str = field(default="raise", metadata={"help": "raise, or skip and count unusable records and images"})
+    on_error: Literal["raise", "skip"] = field(
+        default="raise", metadata={"help": "raise, or skip and count unusable records and images"}
+    )
     head_learning_rate: float | None = field(default=None, metadata={"help": "Of heads, scales and bias"})
     freeze: list[str] = field(default_factory=list, metadata={"help": "Modules that are not trained"})
     freeze_vision_layers: int = field(default=0, metadata={"help": "First vision layers that are not trained"})
@@ -87,6 +91,12 @@ class FGClip2TrainingArguments(TrainingArguments):
 
     # transformers turns JSON text into a dict for the fields that it finds here.
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "objective_settings"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`objective_settings`, which are a dict once these arguments exist."""
+        assert isinstance(self.objective_settings, dict)
+        return self.objective_settings
 
     @property
     def patch_budget(self) -> int | str | None:

@@ -59,6 +59,8 @@ class FGClip2Collator:
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
         """
+        if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
+            return {}
         records, images, epochs, skipped = self._open(drawn)
         batch: dict[str, Any] = {**self._pixels(images), "skipped": skipped}
         batch.update(self._captions("short", [self._short_caption(record) for record in records]))

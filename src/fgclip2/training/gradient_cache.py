@@ -29,8 +29,8 @@ def split_batch(batch: Mapping[str, Any], chunk_size: int) -> list[dict[str, Ten
     chunks = []
     for start in range(0, max(1, images), chunk_size):
         chunk = {name: batch[name][start : start + chunk_size] for name in _PER_IMAGE if name in batch}
-        for index_name, names in _BY_INDEX.items():
-            names = [name for name in names if batch.get(name) is not None]
+        for index_name, indexed in _BY_INDEX.items():
+            names = [name for name in indexed if batch.get(name) is not None]
             index = batch.get(index_name)
             if index is None:  # caption i belongs to image i
                 chunk.update({name: batch[name][start : start + chunk_size] for name in names})

@@ -70,7 +70,7 @@ class FGClip2ForTraining(FGClip2Model):
     def from_model(cls, model: FGClip2Model) -> FGClip2ForTraining:
         """Make a training model of a plain one; the parameters are shared, not copied."""
         with torch.device("meta"):
-            training = cls(model.config)
+            training = cls(model.config)  # type: ignore[arg-type]
         training.load_state_dict(model.state_dict(keep_vars=True), strict=False, assign=True)
         for name in TRAINING_SCALES:
             scale = torch.full((1,), INITIAL_TRAINING_SCALE, dtype=model.dtype, device=model.device)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from ..data.records import InvalidRecordError, RecordDataset
+from ..data.shards import ShardedRecords
 
 LanguageBatches = Literal["homogeneous", "mixed"]
 OnError = Literal["raise", "skip"]
@@ -17,7 +18,7 @@ OnError = Literal["raise", "skip"]
 class Draw(NamedTuple):
     """A record of an epoch. What is random about a sample follows from both, not from any process's random state."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
     epoch: int
 
 
@@ -82,7 +83,7 @@ class BatchOrderSampler(Sampler[Draw]):
 class DrawnRecord(NamedTuple):
     """What the collator gets: a record, or why there is none, and the epoch."""
 
-    record: Any  # Record | InvalidRecordError
+    record: Any  # Record | InvalidRecordError | None, see DrawnStream
     epoch: int
 
 
@@ -108,3 +109,17 @@ class DrawnRecords(Dataset):
             if self._on_error == "raise":
                 raise
             return DrawnRecord(error, epoch)
+
+
+class DrawnStream(IterableDataset):
+    """[`ShardedRecords`] as the collator takes it; `None` stands for what a continued run has had."""
+
+    def __init__(self, records: ShardedRecords):
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[DrawnRecord]:
+        epoch = self.records.epoch
+        return (DrawnRecord(record, epoch) for record in self.records)

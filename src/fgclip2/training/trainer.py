@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.records import RecordDataset
+from ..data.shards import ShardedRecords
 from ..distributed import barrier, mean_over_ranks, sum_over_ranks, world_size
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
@@ -30,7 +31,7 @@ from .gradient_cache import cached_step
 from .modeling import FGClip2ForTraining
 from .objective import FGClip2Objective
 from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
-from .sampler import BatchOrderSampler, DrawnRecords
+from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class FGClip2Trainer(Trainer):
     Args:
         model: [`FGClip2ForTraining`], [`FGClip2Model`], PEFT's wrapper of the former, or a folder or hub id.
         args: [`FGClip2TrainingArguments`].
-        train_dataset: A [`RecordDataset`].
+        train_dataset: A [`RecordDataset`], or a [`ShardedRecords`] stream made for this rank.
         eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
         processing_class: The checkpoint's [`FGClip2Processor`]; `None`: loaded with a `model` given by its name.
         objective: `None`: what `args` says.
@@ -70,6 +71,9 @@ class FGClip2Trainer(Trainer):
     """
 
     args: FGClip2TrainingArguments
+    objective: FGClip2Objective
+    model: Any  # transformers allows None, which never stays
+    state: Any
 
     # The objective's losses are means over the batch: accumulated steps are averaged.
     loss_is_scaled_for_ga = False
@@ -78,7 +82,7 @@ class FGClip2Trainer(Trainer):
         self,
         model: FGClip2Model | nn.Module | str | Path,
         args: FGClip2TrainingArguments,
-        train_dataset: RecordDataset | None = None,
+        train_dataset: RecordDataset | ShardedRecords | None = None,
         eval_dataset: RecordDataset | Mapping[str, RecordDataset] | None = None,
         processing_class: FGClip2Processor | None = None,
         objective: FGClip2Objective | None = None,
@@ -86,15 +90,13 @@ class FGClip2Trainer(Trainer):
     ):
         if isinstance(model, (str, Path)):
             processing_class = processing_class or FGClip2Processor.from_pretrained(model)
-            model = FGClip2ForTraining.from_pretrained(model, dtype=torch.float32)
-        elif type(model) is FGClip2Model:
-            model = FGClip2ForTraining.from_model(model)
         if processing_class is None:
             raise ValueError("processing_class is missing: pass FGClip2Processor.from_pretrained(checkpoint)")
-        self.objective = objective or FGClip2Objective(args.objective, **args.objective_settings)
+        module = _training_model(model)
+        self.objective = objective or FGClip2Objective(args.objective, **args.settings)
         settings = self.objective.settings
-        freeze(model, unused_parameters(settings))
-        freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
+        freeze(module, unused_parameters(settings))
+        freeze(module, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
         self._collator = partial(
             FGClip2Collator,
             processing_class,
@@ -108,15 +110,11 @@ class FGClip2Trainer(Trainer):
             on_error=args.on_error,
             seed=args.data_seed if args.data_seed is not None else args.seed,
         )
-        if train_dataset is not None and not isinstance(train_dataset, RecordDataset):
-            raise ValueError(
-                f"train_dataset is a {type(train_dataset).__name__}; allowed: a RecordDataset, see fgclip2.data"
-            )
         super().__init__(
-            model=model,
+            model=module,
             args=args,
             data_collator=self._collator(),
-            train_dataset=None if train_dataset is None else DrawnRecords(train_dataset, args.on_error),
+            train_dataset=None if train_dataset is None else _drawn(train_dataset, args),
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
@@ -138,9 +136,25 @@ class FGClip2Trainer(Trainer):
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of this rank. A stream is divided already, so accelerate must not divide it again."""
+        if not isinstance(self.train_dataset, DrawnStream):
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            drop_last=True,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrderSampler:
+        drawn: Any = self.train_dataset if train_dataset is None else train_dataset
         self._sampler = BatchOrderSampler(
-            (train_dataset or self.train_dataset).records.languages,
+            drawn.records.languages,
             self._train_batch_size,
             self.args.world_size,
             self.args.language_batches,
@@ -152,8 +166,9 @@ class FGClip2Trainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Give this rank's share of the records, every record once, whatever the number of ranks."""
+        known: Any = self.eval_dataset
         if eval_dataset is None or isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset if eval_dataset is None else self.eval_dataset[eval_dataset]
+            eval_dataset = known if eval_dataset is None else known[eval_dataset]
         if not isinstance(eval_dataset, RecordDataset):
             raise ValueError(f"eval_dataset is a {type(eval_dataset).__name__}; allowed: a RecordDataset")
         return DataLoader(
@@ -214,11 +229,11 @@ class FGClip2Trainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make transformers' choice of optimizer, with groups for the heads and without decay of scales and bias."""
         if self.optimizer is None:
-            model = self.model if model is None else model
+            trained: Any = self.model if model is None else model
             groups = parameter_groups(
-                model, self.get_decay_parameter_names(model), self.args.weight_decay, self.args.head_learning_rate
+                trained, self.get_decay_parameter_names(trained), self.args.weight_decay, self.args.head_learning_rate
             )
-            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
+            optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
             if set(arguments) & {"params", "model", "optimizer_dict"}:
                 raise ValueError(
                     f"optim={self.args.optim!r} chooses its own parameter groups; allowed: e.g. adamw_torch"
@@ -280,14 +295,16 @@ class FGClip2Trainer(Trainer):
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(  # type: ignore[override]
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
 
         Raises:
             ValueError: There is none.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
         self._resumed_from = resume_from_checkpoint or None
@@ -327,14 +344,52 @@ class FGClip2Trainer(Trainer):
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
         self.objective.margin.fill_(attributes["margin"])
         self._skipped = attributes["skipped"]
-        if self._average is not None:
+        if self._average is not None and self._resumed_from is not None:
             self._average.load(self._resumed_from)
+
+    def _on_epoch_begin(self, epoch: int, loader: DataLoader) -> None:
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)
+        if isinstance(self.train_dataset, DrawnStream):
+            accumulated = self.args.gradient_accumulation_steps
+            steps_of_epoch = max(1, -(-len(loader) // accumulated))
+            steps = self.state.global_step - epoch * steps_of_epoch
+            self.train_dataset.records.set_epoch(epoch, steps * accumulated, placeholders=True)
 
     def _on_train_end(self) -> None:
         share = self._window.total_waited_share
         if self._window.total_samples:
             verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
             logger.info("waited for data in %.0f%% of the time: %s", 100 * share, verdict)
+
+
+def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | DrawnStream:
+    """A training set as the collator takes it."""
+    if isinstance(dataset, RecordDataset):
+        return DrawnRecords(dataset, args.on_error)
+    if not isinstance(dataset, ShardedRecords):
+        raise ValueError(
+            f"train_dataset is a {type(dataset).__name__}; allowed: a RecordDataset or ShardedRecords, see fgclip2.data"
+        )
+    wanted = {
+        "batch_size": args.per_device_train_batch_size,
+        "rank": args.process_index,
+        "world_size": args.world_size,
+        "drop_last": True,
+        "on_error": args.on_error,
+    }
+    for name, value in wanted.items():
+        if getattr(dataset, name) != value:
+            raise ValueError(
+                f"ShardedRecords has {name}={getattr(dataset, name)!r}; allowed: {value!r}, as the run has"
+            )
+    return DrawnStream(dataset)
+
+
+def _training_model(model: nn.Module | str | Path) -> nn.Module:
+    if isinstance(model, (str, Path)):
+        return FGClip2ForTraining.from_pretrained(model, dtype=torch.float32)
+    return FGClip2ForTraining.from_model(model) if type(model) is FGClip2Model else model
 
 
 class _RunCallback(TrainerCallback):
@@ -350,8 +405,7 @@ class _RunCallback(TrainerCallback):
         self._trainer._on_train_end()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._trainer._sampler is not None:
-            self._trainer._sampler.set_epoch(int(state.epoch or 0))
+        self._trainer._on_epoch_begin(int(state.epoch or 0), kwargs["train_dataloader"])
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._trainer
