@@ -24,10 +24,10 @@ from PIL import Image
 
 from fgclip2.data.demo.backgrounds import load_backgrounds
 from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
-from fgclip2.data.demo.controls import pixel_similarities
-from fgclip2.data.demo.cutouts import load_cutouts, load_training_cutouts
+from fgclip2.data.demo.controls import pixel_similarities, training_pictures
+from fgclip2.data.demo.cutouts import load_cutouts
 from fgclip2.data.demo.photographs import SETS, DescribedPicture, load_described
-from fgclip2.data.demo.protocols import PROTOCOLS, build_protocol_set, paste, white_canvas
+from fgclip2.data.demo.protocols import PROTOCOLS, build_protocol_set
 from fgclip2.data.demo.scenes import Scene, SceneBuilder, long_caption
 from fgclip2.data.demo.sources import default_cache
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
@@ -94,15 +94,6 @@ def both_directions(scores: np.ndarray, columns: np.ndarray, chosen: np.ndarray)
         "image_to_text": recalls(scores[rows], columns[rows]),
         "text_to_image": recalls(scores[:, columns[rows]].T, rows),
     }
-
-
-def training_pictures(cache: Path, table: ConceptTable) -> tuple[np.ndarray, np.ndarray]:
-    """All training drawings on white: (R, 64, 64, 3) uint8 and their concepts (R,)."""
-    pictures, ids = [], []
-    for concept_ids, rgba in load_training_cutouts(cache, table).values():
-        pictures += [np.asarray(paste(white_canvas(64), Image.fromarray(one), (0, 0, 64, 64))) for one in rgba]
-        ids.append(concept_ids)
-    return np.stack(pictures), np.concatenate(ids)
 
 
 def evaluate_protocols(encoder: Encoder, cache: Path, table: ConceptTable, split: str, references: tuple) -> dict:

@@ -1,7 +1,9 @@
 import pytest
 
+from fgclip2.data.demo.concepts import ConceptTable
 from fgclip2.data.demo.phrases import (
     AWKWARD_NAMES,
+    COLOURS,
     POSITIONS,
     Description,
     count_sentence,
@@ -9,11 +11,15 @@ from fgclip2.data.demo.phrases import (
     is_plural,
     largest_sentence,
     listing,
+    look_alikes,
     object_sentence,
     related_expression,
     relation_sentence,
+    similar_colours,
     with_article,
 )
+
+from .conftest import make_concept
 
 
 def of(table, name_en, **attributes) -> Description:
@@ -102,3 +108,50 @@ def test_awkward_names_are_no_plurals_of_natural_ones():
     assert not is_plural("axe")
     assert {"foggy", "unlocked"} <= AWKWARD_NAMES
     assert not {"dog", "axe", "fire"} & AWKWARD_NAMES
+
+
+def test_masses_have_a_size_by_the_portion(table):
+    bread = of(table, "bread", size="small", position=(1, 0))
+    assert expression(bread, table, "en") == "a small piece of bread on the left"
+    assert expression(bread, table, "zh") == "左侧的小面包"
+    assert with_article("luggage", "luggage") == "luggage"
+
+
+@pytest.mark.parametrize(
+    ("name_zh", "expected"),
+    [
+        ("斧头", "大斧头"),
+        ("蛋", "大的蛋"),  # one character: 大豆 and 小票 are other words
+        ("微笑的太阳", "大的微笑的太阳"),
+        ("小鸡", "大的小鸡"),
+        ("大象", "大的大象"),
+        ("熊猫", "大的熊猫"),
+        ("便利店", "大的便利店"),
+        ("日本城堡", "大的日本城堡"),
+    ],
+)
+def test_chinese_sizes(name_zh, expected):
+    concepts = ConceptTable((make_concept("thing", name_zh),))
+    assert expression(Description(0, size="large"), concepts, "zh") == expected
+
+
+def test_look_alikes_are_symmetric_and_reach_what_words_do_not_show():
+    names = ["bird", "parrot", "fireworks", "sparkler", "dog", "poodle", "axe"]
+    matrix = look_alikes(names)
+    assert (matrix == matrix.T).all()
+    assert {(names[i], names[j]) for i, j in zip(*matrix.nonzero(), strict=True) if i < j} == {
+        ("bird", "parrot"),
+        ("fireworks", "sparkler"),
+        ("dog", "poodle"),
+    }
+
+
+def test_each_colour_has_two_similar_ones_and_is_similar_to_two():
+    assert set(similar_colours("cyan")) == {"green", "blue"}
+    assert set(similar_colours("red")) == {"orange", "brown"}
+    similar = [other for colour in COLOURS for other in similar_colours(colour)]
+    assert all(similar.count(colour) == 2 for colour in COLOURS)
+
+
+def test_awkward_names_are_left_to_single_pictures():
+    assert {"tennis", "bow and arrow", "glass of milk", "small airplane", "fork and knife with plate"} <= AWKWARD_NAMES

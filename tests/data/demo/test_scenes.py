@@ -4,13 +4,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fgclip2.data.demo.phrases import COLOURS, Description, expression
+from fgclip2.data.demo.phrases import COLOURS, Description, expression, similar_colours
 from fgclip2.data.demo.scenes import (
     CANVASES,
     NEGATIVE_KINDS,
     SceneBuilder,
     _clearly_largest,
+    _random_sizes,
     attribute_negatives,
+    balanced,
     scene_record,
     write_scenes,
 )
@@ -158,6 +160,7 @@ def test_negatives_are_ten_and_each_false_in_one_thing(table, scenes):
                 assert not table.near_synonyms[value, region.truth.concept_id]
                 assert (value in present) == (kind == "swap")
             if kind in ("color", "bind-color"):
+                assert value not in similar_colours(region.truth.colour)
                 assert (value in worn) == (kind == "bind-color")
             if kind == "position":
                 assert value == tuple(2 - part for part in region.truth.position)
@@ -171,6 +174,49 @@ def test_negative_texts_differ_in_both_languages(table, scenes):
             assert len(set(texts)) == 11
 
 
+def test_a_similar_colour_of_another_plate_is_no_negative():
+    said = Description(1, colour="cyan", shape="round")
+    negatives = attribute_negatives(said, [Description(2, colour="blue", shape="round")], np.random.default_rng(0))
+    assert negatives["bind-color"] == []
+    assert not {"cyan", "blue", "green"} & {negative.colour for negative in negatives["color"]}
+
+
+def test_small_objects_are_as_many_as_large_ones(builder):
+    """Large ones must not be dropped where they don't fit, else "small" would be the likelier word."""
+    sizes = [
+        region.truth.size
+        for number in range(300)
+        for region in builder.build(np.random.default_rng([7, number])).regions
+    ]
+    small, large = sizes.count("small"), sizes.count("large")
+    assert abs(small - large) < 3 * np.sqrt(small + large)
+
+
+def test_at_most_two_objects_of_a_scene_are_small_or_large():
+    rng = np.random.default_rng(0)
+    drawn = [_random_sizes(5, rng) for _ in range(50)]
+    assert all(sizes.count("small") <= 2 and sizes.count("large") <= 2 for sizes in drawn)
+
+
+def test_balanced_rows_sum_to_one_and_keep_zeros():
+    affinity = np.ones((6, 6)) - np.eye(6)
+    affinity[0, 1] = affinity[1, 0] = 9
+    affinity[2, 3] = affinity[3, 2] = 0
+    shares = balanced(affinity)
+    np.testing.assert_allclose(shares, shares.T)
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-5)
+    assert ((shares == 0) == (affinity == 0)).all()
+
+
+def test_object_negatives_are_balanced_mostly_kin_and_no_look_alikes(table, builder):
+    shares = builder._negative_shares()
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=0.01)
+    row = {table[concept_id].name_en: index for index, concept_id in enumerate(table.train_ids)}
+    assert shares[row["dog"], row["guide dog"]] == 0
+    assert shares[row["axe"], row["hammer"]] == 0  # no word shows it
+    assert shares[row["axe"], row["key"]] > shares[row["axe"], row["bread"]]
+
+
 def test_attribute_negatives_vary_only_what_is_said(table):
     rng = np.random.default_rng(0)
     bare = attribute_negatives(Description(1, position=(1, 1)), [Description(3, "small", "red", "round")], rng)
@@ -180,7 +226,7 @@ def test_attribute_negatives_vary_only_what_is_said(table):
     negatives = attribute_negatives(said, others, rng)
     assert [negative.concept_id for negative in negatives["swap"]] == [3, 4]
     assert [negative.colour for negative in negatives["bind-color"]] == ["blue"]
-    assert {negative.colour for negative in negatives["color"]} == set(COLOURS) - {"red", "blue"}
+    assert {negative.colour for negative in negatives["color"]} == set(COLOURS) - {"red", "orange", "brown", "blue"}
     assert [negative.shape for negative in negatives["shape"]] == ["square"]
     assert [negative.size for negative in negatives["size"]] == ["large"]
     assert [negative.position for negative in negatives["position"]] == [(2, 0)]

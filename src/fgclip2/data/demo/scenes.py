@@ -30,9 +30,11 @@ from .phrases import (
     joined,
     largest_sentence,
     listing,
+    look_alikes,
     object_sentence,
     related_expression,
     relation_sentence,
+    similar_colours,
     with_article,
 )
 
@@ -51,8 +53,13 @@ _PLATE_SHARE = 0.6
 _POSITION_SHARE = 0.5  # of the short expressions
 _SIDES = {"small": 34, "medium": 48, "large": 66}  # of the longer side, in pixels
 _SIDE_JITTER = 5
+_MAX_OF_A_SIZE = 2  # small and large objects in a scene: more large ones than small ones would not fit
 _MARGIN = 3  # between objects
 _PLACEMENT_TRIES = 40
+_LAYOUT_TRIES = 20
+_AFFINITY = {"subgroup": 60.0, "group": 5.0, "none": 1.0}  # of a thing to its object negatives, before balancing
+_LEVELS = ("subgroup", "group")
+_BALANCING_STEPS = 50
 _CUTOUT_ON_PLATE = 0.68  # of the plate's side, so that a square drawing stays within a round plate
 _OPAQUE = 64  # alpha above which a drawing counts for its box: shadows don't
 _LARGEST_LEAD = 1.2  # in area, over the second largest, before a caption names the largest
@@ -133,6 +140,8 @@ class SceneBuilder:
         self._ids = np.array(sorted(self._drawings), dtype=np.int64)
         if len(self._ids) < MIN_THINGS:
             raise ValueError(f"scenes need drawings of at least {MIN_THINGS} things; `cutouts` has {len(self._ids)}")
+        self._confusable = table.near_synonyms | look_alikes(table.names_en)
+        self._shares = self._negative_shares()
 
     def build(self, rng: np.random.Generator) -> Scene:
         """Make one scene; the same random state gives the same scene."""
@@ -153,26 +162,22 @@ class SceneBuilder:
         return Scene(image, background_colour, tuple(regions))
 
     def _layout(self, width: int, height: int, rng: np.random.Generator) -> tuple[list[_Item], list[Box]]:
-        """Choose 2 to 5 objects and places for them that don't overlap; fewer where they don't fit."""
-        items: list[_Item] = []
-        boxes: list[Box] = []
-        wanted = int(rng.integers(2, MAX_OBJECTS + 1))
-        while len(items) < wanted:
-            item = self._random_item([item.truth.concept_id for item in items], rng)
-            box = _free_place(item.size, boxes, (width, height), rng)
-            if box is not None:
-                items.append(item)
-                boxes.append(box)
-            elif len(items) >= 2:
-                break
-        return items, boxes
+        """Choose 2 to 5 objects and places for them that don't overlap."""
+        while True:
+            items: list[_Item] = []
+            for size in _random_sizes(int(rng.integers(2, MAX_OBJECTS + 1)), rng):
+                items.append(self._random_item([item.truth.concept_id for item in items], size, rng))
+            # The same objects again: to take others at once would leave more of the small ones.
+            for _ in range(_LAYOUT_TRIES):
+                boxes = _free_places([item.size for item in items], (width, height), rng)
+                if boxes is not None:
+                    return items, boxes
 
-    def _random_item(self, present: list[int], rng: np.random.Generator) -> _Item:
+    def _random_item(self, present: list[int], size: str, rng: np.random.Generator) -> _Item:
         concept_id = self._random_concept(present, rng)
         artist, row = self._drawings[concept_id][rng.integers(len(self._drawings[concept_id]))]
         rgba = self._rgba[artist][row]
         drawing = Image.fromarray(rgba).crop(alpha_box(rgba, _OPAQUE))
-        size = str(rng.choice(list(_SIDES)))
         side = _SIDES[size] + int(rng.integers(-_SIDE_JITTER, _SIDE_JITTER + 1))
         if rng.random() >= _PLATE_SHARE:
             return _Item(Description(concept_id, size), drawing, _fitted(drawing.size, side))
@@ -189,7 +194,7 @@ class SceneBuilder:
 
     def _distinct_from(self, present: list[int]) -> np.ndarray:
         """Concepts that none of `present` could pass for."""
-        confusable = np.logical_or.reduce(self.table.near_synonyms[present], axis=0)  # (N,)
+        confusable = np.logical_or.reduce(self._confusable[present], axis=0)  # (N,)
         return self._ids[~confusable[self._ids] & ~np.isin(self._ids, present)]
 
     def _are_siblings(self, concept_ids: np.ndarray, concept_id: int) -> np.ndarray:
@@ -209,17 +214,44 @@ class SceneBuilder:
         self, said: Description, others: Sequence[Description], rng: np.random.Generator
     ) -> tuple[tuple[str, Description], ...]:
         """`NEGATIVES` descriptions that differ from `said` in one thing and are false; kinds take turns."""
-        strangers = rng.permutation(self._distinct_from([said.concept_id, *(other.concept_id for other in others)]))
-        siblings = self._are_siblings(strangers, said.concept_id)
         by_kind = attribute_negatives(said, others, rng)
-        by_kind["object"] = [
-            replace(said, concept_id=int(i)) for i in (*strangers[siblings], *strangers[~siblings][:NEGATIVES])
-        ]
+        strangers = self._random_strangers(said.concept_id, [other.concept_id for other in others], rng)
+        by_kind["object"] = [replace(said, concept_id=int(concept_id)) for concept_id in strangers]
         queues = {kind: list(by_kind[kind]) for kind in NEGATIVE_KINDS}
         chosen: list[tuple[str, Description]] = []
         while len(chosen) < NEGATIVES and any(queues.values()):
             chosen += [(kind, queue.pop(0)) for kind, queue in queues.items() if queue]
         return tuple(chosen[:NEGATIVES])
+
+    def _random_strangers(self, concept_id: int, others: list[int], rng: np.random.Generator) -> np.ndarray:
+        """Up to `NEGATIVES` things that are neither in the scene nor near synonyms of what is, mostly kin."""
+        allowed = np.isin(self._ids, self._distinct_from([concept_id, *others]))
+        shares = self._shares[np.searchsorted(self._ids, concept_id)] * allowed
+        count = min(NEGATIVES, int(np.count_nonzero(shares)))
+        return self._ids[rng.choice(len(shares), size=count, replace=False, p=shares / shares.sum())]
+
+    def _negative_shares(self) -> np.ndarray:
+        """(T, T): how often each thing is an object negative of each other one.
+
+        Symmetric, and all rows and columns sum to 1: each thing is as often a negative as it is a positive, whatever
+        the size of its subgroup, so that its name alone says nothing.
+        """
+        concepts = [self.table[concept_id] for concept_id in self._ids]
+        subgroups, groups = (np.unique([getattr(c, by) for c in concepts], return_inverse=True)[1] for by in _LEVELS)
+        affinity = np.full((len(concepts), len(concepts)), _AFFINITY["none"])
+        affinity[groups[:, None] == groups] = _AFFINITY["group"]
+        affinity[subgroups[:, None] == subgroups] = _AFFINITY["subgroup"]
+        affinity[self._confusable[np.ix_(self._ids, self._ids)]] = 0
+        np.fill_diagonal(affinity, 0)
+        return balanced(affinity)
+
+
+def balanced(affinity: np.ndarray) -> np.ndarray:
+    """Scale a symmetric matrix (N, N), not negative, so that its rows and columns sum to 1 and it stays symmetric."""
+    scale = np.ones(len(affinity))
+    for _ in range(_BALANCING_STEPS):
+        scale = np.sqrt(scale / np.maximum(affinity @ scale, np.finfo(float).tiny))
+    return affinity * scale[:, None] * scale
 
 
 def attribute_negatives(
@@ -235,8 +267,9 @@ def attribute_negatives(
         others: the truth about the other objects of the scene.
         rng: random state of the order within a kind.
     """
-    worn = [other.colour for other in others if other.colour not in (None, said.colour)]
-    free = [str(colour) for colour in rng.permutation(list(COLOURS)) if colour not in (said.colour, *worn)]
+    unclear = (said.colour, *similar_colours(said.colour)) if said.colour else ()
+    worn = [other.colour for other in others if other.colour and other.colour not in unclear]
+    free = [str(colour) for colour in rng.permutation(list(COLOURS)) if colour not in (*unclear, *worn)]
     negatives: dict[str, list[Description]] = {kind: [] for kind in NEGATIVE_KINDS}
     negatives["swap"] = [replace(said, concept_id=other.concept_id) for other in others]
     if said.colour:
@@ -338,6 +371,27 @@ def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Scale (width, height) so that the longer one is `side`."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _random_sizes(count: int, rng: np.random.Generator) -> list[str]:
+    """Sizes of the objects of a scene, small as often as large."""
+    while True:
+        sizes = [str(size) for size in rng.choice(list(_SIDES), size=count)]
+        if max(sizes.count(size) for size in SIZES) <= _MAX_OF_A_SIZE:
+            return sizes
+
+
+def _free_places(
+    sizes: Sequence[tuple[int, int]], canvas: tuple[int, int], rng: np.random.Generator
+) -> list[Box] | None:
+    """Random boxes of `sizes` that are apart, the largest placed first, or None where no place for one was found."""
+    boxes: dict[int, Box] = {}
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index][0] * sizes[index][1]):
+        box = _free_place(sizes[index], list(boxes.values()), canvas, rng)
+        if box is None:
+            return None
+        boxes[index] = box
+    return [boxes[index] for index in range(len(sizes))]
 
 
 def _free_place(

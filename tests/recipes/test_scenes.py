@@ -1,0 +1,116 @@
+"""The evaluation on composed scenes: its metrics by hand, and a whole run on a tiny cache."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.demo.conftest import cache, drawings, photographs, table  # noqa: F401
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "scenes"
+
+
+@pytest.fixture(autouse=True)
+def recipe_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPE))
+    yield
+    for name in [name for name, module in sys.modules.items() if str(RECIPE) in str(getattr(module, "__file__", ""))]:
+        del sys.modules[name]  # their names are too general to stay importable
+
+
+def test_hard_negatives_by_hand():
+    from scene_metrics import beats_all, pairwise_wins
+
+    scores = np.array([[3.0, 1.0, 2.0], [3.0, 3.0, 2.0], [1.0, 2.0, 0.0]])
+    assert beats_all(scores).tolist() == [True, False, False]
+    assert pairwise_wins(scores).tolist() == [[1, 1], [0.5, 1], [0, 1]]
+
+
+def test_the_interval_is_about_two_standard_errors():
+    from scene_metrics import bootstrap_interval
+
+    values = np.arange(400) % 4 == 0
+    low, high = bootstrap_interval(values)
+    assert (low, high) == bootstrap_interval(values)
+    error = np.sqrt(0.25 * 0.75 / 400)
+    assert low == pytest.approx(0.25 - 1.96 * error, abs=0.01)
+    assert high == pytest.approx(0.25 + 1.96 * error, abs=0.01)
+
+
+def test_values_of_one_group_count_as_one():
+    from scene_metrics import bootstrap_interval
+
+    values, groups = np.repeat(np.arange(100) % 2, 9), np.repeat(np.arange(100), 9)
+    low, high = bootstrap_interval(values, groups)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 100), abs=0.03)
+    narrow = bootstrap_interval(values)
+    assert narrow[1] - narrow[0] < 0.5 * (high - low)
+
+
+def test_a_group_weighs_by_its_size():
+    from scene_metrics import summary
+
+    result = summary(np.array([1, 1, 1, 0]), np.array([0, 0, 0, 1]))
+    assert result["percent"] == 75.0
+    assert result["interval"] == [0.0, 100.0]
+    assert result["count"] == 4
+
+
+def test_no_values_have_no_interval():
+    from scene_metrics import bootstrap_interval
+
+    with pytest.raises(ValueError, match="values is empty"):
+        bootstrap_interval(np.zeros(0))
+
+
+def test_ranks_and_repeated_texts():
+    from evaluate import encode_once, ranks_among
+
+    candidates = np.eye(3, dtype=np.float32)
+    queries = np.array([[1, 0.5, 0], [0.5, 1, 0], [0, 1, 1]], dtype=np.float32)
+    assert ranks_among(queries, candidates, np.array([0, 0, 2])).tolist() == [1, 2, 2]
+
+    class Embedder:
+        def encode_texts(self, texts, walk_type):
+            assert texts == ["cat", "狗"]
+            assert walk_type == "box"
+            return np.array([[1.0], [2.0]])
+
+    assert encode_once(Embedder(), ["cat", "狗", "cat"], "box").ravel().tolist() == [1, 2, 1]
+
+
+def test_a_whole_run(cache, tmp_path):  # noqa: F811
+    from evaluate import main
+
+    output = tmp_path / "results" / "tiny"
+    size = ["--scenes", "6", "--text-only-scenes", "12", "--max-num-patches", "36", "100"]
+    main(["--cache", str(cache), "--output", str(output), *size])
+    results = json.loads(output.with_suffix(".json").read_text("utf-8"))
+    assert results["settings"]["split"] == "validation"
+    assert results["settings"]["set"].startswith("validation-6-1-")
+    assert len(results["checkpoint"]["fingerprint"]) > 8
+    assert results["controls"]["chance"]["captions"]["recall@1"] == pytest.approx(16.67)
+    assert list(results["model"]) == ["36", "100"]
+    for language in ("en", "zh"):
+        numbers = results["model"]["100"][language]
+        assert set(numbers["captions"]) == {"long", "short"}
+        regions = results["settings"]["regions"]
+        assert numbers["box_names"]["recall@1"]["count"] == numbers["hard_negatives"]["beats_all"]["count"] == regions
+        pairs = numbers["hard_negatives"]["pairwise"]
+        assert sum(kind["count"] for kind in pairs.values()) == 10 * regions
+    text = output.with_suffix(".md").read_text("utf-8")
+    assert "| 100 | all ten hard negatives beaten, text tower alone |" in text
+
+
+def test_runs_on_the_held_out_artist_are_logged(tmp_path, monkeypatch):
+    import argparse
+
+    import evaluate
+
+    monkeypatch.setattr(evaluate, "__file__", str(tmp_path / "evaluate.py"))
+    options = argparse.Namespace(split="test", scenes=1000, max_num_patches=[100])
+    evaluate.log_test_run(options, "abc")
+    row = json.loads((tmp_path / "test_log.jsonl").read_text())
+    assert (row["split"], row["fingerprint"]) == ("test", "abc")
