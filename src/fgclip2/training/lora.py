@@ -1,0 +1,266 @@
+"""LoRA by PEFT: which modules to adapt, and an adapter folder that keeps all that was trained.
+
+Low-rank matrices go to the encoders, the small heads are trained in full; both PEFT saves by itself. It does not train
+or save bare parameters, which the scales and the bias of the logits are: [`FGClip2LoraModel`] and [`save_lora`] put
+them into the same file, under the names that `PeftModel.from_pretrained` and transformers' `load_adapter` load.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .._imports import require
+from ..modeling.modeling_fgclip2 import FGClip2Model
+from .modeling import TRAINING_SCALES
+
+require("peft", "train")  # for its message
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType  # noqa: E402
+
+# Full matches: layers of both encoders, never the pooling heads' layers of the same names.
+TARGETS = {
+    "attention": r"(.*\.)?encoder\.layers\.\d+\.self_attn\.(q|k|v|out)_proj",
+    "attention_and_mlp": r"(.*\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])",
+}
+
+# PEFT matches these by their end. The dense head by its parts: as a whole it would bring a `probe` that is never used
+# and never gets a gradient, for which DDP waits.
+HEADS = (
+    "text_model.head",
+    "longtext_head",
+    "boxtext_head",
+    "vision_model.head",
+    "dense_feature_head.attention",
+    "dense_feature_head.layernorm",
+    "dense_feature_head.mlp",
+)
+
+SCALES = ("logit_scale", "logit_bias", *TRAINING_SCALES)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of a PeftModel's state
+
+
+def lora_config(
+    rank: int = 16,
+    alpha: float = 32,
+    dropout: float = 0.0,
+    target: str = "attention_and_mlp",
+    train_heads: bool = True,
+) -> LoraConfig:
+    """Choose what is adapted and what is trained in full; also for PEFT's own `get_peft_model`.
+
+    Args:
+        rank: Rank of the matrices.
+        alpha: What they are multiplied by, times `rank`.
+        dropout: Of their input, in [0, 1).
+        target: `"attention_and_mlp"` or `"attention"` of both encoders' layers; PEFT's `"all-linear"`; or a regular
+            expression that the whole name of a module has to match.
+        train_heads: Train the five heads in full and save them beside the matrices. They weigh more than these.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> model = get_peft_model(FGClip2Model.from_pretrained(path), lora_config(rank=8))
+    """
+    if rank < 1:
+        raise ValueError(f"rank={rank}; allowed: 1 or more")
+    if alpha <= 0:
+        raise ValueError(f"alpha={alpha}; allowed: above 0")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout}; allowed: 0 or more, below 1")
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # any number works
+        lora_dropout=dropout,
+        target_modules=TARGETS.get(target, target),
+        modules_to_save=list(HEADS) if train_heads else None,
+    )
+
+
+class FGClip2LoraModel(PeftModel):
+    """A PEFT model that also trains, saves and loads the scales and the bias of the logits.
+
+    It has one adapter, for there is one set of scales. Folders without safetensors, and adapters that do not fit the
+    model wholly, are refused, where PEFT warns or says nothing.
+    """
+
+    def __init__(self, model: nn.Module, peft_config: PeftConfig, adapter_name: str = "default", **kwargs: Any) -> None:
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+        for parameter in _scales(self).values():
+            parameter.requires_grad_(not peft_config.inference_mode)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
+        """Save as PEFT does, the scales beside the adapter. Arguments as in `PeftModel`."""
+        save_lora(self, save_directory, **kwargs)
+
+    def load_adapter(self, model_id: str | os.PathLike, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+        """Load weights into the adapter. Arguments as in `PeftModel`.
+
+        Raises:
+            ValueError: The adapter's name is a new one, the folder has no safetensors, or its tensors are not those of
+                this model.
+        """
+        self._refuse_second_adapter(adapter_name)
+        folder = adapter_folder(model_id, kwargs.get("revision"))
+        try:
+            result = super().load_adapter(str(folder), adapter_name, *args, **kwargs)
+        except (KeyError, RuntimeError) as error:  # a head is missing, or of another shape
+            if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
+                raise
+            first = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{model_id} does not fit the model: {first}") from error
+        unexpected = [key for key in result.unexpected_keys if key.removeprefix(PREFIX) not in SCALES]
+        if unexpected or result.missing_keys:
+            raise ValueError(
+                f"{model_id} does not fit the model: {len(unexpected)} tensors have no place in it "
+                f"({', '.join(unexpected[:3])}), {len(result.missing_keys)} are missing "
+                f"({', '.join(result.missing_keys[:3])}); load it on the model that it was trained on"
+            )
+        return result
+
+    def add_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Refused: one adapter per model."""
+        self._refuse_second_adapter(adapter_name)
+        super().add_adapter(adapter_name, *args, **kwargs)
+
+    def _refuse_second_adapter(self, adapter_name: str) -> None:
+        if adapter_name not in self.peft_config:
+            raise ValueError(
+                f"adapter {adapter_name!r} would share the scales of the logits with {list(self.peft_config)}; "
+                "allowed: one adapter. Load it with a model of its own"
+            )
+
+
+def add_lora(model: FGClip2Model, config: LoraConfig | None = None) -> FGClip2LoraModel:
+    """Freeze a model and give it, in place, matrices to train; its heads, scales and bias are trained too.
+
+    Args:
+        model: The model, or one in training.
+        config: By default [`lora_config`].
+
+    Raises:
+        ValueError: It is not a model of this package, has an adapter already, or the target matches nothing.
+    """
+    if not isinstance(model, FGClip2Model):
+        raise ValueError(f"model is {type(model).__name__}; allowed: an FGClip2Model without adapters")
+    if any("lora_" in name for name, _ in model.named_parameters()):
+        raise ValueError("the model has an adapter already; merge it first: model.merge_and_unload()")
+    return FGClip2LoraModel(model, config or lora_config())
+
+
+def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Path:
+    """Save the adapter of any PEFT model of FG-CLIP 2 and, in the same file, the scales and the bias of the logits.
+
+    Args:
+        model: From [`add_lora`] or from PEFT's `get_peft_model`.
+        folder: Where to write.
+        kwargs: Arguments of `PeftModel.save_pretrained`.
+
+    Returns:
+        The folder of the adapter: `folder`, or one in it if the adapter is not named `default`, as PEFT has it.
+
+    Raises:
+        ValueError: The model has several adapters, or a pickle is asked for.
+    """
+    if len(model.peft_config) > 1:
+        raise ValueError(
+            f"the model has the adapters {list(model.peft_config)}, but only the scales of one; allowed: one adapter"
+        )
+    if not kwargs.get("safe_serialization", True):
+        raise ValueError("safe_serialization=False would write a pickle; allowed: safetensors")
+    PeftModel.save_pretrained(model, str(folder), **kwargs)
+    (name,) = model.peft_config
+    written = Path(folder) if name == "default" else Path(folder) / name
+    if kwargs.get("is_main_process", True):
+        # A trainer passes the whole state where each process has but a part of it.
+        state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in _scales(model).items()}
+        _add_tensors(written / ADAPTER_WEIGHTS, {PREFIX + name: state[PREFIX + name] for name in _scales(model)})
+    return written
+
+
+def load_lora(
+    folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike | None = None, trainable: bool = False
+) -> FGClip2LoraModel:
+    """Load an adapter, with its heads, scales and bias, on the model that it was trained on.
+
+    Args:
+        folder: A folder or hub id of an adapter.
+        base: The model (changed in place), its folder or hub id; by default the one that the adapter names. One that is
+            loaded here is loaded in float32.
+        trainable: To train it further.
+
+    Raises:
+        ValueError: The folder has no safetensors, another kind of adapter, or one for another model; or no base model
+            is named.
+    """
+    path = adapter_folder(folder)
+    config = PeftConfig.from_pretrained(str(path))
+    if config.peft_type != PeftType.LORA:
+        raise ValueError(f"{folder} has an adapter of type {config.peft_type}; allowed: LORA")
+    if not isinstance(base, FGClip2Model):
+        base = _base_model(folder, config, base)
+    config.task_type = None  # by which PEFT would choose a class of its own
+    return FGClip2LoraModel.from_pretrained(base, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
+
+
+def _base_model(folder: str | os.PathLike, config: PeftConfig, base: str | os.PathLike | None) -> FGClip2Model:
+    if base is not None:
+        return FGClip2Model.from_pretrained(base, dtype=torch.float32)
+    if not config.base_model_name_or_path:
+        raise ValueError(f"{folder} names no base model; pass base=")
+    revision = config.revision or "main"
+    return FGClip2Model.from_pretrained(config.base_model_name_or_path, revision=revision, dtype=torch.float32)
+
+
+def merge_lora(folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike | None = None) -> FGClip2Model:
+    """Add an adapter's matrices to the weights, which gives a plain model.
+
+    Arguments and errors are those of [`load_lora`]; weights that come out as NaN or infinite are a `ValueError` too.
+    Merged in a narrower type than float32, outputs differ by its rounding.
+
+    Example:
+        >>> merge_lora("adapter").save_pretrained("merged")
+    """
+    return load_lora(folder, base).merge_and_unload(safe_merge=True)
+
+
+def adapter_folder(name_or_path: str | os.PathLike, revision: str | None = None) -> Path:
+    """Find the folder of an adapter, downloading one from the hub: its configuration and safetensors, nothing else.
+
+    Raises:
+        ValueError: One of the two files is not there.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        patterns = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+        folder = Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=patterns))
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{name_or_path} has no {name}; allowed: an adapter saved as safetensors. adapter_model.bin is a "
+                "pickle, which may run code, and is never read"
+            )
+    return folder
+
+
+def _scales(model: PeftModel) -> dict[str, Tensor]:
+    """Those of [`SCALES`] that the base model has."""
+    base = model.get_base_model()
+    return {name: getattr(base, name) for name in SCALES if hasattr(base, name)}
+
+
+def _add_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Add tensors to a safetensors file, which at each moment is whole."""
+    together = load_file(file) | {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    partial = file.with_suffix(".partial")
+    save_file(together, partial, {"format": "pt"})
+    partial.replace(file)
