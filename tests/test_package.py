@@ -19,6 +19,8 @@ PUBLIC_NAMES = [
     "FGClip2TextConfig",
     "FGClip2TextModel",
     "FGClip2Tokenizer",
+    "FGClip2Trainer",
+    "FGClip2TrainingArguments",
     "FGClip2VisionConfig",
     "FGClip2VisionModel",
     "FGClip2ZeroShotImageClassificationPipeline",

@@ -24,11 +24,16 @@ from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 if TYPE_CHECKING:
     from .embedder import FGClip2Embedder
+    from .training import FGClip2Trainer, FGClip2TrainingArguments
 
 __version__ = version("fgclip2")
 
 # Loaded when first used: what they need is no part of plain embedding.
-_LAZY = {"FGClip2Embedder": ".embedder"}
+_LAZY = {
+    "FGClip2Embedder": ".embedder",
+    "FGClip2Trainer": ".training",
+    "FGClip2TrainingArguments": ".training",
+}
 
 __all__ = [
     "FGClip2Config",
@@ -39,6 +44,8 @@ __all__ = [
     "FGClip2TextConfig",
     "FGClip2TextModel",
     "FGClip2Tokenizer",
+    "FGClip2Trainer",
+    "FGClip2TrainingArguments",
     "FGClip2VisionConfig",
     "FGClip2VisionModel",
     "FGClip2ZeroShotImageClassificationPipeline",

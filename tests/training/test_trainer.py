@@ -242,6 +242,65 @@ def test_a_plain_model_is_taken_and_shares_its_weights(saved_folder, tmp_path, r
     assert torch.equal(model.vision_model.head.probe, run.model.vision_model.head.probe)
 
 
+def test_lora_trains_little_and_is_saved_and_merged(saved_folder, tmp_path, records):
+    from fgclip2.training.lora import add_lora, lora_config, merge_lora
+
+    model = add_lora(FGClip2ForTraining.from_pretrained(saved_folder), lora_config(rank=4))
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    run = FGClip2Trainer(model, arguments(tmp_path / "run"), records, records, processor)
+    base = {name: p.clone() for name, p in run.model.named_parameters() if "base_layer" in name}
+    run.train()
+    for name, parameter in run.model.named_parameters():
+        if name in base:
+            assert torch.equal(parameter, base[name]), name
+    run.save_model(str(tmp_path / "adapter"))
+    merged = merge_lora(tmp_path / "adapter", saved_folder)
+    batch = next(iter(run.get_eval_dataloader()))
+    pixels = {name: batch[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
+    with torch.no_grad():
+        expected = run.model.eval()(**{name: value for name, value in batch.items() if name != "skipped"})
+        features = torch.nn.functional.normalize(merged.eval().get_image_features(**pixels), dim=-1)
+    torch.testing.assert_close(features, expected["image_embeds"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merged.logit_scale, run.model.get_base_model().logit_scale)
+
+
+def test_no_pickle_of_arguments_is_written(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path / "run", records)
+    run.train()
+    run.save_model(str(tmp_path / "final"))
+    assert not (tmp_path / "final" / "training_args.bin").exists()
+    assert json.loads((tmp_path / "final" / "training_args.json").read_text())["max_steps"] == 2
+
+
+def test_compiled(saved_folder, tmp_path, records):
+    compiled = trainer(saved_folder, tmp_path / "a", records, torch_compile=True, torch_compile_backend="aot_eager")
+    compiled.train()
+    plain = trainer(saved_folder, tmp_path / "b", records)
+    plain.train()
+    for ours, theirs in zip(logs(compiled), logs(plain), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+def test_early_stopping(saved_folder, tmp_path, records):
+    from transformers import EarlyStoppingCallback
+
+    args = arguments(
+        tmp_path,
+        max_steps=30,
+        learning_rate=0.0,  # so that nothing gets better
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_long_image_to_text_recall@1",
+        greater_is_better=True,
+    )
+    run = FGClip2Trainer(str(saved_folder), args, records, records, callbacks=[EarlyStoppingCallback(2)])
+    run.train()
+    assert run.state.global_step == 3
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

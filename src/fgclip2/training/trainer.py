@@ -315,6 +315,13 @@ class FGClip2Trainer(Trainer):
         with nullcontext() if _internal_call else self._averaged():
             super().save_model(output_dir, _internal_call)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:  # as text: transformers writes a pickle
+            folder = Path(str(output_dir or self.args.output_dir))
+            (folder / "training_args.bin").unlink(missing_ok=True)
+            (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         state = {"args": {}, "attributes": {"margin": self.objective.margin.item(), "skipped": self._skipped}}
         self.state.stateful_callbacks[_STATE_NAME] = state
