@@ -203,7 +203,7 @@ class ChinesePhrase:
 
     def attributes(self, index: int) -> Slot:
         unit = self.unit(index)
-        if unit.word("attribute") is None or self.may_be_false(index):
+        if unit.word("attribute") is None or self.may_be_false(index) or self.unit(index - 1).text in _NUMERALS:
             return []
         for word in unit.words:
             if word.category.section == "attribute" and self._describes(word.category, index):
@@ -215,7 +215,7 @@ class ChinesePhrase:
         """Whether a unit is an attribute of a noun that this category speaks of."""
         unit, following = self.unit(index), self.unit(index + 1)
         noun_index = self.next_noun(index + 1)
-        noun = self.noun(noun_index) if noun_index is not None else self._subject(index)
+        noun = self._subject(index) or (self.noun(noun_index) if noun_index is not None else None)
         name = noun.category.name if noun else None
         joins = following.text == "的" or noun_index is not None
         if len(unit.text) == 1 and not (joins and self._may_begin_attribute(index - 1)) and noun_index is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .edits import Edit, Slot
-from .vocabulary import Category, Form, Number, Vocabulary, Word
+from .vocabulary import Category, Form, Vocabulary, Word
 
 _TOKEN = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*|\d+(?:[.,]\d+)*|\S")
 _SINGULAR_VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "aren't"}
@@ -173,23 +173,26 @@ class EnglishPhrase:
             return []
         if self.lower(index + 1) == "of":  # a cup of tea
             return []
-        if form.word.en[0] and self._is_person(form.word) and self._has_gendered_pronoun():
+        if self._is_person(form.word) and self._has_gendered_pronoun():
             return []
-        if self._needs_determiner(index, form.number) and self.determiner(index) is None:
+        if self._may_be_verb(index, form):
             return []
-        texts = [word.english_form(form.number) for word in self.replaceable(form.word)]
+        others = [word for word in self.replaceable(form.word) if word.number == form.word.number]
+        texts = [word.english_form(form.number) for word in others]
         return [self.edit("object", index, text) for text in texts if text]
 
-    def _needs_determiner(self, index: int, number: Number) -> bool:
-        """Words that are verbs or foods too; in the plural, "watches" and "bears" may be verbs."""
-        form = self.noun(index)
-        assert form is not None
+    def _may_be_verb(self, index: int, form: Form) -> bool:
+        """Words that are verbs or foods too: "a man watches", "bear with"."""
         known = self.rules["need_determiner"]
-        if number == "plural":
+        if form.number == "plural":
             unclear = self.lower(index) in {form.word.plural(each) for each in form.word.en if each in known}
-            before = self.units[index - 1] if index else None
-            return unclear and before is not None and not before.form("attribute") and not self.is_function(index - 1)
-        return self.lower(index) in known
+            return (
+                unclear
+                and index > 0
+                and not self.is_function(index - 1)
+                and not self.units[index - 1].form("attribute")
+            )
+        return self.lower(index) in known and self.determiner(index) is None
 
     def _is_person(self, word: Word) -> bool:
         return word.category.name in ("people", "occupations")
@@ -268,7 +271,7 @@ class EnglishPhrase:
         noun = self.noun(noun_index)
         assert noun is not None
         verb = self._verb(index, noun_index)
-        if noun.number != "singular" or noun.word.category.uncounted or verb is None:
+        if noun.number != "singular" or noun.word.category.uncounted or verb is None or self.is_name(noun_index):
             return []
         unit = self.units[noun_index]
         plural = _in_case_of(unit.text, noun.word.plural(unit.lower))
@@ -276,7 +279,8 @@ class EnglishPhrase:
         numbers = self.vocabulary.counts["en"] if self.lower(index) != "1" else [str(each) for each in range(2, 11)]
         first = self.units[index]
         return [
-            Edit("count", first.start, verb[0], _in_case_of_article(first.text, number) + rest) for number in numbers
+            Edit("count", first.start, verb[0], _in_case_of_article(first.text, number, unit.text.isupper()) + rest)
+            for number in numbers
         ]
 
     def _verb(self, index: int, noun_index: int) -> tuple[int, str] | None:
@@ -398,7 +402,9 @@ def _in_case_of(original: str, text: str) -> str:
     return text[0].upper() + text[1:] if original[0].isupper() and original[1:2] != "-" else text
 
 
-def _in_case_of_article(article: str, number: str) -> str:
+def _in_case_of_article(article: str, number: str, is_upper: bool) -> str:
+    if is_upper:
+        return number.upper()
     return number.capitalize() if article[0].isupper() else number
 
 
