@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from fgclip2 import FGClip2Config, FGClip2Model, FGClip2Processor, embedded_checkpoint
+from fgclip2 import FGClip2Config, FGClip2Embedder, FGClip2Model, FGClip2Processor, embedded_checkpoint
 from fgclip2.assets import demo_images
 from fgclip2.hub import export_checkpoint
+from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.losses import sigmoid_loss
 from fgclip2.training.modeling import FGClip2ForTraining
 
@@ -261,6 +264,38 @@ def test_a_checkpoint_of_a_trainer_restores_all(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_resumed_run_gives_the_same_adapter(saved_folder, records, tmp_path):
+    def run(folder, **resume) -> None:
+        torch.manual_seed(0)
+        model = add_lora(FGClip2ForTraining.from_pretrained(saved_folder), lora_config(rank=4))
+        arguments = FGClip2TrainingArguments(
+            str(folder),
+            per_device_train_batch_size=4,
+            max_steps=2,
+            learning_rate=1e-2,
+            save_steps=1,
+            logging_steps=1,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        processor = FGClip2Processor.from_pretrained(saved_folder)
+        FGClip2Trainer(model, arguments, records, processing_class=processor).train(**resume)
+
+    run(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "checkpoint-1", tmp_path / "resumed" / "checkpoint-1")
+    run(tmp_path / "resumed", resume_from_checkpoint=True)
+    middle, end, resumed = (
+        load_file(tmp_path / folder / "adapter_model.safetensors")
+        for folder in ("whole/checkpoint-1", "whole/checkpoint-2", "resumed/checkpoint-2")
+    )
+    assert end.keys() == resumed.keys()
+    for name, value in end.items():
+        assert torch.equal(value, resumed[name]), name
+    for name in SCALES:
+        assert not torch.equal(middle[f"base_model.model.{name}"], end[f"base_model.model.{name}"]), name
+
+
 def test_peft_alone_neither_trains_nor_saves_the_scales(tmp_path):
     model = peft.get_peft_model(golden.model(), lora_config(rank=4))
     assert not any(getattr(model, name).requires_grad for name in SCALES)
@@ -402,6 +437,17 @@ def test_adapters_without_a_base_or_of_another_kind(tmp_path):
     other.save_pretrained(tmp_path / "ia3")
     with pytest.raises(ValueError, match=r"of type .*IA3; allowed: LORA"):
         load_lora(tmp_path / "ia3")
+
+
+def test_the_code_of_the_documentation_runs(tmp_path, monkeypatch):
+    documentation = Path(__file__).parents[2] / "docs"
+    texts = [(documentation / page).read_text(encoding="utf-8") for page in ("lora.md", "lora_zh.md")]
+    en, zh = (re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)[0] for text in texts)
+    assert re.sub(r" *#.*", "", en) == re.sub(r" *#.*", "", zh)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(zh, "lora_zh.md", "exec"), {})  # what a reader types
+    assert (tmp_path / "my-adapter" / "adapter_model.safetensors").is_file()
+    assert FGClip2Embedder.from_pretrained("merged").encode_texts(["a dog", "一只狗"]).shape == (2, 192)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
