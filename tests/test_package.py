@@ -34,6 +34,8 @@ FLOORS = {
     "_batching": 0,
     "_records": 2,
     "visualization": 0,
+    "distributed": 0,
+    "metrics": 0,
     "modeling": 1,
     "tokenization": 1,
     "embedder": 2,
@@ -44,6 +46,7 @@ FLOORS = {
     "diagnostics": 3,
     "cli": 4,
     "demo": 4,
+    "__main__": 4,
 }
 SIBLINGS = {"training", "benchmarks", "search", "hub"}
 EXPORTED_MAY_IMPORT = {"torch", "transformers", "tokenizers", "numpy", "PIL", *sys.stdlib_module_names}
@@ -78,6 +81,15 @@ def test_public_names_grow_only_on_purpose():
         assert getattr(fgclip2, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'FGClip3Model'"):
         _ = fgclip2.FGClip3Model
+
+
+def test_every_part_has_its_floor():
+    assert {part_of(path) for path in files()} == {*FLOORS, "__init__"}
+
+
+def test_one_file_has_the_collectives():
+    naming = [path.name for path in files() if "torch.distributed" in path.read_text(encoding="utf-8")]
+    assert naming == ["distributed.py"]
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(SOURCE).as_posix())

@@ -1,5 +1,6 @@
 """The code of both READMEs runs as it stands, and the two say the same."""
 
+import json
 import os
 import re
 import shlex
@@ -37,8 +38,21 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "photos").mkdir()
     for path in pictures:
         shutil.copy(path, tmp_path / "photos")
+    records = [
+        _record("dog-face-noto.webp", "a dog", "a drawing of a dog's face", "a cat"),
+        _record("red-apple-noto-v1.webp", "an apple", "a drawing of a red apple", "a pear"),
+        {**_record("dog-face-noto.webp", "一只狗", "画着一张狗脸", "一只猫"), "is_cn": True},
+        {**_record("red-apple-noto-v1.webp", "一个苹果", "画着一个红苹果", "一个梨"), "is_cn": True},
+    ]
+    (tmp_path / "records.json").write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def _record(file: str, short: str, long: str, negative: str) -> dict:
+    region = {"bbox": [0.1, 0.1, 0.9, 0.9], "short_expr": short, "long_expr": long, "flag_short_neg": 1}
+    region["short_expr_negs"] = {"0": negative}
+    return {"f_path": file, "short_caption": short, "caption": long, "bbox_info": [region]}
 
 
 @pytest.mark.parametrize("readme", READMES)
