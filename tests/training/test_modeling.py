@@ -85,7 +85,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     for checkpointing in (False, True):
         model = golden.model()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         outputs = model(**golden.batch(0))
         sum((value * torch.linspace(0, 1, value.shape[-1])).sum() for value in outputs.values()).backward()
         gradients.append([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
