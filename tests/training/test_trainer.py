@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -369,6 +370,24 @@ def test_losses_of_an_evaluation_are_means_over_batches_in_order():
             for part in (slice(0, 3), slice(3, 4))
         ]
     assert metrics["short_loss"] == pytest.approx((3 * parts[0] + parts[1]).item() / 4, rel=1e-5)
+
+
+def test_the_log_says_what_is_the_bottleneck(saved_folder, tmp_path, records, caplog):
+    class Slow(RecordDataset):
+        languages = records.languages
+
+        def _read(self, index):
+            time.sleep(0.2)
+            return records[index]
+
+        def _source(self, index):
+            return records.source(index)
+
+    run = trainer(saved_folder, tmp_path, Slow(), max_steps=3)
+    with caplog.at_level("INFO", logger="fgclip2"):
+        run.train()
+    assert any("the loader is the bottleneck" in message for message in caplog.messages)
+    assert logs(run)[1]["data_wait"] > 0.3
 
 
 def test_settings_of_a_run_are_json(saved_folder, tmp_path):

@@ -25,7 +25,8 @@ LOSSES = ("short", "long", "region", "tic", "hard_negative", "contrast", "pair",
 class ObjectiveSettings:
     """Weights and constants; the values here are those of the released code, from which the paper's differ.
 
-    The hard-negative term is `contrast_weight * contrast + pair_weight * pair + rank_weight * rank`.
+    The hard-negative term is `contrast_weight * contrast + pair_weight * pair + rank_weight * rank`. One margin serves
+    all hard negatives, as released; the paper writes one for each place in the list of ten.
     """
 
     short_weight: float = 1.0

@@ -272,7 +272,7 @@ class FGClip2Trainer(Trainer):
 
         The same on any number of processes.
         """
-        model = self.model
+        start, model = time.perf_counter(), self.model
         was_training = model.training
         model.eval()
         with self._averaged(), self.accelerator.autocast():
@@ -283,6 +283,7 @@ class FGClip2Trainer(Trainer):
         metrics = evaluation_metrics(embedded, self.objective.to("cpu"), self.args.eval_batch_size)
         self.objective.to(self.args.device)
         metrics["skipped"] = sum_over_ranks(torch.tensor(float(len(skipped)), device=self.args.device)).item()
+        self._window.leave_out(time.perf_counter() - start)
         return EvalLoopOutput(
             predictions=None,  # type: ignore[arg-type]
             label_ids=None,
@@ -376,7 +377,8 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
         return DrawnRecords(dataset, args.on_error)
     if not isinstance(dataset, ShardedRecords):
         raise ValueError(
-            f"train_dataset is a {type(dataset).__name__}; allowed: a RecordDataset or ShardedRecords, see fgclip2.data"
+            f"train_dataset is a {type(dataset).__name__}; allowed: a RecordDataset or ShardedRecords of fgclip2.data "
+            "(a data set of Hugging Face: fgclip2.data.from_dataset)"
         )
     wanted = {
         "batch_size": args.per_device_train_batch_size,
@@ -433,6 +435,9 @@ class _LogWindow:
         self.steps, self.samples, self.waited = 0, 0, 0.0
         self._sums: dict[str, Tensor] = {}
         self._start = time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        self._start += seconds
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         self.steps += 1
