@@ -110,7 +110,7 @@ class EnglishPhrase:
         for current in range(index, min(index + _MAX_MODIFIERS + 1, len(self.units))):
             if self.noun(current):
                 return current
-            between_modifiers = self.lower(current) in ("and", ",") and current > index
+            between_modifiers = self.lower(current) in ("and", ",")
             if self.ends_noun(current) and not between_modifiers and not self._is_participle(current):
                 return None
         return None
