@@ -29,9 +29,7 @@ class SceneBatches(ReadyBatches):
         tokenizer: Of the checkpoint.
     """
 
-    def __init__(
-        self, settings: SceneSettings, singles: TrainingBatches, pool: ScenePool, tokenizer: FGClip2Tokenizer
-    ):
+    def __init__(self, settings: SceneSettings, singles: TrainingBatches, pool: ScenePool, tokenizer: FGClip2Tokenizer):
         self.settings, self.singles, self.pool, self.tokenizer = settings, singles, pool, tokenizer
         self.start = 0
         self._order = lru_cache(2)(lambda epoch: np.random.default_rng([settings.seed, epoch]).permutation(len(pool)))
@@ -78,15 +76,16 @@ class SceneBatches(ReadyBatches):
         grids = torch.from_numpy(self.pool.grids[rows])
         pixels = self.pool.pixel_values(rows)
         boxes = torch.zeros(len(rows), max(len(record["bbox_info"]) for record in records), 4)
-        regions, texts, hard, hard_texts = [], [], [], []
+        regions, texts = [], []
         for image, record in enumerate(records):
             infos = record["bbox_info"]
             boxes[image, : len(infos)] = torch.tensor([info["bbox"] for info in infos])
             regions += [(image, slot) for slot in range(len(infos))]
             texts += [info["long_expr" if rng.random() < 0.5 else "short_expr"] for info in infos]
-            for slot in rng.permutation(len(infos))[: self.settings.hard_regions_per_scene].tolist():
-                hard.append((image, slot))
-                hard_texts += [infos[slot]["short_expr"], *infos[slot]["short_expr_negs"].values()]
+        hard = sorted(rng.permutation(len(regions))[: self.settings.hard_regions_per_batch].tolist())
+        hard = [regions[number] for number in hard]
+        infos = [records[image]["bbox_info"][slot] for image, slot in hard]
+        hard_texts = [text for info in infos for text in (info["short_expr"], *info["short_expr_negs"].values())]
         captions = [record["short_caption"] for record in records]
         short = self._tokenize([*captions, *texts, *hard_texts], rng.random() < self.settings.full_text_share)
         of_captions, of_regions, of_hard = short.split([len(captions), len(texts), len(hard_texts)])

@@ -26,15 +26,15 @@ class SceneSettings:
     photograph_strength: float = 0.6
 
     # Batches
-    scenes_per_batch: int = 48
-    hard_regions_per_scene: int = 2
+    scenes_per_batch: int = 56
+    hard_regions_per_batch: int = 80  # those whose hard negatives are encoded: eleven texts each
     concepts_per_batch: int = 96  # of single drawings, two of each
     shared_concepts: int = 64  # of these, how many are also in the step's scenes, whose regions they name
-    region_images: int = 32
+    region_images: int = 48
     full_text_share: float = 0.2  # of the steps, those that pad short texts to 64 tokens as users do
 
     # Schedule
-    total_steps: int = 2400
+    total_steps: int = 1900
     warmup_steps: int = 60
     ema_decay: float = 0.995
     eval_every: int = 200
@@ -49,12 +49,14 @@ class SceneSettings:
     bf16: bool = True
 
     # Losses
-    region_scale: float = math.log(30.0)  # start of both region scales: 100, as released, is too sharp for a small model
+    region_scale: float = math.log(
+        30.0
+    )  # start of both region scales: 100, as released, is too sharp for a small model
     objective: dict[str, Any] = field(default_factory=lambda: dict(OBJECTIVE))
     objective_weight: float = 1.0
-    global_weight: float = 0.5
-    proxy_weight: float = 0.5
-    region_weight: float = 0.2
+    global_weight: float = 1.0
+    proxy_weight: float = 1.0
+    region_weight: float = 0.4
     scene_weight: float = 0.5
     scene_proxy_weight: float = 0.5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from losses import Trainee
@@ -47,11 +49,16 @@ class SceneTrainee(Trainee):
         return {"loss": loss, **losses, **of_scenes}
 
 
-@torch.no_grad()
-def start_scales(model: FGClip2ForTraining, value: float) -> None:
-    """Set the scales of the region losses (as logarithms)."""
-    for name in TRAINING_SCALES:
-        getattr(model, name).fill_(value)
+def load_start(folder: Path, region_scale: float) -> FGClip2ForTraining:
+    """The model to start from, with the scales of its region losses (as logarithms).
+
+    Eager attention, for with so few patches the fused kernels' backward pass is slower on a CPU.
+    """
+    model = FGClip2ForTraining.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        for name in TRAINING_SCALES:
+            getattr(model, name).fill_(region_scale)
+    return model
 
 
 @torch.no_grad()

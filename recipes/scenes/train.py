@@ -10,40 +10,35 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import first_stage  # before the modules that are the first stage's
 import numpy as np
 import torch
+from batches import TrainingBatches
+from drawings import background_pool, load_drawings
+from export import export
+from loop import run_training
+from optimizer import build_optimizer
+from scene_batches import SceneBatches
+from scene_pool import build_pool
+from scene_settings import SceneSettings, lr_factor
+from scene_trainee import SceneTrainee, load_start, proxies_of_names
+from scene_validation import SceneValidation
+from texts import build_text_pool
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "recipes" / "embedded_checkpoint"))  # drawings, texts, losses and loop are its own
+from fgclip2.data.demo.__main__ import main as build_data
+from fgclip2.data.demo.backgrounds import load_backgrounds
+from fgclip2.data.demo.concepts import load_concepts
+from fgclip2.data.demo.cutouts import load_training_cutouts
+from fgclip2.data.demo.sources import default_cache
+from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.training import FGClip2ForTraining
 
-from batches import TrainingBatches  # noqa: E402
-from drawings import background_pool, load_drawings  # noqa: E402
-from export import export  # noqa: E402
-from loop import run_training  # noqa: E402
-from optimizer import build_optimizer  # noqa: E402
-from scene_batches import SceneBatches  # noqa: E402
-from scene_pool import build_pool  # noqa: E402
-from scene_settings import SceneSettings, lr_factor  # noqa: E402
-from scene_trainee import SceneTrainee, proxies_of_names, start_scales  # noqa: E402
-from scene_validation import SceneValidation  # noqa: E402
-from texts import build_text_pool  # noqa: E402
-
-from fgclip2.data.demo.__main__ import main as build_data  # noqa: E402
-from fgclip2.data.demo.backgrounds import load_backgrounds  # noqa: E402
-from fgclip2.data.demo.concepts import load_concepts  # noqa: E402
-from fgclip2.data.demo.cutouts import load_training_cutouts  # noqa: E402
-from fgclip2.data.demo.sources import default_cache  # noqa: E402
-from fgclip2.modeling.modeling_fgclip2 import FGClip2Model  # noqa: E402
-from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer  # noqa: E402
-from fgclip2.training import FGClip2ForTraining  # noqa: E402
-
-FIRST_STAGE = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
-WORK = ROOT / ".cache" / "scenes"
+WORK = first_stage.ROOT / ".cache" / "scenes"
 SMOKE = {
     "num_chunks": 1,
     "scenes_per_chunk": 60,
@@ -51,19 +46,13 @@ SMOKE = {
     "concepts_per_batch": 16,
     "shared_concepts": 8,
     "region_images": 8,
+    "hard_regions_per_batch": 8,
     "total_steps": 4,
     "eval_every": 2,
     "save_every": 2,
     "validation_scenes": 20,
 }
 NUM_BACKGROUNDS = 9000
-
-
-def load_start(folder: Path, region_scale: float) -> FGClip2ForTraining:
-    """The first stage's model; eager, for with so few patches the fused kernels' backward pass is slower on a CPU."""
-    model = FGClip2ForTraining.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    start_scales(model, region_scale)
-    return model
 
 
 def plain_model(model: FGClip2ForTraining) -> FGClip2Model:
@@ -88,7 +77,9 @@ def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenize
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=FIRST_STAGE, help="to start from (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=first_stage.CHECKPOINT, help="to start from (default: %(default)s)"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
     parser.add_argument("--pool", type=Path, help="of training scenes (default: `pool` in `--work`)")
     parser.add_argument("--export", type=Path, help="of the result (default: `export` in `--work`)")
@@ -103,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(settings.seed)
 
     build_data(["--cache", str(options.cache), "--skip-described"])
-    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint)
+    tokenizer = FGClip2Tokenizer.from_pretrained(first_stage.check_checkpoint(options.checkpoint))
     batches = build_batches(settings, options, tokenizer)
     model = load_start(options.checkpoint, settings.region_scale)
     trainee = SceneTrainee(model, proxies_of_names(model, tokenizer, load_concepts(options.cache)), settings)

@@ -1,0 +1,281 @@
+"""The second stage's recipe: its batches, its losses, and the ablation's runs and table."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+RECIPES = [ROOT / "recipes" / "scenes", ROOT / "recipes" / "embedded_checkpoint"]
+ASSETS = ROOT / "src" / "fgclip2" / "assets"
+CONCEPTS = 12
+
+
+@pytest.fixture(autouse=True)
+def recipes_on_path(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*map(str, RECIPES), *sys.path])
+    yield
+    for name, module in list(sys.modules.items()):
+        if any(str(folder) in str(getattr(module, "__file__", "")) for folder in RECIPES):
+            del sys.modules[name]  # their names are too general to stay importable
+
+
+@pytest.fixture
+def tokenizer():
+    from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+    return FGClip2Tokenizer.from_pretrained(ASSETS / "checkpoint")
+
+
+@pytest.fixture
+def records():
+    folder = ASSETS / "demo" / "scenes"
+    return {lang: json.loads((folder / f"scenes_{lang}.json").read_text("utf-8")) for lang in ("en", "zh")}
+
+
+@pytest.fixture
+def pool(records):
+    from PIL import Image
+    from scene_pool import MAX_PATCHES, ScenePool, patches_of
+
+    images = [np.asarray(Image.open(ASSETS / "demo" / "scenes" / r["f_path"]).convert("RGB")) for r in records["en"]]
+    patches = np.zeros((len(images), MAX_PATCHES, 768), np.uint8)
+    for row, image in enumerate(images):
+        own = patches_of(image)
+        patches[row, : len(own)] = own
+    grids = np.array([[image.shape[0] // 16, image.shape[1] // 16] for image in images])
+    rng = np.random.default_rng(0)
+    concepts = [rng.choice(CONCEPTS, len(r["bbox_info"]), replace=False).tolist() for r in records["en"]]
+    return ScenePool([patches], grids, concepts, records)
+
+
+class FakeSingles:
+    """Noise in place of drawings, in the layout of the first stage's batches; text t is the name of concept t."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.drawings = SimpleNamespace(rows=[None] * CONCEPTS)
+        own = torch.eye(CONCEPTS, dtype=torch.bool)
+        self.texts = SimpleNamespace(is_positive=own, is_counted=torch.ones_like(own))
+
+    def singles(self, concepts, step, rng):
+        rows = torch.from_numpy(concepts)
+        pixels = torch.from_numpy(rng.normal(size=(2 * len(concepts), 3, 32, 32))).float()
+        is_positive = self.texts.is_positive[rows][:, rows.repeat(2)].T
+        batch = {
+            "pixels": pixels,
+            "boxes": torch.tensor([[4.0, 4.0, 28.0, 28.0]]).expand(len(pixels), -1),
+            "concepts": rows.repeat(2),
+            "input_ids": self.tokenizer([f"thing {c} 物" for c in concepts], return_tensors="pt")["input_ids"][:, :16],
+            "text_concepts": rows,
+            "text_is_name": torch.ones(len(rows), dtype=torch.bool),
+            "is_positive": is_positive,
+            "is_counted": torch.ones_like(is_positive),
+        }
+        return batch, rows
+
+
+@pytest.fixture
+def settings():
+    from scene_settings import SceneSettings
+
+    return SceneSettings(
+        scenes_per_batch=4,
+        hard_regions_per_batch=5,
+        concepts_per_batch=8,
+        shared_concepts=6,
+        region_images=4,
+        full_text_share=0.0,
+        total_steps=4,
+        warmup_steps=2,
+    )
+
+
+@pytest.fixture
+def batches(settings, pool, tokenizer):
+    from scene_batches import SceneBatches
+
+    return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer)
+
+
+def test_patches_are_those_of_the_image_processor(pool, records):
+    from PIL import Image
+
+    from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+
+    image = Image.open(ASSETS / "demo" / "scenes" / records["en"][0]["f_path"]).convert("RGB")
+    count = int(pool.grids[0].prod())
+    expected = FGClip2ImageProcessor(max_num_patches=count)([image], return_tensors="pt")
+    assert expected["spatial_shapes"].tolist() == [pool.grids[0].tolist()]
+    torch.testing.assert_close(pool.pixel_values(np.array([0])), expected["pixel_values"], atol=1e-5, rtol=0)
+
+
+def test_batches_follow_from_the_step_alone_and_alternate_languages(batches, tokenizer):
+    first, again, second = batches.batch(0), batches.batch(0), batches.batch(1)
+    for part in ("singles", "scenes"):
+        for name, value in first[part].items():
+            assert torch.equal(value, again[part][name]), name
+    english = tokenizer.decode(first["scenes"]["short_input_ids"][0], skip_special_tokens=True)
+    chinese = tokenizer.decode(second["scenes"]["short_input_ids"][0], skip_special_tokens=True)
+    assert english.isascii()
+    assert not chinese.isascii()
+
+
+def test_regions_and_hard_negatives_stand_where_their_boxes_are(batches, tokenizer, records):
+    rows = batches._rows(0)
+    scenes = batches.batch(0)["scenes"]
+    assert scenes["long_input_ids"].shape == (4, 196)
+    assert scenes["hard_input_ids"].shape[:2] == (5, 11)
+    assert len(scenes["region_concepts"]) == len(scenes["region_index"])
+    for (image, slot), ids in zip(scenes["hard_index"].tolist(), scenes["hard_input_ids"], strict=True):
+        info = records["en"][rows[image]]["bbox_info"][slot]
+        assert scenes["boxes"][image, slot].tolist() == pytest.approx(info["bbox"])
+        texts = [tokenizer.decode(text, skip_special_tokens=True) for text in ids]
+        assert texts == [text.lower() for text in (info["short_expr"], *info["short_expr_negs"].values())]
+
+
+def test_single_drawings_share_concepts_with_the_scenes(batches):
+    batch = batches.batch(0)
+    present, chosen = batch["scenes"]["region_concepts"].tolist(), batch["singles"]["text_concepts"].tolist()
+    assert len(set(chosen)) == 8
+    assert len(set(chosen) & set(present)) >= min(6, len(set(present)))
+    named = batch["scenes"]["region_is_positive"]
+    assert named.any(1).tolist() == [concept in chosen for concept in present]
+
+
+def test_a_few_steps_learn_and_reach_every_parameter(batches, settings):
+    from optimizer import build_optimizer
+    from scene_trainee import SceneTrainee, load_start
+
+    torch.manual_seed(0)
+    model = load_start(ASSETS / "checkpoint", settings.region_scale)
+    trainee = SceneTrainee(model, torch.randn(CONCEPTS, 192), settings)
+    optimizer, batch, losses = build_optimizer(trainee, 2e-3, 1e-3, 0.05), batches.batch(0), []
+    for _ in range(4):
+        optimizer.zero_grad()
+        named = trainee(batch)
+        named["loss"].backward()
+        losses.append(named["loss"].item())
+        optimizer.step()
+    assert {"short", "long", "region", "tic", "pair", "contrast", "rank", "global", "proxy", "scene"} <= set(named)
+    without = [name for name, p in trainee.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert losses[-1] < losses[0]
+    assert trainee.objective.margin > 0
+
+
+def test_what_ships_is_the_plain_model_with_the_same_weights(settings):
+    from scene_trainee import load_start
+    from train import plain_model
+
+    training = load_start(ASSETS / "checkpoint", settings.region_scale)
+    plain = plain_model(training)
+    assert type(plain).__name__ == "FGClip2Model"
+    weights = training.state_dict()
+    assert set(weights) - set(plain.state_dict()) == {"logit_scale_finegraind", "logit_scale_hardneg"}
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_learning_rate_warms_up_and_falls_to_zero(settings):
+    from scene_settings import lr_factor
+
+    assert [lr_factor(settings, step) for step in range(5)] == [0.5, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_a_missing_first_stage_is_named(tmp_path):
+    import first_stage
+
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors; run: python recipes/embedded_checkpoint"):
+        first_stage.check_checkpoint(tmp_path)
+
+
+def test_t_interval_of_three_runs():
+    from ablation import cell, t_interval
+
+    mean, half = t_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half == pytest.approx(4.303 / 3**0.5, abs=1e-3)
+    assert cell([1.0, 2.0, 3.0], signed=True) == "+2.0 ± 2.5"
+    assert cell([5.0]) == "5.0"
+
+
+def test_each_setting_adds_one_term():
+    from ablation import SETTINGS
+
+    from fgclip2.training import FGClip2Objective
+
+    def terms(changes):
+        settings = FGClip2Objective("released", **changes).settings
+        weights = {name: getattr(settings, f"{name}_weight") for name in ("region", "hard_negative", "rank", "tic")}
+        if not weights["hard_negative"]:
+            weights["rank"] = 0.0
+        return {name for name, weight in weights.items() if weight > 0}
+
+    added = [terms(changes) for changes in SETTINGS.values()]
+    assert added == [
+        set(),
+        {"region"},
+        {"region", "hard_negative"},
+        {"region", "hard_negative", "rank"},
+        {"region", "hard_negative", "rank", "tic"},
+    ]
+
+
+def ablation_options(folder, **changes):
+    values = {
+        "checkpoint": ASSETS / "checkpoint",
+        "output": folder,
+        "work": folder / "work",
+        "cache": folder,
+        "seeds": [0],
+        "steps": 2,
+        "batch_size": 2,
+        "learning_rate": 5e-4,
+        "scenes": 6,
+        "max_regions": 2,
+        "validation_scenes": 6,
+        "bf16": False,
+    }
+    return argparse.Namespace(**{**values, **changes})
+
+
+@pytest.mark.parametrize("name", ["captions", "+ TIC"])
+def test_an_ablation_run_trains_and_says_with_what(tmp_path, name):
+    from ablation import run, run_settings, training_records
+
+    scene_set = SimpleNamespace(folder=ASSETS / "demo" / "scenes")
+    options = ablation_options(tmp_path)
+    records = training_records(scene_set)
+    assert np.bincount(records.languages).tolist() == [6, 6]
+    result = run(options, run_settings(options, name, 0), records, lambda model: {"long_en": 1.0})
+    assert result["settings"]["setting"] == name
+    assert result["metrics"] == {"long_en": 1.0}
+    assert result["seconds"]["cpu"] > 0
+
+
+def test_results_of_other_settings_are_not_mixed_in(tmp_path, monkeypatch):
+    import ablation
+
+    monkeypatch.setattr(ablation, "load_concepts", lambda cache: None)
+    path = ablation.result_path(tmp_path, "captions", 0)
+    ablation.write_whole(path, json.dumps({"settings": {"steps": 1}, "metrics": {}}))
+    with pytest.raises(ValueError, match=r"captions-0\.json has other settings"):
+        ablation.run_missing(ablation_options(tmp_path))
+
+
+def test_the_table_has_paired_differences():
+    from ablation import METRICS, markdown
+
+    def result(value):
+        metrics = {f"{metric}_{language}": value for metric in METRICS for language in ("en", "zh")}
+        return {"metrics": metrics, "seconds": {"wall": 10.0}}
+
+    text = markdown({"captions": [result(10.0), result(20.0)], "+ regions": [result(13.0), result(23.0)]})
+    assert "| captions | 15.0 ± 63.5 " in text
+    assert text.splitlines()[-1].startswith("| + regions | +3.0 ± 0.0 ")
