@@ -23,7 +23,9 @@ def words(section: str, category: str, language: str) -> list:
     found = [word for word in VOCABULARY.words if (word.category.section, word.category.name) == (section, category)]
     if language == "zh":
         return [word for word in found if word.zh]
-    return [word for word in found if word.english_form("none" if section != "object" else "plural") and not word.number]
+    return [
+        word for word in found if word.english_form("none" if section != "object" else "plural") and not word.number
+    ]
 
 
 def english_phrase(pick: random.Random) -> str:

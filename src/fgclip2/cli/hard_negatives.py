@@ -1,0 +1,62 @@
+"""`fgclip2 data hard-negatives`: false variants of region texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import common
+
+if TYPE_CHECKING:
+    from ..data.hard_negatives import HardNegativeReport
+
+EXAMPLES = """
+fgclip2 data hard-negatives regions.jsonl with_negatives.jsonl
+fgclip2 data hard-negatives 区域标注.json 带负例.json --count 5 --replace
+"""
+
+
+def hard_negatives(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Records as FineHARD has them: a JSON list, or one on each line.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New file of the same form.")],
+    count: Annotated[int, typer.Option(min=1, help="Negatives per region, at most.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same negatives.")] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Also for regions that have negatives.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="How many regions without negatives to list; with --json all.")] = 20,
+    as_json: common.AsJson = False,
+) -> None:
+    """Give regions hard negatives: their short texts with one attribute, count, relation or object made false.
+
+    Chinese and English, by rules and a lexicon; the input stays as it is.
+    """
+    from ..data.hard_negatives import write_hard_negatives
+
+    report = write_hard_negatives(source, target, count, seed, replace)
+    if as_json:
+        counts = {name: getattr(report, name) for name in ("records", "regions", "kept", "filled")}
+        without = [{"source": place, "text": text} for place, text in report.without]
+        common.print_json({"output": str(target), **counts, "by_kind": dict(report.by_kind), "without": without})
+    else:
+        _print(report, show)
+
+
+def _print(report: HardNegativeReport, show: int) -> None:
+    rows = [
+        ("records", report.records),
+        ("regions", report.regions),
+        ("  with negatives as before", report.kept),
+        ("  with new negatives", report.filled),
+        ("  for which none could be made", len(report.without)),
+        ("new negatives", report.by_kind.total()),
+        *((f"  {kind}", number) for kind, number in sorted(report.by_kind.items())),
+    ]
+    for name, value in rows:
+        typer.echo(f"{name:<36}{value}")
+    for place, text in report.without[:show]:
+        typer.echo(f"none: {place}: {text}", err=True)
+    if len(report.without) > show:
+        typer.echo(f"… and {len(report.without) - show} more (--json has all, --show N lists N)", err=True)
