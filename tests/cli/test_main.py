@@ -45,6 +45,7 @@ OPTIONS = {
         *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
         *("--long-caption-column", "--language-column", "--language", "--show", "--threads", "--json"),
     },
+    "data hard-negatives": {"source", "target", "--count", "--seed", "--replace", "--show", "--json"},
 }
 
 

@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import classify, convert, data, demo, doctor, embed, export, heatmap, init, regions, search
+from . import (
+    classify,
+    convert,
+    data,
+    demo,
+    doctor,
+    embed,
+    export,
+    hard_negatives,
+    heatmap,
+    init,
+    regions,
+    search,
+)
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -83,3 +96,4 @@ _add("convert", convert.convert, convert.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
 _add("init", init.init, init.EXAMPLES)
 _add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)
+_add("hard-negatives", hard_negatives.hard_negatives, hard_negatives.EXAMPLES, data_app)
