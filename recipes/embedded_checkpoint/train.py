@@ -1,9 +1,9 @@
-"""Train the small bilingual checkpoint that ships in the package.
+"""First stage of the small bilingual checkpoint that ships in the package; the second is `recipes/scenes/train.py`.
 
     python recipes/embedded_checkpoint/train.py
 
-fetches and builds the data (`python -m fgclip2.data.demo`), trains, and writes the checkpoint into the package. A run
-that was interrupted continues from its last checkpoint.
+fetches and builds the data (`python -m fgclip2.data.demo`), trains, and writes the checkpoint to `--export`. A run that
+was interrupted continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".cache" / "embedded_checkpoint"
-EXPORT = ROOT / "src" / "fgclip2" / "assets" / "checkpoint"
+EXPORT = WORK / "export"  # where the second stage, recipes/scenes, begins
 WHITENING_EPSILON = 0.02
 SMOKE_STEPS = {"scenes_from": 3, "decay_from": 6, "total_steps": 12}
 SMOKE_SAVES = {"eval_every": 6, "save_every": 6}
