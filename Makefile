@@ -47,7 +47,7 @@ package: setup
 	$(RUN) scripts/package.py
 
 perf: setup
-	$(RUN) scripts/perf.py --output docs/performance.md
+	$(RUN) -m scripts.perf --output docs/performance.md
 
 # Trains the embedded checkpoint anew (hours of CPU time).
 checkpoint: setup

@@ -1,22 +1,11 @@
-"""Speed and memory of the model against plain references in the same run.
+"""The model's speed and memory against plain references in the same run: base size, random weights."""
 
-    python scripts/perf.py --output docs/performance.md
+from __future__ import annotations
 
-Every figure is a ratio of two things timed in turn, or the peak memory of a process of its own. Base size, random
-weights.
-"""
-
-import argparse
-import json
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,34 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-import fgclip2
 from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `bound` is None where nothing is promised."""
-
-    name: str
-    value: float | None
-    unit: str
-    bound: str = ""
-    held: bool | None = None
-    note: str = ""
-
-
-def paired_ratio(ours: Callable[[], object], reference: Callable[[], object], runs: int) -> float:
-    """Median over runs of (time of ours / time of the reference), the two in turn, after one warm-up of each."""
-    ours(), reference()
-    ratios = []
-    for _ in range(runs):
-        seconds = []
-        for function in (ours, reference):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-        ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios)
+from .measuring import Row, in_fresh_process, paired_ratio, peak_memory
 
 
 def random_pixels(batch: int, grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -164,28 +128,18 @@ def memory_rows(model: FGClip2Model) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         for side, bound in ((64, 2.0), (128, 4.0)):
-            command = [sys.executable, __file__, "--dense-map", str(side), "--checkpoint", folder]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            peak = json.loads(done.stdout.splitlines()[-1])["peak_gigabytes"]
+            peak = in_fresh_process(dense_map_peak, folder, side) / 1e9
             name = f"dense map of {side * side:,} patches, peak memory of the process"
             rows.append(Row(name, peak, "GB", f"< {bound:g}", peak < bound))
     return rows
 
 
-def print_dense_map_peak(checkpoint: str, side: int) -> None:
+def dense_map_peak(checkpoint: str, side: int) -> int:
     model = FGClip2Model.from_pretrained(checkpoint).eval()
     with torch.no_grad():
         dense = model.get_image_dense_feature(**random_pixels(1, (side, side)))
     assert dense.isfinite().all()
-    print(json.dumps({"peak_gigabytes": peak_memory() / 1e9}))
-
-
-def peak_memory() -> int:
-    """Peak resident bytes of this process."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux hands a parent's ru_maxrss down to its children, but not this
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory()
 
 
 def import_row() -> Row:
@@ -198,45 +152,10 @@ def import_row() -> Row:
     return Row("import fgclip2 / import of torch and transformers, time", ratio, "x", "<= 1.15", ratio <= 1.15)
 
 
-def markdown(rows: list[Row]) -> str:
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.python_implementation()} "
-    machine += f"{platform.python_version()}, torch {torch.__version__}, fgclip2 {fgclip2.__version__}"
-    lines = ["# Performance", "", "Made by `make perf`: base size, random weights, CPU.", "", machine, ""]
-    lines += ["| figure | value | bound | held |", "|---|---|---|---|"]
-    for row in rows:
-        value = row.note if row.value is None else f"{row.value:.4g} {row.unit}".strip()
-        note = f" ({row.note})" if row.note and row.value is not None else ""
-        held = {True: "yes", False: "**no**", None: "-"}[row.held]
-        lines.append(f"| {row.name} | {value}{note} | {row.bound} | {held} |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="file for the Markdown table")
-    parser.add_argument("--runs", type=int, default=7, help="timed runs of each pair")
-    parser.add_argument("--dense-map", type=int, metavar="SIDE", help=argparse.SUPPRESS)
-    parser.add_argument("--checkpoint", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.dense_map:
-        print_dense_map_peak(arguments.checkpoint, arguments.dense_map)
-        return 0
-    torch.manual_seed(0)
-    rows: list[Row] = []
-    with torch.no_grad():
-        for group in row_groups(arguments.runs):
-            rows += group()
-            if arguments.output:  # after each group, so that an interrupted run leaves what it has measured
-                arguments.output.parent.mkdir(parents=True, exist_ok=True)
-                arguments.output.write_text(markdown(rows))
-    print(markdown(rows))
-    return int(any(row.held is False for row in rows))
-
-
 def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
     """The measurements, quick ones first."""
     model = FGClip2Model(FGClip2Config.from_preset("base")).eval()
-    return [
+    groups = [
         lambda: preprocessing_rows(runs),
         lambda: [import_row()],
         lambda: image_tower_rows(model, runs),
@@ -244,7 +163,4 @@ def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
         lambda: memory_rows(model),
         lambda: bf16_rows(model, max(3, runs // 2)),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [torch.no_grad()(group) for group in groups]
