@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,7 @@ ENGLISH = [
     ("a round table", "attribute", "a rectangular table"),
     ("an old man", "attribute", "a young man"),
     ("an old house", "attribute", "a new house"),
+    ("an old alligator", "attribute", "a young alligator"),
     ("a short man", "attribute", "a tall man"),
     ("a short dress", "attribute", "a long dress"),
     ("long hair", "attribute", "short hair"),
@@ -109,6 +112,8 @@ ENGLISH = [
     ("a police officer", "object", "a firefighter"),
     ("a T-shirt", "object", "a sweater"),
     ("Dog on a sofa", "object", "Cat on a sofa"),
+    ("bear", "object", "lion"),
+    ("red rose", "object", "red tulip"),
     ("a slice of bread", "object", "a slice of cheese"),
 ]
 
@@ -255,6 +260,10 @@ KEPT = [
     ("a dress with a bow", "object", "bow"),
     ("an animal", "object", None),
     ("a bird", "object", None),
+    ("一根细绳子", "attribute", "粗"),
+    ("a woman wearing glasses", "object", "glasses"),
+    ("a photo of two dogs", "count", "a photo of"),
+    ("一张两只狗的照片", "count", "一张"),
     ("白菜", "attribute", None),
     ("黄瓜", "attribute", None),
     ("红绿灯", "attribute", None),
@@ -707,3 +716,32 @@ def test_lines_are_read_one_at_a_time(tmp_path):
         )
     assert seen == ["a red dog", "a photograph"]
     assert not list(tmp_path.glob(".*"))
+
+
+# The documentation
+
+DOCS = [Path(__file__).parents[2] / "docs" / name for name in ("hard_negatives.md", "hard_negatives_zh.md")]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_code_and_examples_of_the_documentation_hold(path, capsys):
+    text = path.read_text(encoding="utf-8")
+    namespace: dict = {}
+    for block in re.findall(r"(?<!<!-- not run -->\n)```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, path.name, "exec"), namespace)  # what a reader types
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert namespace["lines"]("- a cat\n\na dog\n", "a dog") == ["a cat"]
+    assert "两只狗" in namespace["prompt"]("两只狗", 10, "zh")[0]["content"]
+    rows = re.findall(r"^\| (\w+).*?\| (.+?): (.+?) \| (.+?): (.+?) \|$", text, flags=re.MULTILINE)
+    assert [row[0] for row in rows] == list(KINDS)
+    for kind, english, false_english, chinese, false_chinese in rows:
+        assert false_english in texts(english, kind)
+        assert false_chinese in texts(chinese, kind)
+
+
+def test_both_languages_of_the_documentation_have_the_same_code():
+    def code(path) -> list[str]:
+        blocks = re.findall(r"```\w+\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        return [re.sub(r"  #.*", "", block) for block in blocks]
+
+    assert code(DOCS[0]) == code(DOCS[1])

@@ -169,7 +169,7 @@ class EnglishPhrase:
 
     def objects(self, index: int) -> Slot:
         form = self.noun(index)
-        if form is None or form.word.category.section != "object" or not self._may_change(index):
+        if form is None or self.units[index].form("other_nouns") or not self._may_change(index):
             return []
         if self.lower(index + 1) == "of":  # a cup of tea
             return []
@@ -182,16 +182,15 @@ class EnglishPhrase:
         return [self.edit("object", index, text) for text in texts if text]
 
     def _may_be_verb(self, index: int, form: Form) -> bool:
-        """Words that are verbs or foods too: "a man watches", "bear with"."""
+        """Words that are verbs or foods too: "a man watches", "bear with"; not so in "bear" and "red rose"."""
         known = self.rules["need_determiner"]
+        if index == 0 and self.lower(1) not in self.rules["determiners"]:
+            return False
+        if index > 0 and self.units[index - 1].form("attribute"):
+            return False
         if form.number == "plural":
             unclear = self.lower(index) in {form.word.plural(each) for each in form.word.en if each in known}
-            return (
-                unclear
-                and index > 0
-                and not self.is_function(index - 1)
-                and not self.units[index - 1].form("attribute")
-            )
+            return unclear and not self.is_function(index - 1)
         return self.lower(index) in known and self.determiner(index) is None
 
     def _is_person(self, word: Word) -> bool:
