@@ -20,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
-from ..distributed import barrier, mean_over_ranks, sum_over_ranks, world_size
+from ..distributed import barrier, mean_over_ranks, rank, sum_over_ranks, world_size
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
@@ -132,6 +132,7 @@ class FGClip2Trainer(Trainer):
         self._sampler: BatchOrderSampler | None = None
         self._window = _LogWindow()
         self._skipped = 0  # records left out on this rank
+        self._is_checkpointing = False
         self.add_callback(_RunCallback(self))
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ class FGClip2Trainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a folder that loads as `FGClip2Model`: of the averaged weights if any, but not within checkpoints."""
-        with nullcontext() if _internal_call else self._averaged():
+        with nullcontext() if self._is_checkpointing else self._averaged():
             super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -324,9 +325,12 @@ class FGClip2Trainer(Trainer):
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        state = {"args": {}, "attributes": {"margin": self.objective.margin.item(), "skipped": self._skipped}}
-        self.state.stateful_callbacks[_STATE_NAME] = state
+        skipped = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
+        attributes = {"margin": self.objective.margin.item(), "skipped": int(skipped), "processes": world_size()}
+        self.state.stateful_callbacks[_STATE_NAME] = {"args": {}, "attributes": attributes}
+        self._is_checkpointing = True
         super()._save_checkpoint(model, trial)
+        self._is_checkpointing = False
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -351,7 +355,13 @@ class FGClip2Trainer(Trainer):
         if attributes is None:
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
         self.objective.margin.fill_(attributes["margin"])
-        self._skipped = attributes["skipped"]
+        self._skipped = attributes["skipped"] if rank() == 0 else 0
+        if attributes["processes"] != world_size():
+            logger.warning(
+                "the run had %d processes and goes on with %d: in this epoch records may come twice or not at all",
+                attributes["processes"],
+                world_size(),
+            )
         if self._average is not None and self._resumed_from is not None:
             self._average.load(self._resumed_from)
 
