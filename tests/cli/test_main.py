@@ -41,6 +41,12 @@ OPTIONS = {
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--json"},
     "export": {"folder", "--model", "-m", "--json"},
+    "init": {
+        *("paths", "--num-patches", "--revision", "--preset", "--config", "--tokenizer", "--texts", "--vocab-size"),
+        *("--seed", "--json"),
+    },
+    # And the settings of a run, see test_train.py.
+    "train": {"arguments", "--dry-run", "--dry_run", "--processes", "--resume", "--json", "--help-all"},
     "data validate": {
         *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
         *("--long-caption-column", "--language-column", "--language", "--show", "--threads", "--json"),

@@ -24,6 +24,7 @@ from . import (
     init,
     regions,
     search,
+    train,
 )
 
 
@@ -80,9 +81,9 @@ def main(
     """
 
 
-def _add(name: str, command: Callable[..., None], examples: str, group: typer.Typer = app) -> None:
+def _add(name: str, command: Callable[..., None], examples: str, group: typer.Typer = app, **settings: Any) -> None:
     lines = "\n  ".join(["Examples:", *examples.strip().splitlines()])
-    group.command(name, epilog=f"\b\n{lines}")(command)  # \b: the lines stay as they are
+    group.command(name, epilog=f"\b\n{lines}", **settings)(command)  # \b: the lines stay as they are
 
 
 _add("embed", embed.embed, embed.EXAMPLES)
@@ -95,5 +96,6 @@ _add("doctor", doctor.doctor, doctor.EXAMPLES)
 _add("convert", convert.convert, convert.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
 _add("init", init.init, init.EXAMPLES)
+_add("train", train.train, train.EXAMPLES, cls=train.TrainCommand, context_settings={"ignore_unknown_options": True})
 _add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)
 _add("hard-negatives", hard_negatives.hard_negatives, hard_negatives.EXAMPLES, data_app)

@@ -1,0 +1,194 @@
+"""`fgclip2 train`: fine-tune or pre-train with the whole objective."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from . import common, train_data, train_options, train_plan
+
+if TYPE_CHECKING:
+    from ..training import FGClip2Trainer, FGClip2TrainingArguments
+
+EXAMPLES = """
+fgclip2 train recipes/training/own_pairs.yaml --learning_rate 5e-6
+fgclip2 train recipes/training/own_boxes.yaml --dry-run
+fgclip2 train --model start --train_data pairs.csv --output_dir run --bf16
+fgclip2 train --model 起点 --train_data 图文对.tsv --images_folder 图片 --output_dir 训练 --resume
+torchrun --nproc_per_node=8 -m fgclip2.cli train settings.yaml
+accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m fgclip2.cli train settings.yaml
+"""
+
+SETTINGS_FILE = "settings.yaml"
+
+
+class TrainCommand(TyperCommand):
+    """Its help has the options of the run too, by topic."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write typer's options, then those that HfArgumentParser reads."""
+        super().format_options(ctx, formatter)
+        for title, rows in train_options.help_sections():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _print_full_help(value: bool) -> None:
+    if value:
+        typer.echo(train_options.full_help())
+        raise typer.Exit
+
+
+def train(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SETTINGS.yaml|--name value", help="Settings; those given as flags win over those in the file."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--dry_run", help="Train nothing; print what the run would take.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: plan for so many.  [default: those that run]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last complete checkpoint in output_dir, if there is one.")
+    ] = False,
+    as_json: common.AsJson = False,
+    help_all: Annotated[
+        bool, typer.Option("--help-all", callback=_print_full_help, is_eager=True, help="Show every setting and exit.")
+    ] = False,
+) -> None:
+    """Train a checkpoint on images with captions, boxes and hard negatives.
+
+    Settings are lines `name: value` of a YAML file, flags `--name value`, or both. Paths are relative to the folder that
+    the command runs in.
+    """
+    if processes is not None and not dry_run:
+        raise typer.BadParameter("only with --dry-run", param_hint="--processes")
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)  # its name before v6
+    options = train_options.parse(arguments or [], planning=dry_run)
+    if dry_run:
+        plan = train_plan.make_plan(options, processes or options.args.world_size)
+        if options.args.process_index == 0:
+            common.print_json(plan) if as_json else train_plan.print_plan(plan)
+        return
+    with redirect_stdout(sys.stderr):  # transformers prints its log to stdout
+        result = _run(options, resume)
+    if options.args.process_index == 0:
+        common.print_json(result) if as_json else _print(result)
+
+
+def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
+    from transformers.utils import logging as transformers_logging
+
+    from ..distributed import barrier
+
+    args = options.args
+    output = Path(str(args.output_dir))
+    checkpoint = _start_from(args, output, resume)
+    transformers_logging.disable_progress_bar()  # that of loading, not that of training
+    _show_log(args.process_index == 0)
+    trainer = _trainer(options)
+    barrier()  # the folder is looked at by all before anything is written
+    if args.process_index == 0:
+        output.mkdir(parents=True, exist_ok=True)
+        train_options.write_yaml(output / SETTINGS_FILE, options.changed)
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = dict(outcome.metrics)
+    if trainer.eval_dataset is not None:
+        metrics.update(trainer.evaluate())
+    trainer.save_model(str(output))
+    trainer.save_state()
+    trainer.save_metrics("all", metrics, combined=False)
+    return {
+        "output": str(output),
+        "resumed_from": checkpoint,
+        "steps": outcome.global_step,
+        "lora": options.model.lora,
+        "metrics": metrics,
+    }
+
+
+def _start_from(args: FGClip2TrainingArguments, output: Path, resume: bool) -> str | None:
+    """The checkpoint to go on from, the same on all ranks.
+
+    Raises:
+        ValueError: The folder is not empty and `resume` is not set, or ranks see different folders.
+    """
+    from ..distributed import gather_objects
+    from ..training.trainer import last_checkpoint
+
+    args.device  # noqa: B018  # starts the process group
+    found = last_checkpoint(output)
+    names = gather_objects((found, output.is_dir() and any(output.iterdir())))
+    if len(set(names)) > 1:
+        raise ValueError(f"{output} is not the same on all processes; allowed: a folder that all nodes share")
+    if names[0][1] and not resume:
+        what = f"its last checkpoint is {Path(found).name}" if found else "it has no complete checkpoint"
+        raise ValueError(f"{output} is not empty ({what}); allowed: --resume to go on, or another output_dir")
+    if resume and args.process_index == 0:
+        typer.echo(
+            f"going on from {found}" if found else f"{output} has no complete checkpoint: from the start", err=True
+        )
+    return found
+
+
+def _trainer(options: train_options.TrainOptions) -> FGClip2Trainer:
+    import torch
+
+    from ..modeling.processing_fgclip2 import FGClip2Processor
+    from ..training import FGClip2ForTraining, FGClip2Trainer
+
+    name, hub = options.model.model, {"revision": options.model.revision} if options.model.revision else {}
+    processor = FGClip2Processor.from_pretrained(name, **hub)
+    records = train_data.open_train_data(options.data, options.args)
+    held_out = train_data.open_eval_data(options.data)
+    model = FGClip2ForTraining.from_pretrained(name, dtype=torch.float32, **hub)
+    if options.model.lora:
+        model = add_lora(model, options.model)
+    return FGClip2Trainer(model, options.args, records, held_out, processor)
+
+
+def add_lora(model: Any, options: train_options.ModelOptions) -> Any:
+    """Give a model the adapter that the options describe."""
+    from ..training import lora
+
+    config = lora.lora_config(
+        options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target, options.lora_train_heads
+    )
+    return lora.add_lora(model, config)
+
+
+def _show_log(is_first: bool) -> None:
+    """On the first process what the package has to say, on the others only what is wrong."""
+    logger = logging.getLogger("fgclip2")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO if is_first else logging.WARNING)
+
+
+def _print(result: dict[str, Any]) -> None:
+    metrics, output = result["metrics"], result["output"]
+    typer.echo(f"{result['steps']} steps in {metrics['train_runtime']:.0f} s, mean loss {metrics['train_loss']:.4g}")
+    for name, value in metrics.items():
+        if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second")):
+            typer.echo(f"  {name.removeprefix('eval_'):<36}{value:.4g}")
+    if not any(name.startswith("eval_") for name in metrics):
+        typer.echo("  nothing was evaluated: --eval_data takes records that are not trained on")
+    typer.echo(f"saved {output}{' (an adapter)' if result['lora'] else ''}")
+    if result["lora"]:
+        typer.echo(f"next: fgclip2.training.lora.merge_lora({output!r}).save_pretrained(...), see docs/lora.md")
+        return
+    typer.echo(f'next: fgclip2 classify photo.jpg --labels "cat,猫" --model {output}')
+    typer.echo(f"      fgclip2 embed photo.jpg --output embeddings.npy --model {output}")
+    typer.echo(f"      fgclip2 export exported --model {output}")

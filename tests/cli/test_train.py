@@ -1,0 +1,262 @@
+"""`fgclip2 train`: settings from YAML and flags, the dry run, runs in one and two processes, resume."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fgclip2 import FGClip2Embedder
+from fgclip2.cli import train_options
+from fgclip2.data import read_finehard, write_shards
+from fgclip2.training import FGClip2TrainingArguments
+from tests.training.conftest import records_folder
+
+__all__ = ["records_folder"]
+
+SETTINGS = {
+    "per_device_train_batch_size": 4,
+    "max_steps": 2,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+}
+
+
+@pytest.fixture
+def settings(saved_folder, records_folder) -> dict:
+    """Of a short run on FineHARD-like records in both languages."""
+    data = {"train_data": str(records_folder / "records.json"), "images_folder": str(records_folder / "images")}
+    return {"model": str(saved_folder), **data, "output_dir": "训练", **SETTINGS}
+
+
+@pytest.fixture
+def config(folder, settings) -> Path:
+    """The same in a file of the working folder."""
+    Path("设置.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    return Path("设置.yaml")
+
+
+def change(config: Path, **changes) -> None:
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    config.write_text(yaml.safe_dump({**content, **changes}, allow_unicode=True), encoding="utf-8")
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_own_settings_change_only_on_purpose():
+    inherited = {each.name for each in fields(FGClip2TrainingArguments.__mro__[1])}
+    own = {each.name for each in fields(FGClip2TrainingArguments)} - inherited
+    for group in (train_options.ModelOptions, train_options.DataOptions):
+        own |= {each.name for each in fields(group)}
+    assert own == {
+        *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
+        *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
+        *("short_caption_column", "long_caption_column", "language_column", "shuffle_buffer"),
+        *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
+        *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
+        *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay"),
+    }
+    assert set(train_options.COMMON_ARGUMENTS) <= inherited
+
+
+def test_the_help_is_short_and_the_whole_is_there(run):
+    short = run("train", "--help", model=False).stdout
+    assert len(short.splitlines()) < 150
+    for word in ("--gradient_cache_chunk_size", "--train_data", "--output_dir", "--help-all", "Objective"):
+        assert word in short
+    assert "--hub_model_id" not in short
+    assert "--hub_model_id" in run("train", "--help-all", model=False).stdout
+
+
+def test_flags_win_over_the_file(config):
+    change(config, freeze=["text_model"], objective_settings={"region_negatives": "global"}, bf16=False, seed=1)
+    options = train_options.parse([str(config), "--seed", "2", "--freeze", "logit_bias", "logit_scale", "--lora"])
+    assert (options.args.seed, options.args.learning_rate) == (2, 1e-3)
+    assert options.args.freeze == ["logit_bias", "logit_scale"]
+    assert options.args.settings == {"region_negatives": "global"}
+    assert options.model.lora
+    assert options.data.train_data == [options.changed["train_data"][0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("learning_rte: 1.0", "did you mean learning_rate"),
+        ("用户: 1", "unknown option 用户; allowed: see fgclip2 train --help"),
+        ("max_regions: four", "--max_regions.*invalid int value: 'four'"),
+        ("max_regions: 4.5", "--max_regions.*invalid int value"),
+        ("language_batches: both", "language_batches"),
+        ("seed: 1\nseed: 2", "seed given twice"),
+        ("- a list", "holds no settings"),
+        ("a: [", "can't be read"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(run, content, message):
+    Path("错.yaml").write_text(content, encoding="utf-8")
+    text = run("train", "错.yaml", model=False, code=1).stderr
+    with pytest.raises(AssertionError, match=f"错.yaml.*{message}"):
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--learning_rte", "1"], 2, "did you mean --learning_rate?"),
+        (["--max_regions", "four"], 2, "invalid int value"),
+        (["--max_regions", "0"], 1, "max_regions=0"),
+        (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
+        (["--processes", "4"], 2, "only with --dry-run"),
+        (["--train_data", "没有.json"], 1, "没有.json"),
+        (["--data_format", "lmdb"], 1, "data_format='lmdb'; allowed: finehard"),
+        (["--images_folder", "a", "b"], 1, "images_folder has 2 values for 1 sources"),
+        (["--image_column", "path"], 1, "names of columns are given, but the format is finehard"),
+        (["--eval_data", "没有.csv"], 1, "没有.csv"),
+        (["--model", "没有"], 1, "没有"),
+        (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
+    ],
+)
+def test_mistakes_in_flags_are_named(run, config, flags, code, message):
+    result = run("train", config, *flags, model=False, code=code)
+    assert message in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert not Path("训练").exists()
+
+
+def test_what_is_missing_is_named(run):
+    assert "model is missing: pass --model" in run("train", code=1, model=False).stderr
+    assert "train_data is missing" in run("train", "-m", "x", code=1, model=False).stderr
+    assert "没有.yaml: no such file" in run("train", "没有.yaml", code=1, model=False).stderr
+
+
+# -- dry run ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan(run, config):
+    plan = run.json("train", config, "--dry-run", "--max_steps", -1, "--num_train_epochs", 2, model=False)
+    assert plan["data"]["languages"] == {"en": 27, "zh": 13}
+    assert plan["data"]["left_out"] == 3 + 1
+    assert plan["data"]["sample"]["with_regions"] == 0.75
+    assert (plan["steps"]["per_epoch"], plan["steps"]["total"]) == (9, 18)
+    assert plan["steps"]["contrastive_batch"] == 4
+    assert plan["memory"]["total"] > sum(plan["memory"][name] for name in ("weights", "gradients", "optimizer"))
+    assert plan["traffic"] == {"gradients": 0.0, "gather": 0.0, "ring": 0.0}
+    assert not Path("训练").exists()
+
+
+def test_the_plan_of_other_processes_and_ways(run, config):
+    flags = ["--lora", "--lora_rank", 2, "--gradient_cache_chunk_size", 2, "--bf16", "--tf32", "--ema_decay", "0.9"]
+    plan = run.json("train", config, "--dry_run", "--processes", 2, *flags, model=False)
+    parameters = plan["model"]["parameters"]
+    assert 0 < parameters["adapters"]["trained"] < parameters["total"]["trained"] < parameters["total"]["all"]
+    assert plan["steps"]["contrastive_batch"] == 8
+    assert 0 < plan["traffic"]["gather"] < plan["traffic"]["ring"]
+    text = run("train", config, "--dry-run", "--processes", 2, *flags, model=False).stdout
+    for word in (
+        "with LoRA",
+        "4 per process x 2 = 8",
+        "gradient_cache_chunk_size=2",
+        "an estimate",
+        "sent by one process",
+    ):
+        assert word in text
+
+
+def test_the_plan_names_records_that_cannot_be_used(run, config):
+    Path("对.jsonl").write_text(
+        '{"image": "photo.png", "caption": "一张照片"}\n{"image": "没有.png", "caption": "a photo"}\n' * 4,
+        encoding="utf-8",
+    )
+    change(config, train_data="对.jsonl", images_folder=None)
+    text = run("train", config, "--dry-run", model=False).stdout
+    assert "4: 对.jsonl:2: " in text
+    assert "没有.png" in text
+
+
+def test_the_plan_of_shards(run, config, records_folder):
+    write_shards(read_finehard(records_folder / "records.json", records_folder / "images"), "分片", 15)
+    change(config, train_data="分片", images_folder=None)
+    plan = run.json("train", config, "--dry-run", "--processes", 3, model=False)
+    assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
+    assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)
+    assert "hold their images" in run("train", config, "--images_folder", "x", code=1, model=False).stderr
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_continued(run, config):
+    plan = run.json("train", config, "--dry-run", model=False)
+    first = run.json("train", config, "--save_steps", 1, model=False)
+    assert first["steps"] == plan["steps"]["total"] == 2
+    assert first["metrics"]["train_loss"] > 0
+    folder = Path("训练")
+    sizes = [
+        file.stat().st_size for file in (folder / "checkpoint-2").iterdir() if file.suffix in (".safetensors", ".pt")
+    ]
+    assert sum(sizes) == pytest.approx(plan["disk"]["checkpoint"], rel=0.1)
+    assert FGClip2Embedder.from_pretrained(folder).encode_texts(["红色方块", "a red square"]).shape == (2, 32)
+    assert train_options.parse([str(folder / "settings.yaml")]).args.save_steps == 1
+
+    again = run("train", config, model=False, code=1).stderr
+    assert "训练 is not empty (its last checkpoint is checkpoint-2); allowed: --resume" in again
+    result = run("train", config, "--resume", "--max_steps", 3, model=False)
+    assert "going on from 训练/checkpoint-2" in result.stderr
+    assert result.stdout.startswith("3 steps")
+    assert "next: fgclip2 classify" in result.stdout
+
+
+def test_evaluation_and_lora(run, config, records_folder):
+    flags = ["--eval_data", records_folder / "records.json", "--lora", "--lora_rank", 2, "--gradient_checkpointing"]
+    result = run("train", config, "--resume", *flags, model=False)
+    assert "训练 has no complete checkpoint: from the start" in result.stderr
+    assert "hard_negative_accuracy" in result.stdout
+    assert "merge_lora('训练')" in result.stdout
+    assert (Path("训练") / "adapter_model.safetensors").is_file()
+
+
+def test_sources_are_joined(run, config, records_folder):
+    Path("对.csv").write_text("路径,描述\nphoto.png,一张彩色的照片\n照片/dog.png,a dog\n" * 4, encoding="utf-8")
+    change(config, train_data=[str(records_folder / "records.json"), "对.csv"], data_format=["finehard", "pairs"])
+    change(
+        config, images_folder=[str(records_folder / "images"), "."], image_column="路径", short_caption_column="描述"
+    )
+    plan = run.json("train", config, "--dry-run", model=False)
+    assert plan["data"]["records"] == 48
+    assert [source["format"] for source in plan["data"]["sources"]] == ["finehard", "pairs"]
+
+
+def launch(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes(folder, config, launcher):
+    """On a stream of shards with `torchrun`, on records with `accelerate launch`; only the first process prints."""
+    python = [sys.executable, "-m"]
+    commands = {
+        "torchrun": [*python, "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"],
+        "accelerate": [*python, "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "-m"],
+    }
+    if launcher == "torchrun":
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        write_shards(read_finehard(content["train_data"], content["images_folder"]), "shards", 15)
+        change(config, train_data="shards", images_folder=None)
+    command = [*commands[launcher], "fgclip2.cli", "train", config.name]
+    plan = json.loads(launch(folder, *command, "--dry-run", "--json").stdout)
+    assert plan["steps"]["contrastive_batch"] == 8
+    assert json.loads(launch(folder, *command, "--json").stdout)["steps"] == 2
+    result = json.loads(launch(folder, *command, "--json", "--resume", "--max_steps=3").stdout)
+    assert result["steps"] == 3
+    assert result["resumed_from"].endswith("checkpoint-2")
