@@ -46,7 +46,6 @@ FLOORS = {
     "diagnostics": 3,
     "cli": 4,
     "demo": 4,
-    "__main__": 4,
 }
 SIBLINGS = {"training", "benchmarks", "search", "hub"}
 EXPORTED_MAY_IMPORT = {"torch", "transformers", "tokenizers", "numpy", "PIL", *sys.stdlib_module_names}

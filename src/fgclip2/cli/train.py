@@ -69,8 +69,8 @@ def train(
 ) -> None:
     """Train a checkpoint on images with captions, boxes and hard negatives.
 
-    Settings are lines `name: value` of a YAML file, flags `--name value`, or both. Paths are relative to the folder that
-    the command runs in.
+    Settings are lines `name: value` of a YAML file, flags `--name value`, or both. Paths are relative to the folder
+    that the command runs in.
     """
     if processes is not None and not dry_run:
         raise typer.BadParameter("only with --dry-run", param_hint="--processes")
@@ -148,7 +148,7 @@ def _trainer(options: train_options.TrainOptions) -> FGClip2Trainer:
     from ..modeling.processing_fgclip2 import FGClip2Processor
     from ..training import FGClip2ForTraining, FGClip2Trainer
 
-    name, hub = options.model.model, {"revision": options.model.revision} if options.model.revision else {}
+    name, hub = str(options.model.model), {"revision": options.model.revision} if options.model.revision else {}
     processor = FGClip2Processor.from_pretrained(name, **hub)
     records = train_data.open_train_data(options.data, options.args)
     held_out = train_data.open_eval_data(options.data)

@@ -131,7 +131,7 @@ def _each(name: str, values: list[str] | None, count: int) -> list[str | None]:
     if not values:
         return [None] * count
     if len(values) == 1:
-        return list(values) * count
+        return [*values] * count
     if len(values) != count:
         raise ValueError(f"{name} has {len(values)} values for {count} sources; allowed: 1 or {count}")
     return list(values)

@@ -147,7 +147,7 @@ def parse(arguments: Sequence[str], planning: bool = False) -> TrainOptions:
 
 def _options(parser: HfArgumentParser, namespace: Namespace) -> TrainOptions:
     changed = {}
-    groups = []
+    groups: list[Any] = []
     for group in parser.dataclass_types:
         values = {each.name: getattr(namespace, each.name) for each in fields(group) if each.init}
         changed.update({each.name: values[each.name] for each in fields(group) if values[each.name] != _default(each)})
@@ -158,7 +158,8 @@ def _options(parser: HfArgumentParser, namespace: Namespace) -> TrainOptions:
     for name in ("model", "train_data", "output_dir"):
         if name not in changed:
             raise ValueError(f"{name} is missing: pass --{name}, or put it into the YAML file (fgclip2 train --help)")
-    return TrainOptions(*groups, changed)  # type: ignore[arg-type]
+    model, data, args = groups
+    return TrainOptions(model, data, args, changed)
 
 
 class _ArgumentError(Exception):
@@ -179,7 +180,7 @@ def _parser() -> HfArgumentParser:
 
 
 def _known(parser: HfArgumentParser) -> list[str]:
-    return [each.name for group in parser.dataclass_types for each in fields(group) if each.init]  # type: ignore[arg-type]
+    return [each.name for group in parser.dataclass_types for each in fields(group) if each.init]
 
 
 def _default(each: Field) -> Any:

@@ -17,7 +17,7 @@ from .train_options import TrainOptions
 if TYPE_CHECKING:
     from ..data import Record, RecordDataset, ShardedRecords
     from ..training import FGClip2TrainingArguments
-    from ..training.plan import DataSummary, ParameterCount, StepContents, Steps, Strategy
+    from ..training.plan import ParameterCount, StepContents, Steps, Strategy
 
 LOOKED_AT = 512  # records by which the others are judged
 _SMALLER_CHUNK = 8  # images, of the gradient cache in a comparison
@@ -35,9 +35,9 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
     from ..training.parameters import freeze, unused_parameters
 
     args, name = options.args, options.model.model
-    hub = {"revision": options.model.revision} if options.model.revision else {}
+    hub: dict[str, Any] = {"revision": options.model.revision} if options.model.revision else {}
     config = FGClip2Config.from_pretrained(str(name), **hub)
-    image_processor = FGClip2Processor.from_pretrained(name, **hub).image_processor
+    image_processor = FGClip2Processor.from_pretrained(str(name), **hub).image_processor
     settings = FGClip2Objective(args.objective, **args.settings).settings
     model: Any = plan.meta_model(config)
     if options.model.lora:
@@ -60,7 +60,7 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
         args.num_train_epochs,
         args.max_steps,
         args.warmup_steps,
-        str(args.save_strategy.value),
+        str(getattr(args.save_strategy, "value", args.save_strategy)),
         args.save_steps,
     )
     contents = plan.StepContents.expected(args.per_device_train_batch_size, summary, settings, args.num_hard_negatives)
@@ -148,7 +148,7 @@ def _describe_memory(
     mixed = bool(args.bf16 or args.fp16)
     strategy = strategy_of(args)
     state = plan.state_memory(count, strategy, world_size, mixed, optimizer_values(args), args.ema_decay is not None)
-    own = {"mixed": mixed, "vision_layers": layers["vision"], "text_layers": layers["text"]}
+    own: dict[str, Any] = {"mixed": mixed, "vision_layers": layers["vision"], "text_layers": layers["text"]}
     chunk = args.gradient_cache_chunk_size
     cached = contents.share(chunk) if chunk else contents
     checkpointing = bool(args.gradient_checkpointing)
@@ -262,7 +262,7 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"  {name.replace('_', ' ')}", f"{sample[name]:.0%}"))
     rows.append(("  regions taken per image", f"{sample['regions']:.2f}"))
     rows.append(("  of these with hard negatives", f"{sample['hard_regions']:.2f}"))
-    return rows + [("  patches per image", f"{sample['mean_patches']:.0f} on average, at most {sample['max_patches']}")]
+    return [*rows, ("  patches per image", f"{sample['mean_patches']:.0f} on average, at most {sample['max_patches']}")]
 
 
 def _step_rows(steps: dict[str, Any]) -> list[tuple[str, str]]:
