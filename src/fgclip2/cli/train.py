@@ -15,6 +15,8 @@ from typer.core import TyperCommand
 from . import common, train_data, train_options, train_plan
 
 if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
     from ..training import FGClip2Trainer, FGClip2TrainingArguments
 
 EXAMPLES = """
@@ -90,18 +92,13 @@ def train(
 def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
     from transformers.utils import logging as transformers_logging
 
-    from ..distributed import barrier
-
     args = options.args
     output = Path(str(args.output_dir))
     checkpoint = _start_from(args, output, resume)
     transformers_logging.disable_progress_bar()  # that of loading, not that of training
     _show_log(args.process_index == 0)
     trainer = _trainer(options)
-    barrier()  # the folder is looked at by all before anything is written
-    if args.process_index == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        train_options.write_yaml(output / SETTINGS_FILE, options.changed)
+    trainer.add_callback(_keep_settings(output / SETTINGS_FILE, options.changed))
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(outcome.metrics)
     if trainer.eval_dataset is not None:
@@ -140,6 +137,18 @@ def _start_from(args: FGClip2TrainingArguments, output: Path, resume: bool) -> s
             f"going on from {found}" if found else f"{output} has no complete checkpoint: from the start", err=True
         )
     return found
+
+
+def _keep_settings(file: Path, settings: dict[str, Any]) -> TrainerCallback:
+    """Write the settings once all is well: a run that did not begin leaves its folder empty."""
+    from transformers import TrainerCallback
+
+    class KeepSettings(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                train_options.write_yaml(file, settings)
+
+    return KeepSettings()
 
 
 def _trainer(options: train_options.TrainOptions) -> FGClip2Trainer:

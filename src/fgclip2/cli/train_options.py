@@ -91,7 +91,7 @@ COMMON_ARGUMENTS = {
     "lr_scheduler_type": "Schedule of the learning rate",
     "max_grad_norm": "Longest gradient; 0: any",
     "bf16": "Compute in bfloat16",
-    "tf32": "Let matrix products use TF32",
+    "tf32": "true: matrix products may use TF32",
     "gradient_checkpointing": "Compute activations again instead of keeping them",
     "torch_compile": "Compile the model",
     "dataloader_num_workers": "Processes that read images",
