@@ -49,7 +49,7 @@ package: setup
 perf: setup
 	$(RUN) -m scripts.perf --output docs/performance.md
 
-# Trains the embedded checkpoint anew (hours of CPU time).
+# Trains the embedded checkpoint anew (hours of CPU time), into .cache/embedded_checkpoint/export.
 checkpoint: setup
 	$(RUN) recipes/embedded_checkpoint/train.py
 
