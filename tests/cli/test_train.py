@@ -18,6 +18,8 @@ from tests.training.conftest import records_folder
 
 __all__ = ["records_folder"]
 
+ROOT = Path(__file__).parents[2]
+
 SETTINGS = {
     "per_device_train_batch_size": 4,
     "max_steps": 2,
@@ -258,7 +260,7 @@ def test_two_processes(folder, config, launcher):
     python = [sys.executable, "-m"]
     commands = {
         "torchrun": [*python, "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"],
-        "accelerate": [*python, "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "-m"],
+        "accelerate": [*python, "accelerate.commands.launch", "--config_file", ROOT / "recipes/accelerate/ddp.yaml", "--num_processes=2", "-m"],
     }
     if launcher == "torchrun":
         content = yaml.safe_load(config.read_text(encoding="utf-8"))

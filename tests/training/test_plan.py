@@ -1,6 +1,7 @@
 """Estimates of a run against what is really kept, counted and sent."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -190,11 +191,14 @@ def test_state_by_strategy():
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak resident set from /proc")
 @pytest.mark.parametrize("case", ["16 256 0", "8 256 2", "8 256 2 bf16", "8 256 2 checkpointing"])
-def test_peak_memory_is_within_a_third_of_the_estimate(case):
+def test_peak_memory_is_within_a_fifth_of_the_estimate(case):
+    """Where the allocator gives back what is freed; glibc by default does not, and took 1.2 to 1.8 times as much."""
     script = Path(__file__).with_name("peak_memory.py")
-    done = subprocess.run([sys.executable, script, *case.split()], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
+    command = [sys.executable, script, *case.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     result = json.loads(done.stdout)
-    assert 0.75 < result["measured"] / result["estimated"] < 4 / 3
+    assert 0.8 < result["measured"] / result["estimated"] < 1.2
 
 
 # -- disk and traffic -------------------------------------------------------------------------------------------------

@@ -78,15 +78,25 @@ def train(
         raise typer.BadParameter("only with --dry-run", param_hint="--processes")
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)  # its name before v6
     options = train_options.parse(arguments or [], planning=dry_run)
+    args = options.args
     if dry_run:
-        plan = train_plan.make_plan(options, processes or options.args.world_size)
-        if options.args.process_index == 0:
-            common.print_json(plan) if as_json else train_plan.print_plan(plan)
-        return
-    with redirect_stdout(sys.stderr):  # transformers prints its log to stdout
-        result = _run(options, resume)
-    if options.args.process_index == 0:
-        common.print_json(result) if as_json else _print(result)
+        result = train_plan.make_plan(options, processes or args.world_size)
+    else:
+        with redirect_stdout(sys.stderr):  # transformers prints its log to stdout
+            result = _run(options, resume)
+    if args.process_index == 0:
+        show = common.print_json if as_json else train_plan.print_plan if dry_run else _print
+        show(result)
+    _part(args)
+
+
+def _part(args: FGClip2TrainingArguments) -> None:
+    """Let all processes come to their end before they part: gloo aborts those whose others are gone."""
+    from ..distributed import barrier
+
+    barrier()
+    if args.distributed_state is not None:
+        args.distributed_state.destroy_process_group()
 
 
 def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
