@@ -85,7 +85,7 @@ def _fill(megabytes: int) -> None:
 
 def _three_calls() -> list[int]:
     calls = [added_peak_memory(lambda megabytes=megabytes: _fill(megabytes)) for megabytes in (200, 50)]
-    return [*calls, *training.step_memory("all slots", 2, TINY)]
+    return [*calls, *training.step_memory("all slots", 4, TINY)]
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_added_memory_is_that_of_the_call_and_not_of_one_before():
 
 @pytest.mark.slow
 def test_ring_stays_flat_and_the_cache_too(monkeypatch):
-    rows = training.sigmoid_rows(batches=(1024,), world_sizes=(1, 3), width=64)
+    rows = training.sigmoid_rows(batches=(4096,), world_sizes=(1, 3), width=64)
     assert [row.name.split(",")[1] for row in rows[:3]] == [" gather", " chunked", " ring"]
     assert rows[3].held
     rows = training.gradient_cache_rows(runs=1, sizes=(8, 48))
