@@ -258,9 +258,10 @@ def launch(folder: Path, *command: str) -> subprocess.CompletedProcess:
 def test_two_processes(folder, config, launcher):
     """On a stream of shards with `torchrun`, on records with `accelerate launch`; only the first process prints."""
     python = [sys.executable, "-m"]
+    ddp = ["--config_file", str(ROOT / "recipes/accelerate/ddp.yaml")]
     commands = {
         "torchrun": [*python, "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"],
-        "accelerate": [*python, "accelerate.commands.launch", "--config_file", ROOT / "recipes/accelerate/ddp.yaml", "--num_processes=2", "-m"],
+        "accelerate": [*python, "accelerate.commands.launch", *ddp, "--num_processes=2", "-m"],
     }
     if launcher == "torchrun":
         content = yaml.safe_load(config.read_text(encoding="utf-8"))

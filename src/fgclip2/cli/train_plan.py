@@ -17,7 +17,8 @@ from .train_options import TrainOptions
 if TYPE_CHECKING:
     from ..data import Record, RecordDataset, ShardedRecords
     from ..training import FGClip2TrainingArguments
-    from ..training.plan import ParameterCount, StepContents, Steps, Strategy
+    from ..training.objective import ObjectiveSettings
+    from ..training.plan import DataSummary, ParameterCount, StepContents, Steps, Strategy
 
 LOOKED_AT = 512  # records by which the others are judged
 _SMALLER_CHUNK = 8  # images, of the gradient cache in a comparison
@@ -74,7 +75,21 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
         "memory": _describe_memory(args, config, settings, counts["total"], contents, layers, world_size),
         "disk": _describe_disk(args, counts, steps),
         "traffic": _describe_traffic(args, config, counts["total"], contents, world_size),
+        "advice": _advice(settings, summary),
     }
+
+
+def _advice(settings: ObjectiveSettings, data: DataSummary) -> list[str]:
+    """Settings that don't fit the data. Heads without data get no gradient, but decay."""
+    advice = []
+    if settings.uses_regions and not data.regions:
+        advice.append("no regions were found: set region_weight and tic_weight to 0 (objective_settings)")
+    if settings.uses_hard_negatives and not data.hard_regions:
+        advice.append("no hard negatives were found: fgclip2 data hard-negatives, or hard_negative_weight 0")
+    for name, share in (("short", data.short_captions), ("long", data.long_captions)):
+        if getattr(settings, f"{name}_weight") and not share:
+            advice.append(f"no {name} captions were found: set {name}_weight to 0")
+    return advice
 
 
 def _attempts(records: RecordDataset | ShardedRecords, options: TrainOptions) -> Iterator[Callable[[], Record]]:
@@ -239,6 +254,8 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
     if steps["processes"] > 1:
         traffic = plan["traffic"]
         yield "sent by one process in a step, an estimate", [(name, _bytes(value)) for name, value in traffic.items()]
+    if plan["advice"]:
+        yield "advice", [(text, "") for text in plan["advice"]]
 
 
 def _parameter_rows(parameters: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
