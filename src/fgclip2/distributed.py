@@ -29,6 +29,16 @@ def barrier() -> None:
         dist.barrier()
 
 
+def end_process_group() -> None:
+    """Let all processes come to their end before they part: the last call of a script under `torchrun`.
+
+    Without it gloo may abort a process whose others are gone, after all its work is done.
+    """
+    barrier()
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum of a tensor over all ranks, on each of them, as a new tensor; carries no gradient."""
     total = tensor.detach().clone()

@@ -16,6 +16,7 @@ import torch
 from transformers import HfArgumentParser, TrainerCallback
 
 from fgclip2.data import RecordDataset, ShardedRecords, read_finehard
+from fgclip2.distributed import end_process_group
 from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.trainer import last_checkpoint
 
@@ -74,6 +75,7 @@ def main(arguments: list[str]) -> None:
     trainer.save_model(str(Path(output) / "final"))
     if trainer.is_world_process_zero():
         (Path(output) / "log.json").write_text(json.dumps(trainer.state.log_history))
+    end_process_group()
 
 
 if __name__ == "__main__":

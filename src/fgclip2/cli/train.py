@@ -74,6 +74,8 @@ def train(
     Settings are lines `name: value` of a YAML file, flags `--name value`, or both. Paths are relative to the folder
     that the command runs in.
     """
+    from ..distributed import end_process_group
+
     if processes is not None and not dry_run:
         raise typer.BadParameter("only with --dry-run", param_hint="--processes")
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)  # its name before v6
@@ -87,16 +89,7 @@ def train(
     if args.process_index == 0:
         show = common.print_json if as_json else train_plan.print_plan if dry_run else _print
         show(result)
-    _part(args)
-
-
-def _part(args: FGClip2TrainingArguments) -> None:
-    """Let all processes come to their end before they part: gloo aborts those whose others are gone."""
-    from ..distributed import barrier
-
-    barrier()
-    if args.distributed_state is not None:
-        args.distributed_state.destroy_process_group()
+    end_process_group()
 
 
 def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
