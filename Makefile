@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf compat compat-lowest package checkpoint clean
+.PHONY: setup demo test test-slow lint types perf compat compat-lowest package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -49,9 +49,14 @@ package: setup
 perf: setup
 	$(RUN) -m scripts.perf --output docs/performance.md
 
-# Trains the embedded checkpoint anew (hours of CPU time), into .cache/embedded_checkpoint/export.
+# Trains the embedded checkpoint anew in its two stages (hours of CPU time), into .cache/scenes/export.
 checkpoint: setup
 	$(RUN) recipes/embedded_checkpoint/train.py
+	$(RUN) recipes/scenes/train.py
+
+# What each term of the objective is worth: 5 settings, 3 seeds, equal compute and equal steps (hours; resumable).
+ablation: setup
+	$(RUN) recipes/scenes/ablation.py --output recipes/scenes/ablation
 
 clean:
 	rm -rf $(VENV) .cache dist build demo_output perf_output

@@ -196,7 +196,7 @@ def test_a_missing_first_stage_is_named(tmp_path):
 
 
 def test_t_interval_of_three_runs():
-    from ablation import cell, t_interval
+    from ablation_report import cell, t_interval
 
     mean, half = t_interval([1.0, 2.0, 3.0])
     assert mean == 2.0
@@ -245,37 +245,55 @@ def ablation_options(folder, **changes):
     return argparse.Namespace(**{**values, **changes})
 
 
-@pytest.mark.parametrize("name", ["captions", "+ TIC"])
-def test_an_ablation_run_trains_and_says_with_what(tmp_path, name):
-    from ablation import run, run_settings, training_records
+@pytest.fixture
+def ablation_records():
+    from ablation import training_records
 
-    scene_set = SimpleNamespace(folder=ASSETS / "demo" / "scenes")
+    return training_records(SimpleNamespace(folder=ASSETS / "demo" / "scenes"))
+
+
+@pytest.mark.parametrize("name", ["captions", "+ TIC"])
+def test_an_ablation_run_trains_and_says_with_what(tmp_path, name, ablation_records):
+    from ablation import run, run_settings
+
     options = ablation_options(tmp_path)
-    records = training_records(scene_set)
-    assert np.bincount(records.languages).tolist() == [6, 6]
-    result = run(options, run_settings(options, name, 0), records, lambda model: {"long_en": 1.0})
+    assert np.bincount(ablation_records.languages).tolist() == [6, 6]
+    result = run(options, run_settings(options, name, 2, 0), ablation_records, lambda model: {"long_en": 1.0})
     assert result["settings"]["setting"] == name
     assert result["metrics"] == {"long_en": 1.0}
     assert result["seconds"]["cpu"] > 0
 
 
-def test_results_of_other_settings_are_not_mixed_in(tmp_path, monkeypatch):
+def test_settings_get_steps_of_equal_compute(tmp_path, ablation_records):
+    from ablation import equal_compute, flops_of_a_step
+
+    options = ablation_options(tmp_path)
+    flops = {name: flops_of_a_step(options, name, ablation_records) for name in ("captions", "+ regions", "+ TIC")}
+    assert flops["captions"] < flops["+ regions"] < flops["+ TIC"] / 2  # eleven texts for a region instead of one
+    steps = equal_compute(flops, 200)
+    assert steps["+ TIC"] == 200
+    for name in ("captions", "+ regions"):
+        assert steps[name] * flops[name] == pytest.approx(200 * flops["+ TIC"], rel=0.01)
+
+
+def test_results_of_other_settings_are_not_mixed_in(tmp_path):
     import ablation
 
-    monkeypatch.setattr(ablation, "load_concepts", lambda cache: None)
-    path = ablation.result_path(tmp_path, "captions", 0)
+    path = ablation.result_path(tmp_path, "captions", 3, 0)
     ablation.write_whole(path, json.dumps({"settings": {"steps": 1}, "metrics": {}}))
-    with pytest.raises(ValueError, match=r"captions-0\.json has other settings"):
-        ablation.run_missing(ablation_options(tmp_path))
+    with pytest.raises(ValueError, match=r"captions-3-steps-seed-0\.json has other settings"):
+        ablation.Ablation(ablation_options(tmp_path)).result("captions", 3, 0)
 
 
 def test_the_table_has_paired_differences():
-    from ablation import METRICS, markdown
+    from ablation_report import COLUMNS, markdown
 
     def result(value):
-        metrics = {f"{metric}_{language}": value for metric in METRICS for language in ("en", "zh")}
-        return {"metrics": metrics, "seconds": {"wall": 10.0}}
+        metrics = dict.fromkeys(COLUMNS, value)
+        return {"metrics": metrics, "seconds": {"wall": 10.0}, "settings": {"steps": 50}}
 
-    text = markdown({"captions": [result(10.0), result(20.0)], "+ regions": [result(13.0), result(23.0)]})
+    results = {"captions": [result(10.0), result(20.0)], "+ regions": [result(13.0), result(23.0)]}
+    text = markdown(results, {"captions": 10**12, "+ regions": 2 * 10**12})
     assert "| captions | 15.0 ± 63.5 " in text
+    assert "| 50 | 100 | 10 |" in text
     assert text.splitlines()[-1].startswith("| + regions | +3.0 ± 0.0 ")
