@@ -60,6 +60,8 @@ class SceneSettings:
     scene_weight: float = 0.5
     scene_proxy_weight: float = 0.5
 
+    # Export
+    start_share: float = 0.1  # of the first stage's weights in those that ship
     export_patches: int = 36
 
     @property

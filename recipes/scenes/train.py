@@ -55,11 +55,16 @@ SMOKE = {
 NUM_BACKGROUNDS = 9000
 
 
-def plain_model(model: FGClip2ForTraining) -> FGClip2Model:
-    """What ships: without the scales that only training needs."""
-    plain = FGClip2Model(model.config)
-    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name in plain.state_dict()})
-    return plain
+def shipped_model(model: FGClip2ForTraining, start: FGClip2Model, start_share: float) -> FGClip2Model:
+    """What ships: without the scales that only training needs, and with a share of the first stage's weights.
+
+    Weights between those before and after a fine-tuning forget less (Wortsman et al., Robust fine-tuning of zero-shot
+    models, CVPR 2022).
+    """
+    shipped, trained, before = FGClip2Model(model.config), model.state_dict(), start.state_dict()
+    for name, value in shipped.state_dict().items():
+        value.copy_(torch.lerp(trained[name], before[name], start_share) if value.is_floating_point() else trained[name])
+    return shipped
 
 
 def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenizer: FGClip2Tokenizer) -> SceneBatches:
@@ -96,6 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     build_data(["--cache", str(options.cache), "--skip-described"])
     tokenizer = FGClip2Tokenizer.from_pretrained(first_stage.check_checkpoint(options.checkpoint))
     batches = build_batches(settings, options, tokenizer)
+    start = FGClip2Model.from_pretrained(options.checkpoint, dtype=torch.float32)
     model = load_start(options.checkpoint, settings.region_scale)
     trainee = SceneTrainee(model, proxies_of_names(model, tokenizer, load_concepts(options.cache)), settings)
     run_training(
@@ -106,7 +112,9 @@ def main(arguments: list[str] | None = None) -> None:
         settings,
         options.work,
         measure=SceneValidation(options.cache, tokenizer, settings.validation_scenes),
-        write=lambda average: export(plain_model(average), tokenizer, options.export, settings.export_patches),
+        write=lambda average: export(
+            shipped_model(average, start, settings.start_share), tokenizer, options.export, settings.export_patches
+        ),
     )
 
 

@@ -169,17 +169,21 @@ def test_a_few_steps_learn_and_reach_every_parameter(batches, settings):
     assert trainee.objective.margin > 0
 
 
-def test_what_ships_is_the_plain_model_with_the_same_weights(settings):
+def test_what_ships_is_a_plain_model_between_both_stages(settings):
     from scene_trainee import load_start
-    from train import plain_model
+    from train import shipped_model
 
     training = load_start(ASSETS / "checkpoint", settings.region_scale)
-    plain = plain_model(training)
-    assert type(plain).__name__ == "FGClip2Model"
-    weights = training.state_dict()
-    assert set(weights) - set(plain.state_dict()) == {"logit_scale_finegraind", "logit_scale_hardneg"}
-    for name, value in plain.state_dict().items():
-        assert torch.equal(value, weights[name]), name
+    before = load_start(ASSETS / "checkpoint", settings.region_scale)
+    with torch.no_grad():
+        for parameter in training.parameters():
+            parameter.add_(1.0)
+    shipped = shipped_model(training, before, 0.25)
+    assert type(shipped).__name__ == "FGClip2Model"
+    weights = before.state_dict()
+    assert set(weights) - set(shipped.state_dict()) == {"logit_scale_finegraind", "logit_scale_hardneg"}
+    for name, parameter in shipped.named_parameters():
+        torch.testing.assert_close(parameter, weights[name] + 0.75, msg=name)
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(settings):
