@@ -63,7 +63,8 @@ def shipped_model(model: FGClip2ForTraining, start: FGClip2Model, start_share: f
     """
     shipped, trained, before = FGClip2Model(model.config), model.state_dict(), start.state_dict()
     for name, value in shipped.state_dict().items():
-        value.copy_(torch.lerp(trained[name], before[name], start_share) if value.is_floating_point() else trained[name])
+        between = torch.lerp(trained[name], before[name], start_share) if value.is_floating_point() else trained[name]
+        value.copy_(between)
     return shipped
 
 
