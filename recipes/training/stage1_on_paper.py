@@ -1,4 +1,4 @@
-"""Prints the table of README.md: what stage 1 takes at the published sizes, by `fgclip2.training.plan`.
+"""Prints the table of docs/training.md: what stage 1 takes at the published sizes, by `fgclip2.training.plan`.
 
 python recipes/training/stage1_on_paper.py
 """
