@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fgclip2 import embedded_checkpoint
 from fgclip2.assets import demo_images
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,8 @@ def test_commands_run(readme, folder):
     script = Path(sys.executable).with_name("fgclip2")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for command in commands:
-        arguments = shlex.split(command, comments=True)[1:]
+        offline = command.replace("google/siglip2-base-patch16-naflex", str(embedded_checkpoint()))
+        arguments = shlex.split(offline, comments=True)[1:]
         done = subprocess.run([script, *arguments], capture_output=True, text=True, env=environment, cwd=folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (folder / "heat.png").is_file()
