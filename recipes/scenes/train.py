@@ -34,6 +34,7 @@ from fgclip2.data.demo.backgrounds import load_backgrounds
 from fgclip2.data.demo.concepts import load_concepts
 from fgclip2.data.demo.cutouts import load_training_cutouts
 from fgclip2.data.demo.sources import default_cache
+from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2ForTraining
@@ -61,7 +62,9 @@ def shipped_model(model: FGClip2ForTraining, start: FGClip2Model, start_share: f
     Weights between those before and after a fine-tuning forget less (Wortsman et al., Robust fine-tuning of zero-shot
     models, CVPR 2022).
     """
-    shipped, trained, before = FGClip2Model(model.config), model.state_dict(), start.state_dict()
+    config = FGClip2Config.from_dict(model.config.to_dict())
+    config.text_config.dtype = config.vision_config.dtype = None  # loading had set what it loaded in
+    shipped, trained, before = FGClip2Model(config), model.state_dict(), start.state_dict()
     for name, value in shipped.state_dict().items():
         between = torch.lerp(trained[name], before[name], start_share) if value.is_floating_point() else trained[name]
         value.copy_(between)

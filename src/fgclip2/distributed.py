@@ -47,6 +47,15 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return total
 
 
+def max_over_ranks(value: int, device: torch.device) -> int:
+    """Largest of the ranks' numbers."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
+
+
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """Mean of a tensor over all ranks, on each of them, as a new tensor; carries no gradient."""
     return sum_over_ranks(tensor) / world_size()

@@ -199,7 +199,13 @@ def test_the_plan_of_shards(run, config, records_folder):
     plan = run.json("train", config, "--dry-run", "--processes", 3, model=False)
     assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
     assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)
+    assert plan["steps"]["language_batches"] == "mixed"  # as they come, whatever the setting
     assert "hold their images" in run("train", config, "--images_folder", "x", code=1, model=False).stderr
+
+
+def test_no_secret_is_written(tmp_path):
+    train_options.write_yaml(tmp_path / "settings.yaml", {"hub_token": "hf_secret", "hub_model_id": "我/模型"})
+    assert train_options.read_yaml(tmp_path / "settings.yaml") == {"hub_model_id": "我/模型"}
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

@@ -6,14 +6,16 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
+from fgclip2.training.gradient_cache import cached_step, split_batch
 
 from ..checkpoints import official_folder, saved_folder  # noqa: F401
 from ..ranks import run_on_ranks
 from ..training import golden
 from ..training.conftest import records_folder  # noqa: F401
-from ..training.test_resuming import run
+from ..training.test_resuming import losses, run
 
 GLOBAL = '--objective_settings={"region_negatives": "global"}'
 
@@ -26,9 +28,25 @@ def history(output) -> tuple[list[dict], dict]:
     return trained, {name: value for name, value in evaluated.items() if "second" not in name and "runtime" not in name}
 
 
+# What `accelerate launch` sets for recipes/accelerate/fsdp2.yaml, in float32.
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "FGClip2EncoderLayer",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("--gradient_cache_chunk_size=1",)])
-def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_path, options):  # noqa: F811
+@pytest.mark.parametrize(
+    ("options", "environment"),
+    [((), None), (("--gradient_cache_chunk_size=1",), None), (("--gradient_cache_chunk_size=1",), FSDP2)],
+    ids=["DDP", "DDP, gradient cache", "FSDP2, gradient cache"],
+)
+def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_path, options, environment):  # noqa: F811
     common = ("--num_train_epochs=1", "--save_strategy=no", "--eval_strategy=epoch", GLOBAL, "--max_grad_norm=1.0")
     run(saved_folder, records_folder, tmp_path / "one", *common, "--per_device_eval_batch_size=7")
     run(
@@ -39,6 +57,7 @@ def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_pat
         *options,
         "--per_device_train_batch_size=2",
         "--per_device_eval_batch_size=7",
+        environment=environment,
         processes=2,
     )
     (one, evaluated_one), (two, evaluated_two) = history(tmp_path / "one"), history(tmp_path / "two")
@@ -48,17 +67,59 @@ def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_pat
     assert evaluated_two == pytest.approx(evaluated_one, rel=2e-3, abs=2e-3)
 
 
-def fully_sharded_steps() -> dict:
-    """Three steps under FSDP2, each layer a unit, with uneven regions: rank 1 has none."""
+@pytest.mark.slow
+def test_a_killed_run_under_fsdp2_goes_on_as_if_it_had_not_been(saved_folder, records_folder, tmp_path):  # noqa: F811
+    options = ("--per_device_train_batch_size=2", "--num_train_epochs=1", "--ema_decay=0.9")
+    run(saved_folder, records_folder, tmp_path / "whole", *options, environment=FSDP2, processes=2)
+    killed = {**FSDP2, "KILL_AT": "5", "KILL_SIGNAL": "SIGKILL"}
+    run(saved_folder, records_folder, tmp_path / "killed", *options, environment=killed, processes=2, expect=1)
+    run(saved_folder, records_folder, tmp_path / "killed", *options, environment=FSDP2, processes=2)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("killed", "whole")]
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+def shard_fully(model: torch.nn.Module) -> None:
+    """FSDP2 with each encoder layer a unit."""
     from torch.distributed.fsdp import fully_shard
 
-    from fgclip2.distributed import rank
-
-    model, objective = golden.model(), FGClip2Objective(region_negatives="global")
     for module in model.modules():
         if type(module).__name__ == "FGClip2EncoderLayer":
             fully_shard(module)
     fully_shard(model)
+
+
+def cached_and_plain_loss_of_uneven_ranks() -> list[float]:
+    """Four images on rank 0, two on rank 1."""
+    from fgclip2.distributed import rank
+
+    batch = split_batch(golden.batch(rank()), 4 - 2 * rank())[0]
+    gradients, losses = [], []
+    for cached in (True, False):
+        model, objective = golden.model(), FGClip2Objective()
+        shard_fully(model)
+        if cached:
+            losses.append(cached_step(model, objective, batch, 1)["loss"].item())
+        else:
+            loss = objective(model(**batch), batch)["loss"]
+            loss.backward()
+            losses.append(loss.item())
+        gradients.append(model.vision_model.head.probe.grad.full_tensor())
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    return losses
+
+
+def test_gradient_cache_on_sharded_ranks_with_unequal_numbers_of_images():
+    for cached, plain in run_on_ranks(cached_and_plain_loss_of_uneven_ranks, 2):
+        assert cached == pytest.approx(plain, rel=1e-5)
+
+
+def fully_sharded_steps() -> dict:
+    """Three steps under FSDP2, each layer a unit, with uneven regions: rank 1 has none."""
+    from fgclip2.distributed import rank
+
+    model, objective = golden.model(), FGClip2Objective(region_negatives="global")
+    shard_fully(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     batch = golden.batch(rank(), regions=None if rank() == 0 else 0, hard=None if rank() == 0 else 0)
     losses = []

@@ -44,6 +44,21 @@ class KillAt(TrainerCallback):
             os.kill(os.getpid(), self.signal_number)
 
 
+def take_fsdp_on_cpu() -> None:
+    """Accelerate has FSDP for accelerators only; on a CPU it would take DDP without a word."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    begin = PartialState.__init__
+
+    def begin_as_on_accelerators(self, *args, **kwargs) -> None:
+        begin(self, *args, **kwargs)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = begin_as_on_accelerators
+
+
 def read(folder: Path, args: FGClip2TrainingArguments) -> RecordDataset | ShardedRecords:
     if (folder / "records.json").exists():
         return read_finehard(folder / "records.json", folder / "images")
@@ -61,6 +76,8 @@ def read(folder: Path, args: FGClip2TrainingArguments) -> RecordDataset | Sharde
 def main(arguments: list[str]) -> None:
     checkpoint, records_folder, output, *options = arguments
     torch.set_num_threads(1)
+    if "FSDP_VERSION" in os.environ:
+        take_fsdp_on_cpu()
     flags = [f"--{name}={value}" for name, value in DEFAULTS.items()]
     (args,) = HfArgumentParser(FGClip2TrainingArguments).parse_args_into_dataclasses(
         [f"--output_dir={output}", *flags, *options]

@@ -63,6 +63,15 @@ def test_too_few_records():
         BatchOrderSampler(np.array([0, 0, 0, 1, 1], np.uint8), 2, 2)
 
 
+def test_a_language_that_never_fills_a_batch_is_warned_of(caplog):
+    languages = np.array([0] * 9 + [1] * 3, np.uint8)
+    sampler = BatchOrderSampler(languages, 2, 2)
+    assert sampler.never_drawn == {"zh": 3}
+    assert sampler.left_out == 4
+    assert any("all 3 records in language 'zh' are never trained on" in message for message in caplog.messages)
+    assert BatchOrderSampler(languages, 2, 2, "mixed").never_drawn == {}
+
+
 def test_unknown_kind():
     with pytest.raises(ValueError, match="language_batches='both'; allowed: 'homogeneous', 'mixed'"):
         BatchOrderSampler(LANGUAGES, 1, language_batches="both")

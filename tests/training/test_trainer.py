@@ -177,6 +177,109 @@ def test_bad_records_are_left_out_and_counted(saved_folder, tmp_path, records, c
         trainer(saved_folder, tmp_path, Broken(), max_steps=8).train()
 
 
+class Unreadable(RecordDataset):
+    """Records whose images are not there."""
+
+    def __init__(self, records, folder):
+        self._records, self._folder = records, folder
+        self.languages = records.languages
+
+    def _read(self, index):
+        return replace(self._records[index], image=str(self._folder / "missing.png"))
+
+    def _source(self, index):
+        return self._records.source(index)
+
+
+@pytest.mark.parametrize("logging_steps", [1, 50])
+def test_a_run_without_one_readable_image_is_an_error(saved_folder, tmp_path, records, logging_steps):
+    run = trainer(saved_folder, tmp_path, Unreadable(records, tmp_path), on_error="skip", logging_steps=logging_steps)
+    with pytest.raises(ValueError, match=r"every record was left out.*records\.json:\d+: .*missing\.png"):
+        run.train()
+
+
+def test_terms_without_data_are_named_once(saved_folder, tmp_path, records, caplog):
+    class Pairs(RecordDataset):
+        languages = records.languages
+
+        def _read(self, index):
+            return replace(records[index], regions=())
+
+        def _source(self, index):
+            return records.source(index)
+
+    with caplog.at_level("WARNING"):
+        trainer(saved_folder, tmp_path, Pairs(), max_steps=3).train()
+    named = [message.split()[3] for message in caplog.messages if message.startswith("no data for")]
+    assert named == ["region_loss", "hard_negative_loss"]
+
+
+def test_freezing_ends_with_the_run(saved_folder, tmp_path, records):
+    model = FGClip2ForTraining.from_pretrained(saved_folder)
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    no_regions = {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0}
+    first = arguments(tmp_path / "1", objective_settings=no_regions, freeze=["vision_model"])
+    FGClip2Trainer(model, first, records, processing_class=processor).train()
+    assert [n for n, parameter in model.named_parameters() if not parameter.requires_grad] == [
+        "dense_feature_head.probe"
+    ]
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    FGClip2Trainer(model, arguments(tmp_path / "2"), records, processing_class=processor).train()
+    same = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    assert same == ["dense_feature_head.probe"]
+
+
+def test_what_is_trained_has_to_be_float32(saved_folder, tmp_path, records):
+    model = FGClip2ForTraining.from_pretrained(saved_folder, dtype=torch.bfloat16)
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    with pytest.raises(ValueError, match=r"is torch\.bfloat16; allowed to be trained: torch\.float32"):
+        FGClip2Trainer(model, arguments(tmp_path), records, processing_class=processor)
+
+
+def test_predict_has_metrics(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records)
+    outcome = run.predict(records)
+    evaluated = run.evaluate()
+    assert outcome.metrics["test_region_accuracy"] == evaluated["eval_region_accuracy"]
+
+
+def test_a_checkpoint_without_optimizer_is_not_gone_on_from(saved_folder, tmp_path, records):
+    settings = {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}
+    trainer(saved_folder, tmp_path, records, **settings).train()
+    with pytest.raises(ValueError, match=r"checkpoint-2 has no optimizer to go on with"):
+        trainer(saved_folder, tmp_path, records, **settings).train(resume_from_checkpoint=True)
+
+
+def test_going_on_with_another_batch_is_warned_of(saved_folder, tmp_path, records, caplog):
+    settings = {"save_strategy": "steps", "save_steps": 1}
+    trainer(saved_folder, tmp_path, records, **settings).train()
+    with caplog.at_level("WARNING"):
+        trainer(saved_folder, tmp_path, records, **settings, max_steps=3, per_device_train_batch_size=2).train(
+            resume_from_checkpoint=True
+        )
+    assert any(message.startswith("batch size: the run had 4 and goes on with 2") for message in caplog.messages)
+
+
+def test_plain_peft_trains_and_saves_the_scales(saved_folder, tmp_path, records):
+    import peft
+
+    from fgclip2.training.lora import lora_config, merge_lora
+
+    model = peft.get_peft_model(FGClip2ForTraining.from_pretrained(saved_folder), lora_config(rank=4))
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    run = FGClip2Trainer(model, arguments(tmp_path / "run"), records, processing_class=processor)
+    before = run.model.get_base_model().logit_scale.clone()
+    run.train()
+    run.save_model(str(tmp_path / "adapter"))
+    trained = run.model.get_base_model().logit_scale
+    assert not torch.equal(trained, before)
+    torch.testing.assert_close(merge_lora(tmp_path / "adapter", saved_folder).logit_scale, trained)
+
+    wrong = peft.get_peft_model(FGClip2Model.from_pretrained(saved_folder), lora_config(rank=4))
+    with pytest.raises(ValueError, match="PEFT wraps a FGClip2Model; allowed: an FGClip2ForTraining"):
+        FGClip2Trainer(wrong, arguments(tmp_path / "run"), records, processing_class=processor)
+
+
 def test_parameter_groups_and_freezing(saved_folder, tmp_path, records):
     run = trainer(
         saved_folder, tmp_path, records, head_learning_rate=1e-2, freeze=["text_model"], freeze_vision_layers=1
@@ -315,6 +418,17 @@ def test_early_stopping(saved_folder, tmp_path, records):
         ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
         ({"freeze": ["vision"]}, "freeze has 'vision', which the model has not"),
         ({"freeze_text_layers": 9}, "freeze_text_layers=9; allowed: 0 to 2, the layers of text_model"),
+        ({"push_to_hub": True, "hub_strategy": "every_save"}, "hub_strategy='every_save'; allowed: 'end'"),
+        (
+            {
+                "save_only_model": True,
+                "ema_decay": 0.9,
+                "load_best_model_at_end": True,
+                "save_strategy": "epoch",
+                "eval_strategy": "epoch",
+            },
+            "save_only_model leaves out the average",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(saved_folder, tmp_path, records, settings, message):
@@ -325,6 +439,10 @@ def test_wrong_arguments_are_named(saved_folder, tmp_path, records, settings, me
 def test_wrong_data_sets_are_named(saved_folder, tmp_path, records):
     with pytest.raises(ValueError, match="train_dataset is a list; allowed: a RecordDataset"):
         FGClip2Trainer(str(saved_folder), arguments(tmp_path), [1, 2])
+    with pytest.raises(ValueError, match="eval_dataset has a list; allowed: a RecordDataset"):
+        FGClip2Trainer(str(saved_folder), arguments(tmp_path), records, {"en": [1]})
+    with pytest.raises(ValueError, match="compute_metrics would never be called"):
+        FGClip2Trainer(str(saved_folder), arguments(tmp_path), records, compute_metrics=print)
     with pytest.raises(ValueError, match="processing_class is missing"):
         FGClip2Trainer(FGClip2Model.from_pretrained(saved_folder), arguments(tmp_path), records)
 

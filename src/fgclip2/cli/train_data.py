@@ -55,7 +55,7 @@ def open_shards(
         drop_last=True,
         shuffle=shuffle,
         buffer_size=options.shuffle_buffer,
-        seed=args.seed if args.data_seed is None else args.data_seed,
+        seed=args.order_seed,
         language=_each("language", options.language, 1)[0],  # type: ignore[arg-type]  # checked there
         on_error=args.on_error,
     )

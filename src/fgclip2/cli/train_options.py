@@ -252,8 +252,12 @@ def write_yaml(path: Path, settings: dict[str, Any]) -> None:
     """Write settings that `fgclip2 train` reads."""
     import yaml
 
-    # Not settings but objects: what transformers made of texts.
-    plain = {name: value for name, value in settings.items() if isinstance(value, (str, int, float, list, dict))}
+    # Left out: objects, which transformers made of texts; and secrets, for the folder may be published.
+    plain = {
+        name: value
+        for name, value in settings.items()
+        if isinstance(value, (str, int, float, list, dict)) and not name.endswith("_token")
+    }
     path.write_text(yaml.safe_dump(plain, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 

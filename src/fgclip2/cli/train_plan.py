@@ -30,6 +30,7 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
     Raises:
         ValueError: What would stop the run too: settings, checkpoint or data that can't be used.
     """
+    from ..data import RecordDataset
     from ..modeling.configuration_fgclip2 import FGClip2Config
     from ..modeling.processing_fgclip2 import FGClip2Processor
     from ..training import FGClip2Objective, plan
@@ -71,7 +72,10 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
         "model": {"name": name, "lora": options.model.lora, "parameters": {k: asdict(v) for k, v in counts.items()}},
         "objective": {"preset": args.objective, **asdict(settings)},
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
-        "steps": _describe_steps(args, world_size, steps, budget, contents),
+        "steps": {
+            **_describe_steps(args, world_size, steps, budget, contents),
+            "language_batches": args.language_batches if isinstance(records, RecordDataset) else "mixed",
+        },
         "memory": _describe_memory(args, config, settings, counts["total"], contents, layers, world_size),
         "disk": _describe_disk(args, counts, steps),
         "traffic": _describe_traffic(args, config, counts["total"], contents, world_size),
@@ -127,6 +131,7 @@ def _describe_data(
     sampler = BatchOrderSampler(records.languages, args.per_device_train_batch_size, world_size, args.language_batches)
     languages = {language: int((records.languages == number).sum()) for number, language in enumerate(LANGUAGES)}
     described |= {"records": len(records), "languages": languages, "left_out": sampler.left_out}
+    described["never_drawn"] = sampler.never_drawn
     return described, len(sampler) // world_size
 
 
@@ -139,7 +144,6 @@ def _describe_steps(
         "contrastive_batch": args.per_device_train_batch_size * world_size,
         "accumulation": args.gradient_accumulation_steps,
         "samples_per_step": args.per_device_train_batch_size * world_size * args.gradient_accumulation_steps,
-        "language_batches": args.language_batches,
         "max_num_patches": budget,
         "contents": asdict(contents),  # of a batch of one process
         **asdict(steps),
@@ -268,7 +272,10 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(source["path"], source["format"]) for source in data["sources"]]
     rows.append(("records", f"{data['records']:,}"))
     rows += [(f"  {language}", f"{count:,}") for language, count in data.get("languages", {}).items()]
-    rows.append(("left out of each epoch", f"{data['left_out']:,} (others each time)"))
+    never = data.get("never_drawn", {})
+    others = data["left_out"] - sum(never.values())
+    rows.append(("left out of each epoch", f"{others:,} (others each time)"))
+    rows += [(f"never trained on: {language}", f"{count:,}, too few for a batch") for language, count in never.items()]
     rows.append(("held out, to be evaluated on", f"{data['held_out']:,}"))
     rows.append(("looked at", f"{sample['looked_at']:,}, for these shares:"))
     if sample["unusable"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from .objective import ObjectiveSettings
 
@@ -67,6 +68,7 @@ class FGClip2TrainingArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate"})
     warmup_steps: float = field(default=0.03, metadata={"help": "Steps, or below 1 their share of the run"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Always: see FGClip2Trainer"})
+    hub_strategy: str = field(default="end", metadata={"help": "Only end: checkpoints hold pickles"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Never: records have no columns"})
     # Every trained parameter gets a gradient on every rank, so DDP need not look for those that don't.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Let DDP look for unused ones"})
@@ -83,6 +85,14 @@ class FGClip2TrainingArguments(TrainingArguments):
             raise ValueError(f"ema_decay={self.ema_decay}; allowed: between 0 and 1, e.g. 0.999")
         if self.max_logit_scale is not None and not self.max_logit_scale > 0:
             raise ValueError(f"max_logit_scale={self.max_logit_scale}; allowed: positive, e.g. 100")
+        if self.push_to_hub and self.hub_strategy != HubStrategy.END:
+            strategy = HubStrategy(self.hub_strategy).value
+            raise ValueError(f"hub_strategy={strategy!r}; allowed: 'end', for the state of a run has pickles")
+        if self.save_only_model and self.ema_decay is not None and self.load_best_model_at_end:
+            raise ValueError(
+                "save_only_model leaves out the average that load_best_model_at_end would load; allowed: "
+                "save_only_model=False, or no ema_decay"
+            )
         if not self.dataloader_drop_last:
             raise ValueError("dataloader_drop_last=False; allowed: True, for a padded batch has false negatives")
         if self.objective_settings is not None and not isinstance(self.objective_settings, dict):
@@ -97,6 +107,11 @@ class FGClip2TrainingArguments(TrainingArguments):
         """`objective_settings`, which are a dict once these arguments exist."""
         assert isinstance(self.objective_settings, dict)
         return self.objective_settings
+
+    @property
+    def order_seed(self) -> int:
+        """Of the order of records and of what is drawn from each."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def patch_budget(self) -> int | str | None:

@@ -28,6 +28,7 @@ class WeightAverage:
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._average = {name: _local(p).float().clone() for name, p in self._parameters.items()}
         self._decay, self._updates = decay, 0
+        self._is_sharded = any(hasattr(parameter, "to_local") for parameter in self._parameters.values())
 
     @torch.no_grad()
     def update(self) -> None:
@@ -48,12 +49,14 @@ class WeightAverage:
             self._set(kept)
 
     def save(self, folder: str | Path) -> None:
-        """Write this rank's part to `ema_RANK.safetensors`."""
+        """Write `ema.safetensors`, or, where parameters are sharded, this rank's part to `ema_RANK.safetensors`."""
+        if rank() > 0 and not self._is_sharded:
+            return
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._average.items()}
         save_file(tensors, Path(folder) / self._file_name(), {"updates": str(self._updates)})
 
     def load(self, folder: str | Path) -> None:
-        """Read what `save` wrote on this rank.
+        """Read what `save` wrote.
 
         Raises:
             ValueError: There is no such file, or it is of other parameters.
@@ -73,9 +76,8 @@ class WeightAverage:
         for name, parameter in self._parameters.items():
             _local(parameter).copy_(values[name])
 
-    @staticmethod
-    def _file_name() -> str:
-        return f"ema_{rank()}.safetensors"
+    def _file_name(self) -> str:
+        return f"ema_{rank()}.safetensors" if self._is_sharded else "ema.safetensors"
 
 
 def _local(parameter: Tensor) -> Tensor:

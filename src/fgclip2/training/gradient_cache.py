@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..distributed import max_over_ranks
+
 # What in a batch is per image, and which rows belong to which image by an index of theirs.
 _PER_IMAGE = ("pixel_values", "pixel_attention_mask", "spatial_shapes", "boxes")
 _BY_INDEX = {
@@ -20,14 +22,23 @@ _BY_INDEX = {
 _SCALES = ("logit_scale", "logit_bias", "logit_scale_finegraind", "logit_scale_hardneg")
 
 
-def split_batch(batch: Mapping[str, Any], chunk_size: int) -> list[dict[str, Tensor]]:
+def count_chunks(batch: Mapping[str, Any], chunk_size: int) -> int:
+    """Batches of at most `chunk_size` images that a batch is cut into; one if it has none."""
+    return max(1, -(-len(batch["pixel_values"]) // chunk_size))
+
+
+def split_batch(batch: Mapping[str, Any], chunk_size: int, count: int | None = None) -> list[dict[str, Tensor]]:
     """Cut a batch of the collator into batches of at most `chunk_size` images, with the captions and regions of each.
 
     Rows must be sorted by image, as the collator has them; put together again they are in the same order.
+
+    Args:
+        batch: Of the collator.
+        chunk_size: Images of each.
+        count: How many, the last ones empty if the batch has fewer; `None`: [`count_chunks`].
     """
-    images = len(batch["pixel_values"])
     chunks = []
-    for start in range(0, max(1, images), chunk_size):
+    for start in range(0, (count or count_chunks(batch, chunk_size)) * chunk_size, chunk_size):
         chunk = {name: batch[name][start : start + chunk_size] for name in _PER_IMAGE if name in batch}
         for index_name, indexed in _BY_INDEX.items():
             names = [name for name in indexed if batch.get(name) is not None]
@@ -56,7 +67,8 @@ def cached_step(
 
     All embeddings are computed without a graph, the objective gives their gradients, and a second forward of each
     chunk, with the random state of the first, carries them into the parameters. Costs one more forward pass; values
-    and gradients are those of the plain step.
+    and gradients are those of the plain step. All ranks take as many chunks as the one with most images: each forward
+    pass has collectives of its own where parameters are sharded.
 
     Args:
         model: [`FGClip2ForTraining`], or what DDP made of it.
@@ -70,7 +82,8 @@ def cached_step(
     Returns:
         What the objective returns, detached.
     """
-    chunks = split_batch(batch, chunk_size)
+    count = max_over_ranks(count_chunks(batch, chunk_size), batch["pixel_values"].device)
+    chunks = split_batch(batch, chunk_size, count)
     states, pieces = [], []
     for chunk in chunks:
         states.append(_RandomState(chunk["pixel_values"].device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .._imports import require
 from ..modeling.modeling_fgclip2 import FGClip2Model
-from .modeling import TRAINING_SCALES
+from .modeling import TRAINING_SCALES, FGClip2ForTraining
 
 require("peft", "train")  # for its message
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType  # noqa: E402
@@ -155,6 +155,24 @@ def add_lora(model: FGClip2Model, config: LoraConfig | None = None) -> FGClip2Lo
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("the model has an adapter already; merge it first: model.merge_and_unload()")
     return FGClip2LoraModel(model, config or lora_config())
+
+
+def train_scales(model: nn.Module) -> FGClip2LoraModel:
+    """Let what PEFT's `get_peft_model` returns train, save and load the scales too, as [`add_lora`] has it, in place.
+
+    Raises:
+        ValueError: It does not wrap [`FGClip2ForTraining`].
+    """
+    if isinstance(model, FGClip2LoraModel):
+        return model
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(model, PeftModel) or not isinstance(base, FGClip2ForTraining):
+        raise ValueError(f"PEFT wraps a {type(base).__name__}; allowed: an FGClip2ForTraining")
+    # Its methods are all that differs, and PEFT has no hook for them.
+    model.__class__ = FGClip2LoraModel
+    for parameter in _scales(model).values():
+        parameter.requires_grad_(True)
+    return cast(FGClip2LoraModel, model)
 
 
 def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Path:

@@ -26,7 +26,9 @@ def is_scale(name: str) -> bool:
     return bool(_SCALE.search(name))
 
 
-def freeze(model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, text_layers: int = 0) -> int:
+def freeze(
+    model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, text_layers: int = 0
+) -> list[nn.Parameter]:
     """Stop training parts of a model.
 
     Args:
@@ -35,7 +37,7 @@ def freeze(model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, 
         vision_layers, text_layers: So many first encoder layers, with the embeddings below them.
 
     Returns:
-        Number of values that are frozen now and were not.
+        What is frozen now and was not.
 
     Raises:
         ValueError: A name fits nothing, or a tower has fewer layers.
@@ -49,17 +51,17 @@ def freeze(model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, 
             raise ValueError(f"{field}={layers}; allowed: 0 to {available}, the layers of {tower}")
         if layers:
             names += [f"{tower}.embeddings", *(f"{tower}.encoder.layers.{layer}" for layer in range(layers))]
-    count = 0
+    frozen = []
     for name in names:
         found = [p for n, p in parameters.items() if n == name or n.startswith(f"{name}.")]
         if not found:
             raise ValueError(
                 f"freeze has {name!r}, which the model has not; allowed: e.g. text_model, vision_model.encoder"
             )
-        count += sum(p.numel() for p in found if p.requires_grad)
+        frozen += [parameter for parameter in found if parameter.requires_grad]
         for parameter in found:
             parameter.requires_grad_(False)
-    return count
+    return frozen
 
 
 def unused_parameters(settings: ObjectiveSettings) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from ..data.records import InvalidRecordError, RecordDataset
+from ..data.records import LANGUAGES, InvalidRecordError, RecordDataset
 from ..data.shards import ShardedRecords
+
+logger = logging.getLogger(__name__)
 
 LanguageBatches = Literal["homogeneous", "mixed"]
 OnError = Literal["raise", "skip"]
@@ -27,7 +30,12 @@ class BatchOrderSampler(Sampler[Draw]):
 
     Records are shuffled anew in each epoch. What does not fill a batch on every rank is left out, other records each
     time. With `"homogeneous"`, the batches that ranks have at the same time are all of one language (as released), so
-    that no text is told apart from others by its language.
+    that no text is told apart from others by its language. A language with too few records for one batch on every rank
+    is never trained on, of which there is a warning.
+
+    Attributes:
+        left_out: Records that an epoch leaves out.
+        never_drawn: Language -> its records, where these don't fill a batch.
 
     Args:
         languages: uint8, shape (N,), of [`RecordDataset`].
@@ -51,7 +59,8 @@ class BatchOrderSampler(Sampler[Draw]):
         if language_batches not in ("homogeneous", "mixed"):
             raise ValueError(f"language_batches={language_batches!r}; allowed: 'homogeneous', 'mixed'")
         groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
-        self._groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        kinds = np.unique(groups)
+        self._groups = [np.flatnonzero(groups == kind) for kind in kinds]
         self._size, self._seed, self._epoch = batch_size * world_size, seed, 0
         self._length = sum(len(group) // self._size for group in self._groups) * self._size
         if not self._length:
@@ -61,6 +70,20 @@ class BatchOrderSampler(Sampler[Draw]):
                 f"{world_size} ranks; allowed: a smaller per_device_train_batch_size or more records"
             )
         self.left_out = len(languages) - self._length
+        self.never_drawn = {
+            LANGUAGES[kind]: len(group)
+            for kind, group in zip(kinds, self._groups, strict=True)
+            if len(group) < self._size
+        }
+        for language, count in self.never_drawn.items():
+            logger.warning(
+                "all %d records in language %r are never trained on: they don't fill one batch of %d on each of %d "
+                "ranks; allowed: language_batches='mixed', a smaller per_device_train_batch_size or more records",
+                count,
+                language,
+                batch_size,
+                world_size,
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives."""

@@ -29,7 +29,7 @@ from .collator import FGClip2Collator
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
 from .modeling import FGClip2ForTraining
-from .objective import FGClip2Objective
+from .objective import FGClip2Objective, ObjectiveSettings
 from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 
@@ -95,8 +95,7 @@ class FGClip2Trainer(Trainer):
         module = _training_model(model)
         self.objective = objective or FGClip2Objective(args.objective, **args.settings)
         settings = self.objective.settings
-        freeze(module, unused_parameters(settings))
-        freeze(module, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
+        self._frozen = _freeze(module, settings, args)
         self._collator = partial(
             FGClip2Collator,
             processing_class,
@@ -108,8 +107,9 @@ class FGClip2Trainer(Trainer):
             with_hard_negatives=settings.uses_hard_negatives,
             with_long_captions=settings.long_weight > 0,
             on_error=args.on_error,
-            seed=args.data_seed if args.data_seed is not None else args.seed,
+            seed=args.order_seed,
         )
+        _check_evaluation(eval_dataset, kwargs)
         super().__init__(
             model=module,
             args=args,
@@ -122,8 +122,11 @@ class FGClip2Trainer(Trainer):
         if args.n_gpu > 1:
             logger.warning("using 1 of %d devices: start with `torchrun --nproc_per_node=%d`", args.n_gpu, args.n_gpu)
             args._n_gpu = 1
+            self._train_batch_size = args.train_batch_size
         if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
             raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
+        if not self.is_deepspeed_enabled:
+            _check_float32(module)
         self.objective.to(args.device)
         self.model_accepts_loss_kwargs = False
         self.can_return_loss = True
@@ -132,6 +135,8 @@ class FGClip2Trainer(Trainer):
         self._sampler: BatchOrderSampler | None = None
         self._window = _LogWindow()
         self._skipped = 0  # records left out on this rank
+        self._first_skip: str | None = None
+        self._is_first_window = True
         self._is_checkpointing = False
         self.add_callback(_RunCallback(self))
 
@@ -159,7 +164,7 @@ class FGClip2Trainer(Trainer):
             self._train_batch_size,
             self.args.world_size,
             self.args.language_batches,
-            self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            self.args.order_seed,
         )
         if self._sampler.left_out:
             logger.info("%d records are left out of each epoch, others each time", self._sampler.left_out)
@@ -180,6 +185,10 @@ class FGClip2Trainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """The same for `predict`, which has metrics and no predictions."""
+        return self.get_eval_dataloader(test_dataset)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Fetch the batches of a step, and note how long that took and what was left out."""
         start = time.perf_counter()
@@ -193,6 +202,7 @@ class FGClip2Trainer(Trainer):
 
     def _report_skip(self, reason: str) -> None:
         self._skipped += 1
+        self._first_skip = self._first_skip or reason
         if self._skipped <= _REPORTED_SKIPS:
             logger.warning("left out: %s", reason)
         if self._skipped == _REPORTED_SKIPS:
@@ -247,9 +257,33 @@ class FGClip2Trainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what the objective and the loader have to say to the training log; called on every rank alike."""
         if "loss" in logs and self._window.steps:
-            logs = {**logs, **self._window.close(self.args.device), **self._scales()}
+            window = self._window.close(self.args.device)
+            if not window["samples_per_second"]:
+                self._raise_without_samples()
+            if self._is_first_window:
+                self._warn_of_missing_data(window)
+            logs = {**logs, **window, **self._scales()}
             logs["skipped"] = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
         super().log(logs, start_time)
+
+    def _raise_without_samples(self) -> None:
+        raise ValueError(
+            f"every record was left out, by on_error='skip'; the first on rank {rank()}: {self._first_skip}; "
+            "nothing was saved (fgclip2 data validate lists what is wrong with a data set)"
+        )
+
+    def _warn_of_missing_data(self, window: Mapping[str, float]) -> None:
+        """A term without data trains nothing, but weight decay moves its heads."""
+        self._is_first_window = False
+        weights = vars(self.objective.settings)
+        for term in ("short", "long", "region", "hard_negative"):
+            if weights[f"{term}_weight"] and window.get(f"{term}_loss") == 0:
+                logger.warning(
+                    "no data for %s_loss so far, though it has weight: objective_settings={'%s_weight': 0} if there is "
+                    "none",
+                    term,
+                    term,
+                )
 
     def _scales(self) -> dict[str, float]:
         values = {}
@@ -302,15 +336,26 @@ class FGClip2Trainer(Trainer):
     ) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
 
+        What is not trained (`freeze`, and what the objective does not need) is frozen for the run only.
+
         Raises:
-            ValueError: There is none.
+            ValueError: There is none, or it has no optimizer; every record was left out.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
         self._resumed_from = resume_from_checkpoint or None
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self._resumed_from is not None:
+            _check_resumable(Path(str(self._resumed_from)))
+        self._average, self._skipped = None, 0
+        self._frozen += _freeze(self.model, self.objective.settings, self.args)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            for parameter in self._frozen:
+                parameter.requires_grad_(True)
+            self._frozen = []
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a folder that loads as `FGClip2Model`: of the averaged weights if any, but not within checkpoints."""
@@ -326,11 +371,25 @@ class FGClip2Trainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         skipped = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
-        attributes = {"margin": self.objective.margin.item(), "skipped": int(skipped), "processes": world_size()}
+        attributes = {"margin": self.objective.margin.item(), "skipped": int(skipped), "order": self._order_of_data()}
         self.state.stateful_callbacks[_STATE_NAME] = {"args": {}, "attributes": attributes}
         self._is_checkpointing = True
-        super()._save_checkpoint(model, trial)
-        self._is_checkpointing = False
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._is_checkpointing = False
+
+    def _order_of_data(self) -> dict[str, Any]:
+        """What the order of the records follows from."""
+        order = {
+            "processes": world_size(),
+            "batch size": self.args.per_device_train_batch_size,
+            "seed": self.args.order_seed,
+        }
+        if isinstance(self.train_dataset, DrawnStream):
+            order["loader workers"] = self.args.dataloader_num_workers
+            order["shuffle buffer"] = self.train_dataset.records.buffer_size
+        return order
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -347,7 +406,7 @@ class FGClip2Trainer(Trainer):
 
     def _on_train_begin(self) -> None:
         self._window.restart()
-        if self.args.ema_decay is not None and self._average is None:
+        if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
         if self._resumed_from is None:
             return
@@ -356,13 +415,16 @@ class FGClip2Trainer(Trainer):
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
         self.objective.margin.fill_(attributes["margin"])
         self._skipped = attributes["skipped"] if rank() == 0 else 0
-        if attributes["processes"] != world_size():
-            logger.warning(
-                "the run had %d processes and goes on with %d: in this epoch records may come twice or not at all",
-                attributes["processes"],
-                world_size(),
-            )
-        if self._average is not None and self._resumed_from is not None:
+        for name, value in self._order_of_data().items():
+            before = attributes["order"].get(name)
+            if before != value:
+                logger.warning(
+                    "%s: the run had %s and goes on with %s, so in this epoch records may come twice or not at all",
+                    name,
+                    before,
+                    value,
+                )
+        if self._average is not None:
             self._average.load(self._resumed_from)
 
     def _on_epoch_begin(self, epoch: int, loader: DataLoader) -> None:
@@ -375,8 +437,11 @@ class FGClip2Trainer(Trainer):
             self.train_dataset.records.set_epoch(epoch, steps * accumulated, placeholders=True)
 
     def _on_train_end(self) -> None:
+        samples = sum_over_ranks(torch.tensor(float(self._window.all_samples), device=self.args.device))
+        if self.state.global_step and self._is_first_window and not samples:
+            self._raise_without_samples()
         share = self._window.total_waited_share
-        if self._window.total_samples:
+        if self._window.all_samples:
             verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
             logger.info("waited for data in %.0f%% of the time: %s", 100 * share, verdict)
 
@@ -397,6 +462,8 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
         "drop_last": True,
         "on_error": args.on_error,
     }
+    if args.ignore_data_skip:
+        raise ValueError("ignore_data_skip=True; allowed with ShardedRecords: False, for a stream knows where it was")
     for name, value in wanted.items():
         if getattr(dataset, name) != value:
             raise ValueError(
@@ -408,7 +475,47 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
 def _training_model(model: nn.Module | str | Path) -> nn.Module:
     if isinstance(model, (str, Path)):
         return FGClip2ForTraining.from_pretrained(model, dtype=torch.float32)
+    if hasattr(model, "peft_config"):
+        from .lora import train_scales  # needs peft
+
+        return train_scales(model)
     return FGClip2ForTraining.from_model(model) if type(model) is FGClip2Model else model
+
+
+def _freeze(model: nn.Module, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
+    frozen = freeze(model, unused_parameters(settings))
+    return frozen + freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
+
+
+def _check_float32(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            raise ValueError(
+                f"{name} is {parameter.dtype}; allowed to be trained: torch.float32, for small updates vanish in fewer "
+                "digits. Load with dtype=torch.float32; bf16=True in the arguments computes in bfloat16 all the same"
+            )
+
+
+def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
+    for name in ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} would never be called; allowed: a subclass with its own evaluation_loop or loss")
+    datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
+    for dataset in datasets:
+        if dataset is not None and not isinstance(dataset, RecordDataset):
+            raise ValueError(
+                f"eval_dataset has a {type(dataset).__name__}; allowed: a RecordDataset, or a dict of them"
+            )
+
+
+def _check_resumable(checkpoint: Path) -> None:
+    if not (checkpoint / "scheduler.pt").exists() and not list(
+        checkpoint.glob("global_step*")
+    ):  # the latter DeepSpeed's
+        raise ValueError(
+            f"{checkpoint} has no optimizer to go on with (save_only_model=True, or no checkpoint of a run); allowed: "
+            "to start a new run with its weights as the model"
+        )
 
 
 class _RunCallback(TrainerCallback):
@@ -438,7 +545,7 @@ class _LogWindow:
     """What happens between two lines of the log."""
 
     def __init__(self) -> None:
-        self.total_samples, self._total_waited, self._total_elapsed = 0, 0.0, 0.0
+        self._total_samples, self._total_waited, self._total_elapsed = 0, 0.0, 0.0
         self.restart()
 
     def restart(self) -> None:
@@ -459,12 +566,16 @@ class _LogWindow:
         """Means over ranks and steps, and rates; the same keys on every rank, for there are collectives."""
         elapsed = time.perf_counter() - self._start
         self._total_waited, self._total_elapsed = self._total_waited + self.waited, self._total_elapsed + elapsed
-        self.total_samples += self.samples
+        self._total_samples += self.samples
         rates = torch.tensor([self.samples / elapsed * world_size(), self.waited / elapsed], device=device)
         values = mean_over_ranks(torch.cat([torch.stack([*self._sums.values()]) / self.steps, rates])).tolist()
         names = [*(f"{name}_loss" for name in self._sums), "samples_per_second", "data_wait"]
         self.restart()
         return dict(zip(names, values, strict=True))
+
+    @property
+    def all_samples(self) -> int:
+        return self._total_samples + self.samples
 
     @property
     def total_waited_share(self) -> float:
