@@ -18,7 +18,7 @@ from transformers import HfArgumentParser, TrainerCallback
 from fgclip2.data import RecordDataset, ShardedRecords, read_finehard
 from fgclip2.distributed import end_process_group
 from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
-from fgclip2.training.trainer import last_checkpoint
+from fgclip2.training.checkpoints import last_checkpoint
 
 DEFAULTS = {
     "per_device_train_batch_size": 4,

@@ -12,8 +12,8 @@ import torch
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
 from fgclip2.data import RecordDataset
 from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2TrainingArguments
+from fgclip2.training.checkpoints import last_checkpoint
 from fgclip2.training.evaluation import evaluation_metrics
-from fgclip2.training.trainer import last_checkpoint
 
 LOGGED = ("loss", "short_loss", "long_loss", "region_loss", "tic_loss", "hard_negative_loss", "pair_loss", "rank_loss")
 

@@ -125,7 +125,7 @@ def _start_from(args: FGClip2TrainingArguments, output: Path, resume: bool) -> s
         ValueError: The folder is not empty and `resume` is not set, or ranks see different folders.
     """
     from ..distributed import gather_objects
-    from ..training.trainer import last_checkpoint
+    from ..training.checkpoints import last_checkpoint
 
     args.device  # noqa: B018  # starts the process group
     found = last_checkpoint(output)

@@ -14,22 +14,12 @@ from torch import Tensor
 from ..data.records import RecordDataset
 from ..distributed import counts_over_ranks, gather_rows, rank, world_size
 from ..metrics import hard_negative_accuracy, recall_at_k, retrieval_ranks
+from .image_rows import INDICES, ROWS_OF, shift, take_images
+from .modeling import SCALES
 from .objective import FGClip2Objective
 from .sampler import Draw
 
-_INDICES = ("short_image_index", "long_image_index", "region_index", "hard_index")
-_ROWS_OF = {  # which of a set's rows an index counts
-    "image_embeds": "images",
-    "short_text_embeds": "short_image_index",
-    "long_text_embeds": "long_image_index",
-    "region_embeds": "region_index",
-    "region_text_embeds": "region_index",
-    "region_input_ids": "region_index",
-    "hard_region_embeds": "hard_index",
-    "hard_positive_embeds": "hard_index",
-    "hard_negative_embeds": "hard_index",
-    "hard_negative_mask": "hard_index",
-}
+_KEPT = (*INDICES, "region_input_ids", "hard_negative_mask")  # of a batch, beside the embeddings
 
 
 def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
@@ -67,14 +57,11 @@ def embed_batches(
     for batch in batches:
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
-        rows = {**outputs, **{name: batch[name] for name in (*_INDICES, *_ROWS_OF) if name in batch}}
-        for name in _INDICES:
-            if name in rows:
-                offset = [images] if rows[name].ndim == 1 else [images, 0]
-                rows[name] = rows[name] + rows[name].new_tensor(offset)
+        rows = {**outputs, **{name: batch[name] for name in _KEPT if name in batch}}
+        rows |= {name: shift(rows[name], images) for name in INDICES if name in rows}
         images += len(outputs["image_embeds"])
         for name, value in rows.items():
-            if name.startswith("logit_"):
+            if name in SCALES:
                 scales[name] = value.detach().cpu()
             else:
                 parts.setdefault(name, []).append(value)
@@ -84,16 +71,16 @@ def embed_batches(
 
 def _gather(own: dict[str, Tensor]) -> dict[str, Tensor]:
     device = own["image_embeds"].device
-    counted = ["image_embeds", *(name for name in _INDICES if name in own)]
+    counted = ["image_embeds", *(name for name in INDICES if name in own)]
     counts = counts_over_ranks([len(own[name]) for name in counted], device)
     of_index = {name: [row[number] for row in counts] for number, name in enumerate(counted)}
     first_image = sum(of_index["image_embeds"][: rank()])
     gathered = {}
     for name, value in own.items():
-        if name in _INDICES:
-            value = value + value.new_tensor([first_image] if value.ndim == 1 else [first_image, 0])
-        index = name if name in _INDICES else _ROWS_OF[name]
-        gathered[name] = gather_rows(value, of_index["image_embeds" if index == "images" else index]).cpu()
+        if name in INDICES:
+            value = shift(value, first_image)
+        counted_as = name if name in INDICES else ROWS_OF[name] or "image_embeds"
+        gathered[name] = gather_rows(value, of_index[counted_as]).cpu()
     return gathered
 
 
@@ -149,30 +136,15 @@ def _region_accuracy(embedded: Mapping[str, Tensor]) -> float:
 
 def _losses(embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int) -> dict[str, float]:
     images = len(embedded["image_embeds"])
+    scales = {name: value for name, value in embedded.items() if name in SCALES}
     sums: dict[str, float] = {}
     was_training = objective.training
     objective.eval()
     for start in range(0, images, batch_size):
-        part = _rows_of_images(embedded, start, start + batch_size)
+        part = {**take_images(embedded, start, start + batch_size), **scales}
         weight = len(part["image_embeds"]) / images
         for name, value in objective(part, part, across_ranks=False).items():
             name = name if name == "loss" else f"{name}_loss"
             sums[name] = sums.get(name, 0.0) + weight * value.item()
     objective.train(was_training)
     return sums
-
-
-def _rows_of_images(embedded: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
-    part = {name: value for name, value in embedded.items() if name.startswith("logit_")}
-    for name, index_name in _ROWS_OF.items():
-        if name not in embedded:
-            continue
-        if index_name == "images":
-            part[name] = embedded[name][start:stop]
-            continue
-        index = embedded[index_name]
-        image = index if index.ndim == 1 else index[:, 0]
-        kept = (image >= start) & (image < stop)
-        part[name] = embedded[name][kept]
-        part[index_name] = index[kept] - index.new_tensor([start] if index.ndim == 1 else [start, 0])
-    return part

@@ -10,16 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import max_over_ranks
-
-# What in a batch is per image, and which rows belong to which image by an index of theirs.
-_PER_IMAGE = ("pixel_values", "pixel_attention_mask", "spatial_shapes", "boxes")
-_BY_INDEX = {
-    "short_image_index": ("short_input_ids",),
-    "long_image_index": ("long_input_ids",),
-    "region_index": ("region_input_ids",),
-    "hard_index": ("hard_input_ids", "hard_negative_mask"),
-}
-_SCALES = ("logit_scale", "logit_bias", "logit_scale_finegraind", "logit_scale_hardneg")
+from .image_rows import take_images
+from .modeling import SCALES
 
 
 def count_chunks(batch: Mapping[str, Any], chunk_size: int) -> int:
@@ -37,21 +29,8 @@ def split_batch(batch: Mapping[str, Any], chunk_size: int, count: int | None = N
         chunk_size: Images of each.
         count: How many, the last ones empty if the batch has fewer; `None`: [`count_chunks`].
     """
-    chunks = []
-    for start in range(0, (count or count_chunks(batch, chunk_size)) * chunk_size, chunk_size):
-        chunk = {name: batch[name][start : start + chunk_size] for name in _PER_IMAGE if name in batch}
-        for index_name, indexed in _BY_INDEX.items():
-            names = [name for name in indexed if batch.get(name) is not None]
-            index = batch.get(index_name)
-            if index is None:  # caption i belongs to image i
-                chunk.update({name: batch[name][start : start + chunk_size] for name in names})
-            else:
-                image = index if index.ndim == 1 else index[:, 0]
-                kept = (image >= start) & (image < start + chunk_size)
-                chunk[index_name] = index[kept] - index.new_tensor([start] if index.ndim == 1 else [start, 0])
-                chunk.update({name: batch[name][kept] for name in names})
-        chunks.append(chunk)
-    return chunks
+    starts = range(0, (count or count_chunks(batch, chunk_size)) * chunk_size, chunk_size)
+    return [take_images(batch, start, start + chunk_size) for start in starts]
 
 
 def cached_step(
@@ -90,7 +69,7 @@ def cached_step(
         with torch.no_grad():
             pieces.append(model(**chunk))
     outputs = {
-        name: (pieces[0][name] if name in _SCALES else torch.cat([piece[name] for piece in pieces])).requires_grad_()
+        name: (pieces[0][name] if name in SCALES else torch.cat([piece[name] for piece in pieces])).requires_grad_()
         for name in pieces[0]
     }
     losses = objective(outputs, batch)
@@ -100,7 +79,7 @@ def cached_step(
         gradients = {}
         for name, output in outputs.items():
             gradient = torch.zeros_like(output) if output.grad is None else output.grad
-            if name in _SCALES:  # one parameter for all chunks: its gradient goes into the first
+            if name in SCALES:  # one parameter for all chunks: its gradient goes into the first
                 gradients[name] = gradient if number == 0 else torch.zeros_like(gradient)
             else:
                 gradients[name] = gradient[starts[name] : starts[name] + len(piece[name])]

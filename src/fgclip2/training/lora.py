@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .._imports import require
 from ..modeling.modeling_fgclip2 import FGClip2Model
-from .modeling import TRAINING_SCALES, FGClip2ForTraining
+from .modeling import SCALES, FGClip2ForTraining
 
 require("peft", "train")  # for its message
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType  # noqa: E402
@@ -40,8 +40,6 @@ HEADS = (
     "dense_feature_head.layernorm",
     "dense_feature_head.mlp",
 )
-
-SCALES = ("logit_scale", "logit_bias", *TRAINING_SCALES)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

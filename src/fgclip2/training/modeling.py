@@ -19,6 +19,7 @@ from ..modeling.modeling_fgclip2 import FGClip2Model, key_padding_mask, pool_reg
 
 # The spelling is that of the official training checkpoints. Both begin at 100 (released code).
 TRAINING_SCALES = ("logit_scale_finegraind", "logit_scale_hardneg")
+SCALES = ("logit_scale", "logit_bias", *TRAINING_SCALES)
 INITIAL_TRAINING_SCALE = math.log(100.0)
 
 
@@ -133,7 +134,7 @@ class FGClip2ForTraining(FGClip2Model):
             hard = outputs.pop("hard_text_embeds").unflatten(0, hard_input_ids.shape[:2])  # (H, 1 + N, D)
             outputs["hard_positive_embeds"], outputs["hard_negative_embeds"] = hard[:, 0], hard[:, 1:]
         # Not the parameters themselves: outside this forward FSDP has them in pieces.
-        for name in ("logit_scale", "logit_bias", *TRAINING_SCALES):
+        for name in SCALES:
             outputs[name] = getattr(self, name) * 1.0
         return outputs
 

@@ -18,8 +18,6 @@ from .losses import (
 )
 from .sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 
-LOSSES = ("short", "long", "region", "tic", "hard_negative", "contrast", "pair", "rank")
-
 
 @dataclass(frozen=True)
 class ObjectiveSettings:

@@ -9,21 +9,21 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from .modeling import SCALES
 from .objective import ObjectiveSettings
 
 _HEAD = re.compile(r"(^|\.)(text_model\.head|longtext_head|boxtext_head|vision_model\.head|dense_feature_head)\.")
-_SCALE = re.compile(r"(^|\.)logit_(scale|bias|scale_finegraind|scale_hardneg)$")
 _WRAPPER = re.compile(r"^(module\.|base_model\.model\.|_orig_mod\.)+")
 
 
 def is_head(name: str) -> bool:
     """Whether a parameter belongs to the heads, scales or bias, rather than to the towers."""
-    return bool(_HEAD.search(name) or _SCALE.search(name))
+    return bool(_HEAD.search(name) or is_scale(name))
 
 
 def is_scale(name: str) -> bool:
     """Whether a parameter is a scale or the bias: these are not decayed."""
-    return bool(_SCALE.search(name))
+    return name.rsplit(".", 1)[-1] in SCALES
 
 
 def freeze(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,14 +18,16 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
-from ..distributed import barrier, mean_over_ranks, rank, sum_over_ranks, world_size
+from ..distributed import barrier, rank, sum_over_ranks, world_size
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
 from .averaging import WeightAverage
+from .checkpoints import check_resumable, last_checkpoint
 from .collator import FGClip2Collator
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
+from .log_window import LogWindow
 from .modeling import FGClip2ForTraining
 from .objective import FGClip2Objective, ObjectiveSettings
 from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
@@ -129,11 +129,10 @@ class FGClip2Trainer(Trainer):
             _check_float32(module)
         self.objective.to(args.device)
         self.model_accepts_loss_kwargs = False
-        self.can_return_loss = True
         self._average: WeightAverage | None = None
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
-        self._window = _LogWindow()
+        self._window = LogWindow()
         self._skipped = 0  # records left out on this rank
         self._first_skip: str | None = None
         self._is_first_window = True
@@ -347,7 +346,7 @@ class FGClip2Trainer(Trainer):
                 raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
-            _check_resumable(Path(str(self._resumed_from)))
+            check_resumable(Path(str(self._resumed_from)))
         self._average, self._skipped = None, 0
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
         try:
@@ -508,16 +507,6 @@ def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
             )
 
 
-def _check_resumable(checkpoint: Path) -> None:
-    if not (checkpoint / "scheduler.pt").exists() and not list(
-        checkpoint.glob("global_step*")
-    ):  # the latter DeepSpeed's
-        raise ValueError(
-            f"{checkpoint} has no optimizer to go on with (save_only_model=True, or no checkpoint of a run); allowed: "
-            "to start a new run with its weights as the model"
-        )
-
-
 class _RunCallback(TrainerCallback):
     """Hooks of a run that `Trainer` has as callbacks only."""
 
@@ -539,66 +528,3 @@ class _RunCallback(TrainerCallback):
             clamp_scales(trainer.model, args.max_logit_scale)
         if trainer._average is not None:
             trainer._average.update()
-
-
-class _LogWindow:
-    """What happens between two lines of the log."""
-
-    def __init__(self) -> None:
-        self._total_samples, self._total_waited, self._total_elapsed = 0, 0.0, 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        self.steps, self.samples, self.waited = 0, 0, 0.0
-        self._sums: dict[str, Tensor] = {}
-        self._start = time.perf_counter()
-
-    def leave_out(self, seconds: float) -> None:
-        self._start += seconds
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        self.steps += 1
-        for name, value in losses.items():
-            if name != "loss":  # transformers logs that one
-                self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
-
-    def close(self, device: torch.device) -> dict[str, float]:
-        """Means over ranks and steps, and rates; the same keys on every rank, for there are collectives."""
-        elapsed = time.perf_counter() - self._start
-        self._total_waited, self._total_elapsed = self._total_waited + self.waited, self._total_elapsed + elapsed
-        self._total_samples += self.samples
-        rates = torch.tensor([self.samples / elapsed * world_size(), self.waited / elapsed], device=device)
-        values = mean_over_ranks(torch.cat([torch.stack([*self._sums.values()]) / self.steps, rates])).tolist()
-        names = [*(f"{name}_loss" for name in self._sums), "samples_per_second", "data_wait"]
-        self.restart()
-        return dict(zip(names, values, strict=True))
-
-    @property
-    def all_samples(self) -> int:
-        return self._total_samples + self.samples
-
-    @property
-    def total_waited_share(self) -> float:
-        return self._total_waited / self._total_elapsed if self._total_elapsed else 0.0
-
-
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest `checkpoint-N` in a folder that was written to its end, or `None`.
-
-    A run may die while it writes one. `trainer_state.json` is written last, when every rank has written its part.
-    """
-    found = []
-    for folder in Path(output_dir).glob("checkpoint-*"):
-        step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-        if step and _is_complete(folder):
-            found.append((int(step[1]), str(folder)))
-    return max(found)[1] if found else None
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        logger.warning("%s was not written to its end; it is passed over", folder)
-        return False
-    return True
