@@ -82,9 +82,15 @@ def test_folders_and_shards(validate, records, folder):
 
 
 def test_wrong_usage(validate, records):
-    assert "finehard, pairs, folder, shards" in validate("记录.json", "--format", "csv", code=2).stderr
+    assert "finehard, fineregion-cn, pairs, folder, shards" in validate("记录.json", "--format", "csv", code=2).stderr
     assert "allowed with pairs only" in validate("记录.json", "--image-column", "x", code=2).stderr
     assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr
     assert "images='all'" in validate("记录.json", "--images", "all", code=1).stderr
     assert "no such file or folder" in validate("没有.json", code=1).stderr
     assert "no such file or folder" in validate("没有.json", "--format", "finehard", code=1).stderr
+
+
+def test_the_guessed_format_can_be_checked(validate, records):
+    with pytest.warns(UserWarning, match="guess"):
+        result = validate("记录.json", "--format", "fineregion-cn", "--json")
+    assert json.loads(result.stdout)["languages"] == {"en": 0, "zh": 4}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import common
+from .train_data import open_source
+from .train_options import FORMATS
 
 if TYPE_CHECKING:
     from ..data.records import RecordDataset
     from ..data.shard_files import Shard
     from ..data.validation import Report
-
-FORMATS = ("finehard", "pairs", "folder", "shards")
 
 VALIDATE_EXAMPLES = """
 fgclip2 data validate FineHARD/jsonfiles --images-folder FineHARD/images
@@ -26,7 +26,7 @@ fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径
 def validate(
     path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
     format: Annotated[
-        str | None, typer.Option(help="finehard, pairs, folder or shards.  [default: as the files look]")
+        str | None, typer.Option(help="finehard, fineregion-cn, pairs, folder or shards.  [default: as the files look]")
     ] = None,
     images_folder: Annotated[
         Path | None, typer.Option(help="Where the images are.  [default: beside the records]")
@@ -55,6 +55,7 @@ def validate(
     """
     from ..data import validation
     from ..data.readers import Columns
+    from ..data.shard_files import list_shards
 
     if format is None:
         format, reason = validation.guess_format(path)
@@ -66,7 +67,11 @@ def validate(
         raise typer.BadParameter(f"the format is {format}; allowed with pairs only", param_hint="--…-column")
     if images_folder is not None and format in ("folder", "shards"):
         raise typer.BadParameter(f"{format} has the images in itself", param_hint="--images-folder")
-    dataset = _open(path, format, images_folder, columns, language)
+    dataset: RecordDataset | list[Shard]
+    if format == "shards":
+        dataset = list_shards(path, count=False)
+    else:
+        dataset = open_source(path, format, images_folder, language, columns)
     report = validation.validate(dataset, images, threads, language=language)  # type: ignore[arg-type]  # checked there
     if as_json:
         common.print_json({"path": path, "format": format, "images": images, **report.as_dict()})
@@ -76,22 +81,6 @@ def validate(
         raise ValueError(
             f"{path} has {len(report.problems)} problems, in {report.unusable} of {report.records} records"
         )
-
-
-def _open(
-    path: str, format: str, images_folder: Path | None, columns: Any, language: Any
-) -> RecordDataset | list[Shard]:
-    from ..data.readers import read_finehard, read_image_folder, read_pairs
-    from ..data.shard_files import list_shards
-
-    if format == "finehard":
-        beside = Path(path) if Path(path).is_dir() else Path(path).parent
-        return read_finehard(path, images_folder or beside, language)
-    if format == "pairs":
-        return read_pairs(path, images_folder, columns, language)
-    if format == "folder":
-        return read_image_folder(path, language=language)
-    return list_shards(path, count=False)
 
 
 def _print(report: Report, show: int) -> None:

@@ -108,10 +108,11 @@ def _open(
         _each("language", options.language, len(paths)),
         strict=True,
     )
-    return concatenate([_open_source(*source, columns) for source in sources])
+    return concatenate([open_source(*source, columns) for source in sources])
 
 
-def _open_source(path: str, format: str, folder: str | None, language: Any, columns: Columns) -> RecordDataset:
+def open_source(path: str, format: str, folder: str | Path | None, language: Any, columns: Columns) -> RecordDataset:
+    """Records of one path, in any format but shards."""
     from ..data import read_finehard, read_fineregion_cn, read_image_folder, read_pairs
 
     if format == "folder":
