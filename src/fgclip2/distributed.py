@@ -6,11 +6,15 @@ none on a rank. Device and backend are those of the tensors and of the default p
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_LAST_TENSORS = 0.5  # seconds; gloo's threads have no end that one could wait for as long as a model keeps the group
 
 
 def world_size() -> int:
@@ -32,11 +36,14 @@ def barrier() -> None:
 def end_process_group() -> None:
     """Let all processes come to their end before they part: the last call of a script under `torchrun`.
 
-    Without it gloo may abort a process whose others are gone, after all its work is done.
+    Without it gloo may abort a process after all its work is done: when others are gone, or when one of gloo's threads
+    lets go of a tensor while the interpreter ends.
     """
     barrier()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # a wrapped model that is not used any more keeps the group, and its threads
+        time.sleep(_LAST_TENSORS)
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

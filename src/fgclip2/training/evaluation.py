@@ -6,6 +6,7 @@ Every rank embeds its share; then all have all embeddings and compute the same n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -50,38 +51,42 @@ def embed_batches(
         On the CPU, over all records in their order: the model's embeddings and scales, and of the batches the indices,
         `region_input_ids` and `hard_negative_mask`; and the reasons for what this rank left out.
     """
-    parts: dict[str, list[Tensor]] = {}
+    pieces: list[list[dict[str, Tensor]]] = [[] for _ in range(world_size())]  # rank by rank, batch by batch
     scales: dict[str, Tensor] = {}
     skipped: list[str] = []
-    images = 0
     for batch in batches:
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
-        rows = {**outputs, **{name: batch[name] for name in _KEPT if name in batch}}
-        rows |= {name: shift(rows[name], images) for name in INDICES if name in rows}
-        images += len(outputs["image_embeds"])
-        for name, value in rows.items():
-            if name in SCALES:
-                scales[name] = value.detach().cpu()
-            else:
-                parts.setdefault(name, []).append(value)
-    own = {name: torch.cat(values) for name, values in parts.items()}
-    return {**_gather(own), **scales}, skipped
+        scales = {name: outputs[name].detach().cpu() for name in SCALES if name in outputs}
+        rows = {name: value for name, value in outputs.items() if name not in SCALES}
+        rows |= {name: batch[name] for name in _KEPT if name in batch}
+        for of_rank, piece in zip(pieces, _gather(rows), strict=True):
+            of_rank.append(piece)
+    return {**_join(chain.from_iterable(pieces)), **scales}, skipped
 
 
-def _gather(own: dict[str, Tensor]) -> dict[str, Tensor]:
-    device = own["image_embeds"].device
-    counted = ["image_embeds", *(name for name in INDICES if name in own)]
-    counts = counts_over_ranks([len(own[name]) for name in counted], device)
+def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Give each rank's rows, on the CPU: a batch at a time, since a device may not have room for all."""
+    counted = ["image_embeds", *(name for name in INDICES if name in rows)]
+    counts = counts_over_ranks([len(rows[name]) for name in counted], rows["image_embeds"].device)
     of_index = {name: [row[number] for row in counts] for number, name in enumerate(counted)}
-    first_image = sum(of_index["image_embeds"][: rank()])
-    gathered = {}
-    for name, value in own.items():
-        if name in INDICES:
-            value = shift(value, first_image)
-        counted_as = name if name in INDICES else ROWS_OF[name] or "image_embeds"
-        gathered[name] = gather_rows(value, of_index[counted_as]).cpu()
+    gathered: list[dict[str, Tensor]] = [{} for _ in counts]
+    for name, value in rows.items():
+        of_ranks = of_index[name if name in INDICES else ROWS_OF[name] or "image_embeds"]
+        for part, piece in zip(gathered, gather_rows(value, of_ranks).cpu().split(of_ranks), strict=True):
+            part[name] = piece
     return gathered
+
+
+def _join(pieces: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """One set of all, with indices into it."""
+    parts: dict[str, list[Tensor]] = {}
+    images = 0
+    for piece in pieces:
+        for name, value in piece.items():
+            parts.setdefault(name, []).append(shift(value, images) if name in INDICES else value)
+        images += len(piece["image_embeds"])
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
 def evaluation_metrics(
