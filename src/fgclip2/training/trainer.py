@@ -267,8 +267,8 @@ class FGClip2Trainer(Trainer):
 
     def _raise_without_samples(self) -> None:
         raise ValueError(
-            f"every record was left out, by on_error='skip'; the first on rank {rank()}: {self._first_skip}; "
-            "nothing was saved (fgclip2 data validate lists what is wrong with a data set)"
+            "every record was left out since the last line of the log, by on_error='skip'; the first of rank "
+            f"{rank()}: {self._first_skip} (fgclip2 data validate lists what is wrong with a data set)"
         )
 
     def _warn_of_missing_data(self, window: Mapping[str, float]) -> None:
