@@ -17,6 +17,11 @@ from ..training import golden
 from ..training.conftest import records_folder  # noqa: F401
 from ..training.test_resuming import losses, run
 
+# A lack of torch's CPU streams, not of CUDA's.
+needs_fsdp2_on_cpu = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="FSDP2 of torch 2.6 does not run on a CPU"
+)
+
 GLOBAL = '--objective_settings={"region_negatives": "global"}'
 
 
@@ -43,8 +48,11 @@ FSDP2 = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "environment"),
-    [((), None), (("--gradient_cache_chunk_size=1",), None), (("--gradient_cache_chunk_size=1",), FSDP2)],
-    ids=["DDP", "DDP, gradient cache", "FSDP2, gradient cache"],
+    [
+        pytest.param((), None, id="DDP"),
+        pytest.param(("--gradient_cache_chunk_size=1",), None, id="DDP, gradient cache"),
+        pytest.param(("--gradient_cache_chunk_size=1",), FSDP2, id="FSDP2, gradient cache", marks=needs_fsdp2_on_cpu),
+    ],
 )
 def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_path, options, environment):  # noqa: F811
     common = ("--num_train_epochs=1", "--save_strategy=no", "--eval_strategy=epoch", GLOBAL, "--max_grad_norm=1.0")
@@ -68,6 +76,7 @@ def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_pat
 
 
 @pytest.mark.slow
+@needs_fsdp2_on_cpu
 def test_a_killed_run_under_fsdp2_goes_on_as_if_it_had_not_been(saved_folder, records_folder, tmp_path):  # noqa: F811
     options = ("--per_device_train_batch_size=2", "--num_train_epochs=1", "--ema_decay=0.9")
     run(saved_folder, records_folder, tmp_path / "whole", *options, environment=FSDP2, processes=2)
@@ -109,6 +118,7 @@ def cached_and_plain_loss_of_uneven_ranks() -> list[float]:
     return losses
 
 
+@needs_fsdp2_on_cpu
 def test_gradient_cache_on_sharded_ranks_with_unequal_numbers_of_images():
     for cached, plain in run_on_ranks(cached_and_plain_loss_of_uneven_ranks, 2):
         assert cached == pytest.approx(plain, rel=1e-5)
@@ -135,6 +145,7 @@ def fully_sharded_steps() -> dict:
     return {"losses": losses, "state": state}
 
 
+@needs_fsdp2_on_cpu
 def test_fully_sharded_training_is_that_of_one_process():
     results = run_on_ranks(fully_sharded_steps, 2)
     model, objective = golden.model(), FGClip2Objective(region_negatives="global")
