@@ -1,0 +1,1 @@
+"""Benchmarks of image-text embeddings in Chinese and English."""

@@ -1,0 +1,110 @@
+"""What each kind of benchmark needs of a data set, whatever file it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .image_files import ImageFile
+
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that can't be used: it is left out of the result, counted and named there."""
+
+    source: str  # "file.json:17", or the file
+    reason: str  # with the field, the value, and what is allowed
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What all have: images, each once, and what of the published files can't be used."""
+
+    images: Sequence[ImageFile]
+    problems: Sequence[Problem] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class RetrievalData(DataSet):
+    """Images and captions; an image may have several captions, and a caption several images."""
+
+    captions: Sequence[str]
+    pairs: Sequence[tuple[int, int]]  # (image, caption) that belong together
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return len(self.captions)
+
+
+@dataclass(frozen=True)
+class RegionData(DataSet):
+    """Boxes with a category each."""
+
+    boxes: Sequence[Sequence[Box]]  # of each image
+    categories: Sequence[Sequence[int]]  # of each box, an index into the names
+    names: Mapping[str, Sequence[str]]  # language -> names of all categories
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return sum(map(len, self.boxes))
+
+
+@dataclass(frozen=True)
+class HardNegativeData(DataSet):
+    """Boxes, each with its true text, the first, and false ones."""
+
+    boxes: Sequence[Sequence[Box]]  # of each image
+    texts: Sequence[Sequence[Sequence[str]]]  # of each box
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return sum(map(len, self.boxes))
+
+
+@dataclass(frozen=True)
+class MatchingData(DataSet):
+    """Texts that fit an image or don't."""
+
+    texts: Sequence[str]
+    pairs: Sequence[tuple[int, int]]  # (image, text)
+    labels: Sequence[bool]  # of each pair
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class ClassificationData(DataSet):
+    """Images with a class each."""
+
+    classes: Sequence[int]  # of each image, an index into the names
+    names: Mapping[str, Sequence[str]]  # language -> names of all classes
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class SegmentationData(DataSet):
+    """Images with a class for each pixel."""
+
+    masks: Sequence[ImageFile]  # of each image: 8- or 16-bit grey or palette, of the image's size
+    names: Mapping[str, Sequence[str]]  # language -> names of the classes, in the order of their values in the masks
+    ignored: int | None = 255  # value of pixels that don't count
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return len(self.images)
