@@ -150,7 +150,8 @@ def test_paths_arrays_and_repeated_lazy_images_agree(embedder, images, tmp_path)
     images[0].save(path)
     array = np.array(images[0])
     lazy = Image.open(path)
-    vectors = embedder.encode_images([path, str(path), array, torch.from_numpy(array).permute(2, 0, 1), *[lazy] * 20])
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    vectors = embedder.encode_images([path, str(path), path.read_bytes(), array, tensor, *[lazy] * 20])
     np.testing.assert_allclose(vectors, np.broadcast_to(vectors[0], vectors.shape), atol=1e-5)
 
 
@@ -226,6 +227,10 @@ def test_unreadable_images_raise_by_name_or_are_skipped(embedder, files):
     assert len(skipped) == 2
     nothing, skipped = embedder.encode_images(files[1:3], on_error="skip")
     assert nothing.shape == (0, embedder.embedding_size)
+    with pytest.raises(UnreadableImageError, match=r"images\[0\]: 3 bytes of no known image format"):
+        embedder.encode_images(b"abc")
+    with pytest.raises(UnreadableImageError, match=r"images\[0\]:.*truncated"):
+        embedder.encode_images(files[2].read_bytes())
     with pytest.raises(UnreadableImageError, match="needs a list"):
         embedder.encode_images(files[1], on_error="skip")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import UnreadableImageError
@@ -19,7 +20,7 @@ from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor, load_image
 from .modeling.modeling_fgclip2 import FGClip2Model
 from .modeling.processing_fgclip2 import check_boxes
 
-ImageInput = Image.Image | np.ndarray | Tensor | str | os.PathLike
+ImageInput = Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike  # bytes: an encoded image
 Boxes = Sequence[Sequence[float]]
 
 # A PIL image that reads its file lazily may be in a list twice, and is not safe in two threads.
@@ -42,7 +43,7 @@ def is_image(images: Any) -> bool:
     """Tell a single image from an iterable of them; an array of several images has four axes."""
     if isinstance(images, (np.ndarray, Tensor)):
         return images.ndim in (2, 3)
-    return isinstance(images, (Image.Image, str, os.PathLike))
+    return isinstance(images, (Image.Image, bytes, str, os.PathLike))
 
 
 def as_iterable(images: Any) -> Iterable[ImageInput]:
@@ -50,7 +51,10 @@ def as_iterable(images: Any) -> Iterable[ImageInput]:
     if is_image(images):
         return [images]
     if not isinstance(images, Iterable):
-        raise ValueError(f"images is {type(images).__name__}; allowed: a path, PIL image, array or an iterable of them")
+        raise ValueError(
+            f"images is {type(images).__name__}; "
+            "allowed: a path, PIL image, array, encoded image (bytes) or an iterable of them"
+        )
     return images
 
 
@@ -116,13 +120,20 @@ def collate(records: list[ImageRecord], model: FGClip2Model) -> dict[str, Any]:
 def _load(index: int, image: ImageInput) -> Image.Image:
     with _PIL_LOCK if isinstance(image, Image.Image) else nullcontext():
         try:
-            return load_image(image)
+            return load_image(_open_encoded(image) if isinstance(image, bytes) else image)
         except (ValueError, OSError) as error:
             raise UnreadableImageError(f"images[{index}]: {error}") from error
         except Exception as error:  # on corrupt data decoders raise nearly everything
-            source = "" if isinstance(image, (Image.Image, np.ndarray, Tensor)) else f"{image}: "
+            source = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             reason = f"{source}{type(error).__name__}: {error}"
             raise UnreadableImageError(f"images[{index}]: {reason}") from error
+
+
+def _open_encoded(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:  # whose message names a buffer of Python's
+        raise ValueError(f"{len(content)} bytes of no known image format") from error
 
 
 def _as_corners(boxes: Boxes, box_format: str, image: Image.Image, record: str) -> list[list[float]]:

@@ -56,9 +56,9 @@ class Skipped(NamedTuple):
 class FGClip2Embedder:
     """Embed images, regions and texts (Chinese and English), compare them, label images and regions.
 
-    Inputs are paths, PIL images or arrays, alone or in any iterable; long iterables are read as the work proceeds.
-    Vectors are float32 numpy arrays, L2-normalised, in the order of the inputs; a vector does not depend on what else
-    was encoded with it (within 1e-5 in float32). A single input gives a result without the first axis, an empty list
+    Inputs are paths, PIL images, arrays or encoded images (`bytes`), alone or in any iterable; long iterables are read
+    as the work proceeds. Vectors are float32 numpy arrays, L2-normalised, in the order of the inputs; a vector does not
+    depend on what else was encoded with it (within 1e-5 in float32). A single input gives a result without the first axis, an empty list
     one of shape (0, D).
 
     Arguments that several methods share:
