@@ -58,8 +58,8 @@ class FGClip2Embedder:
 
     Inputs are paths, PIL images, arrays or encoded images (`bytes`), alone or in any iterable; long iterables are read
     as the work proceeds. Vectors are float32 numpy arrays, L2-normalised, in the order of the inputs; a vector does not
-    depend on what else was encoded with it (within 1e-5 in float32). A single input gives a result without the first axis, an empty list
-    one of shape (0, D).
+    depend on what else was encoded with it (within 1e-5 in float32). A single input gives a result without the first
+    axis, an empty list one of shape (0, D).
 
     Arguments that several methods share:
         max_num_patches: Patch budget of each image: `"auto"` (by its own size), an integer, or `None` for the
