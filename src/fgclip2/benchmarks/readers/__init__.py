@@ -1,0 +1,1 @@
+"""Readers of benchmarks: from the files that their owners publish to what a benchmark needs."""

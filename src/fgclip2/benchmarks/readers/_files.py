@@ -1,0 +1,141 @@
+"""What all readers share: JSON and JSON lines with a place for each record, and images, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...data.records import InvalidRecordError
+from ..data_sets import Problem
+from ..image_files import ImageFile, ImageStore
+
+_BOM = b"\xef\xbb\xbf"
+_POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: There is no such file, or it is broken or cut off; says where, and what to do.
+    """
+    path = existing_file(path)
+    try:
+        return json.loads(path.read_bytes().removeprefix(_BOM).decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is broken or cut off ({_on_one_line(error)}); allowed: whole JSON in UTF-8; download it again"
+        ) from error
+
+
+def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where it is, object) for each record of a file of JSON lines, or of one JSON list of objects.
+
+    Args:
+        problems: What is no JSON object is added to it.
+
+    Raises:
+        ValueError: There is no such file, or it is a list and broken.
+    """
+    path = existing_file(path)
+    with path.open("rb") as file:
+        if file.read(2**16).removeprefix(_BOM).lstrip().startswith(b"["):
+            numbered: Iterator[tuple[int, Any]] = enumerate(read_json(path), start=1)
+        else:
+            numbered = _decoded_lines(path)
+    for number, item in numbered:
+        source = f"{path}:{number}"
+        if isinstance(item, dict):
+            yield source, item
+        else:
+            reason = str(item) if isinstance(item, ValueError) else f"the record is a {type(item).__name__}"
+            problems.append(Problem(source, f"{reason}; allowed: one JSON object"))
+
+
+def _decoded_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            content = line.removeprefix(_BOM).strip()
+            if content:
+                yield number, _decoded(content)
+
+
+def _decoded(content: bytes) -> Any:
+    """The item, or the error that says why there is none."""
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"the line is broken ({_on_one_line(error)})")
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def existing_file(path: str | Path) -> Path:
+    """Check an argument that names a file.
+
+    Raises:
+        ValueError: There is no such file, or Git LFS has not fetched it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ValueError(f"{path} is a pointer of Git LFS, not the file; fetch it with `git lfs pull`")
+    return path
+
+
+def problem_of(error: InvalidRecordError) -> Problem:
+    """The problem that a check of a field found."""
+    return Problem(error.source, f"{error.field} is {error.found}; allowed: {error.allowed}")
+
+
+def check_usable(count: int, path: str | Path, problems: Sequence[Problem]) -> None:
+    """A data set has something in it.
+
+    Raises:
+        ValueError: It has not; names the first problem.
+    """
+    if not count:
+        first = f"; the first problem: {problems[0]}" if problems else " and is empty"
+        raise ValueError(f"{path} has no record that can be used{first}")
+
+
+class NamedImages:
+    """The images that records name, each once, in the order of their first mention.
+
+    Args:
+        folder: As for `ImageStore`.
+
+    Attributes:
+        files: The images so far.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.files: list[ImageFile] = []
+        self._store = ImageStore(folder)
+        self._found: dict[str, ImageFile | None] = {}
+        self._indices: dict[ImageFile, int] = {}
+
+    def index(self, name: str, field: str, source: str) -> int:
+        """Which of `files` a name means; asked last of a record, so that each of `files` has a use.
+
+        Raises:
+            InvalidRecordError: There is no such image, there are several, or the name leaves the folder.
+        """
+        if name not in self._found:
+            try:
+                self._found[name] = self._store.find(name)
+            except ValueError as error:
+                raise InvalidRecordError(source, field, repr(name), f"a safe, unambiguous name ({error})") from error
+        image = self._found[name]
+        if image is None:
+            raise InvalidRecordError(source, field, repr(name), f"an image in {self._store.folder}")
+        if image not in self._indices:
+            self._indices[image] = len(self.files)
+            self.files.append(image)
+        return self._indices[image]
