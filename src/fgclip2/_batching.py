@@ -60,6 +60,11 @@ def batches_of_a_kind(
     yield from (open_batches[key] for key in sorted(open_batches))  # type: ignore[type-var]
 
 
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Gather a stream into lists of `size` items, the last one maybe shorter."""
+    return batches_of_a_kind(items, lambda _: 0, lambda _: size)
+
+
 def progress_bar(items: Iterable[Any], show: bool | None, unit: str) -> tqdm:
     """Return a progress bar on stderr; `show=None` shows it on a terminal, for many items or an unknown number."""
     total = len(items) if isinstance(items, Sized) else None

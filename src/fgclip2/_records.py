@@ -83,7 +83,7 @@ def make_record(
         ValueError: A box can't be used.
     """
     index, image, boxes = item
-    loaded = _load(index, image)
+    loaded = load_input(index, image)
     valid_boxes = _as_corners(boxes, box_format, loaded, f"boxes[{index}]")
     inputs = image_processor(loaded, max_num_patches=max_num_patches, return_tensors="np")
     height, width = (int(side) for side in inputs["spatial_shapes"][0])
@@ -117,7 +117,7 @@ def collate(records: list[ImageRecord], model: FGClip2Model) -> dict[str, Any]:
     }
 
 
-def _load(index: int, image: ImageInput) -> Image.Image:
+def load_input(index: int, image: ImageInput) -> Image.Image:
     with _PIL_LOCK if isinstance(image, Image.Image) else nullcontext():
         try:
             return load_image(_open_encoded(image) if isinstance(image, bytes) else image)

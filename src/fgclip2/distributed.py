@@ -27,6 +27,13 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def device() -> torch.device:
+    """Where the default process group's tensors must be: the accelerator, but for gloo and MPI the CPU."""
+    on_cpu = world_size() == 1 or dist.get_backend() in ("gloo", "mpi")
+    accelerator = None if on_cpu else torch.accelerator.current_accelerator()
+    return accelerator or torch.device("cpu")
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:

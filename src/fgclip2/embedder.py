@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._batching import batches_of_a_kind, bounded_map, progress_bar
+from ._batching import batches_of_a_kind, bounded_map, chunks, progress_bar
 from ._records import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
 from .assets import embedded_checkpoint
 from .errors import UnreadableImageError
@@ -110,7 +110,7 @@ class FGClip2Embedder:
         self.fingerprint = model_fingerprint(model)
         self.logit_scale, self.logit_bias = model.logit_scale.item(), model.logit_bias.item()
         model = model.eval().to(dtype or model.dtype)
-        self.replicas = _replicate(model, _as_devices(device, model.device))
+        self.replicas = _replicate(model, resolve_devices(device, model.device))
 
     @classmethod
     def from_pretrained(
@@ -136,8 +136,8 @@ class FGClip2Embedder:
             ValueError: The checkpoint lacks weights of the model, the dtype or the device is unknown.
             OSError: There is no such checkpoint.
         """
-        devices = _as_devices(device, _default_device())
-        run_dtype = _resolve_dtype(dtype, devices[0])
+        devices = resolve_devices(device, default_device())
+        run_dtype = resolve_dtype(dtype, devices[0])
         source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
         try:
@@ -508,7 +508,7 @@ class FGClip2Embedder:
     def _choose_walks(self, texts: Iterable[str], walk_type: str, lengths: dict[str, int]) -> Iterator[_Text]:
         """Give each text its walk by its number of tokens, and warn once of those that will be cut."""
         cut = 0
-        for chunk in _chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
+        for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
             checked = [check_text(f"texts[{index}]", text) for index, text in chunk]
             ids = self._tokenize(checked, padding=False, truncation=False, verbose=False)["input_ids"]
             for (index, text), tokens in zip(chunk, ids, strict=True):
@@ -533,7 +533,7 @@ class FGClip2Embedder:
     def _text_vectors(self, model: FGClip2Model, batch: list[_Text]) -> np.ndarray:
         walk_type = batch[0].walk_type
         inputs = self._tokenize([item.text for item in batch], walk_type=walk_type, return_tensors="pt")
-        return _to_unit_vectors(model.get_text_features(inputs["input_ids"].to(model.device), None, walk_type))
+        return unit_vectors(model.get_text_features(inputs["input_ids"].to(model.device), None, walk_type))
 
     def _label_vectors(self, labels: Sequence[str], templates: str | Sequence[str], walk_type: str) -> np.ndarray:
         """Encode each label in every template: (labels, D)."""
@@ -599,7 +599,7 @@ class _Text(NamedTuple):
 
 @torch.inference_mode()
 def _image_vectors(model: FGClip2Model, records: list[ImageRecord]) -> np.ndarray:
-    return _to_unit_vectors(model.get_image_features(**collate(records, model)))
+    return unit_vectors(model.get_image_features(**collate(records, model)))
 
 
 @torch.inference_mode()
@@ -609,7 +609,7 @@ def _region_vectors(model: FGClip2Model, records: list[ImageRecord]) -> list[np.
         image_sizes=[record.image_size for record in records],
         region_infos=[record.boxes for record in records],
     )
-    return [_to_unit_vectors(each) for each in features]
+    return [unit_vectors(each) for each in features]
 
 
 @torch.inference_mode()
@@ -627,7 +627,12 @@ def _heat_maps(model: FGClip2Model, records: list[ImageRecord], text_vectors: Te
     return maps
 
 
-def _to_unit_vectors(features: Tensor) -> np.ndarray:
+def unit_vectors(features: Tensor) -> np.ndarray:
+    """L2-normalise (N, D) in float32.
+
+    Raises:
+        RuntimeError: Values are not finite.
+    """
     vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
     if not np.isfinite(vectors).all():
         raise RuntimeError("the model gave values that are not finite: its dtype may be too narrow, try 'float32'")
@@ -646,10 +651,6 @@ def _region_probabilities(regions: np.ndarray, label_vectors: np.ndarray) -> np.
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def _chunks(items: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    return batches_of_a_kind(items, lambda _: 0, lambda _: size)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Checkpoints and devices
 # ---------------------------------------------------------------------------------------------------------------------
@@ -665,12 +666,14 @@ def model_fingerprint(model: FGClip2Model) -> str:
     return digest.hexdigest()
 
 
-def _default_device() -> torch.device:
+def default_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
 
 
-def _as_devices(device: Device | Sequence[Device] | None, default: torch.device) -> list[torch.device]:
+def resolve_devices(device: Device | Sequence[Device] | None, default: torch.device) -> list[torch.device]:
+    """Check one device or several; none is `default`."""
     if device is None:
         return [default]
     names = [device] if isinstance(device, (str, torch.device)) else list(device)
@@ -688,7 +691,8 @@ def _as_devices(device: Device | Sequence[Device] | None, default: torch.device)
     return devices
 
 
-def _resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """A dtype by its name; `"auto"` by the device."""
     if dtype == "auto":
         if device.type in ("cpu", "mps"):
             return torch.float32

@@ -1,0 +1,296 @@
+"""Embeddings of a data set: made once, kept on disk, shared out over processes.
+
+Items are encoded in blocks, the same ones for any number of processes and for a run that goes on where it was killed:
+so are their embeddings, to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm.auto import tqdm
+
+from .. import distributed
+from .._records import load_input
+from ..embedder import Skipped
+from ..errors import UnreadableImageError
+from .data_sets import Box, Problem
+from .image_files import ImageFile
+from .models import BenchmarkModel, run_on
+
+Item = TypeVar("Item")
+
+BLOCK_SIZE = 256  # items that are encoded, and lost when the process is killed, together
+PACKAGES = ("fgclip2", "torch", "transformers", "pillow", "numpy")  # whose releases may change an embedding
+
+
+class Encoded(NamedTuple):
+    """Embeddings of items, without those that can't be read.
+
+    Attributes:
+        vectors: Float32 (V, D), L2-normalised, in the order of the items.
+        rows: Int64 (N,): how many vectors each item has; 0 where it was left out.
+        problems: What was left out, and why.
+    """
+
+    vectors: np.ndarray
+    rows: np.ndarray
+    problems: list[Problem]
+
+    @property
+    def owners(self) -> np.ndarray:
+        """Int64 (V,): the item that each vector is of."""
+        return np.repeat(np.arange(len(self.rows)), self.rows)
+
+
+class Block(NamedTuple):
+    """The same of a block; `reasons` are by the item's index within it."""
+
+    vectors: np.ndarray
+    rows: list[int]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes with one model.
+
+    Args:
+        model: The model.
+        cache: Folder of embeddings; `None`: nothing is kept. Nor is it for a model without a fingerprint.
+        show_progress_bar: With the time left, on the first process.
+    """
+
+    model: BenchmarkModel
+    cache: Path | None = None
+    show_progress_bar: bool = True
+
+    def texts(self, texts: Sequence[str], walk_type: str = "auto") -> np.ndarray:
+        """Float32 (N, D): a vector for each text; texts that repeat themselves are encoded once."""
+        row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        work = _Work(
+            kind="texts",
+            settings={"walk_type": walk_type},
+            items=list(row),
+            read=str,
+            digest=str,
+            encode=lambda block: Block(self.model.encode_texts(block, walk_type), [1] * len(block), {}),
+        )
+        encoded = self._run(work)
+        return encoded.vectors[[row[text] for text in texts]]
+
+    def images(self, images: Sequence[ImageFile], max_num_patches: int | str | None) -> Encoded:
+        """A vector for each image."""
+
+        def encode(block: list[bytes | UnreadableImageError]) -> Block:
+            readable = _Readable(block)
+            vectors, skipped = self.model.encode_images(readable.items, max_num_patches, on_error="skip")
+            return readable.block(vectors, [1] * len(readable.items), skipped)
+
+        settings = {"max_num_patches": max_num_patches}
+        return self._run(_Work("images", settings, images, _read, _digest_of_content, encode))
+
+    def regions(
+        self,
+        images: Sequence[ImageFile],
+        boxes: Sequence[Sequence[Box]],
+        max_num_patches: int | str | None,
+        method: str,
+    ) -> Encoded:
+        """A vector for each box.
+
+        Args:
+            images: N images.
+            boxes: Of each image.
+            max_num_patches: Of the whole image (`roi`) or of each crop (`crop`).
+            method: `"roi"`: region features, each image once through the model; `"crop"`: what is in the box is an
+                image of its own, for models without region features.
+
+        Raises:
+            ValueError: The method is unknown, or the model has no region features.
+        """
+        if method not in ("roi", "crop"):
+            raise ValueError(f"method={method!r}; allowed: 'roi', 'crop'")
+        if method == "roi" and not hasattr(self.model, "encode_regions"):
+            raise ValueError(f"{self.model.name} has no region features; allowed: method='crop'")
+
+        def by_roi(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
+            options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
+            vectors, skipped = self.model.encode_regions(contents, boxes, **options)  # type: ignore[attr-defined]
+            return np.concatenate(vectors) if vectors else None, skipped
+
+        def by_crop(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
+            crops, skipped = _crops(contents, boxes)
+            return self.model.encode_images(crops, max_num_patches, on_error="raise"), skipped
+
+        def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[Box]]]) -> Block:
+            readable = _Readable([content for content, _ in block])
+            its_boxes = [block[index][1] for index in readable.indices]
+            vectors, skipped = (by_roi if method == "roi" else by_crop)(readable.items, its_boxes)
+            return readable.block(vectors, [len(each) for each in its_boxes], skipped)
+
+        work = _Work(
+            kind="regions",
+            settings={"max_num_patches": max_num_patches, "method": method},
+            items=list(zip(images, boxes, strict=True)),
+            read=lambda item: (_read(item[0]), item[1]),
+            digest=lambda item: [_digest_of_content(item[0]), item[1]],
+            encode=encode,
+        )
+        return self._run(work)
+
+    def _run(self, work: _Work) -> Encoded:
+        """Encode this process's blocks, or find them in the cache, and gather those of all."""
+        starts = range(0, len(work.items), BLOCK_SIZE)
+        own: dict[int, Block] = {}
+        hidden = not self.show_progress_bar or distributed.rank() > 0
+        with tqdm(total=len(work.items), desc=work.kind, unit="item", disable=hidden) as bar:
+            for number in range(distributed.rank(), len(starts), distributed.world_size()):
+                items = work.items[starts[number] : starts[number] + BLOCK_SIZE]
+                own[number] = self._block(work, [work.read(item) for item in items])
+                bar.update(len(items) * distributed.world_size())
+        blocks = _gathered(own)
+        problems = [
+            Problem(str(_source(work.items[start + index])), reason)
+            for start, block in zip(starts, blocks, strict=True)
+            for index, reason in sorted(block.reasons.items())
+        ]
+        vectors = [block.vectors for block in blocks if len(block.vectors)]
+        return Encoded(
+            np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32),
+            np.array([row for block in blocks for row in block.rows], dtype=np.int64),
+            problems,
+        )
+
+    def _block(self, work: _Work, items: list) -> Block:
+        if self.cache is None or self.model.fingerprint is None:
+            return work.encode(items)
+        description = {
+            "model": self.model.fingerprint,
+            **run_on(self.model),
+            "packages": {name: version(name) for name in PACKAGES},
+            "kind": work.kind,
+            "settings": work.settings,
+            "items": [work.digest(item) for item in items],
+        }
+        key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+        path = self.cache / key[:2] / f"{key}.safetensors"
+        block = _load_block(path)
+        if block is None:
+            block = work.encode(items)
+            _save_block(path, block)
+        return block
+
+
+@dataclass(frozen=True)
+class _Work(Generic[Item]):
+    """What is to be encoded, and how."""
+
+    kind: str
+    settings: dict[str, Any]
+    items: Sequence[Any]
+    read: Callable[[Any], Item]
+    digest: Callable[[Item], Any]  # JSON
+    encode: Callable[[list[Item]], Block]
+
+
+class _Readable:
+    """The readable ones of a block of images."""
+
+    def __init__(self, contents: list[bytes | UnreadableImageError]):
+        self._size = len(contents)
+        self._reasons = {index: str(each) for index, each in enumerate(contents) if not isinstance(each, bytes)}
+        self.indices = [index for index in range(len(contents)) if index not in self._reasons]
+        self.items: list[bytes] = [contents[index] for index in self.indices]  # type: ignore[misc]
+
+    def block(self, vectors: np.ndarray | None, rows: list[int], skipped: Sequence[Skipped]) -> Block:
+        """Put together what was encoded of the readable ones; those skipped have no vectors."""
+        prefix = "images[{}]: "
+        reasons = {self.indices[i]: reason.removeprefix(prefix.format(i)) for i, reason in skipped} | self._reasons
+        all_rows = dict(zip(self.indices, rows, strict=True))
+        kept = [0 if index in reasons else all_rows[index] for index in range(self._size)]
+        return Block(np.zeros((0, 0), np.float32) if vectors is None else vectors, kept, reasons)
+
+
+def _read(image: ImageFile) -> bytes | UnreadableImageError:
+    try:
+        return image.read()
+    except UnreadableImageError as error:
+        return error
+
+
+def _digest_of_content(content: bytes | UnreadableImageError) -> str:
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else f"unreadable: {content}"
+
+
+def _source(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) else item
+
+
+def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Image.Image], list[Skipped]]:
+    """What is in each box, and the images that can't be decoded."""
+    crops: list[Image.Image] = []
+    skipped: list[Skipped] = []
+    for index, (content, each) in enumerate(zip(contents, boxes, strict=True)):
+        try:
+            image = load_input(index, content)
+        except UnreadableImageError as error:
+            skipped.append(Skipped(index, str(error)))
+        else:
+            crops += [image.crop(_whole_pixels(box)) for box in each]
+    return crops, skipped
+
+
+def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
+    """The pixels that a box touches."""
+    x1, y1, x2, y2 = box
+    return int(x1), int(y1), max(int(-(-x2 // 1)), int(x1) + 1), max(int(-(-y2 // 1)), int(y1) + 1)
+
+
+def _load_block(path: Path) -> Block | None:
+    """A block from the cache; None if it is not there, or was cut off when a disk was full."""
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata()
+            reasons = {int(index): reason for index, reason in json.loads(metadata["reasons"]).items()}
+            return Block(file.get_tensor("vectors"), file.get_tensor("rows").tolist(), reasons)
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def _save_block(path: Path, block: Block) -> None:
+    """Write a block whole or not at all; processes may write the same one at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+    arrays = {"vectors": np.ascontiguousarray(block.vectors), "rows": np.array(block.rows, dtype=np.int64)}
+    save_file(arrays, unfinished, metadata={"reasons": json.dumps(block.reasons)})
+    unfinished.replace(path)
+
+
+def _gathered(own: dict[int, Block]) -> list[Block]:
+    """The blocks of all processes, in order, on each of them."""
+    if distributed.world_size() == 1:
+        return [own[number] for number in sorted(own)]
+    shapes = distributed.gather_objects({n: (b.vectors.shape, b.rows, b.reasons) for n, b in own.items()})
+    width = max((shape[1] for of_rank in shapes for shape, _, _ in of_rank.values()), default=0)
+    counts = [sum(shape[0] for shape, _, _ in of_rank.values()) for of_rank in shapes]
+    vectors = [torch.from_numpy(own[number].vectors) for number in own if len(own[number].vectors)]
+    stacked = torch.cat(vectors) if vectors else torch.zeros(0, width)
+    rows = distributed.gather_rows(stacked.to(distributed.device()), counts).cpu().numpy()
+    blocks: dict[int, Block] = {}
+    for of_rank in shapes:
+        for number, (shape, row_counts, reasons) in of_rank.items():
+            blocks[number], rows = Block(rows[: shape[0]], row_counts, reasons), rows[shape[0] :]
+    return [blocks[number] for number in sorted(blocks)]

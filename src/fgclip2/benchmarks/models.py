@@ -1,0 +1,216 @@
+"""What benchmarks run on: FG-CLIP 2, other models of transformers, and any pair of functions."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .._batching import bounded_map, chunks
+from .._records import ImageInput, load_input
+from ..embedder import (
+    FGClip2Embedder,
+    Skipped,
+    default_device,
+    model_fingerprint,
+    resolve_devices,
+    resolve_dtype,
+    unit_vectors,
+)
+from ..errors import UnreadableImageError
+from ..modeling.modeling_fgclip2 import FGClip2Model
+
+UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
+_LOADING_THREADS = 4
+
+
+class BenchmarkModel(Protocol):
+    """What a model must have; [`FGClip2Embedder`] does, [`PairEmbedder`] makes it of two functions.
+
+    Properties:
+        name: What results call it.
+        revision: Branch, tag or commit of the hub.
+        fingerprint: Tells its weights from others; `None`: its embeddings are not kept on disk.
+
+    For box classification by region features it also has `encode_regions`, for segmentation `heatmap`, both as
+    [`FGClip2Embedder`]'s.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+    @property
+    def fingerprint(self) -> str | None: ...
+
+    def encode_images(self, images: Any, max_num_patches: int | str | None = None, *, on_error: str) -> Any:
+        """Float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
+
+    def encode_texts(self, texts: Any, walk_type: str = "auto") -> np.ndarray:
+        """Float32 (N, D), L2-normalised."""
+
+
+class PairEmbedder:
+    """Any two functions as a model of the benchmarks.
+
+    Args:
+        image_function: Takes RGB PIL images and a patch budget (which models of one size ignore), returns (N, D).
+        text_function: Takes texts, returns (N, D).
+        name, revision, fingerprint: See [`BenchmarkModel`].
+        model: The module behind them, if there is one: results name its device and dtype.
+        batch_size: Images or texts of a call.
+
+    Example:
+        >>> model = PairEmbedder(lambda images, max_num_patches: encode(images), lambda texts: embed(texts), "mine")
+    """
+
+    def __init__(
+        self,
+        image_function: Callable[[list[Image.Image], int | str | None], Any],
+        text_function: Callable[[list[str]], Any],
+        name: str,
+        revision: str | None = None,
+        fingerprint: str | None = None,
+        model: torch.nn.Module | None = None,
+        batch_size: int = 32,
+    ):
+        self.image_function, self.text_function = image_function, text_function
+        self.name, self.revision, self.fingerprint = name, revision, fingerprint
+        self.model, self.batch_size = model, batch_size
+
+    def encode_images(
+        self, images: Iterable[ImageInput], max_num_patches: int | str | None = None, *, on_error: str = "raise"
+    ) -> Any:
+        """Embed images; see [`BenchmarkModel`].
+
+        Raises:
+            UnreadableImageError: An image can't be read, and `on_error` is `"raise"`.
+        """
+        skipped: list[Skipped] = []
+
+        def load(item: tuple[int, ImageInput]) -> Image.Image | Skipped:
+            try:
+                return load_input(*item)
+            except UnreadableImageError as error:
+                if on_error == "raise":
+                    raise
+                return Skipped(item[0], str(error))
+
+        def readable() -> Iterator[Image.Image]:
+            for image in bounded_map(load, enumerate(images), _LOADING_THREADS, self.batch_size):
+                if isinstance(image, Skipped):
+                    skipped.append(image)
+                else:
+                    yield image
+
+        vectors = self._in_batches(lambda batch: self.image_function(batch, max_num_patches), readable())
+        return (vectors, skipped) if on_error == "skip" else vectors
+
+    def encode_texts(self, texts: Sequence[str], walk_type: str = "auto") -> np.ndarray:
+        """Embed texts; these models have one text head, so `walk_type` means nothing."""
+        return self._in_batches(self.text_function, texts)
+
+    def _in_batches(self, function: Callable[[list], Any], items: Iterable) -> np.ndarray:
+        vectors = [unit_vectors(torch.as_tensor(function(batch))) for batch in chunks(items, self.batch_size)]
+        return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+
+def load_model(
+    name: str | os.PathLike | None = None,
+    device: Any = None,
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+) -> BenchmarkModel:
+    """Load a model of FG-CLIP 2, SigLIP 2, SigLIP, CLIP, Chinese-CLIP, MetaCLIP 2 or what else has their methods.
+
+    Args:
+        name: Folder or hub id; `None`: the checkpoint inside the package; `"untrained"`: the same with random weights.
+        device, dtype, revision: As in [`FGClip2Embedder.from_pretrained`].
+
+    Raises:
+        OSError: There is no such checkpoint.
+        ValueError: It has no image and text features.
+    """
+    if name is None:
+        return FGClip2Embedder.from_pretrained(None, device, dtype)
+    if name == UNTRAINED:
+        return untrained(FGClip2Embedder.from_pretrained(None, device, dtype))
+    model_type = AutoConfig.from_pretrained(name, revision=revision).model_type
+    if model_type == FGClip2Model.config_class.model_type:
+        return FGClip2Embedder.from_pretrained(name, device, dtype, revision)
+    return load_pair(name, device, dtype, revision)
+
+
+def run_on(model: BenchmarkModel) -> dict[str, str | None]:
+    """Type of device and dtype that a model computes on and in; None for functions of which nothing is known."""
+    module = getattr(model, "model", None)
+    if module is None:
+        return {"device": None, "dtype": None}
+    weight = next(module.parameters())
+    return {"device": weight.device.type, "dtype": str(weight.dtype).removeprefix("torch.")}
+
+
+def untrained(embedder: FGClip2Embedder, seed: int = 0) -> FGClip2Embedder:
+    """The control that has learned nothing: the same sizes, vocabulary and preprocessing, random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = FGClip2Model(copy.deepcopy(embedder.model.config))  # type: ignore[arg-type]
+    return FGClip2Embedder(model, embedder.processor, embedder.model.device, embedder.model.dtype, UNTRAINED)
+
+
+def load_pair(
+    name: str | os.PathLike, device: Any = None, dtype: str | torch.dtype = "auto", revision: str | None = None
+) -> PairEmbedder:
+    """Load a model of transformers that has `get_image_features` and `get_text_features`.
+
+    Texts are padded to the model's own length, and lower-cased for SigLIP 2, whose vocabulary was trained so.
+
+    Raises:
+        OSError: There is no such checkpoint.
+        ValueError: It has no image and text features.
+    """
+    run_device = resolve_devices(device, default_device())[0]
+    model = AutoModel.from_pretrained(name, revision=revision, dtype=resolve_dtype(dtype, run_device))
+    if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
+        raise ValueError(f"{name} is a {type(model).__name__}, which has no image and text features")
+    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(name, revision=revision), str(name))
+
+
+def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
+    """Make a [`PairEmbedder`] of a model and a processor of transformers."""
+    model_type = model.config.model_type
+    text_length = model.config.text_config.max_position_embeddings
+    padding = "max_length" if model_type.startswith("siglip") else True  # as they were trained
+    takes_budget = "max_num_patches" in processor.image_processor.model_input_names or hasattr(
+        processor.image_processor, "max_num_patches"
+    )
+
+    def images(batch: list[Image.Image], max_num_patches: int | str | None) -> torch.Tensor:
+        budget = {"max_num_patches": max_num_patches} if takes_budget and isinstance(max_num_patches, int) else {}
+        return _features(model.get_image_features, processor.image_processor(batch, return_tensors="pt", **budget))
+
+    def texts(batch: list[str]) -> torch.Tensor:
+        batch = [text.lower() for text in batch] if model_type == "siglip2" else batch
+        inputs = processor.tokenizer(
+            batch, padding=padding, truncation=True, max_length=text_length, return_tensors="pt"
+        )
+        return _features(model.get_text_features, inputs)
+
+    @torch.inference_mode()
+    def _features(method: Callable[..., Any], inputs: Any) -> Any:
+        inputs = inputs.to(model.device)
+        inputs = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+        outputs = method(**inputs)
+        return outputs.pooler_output if isinstance(outputs, BaseModelOutputWithPooling) else outputs
+
+    revision = getattr(model.config, "_commit_hash", None)
+    return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model)
