@@ -8,8 +8,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol
 
 from ..errors import UnreadableImageError
+
+
+class StoredImage(Protocol):
+    """An encoded image, wherever it is stored; `str` says where."""
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+            UnreadableImageError: It is gone or broken.
+        """
 
 
 @dataclass(frozen=True)
