@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from .image_files import ImageFile
+from .image_files import ImageFile, StoredImage
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the upright image
 
@@ -25,7 +26,7 @@ class Problem:
 class DataSet:
     """What all have: images, each once, and what of the published files can't be used."""
 
-    images: Sequence[ImageFile]
+    images: Sequence[StoredImage]
     problems: Sequence[Problem] = field(default=(), kw_only=True)
 
 
@@ -108,3 +109,21 @@ class SegmentationData(DataSet):
     def items(self) -> int:
         """What the published counts count."""
         return len(self.images)
+
+
+@dataclass(frozen=True)
+class DetectionData(DataSet):
+    """Boxes that a detector found, to be scored anew."""
+
+    image_ids: Sequence[int | str]  # of each image, as the ground truth has them
+    boxes: Sequence[Sequence[Box]]  # of each image; may reach out of it
+    categories: Sequence[Sequence[int]]  # of each box, the detector's: an index into the names
+    scores: Sequence[Sequence[float]]  # of each box, the detector's
+    names: Mapping[str, Sequence[str]]  # language -> names of all categories
+    category_ids: Sequence[int | str]  # of each name, as the ground truth has them
+    ground_truth: Path  # file of instances that the boxes are measured by
+
+    @property
+    def items(self) -> int:
+        """What the published counts count."""
+        return sum(map(len, self.boxes))

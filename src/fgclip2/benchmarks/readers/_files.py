@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ...data.readers.checks import IMAGE_SUFFIXES
 from ...data.records import InvalidRecordError
 from ..data_sets import Problem
 from ..image_files import ImageFile, ImageStore
 
 _BOM = b"\xef\xbb\xbf"
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
+
+Item = TypeVar("Item")
 
 
 def read_json(path: str | Path) -> Any:
@@ -89,6 +92,23 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
+def image_files(folder: Path, problems: list[Problem]) -> list[ImageFile]:
+    """The images in a folder, however deep, in the order of paths; hidden files are none.
+
+    Args:
+        problems: Files of other kinds are added.
+    """
+    images = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(ImageFile(path))
+        else:
+            problems.append(Problem(str(path), f"the suffix is {path.suffix!r}; allowed: an image's, such as .jpg"))
+    return images
+
+
 def problem_of(error: InvalidRecordError) -> Problem:
     """The problem that a check of a field found."""
     return Problem(error.source, f"{error.field} is {error.found}; allowed: {error.allowed}")
@@ -139,3 +159,31 @@ class NamedImages:
             self._indices[image] = len(self.files)
             self.files.append(image)
         return self._indices[image]
+
+
+def items_by_image(
+    records: Iterable[tuple[str, Any]],
+    parse: Callable[[Any, str], tuple[str, Item]],
+    images: NamedImages,
+    problems: list[Problem],
+) -> list[list[Item]]:
+    """The items of each image that has any, in the order of `images.files`.
+
+    Args:
+        records: (where it is, record) of each.
+        parse: Makes (name of its image, item) of a record and where that is, or raises `InvalidRecordError`.
+        images: Has no files yet; those of the items are added.
+        problems: Records that can't be used are added.
+    """
+    items: list[list[Item]] = []
+    for source, record in records:
+        try:
+            name, item = parse(record, source)
+            index = images.index(name, "the image", source)
+        except InvalidRecordError as error:
+            problems.append(problem_of(error))
+            continue
+        if index == len(items):
+            items.append([])
+        items[index].append(item)
+    return items

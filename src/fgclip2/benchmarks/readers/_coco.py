@@ -1,0 +1,239 @@
+"""COCO's format of instances, which COCO, LVIS, BoxClass-CN and FG-OVD share, and detectors answer to.
+
+Sources: cocodataset.org, "Data format"; LVIS v1 as lvis-dataset/lvis-api reads it; BoxClass-CN as the official
+evaluation of FG-CLIP 2 reads it; FG-OVD as published in lorebianchi98/FG-OVD.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...data.readers.checks import check_language, check_text, shown
+from ...data.records import LANGUAGES, InvalidRecordError
+from ..data_sets import Box, Problem
+from ._files import problem_of, read_json
+
+EDGE_TOLERANCE = 1.0  # pixels; COCO's own boxes leave the image by up to this much
+
+_KEYS = ("categories", "images", "annotations")
+_A_BOX = "x, y, width, height in pixels: finite numbers, width and height positive"
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """An entry of `images`."""
+
+    name: str
+    width: int | None = None  # pixels; BoxClass-CN may leave these out
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class Instances:
+    """A file of instances: images and categories checked, annotations as they stand."""
+
+    path: Path
+    images: Mapping[Any, ListedImage]  # by id
+    categories: Mapping[Any, int]  # id -> index into the names
+    names: Mapping[str, Sequence[str]]  # language -> names of all categories
+    annotations: Sequence[Any]
+    problems: list[Problem]
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        """(Where it is, annotation) of each."""
+        return ((f"{self.path}: annotations[{number}]", each) for number, each in enumerate(self.annotations))
+
+    def image_of(self, record: Mapping[str, Any], source: str) -> ListedImage:
+        """The image that a record names by `image_id`."""
+        return self.images[_known(record.get("image_id"), self.images, "image_id", "images", source)]
+
+    def category_of(self, record: Mapping[str, Any], source: str) -> int:
+        """The category that a record names by `category_id`, as an index into the names."""
+        return self.category(record.get("category_id"), "category_id", source)
+
+    def category(self, value: Any, field: str, source: str) -> int:
+        """A category by its id, as an index into the names.
+
+        Raises:
+            InvalidRecordError: There is none.
+            ValueError: It is 0, and `categories` has no 0: then all others are probably off by one.
+        """
+        if value == 0 and not isinstance(value, bool) and 0 not in self.categories:
+            raise ValueError(
+                f"{source}: {field} is 0, but categories of {self.path} begin at 1: the file seems to count from 0; "
+                "add 1 to each of its category ids, or take the ids that `categories` has"
+            )
+        return self.categories[_known(value, self.categories, field, "categories", source)]
+
+
+def read_instances(
+    path: str | Path, language: str, one_based: bool, names: Mapping[str, Sequence[str]] | None = None
+) -> Instances:
+    """Read a file of instances.
+
+    Args:
+        language: Of the categories' `name`; `name_en` and `name_zh` count too where all categories have them.
+        one_based: Refuse a category with id 0.
+        names: Language -> names of all categories in the order of their ids; come in addition, and before the file's.
+
+    Raises:
+        ValueError: There is no such file, it is broken or lacks a list, categories begin at 0, or `names` don't fit.
+    """
+    content = read_json(path)
+    for key in _KEYS:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            keys = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+            raise ValueError(
+                f"{path} has no list {key!r}, only {keys[:200]}; allowed: COCO's format of instances, an object with "
+                f"the lists {', '.join(_KEYS)}; check that it is the file of boxes, not of captions or results"
+            )
+    problems: list[Problem] = []
+    entries = _in_order(_by_id(content["categories"], f"{path}: categories", _checked_category, problems))
+    if one_based and 0 in entries:
+        raise ValueError(
+            f"{path}: categories: id is 0 ({entries[0]['name']!r}); allowed: ids from 1, as this format counts; "
+            "add 1 to the ids of categories and annotations, or say one_based=False if both count from 0"
+        )
+    return Instances(
+        path=Path(path),
+        images=_by_id(content["images"], f"{path}: images", _listed_image, problems),
+        categories={each: index for index, each in enumerate(entries)},
+        names=_names(list(entries.values()), language) | _fitting(names or {}, len(entries), path),
+        annotations=content["annotations"],
+        problems=problems,
+    )
+
+
+def corners(value: Any, image: ListedImage, source: str) -> Box:
+    """A box [x, y, width, height] as x1, y1, x2, y2 within its image; up to `EDGE_TOLERANCE` outside is cut off.
+
+    Raises:
+        InvalidRecordError: It is no box, has no area, or leaves the image.
+    """
+    x1, y1, x2, y2 = loose_corners(value, source)
+    width = math.inf if image.width is None else float(image.width)
+    height = math.inf if image.height is None else float(image.height)
+    inside = min(x1, y1) >= -EDGE_TOLERANCE and x2 <= width + EDGE_TOLERANCE and y2 <= height + EDGE_TOLERANCE
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
+    if not (inside and x1 < x2 and y1 < y2):
+        raise InvalidRecordError(source, "bbox", shown(value), f"a box within the image, {size_of(image)}")
+    return x1, y1, x2, y2
+
+
+def loose_corners(value: Any, source: str) -> Box:
+    """A box [x, y, width, height] as x1, y1, x2, y2, wherever it is.
+
+    Raises:
+        InvalidRecordError: It is no box, or has no area.
+    """
+    if not (isinstance(value, list) and len(value) == 4 and all(map(is_number, value)) and min(value[2:]) > 0):
+        raise InvalidRecordError(source, "bbox", shown(value), _A_BOX)
+    x, y, width, height = map(float, value)
+    return x, y, x + width, y + height
+
+
+def size_of(image: ListedImage) -> str:
+    """The size of an image, for an error message."""
+    return f"{image.width or 'any'} x {image.height or 'any'} pixels"
+
+
+def is_number(value: Any) -> bool:
+    """A finite number; JSON of Python may have others."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_object(value: Any, source: str) -> Mapping[str, Any]:
+    """An entry of a list is a JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidRecordError(source, "the record", shown(value), "one JSON object")
+    return value
+
+
+def check_new_id(value: Any, seen: set, source: str) -> None:
+    """An id, where there is one, is no other record's."""
+    if value is None:
+        return
+    if not _is_id(value) or value in seen:
+        raise InvalidRecordError(source, "id", shown(value), "a whole number or text that no record before has")
+    seen.add(value)
+
+
+def listed_size(record: Mapping[str, Any], field: str, source: str) -> int | None:
+    """A width or height in pixels, or None where a record has none."""
+    value = record.get(field)
+    if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        raise InvalidRecordError(source, field, shown(value), "a positive whole number of pixels, or nothing")
+    return value
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _known(value: Any, table: Mapping[Any, Any], field: str, name: str, source: str) -> Any:
+    if not _is_id(value) or value not in table:
+        raise InvalidRecordError(source, field, shown(value), f"an id that {name!r} has")
+    return value
+
+
+def _by_id(entries: list, source: str, checked: Any, problems: list[Problem]) -> dict[Any, Any]:
+    """Checked entries by id; those that can't be used become problems."""
+    found: dict[Any, Any] = {}
+    seen: set = set()
+    for number, entry in enumerate(entries):
+        where = f"{source}[{number}]"
+        try:
+            value = checked(check_object(entry, where), where)
+            if entry.get("id") is None:
+                raise InvalidRecordError(where, "id", "missing", "a whole number or text")
+            check_new_id(entry["id"], seen, where)
+        except InvalidRecordError as error:
+            problems.append(problem_of(error))
+        else:
+            found[entry["id"]] = value
+    return found
+
+
+def _in_order(entries: dict[Any, Any]) -> dict[Any, Any]:
+    """In the order of ids, as lists of the categories' names are; texts stay as the file has them."""
+    return dict(sorted(entries.items())) if all(isinstance(each, int) for each in entries) else entries
+
+
+def _checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    check_text(entry.get("name"), "name", source)
+    return entry
+
+
+def _listed_image(entry: Mapping[str, Any], source: str) -> ListedImage:
+    return ListedImage(_image_name(entry, source), *(listed_size(entry, key, source) for key in ("width", "height")))
+
+
+def _image_name(entry: Mapping[str, Any], source: str) -> str:
+    """`file_name`, with its folder if `coco_url` knows it; LVIS has only the latter: .../val2017/000000000139.jpg."""
+    name, address = entry.get("file_name"), entry.get("coco_url")
+    if isinstance(address, str) and address.count("/"):
+        end = "/".join(address.split("/")[-2:])
+        if name is None or (isinstance(name, str) and end.endswith(f"/{name}")):
+            name = end
+    return check_text(name, "file_name", source)
+
+
+def _names(categories: Sequence[Mapping[str, Any]], language: str) -> dict[str, list[str]]:
+    names = {language: [category["name"] for category in categories]}
+    for each in LANGUAGES:
+        others = [category.get(f"name_{each}") for category in categories]
+        if others and all(isinstance(name, str) and name.strip() for name in others):
+            names[each] = [str(name) for name in others]
+    return {each: [name.replace("_", " ") for name in of_language] for each, of_language in names.items()}
+
+
+def _fitting(names: Mapping[str, Sequence[str]], count: int, path: str | Path) -> dict[str, Sequence[str]]:
+    for language, of_language in names.items():
+        check_language(language, "names", "read_instances")
+        if len(of_language) != count:
+            raise ValueError(f"names[{language!r}] has {len(of_language)} names; {path} has {count} categories")
+    return dict(names)

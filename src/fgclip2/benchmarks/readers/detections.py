@@ -1,0 +1,83 @@
+"""What a detector found, next to the file of instances that it is measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...data.readers.checks import check_language, shown
+from ...data.records import InvalidRecordError
+from ..data_sets import Box, DetectionData
+from ._coco import ListedImage, is_number, loose_corners, read_instances, size_of
+from ._files import NamedImages, check_usable, items_by_image, numbered_json_lines
+
+Item = tuple[Any, Box, int, float]  # id of the image, box, category, score
+
+
+def read_detections(
+    results: str | Path,
+    ground_truth: str | Path,
+    images: str | Path,
+    language: str = "en",
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> DetectionData:
+    """Read boxes that a detector found, in COCO's format of results: a list of image_id, category_id, bbox, score.
+
+    Sources: cocodataset.org, "Results format"; lvis-dataset/lvis-api, `lvis/results.py`.
+
+    Args:
+        results: The JSON list; boxes are x, y, width, height in pixels, ids those of the ground truth.
+        ground_truth: COCO's or LVIS's file of instances, for images and names; its annotations are not read here.
+        images: Folder or archives of the images, as for `ImageStore`.
+        language: Of the ground truth's names of categories.
+        names: Language -> names of all categories, in the order of their ids, to have other languages too.
+
+    Returns:
+        The images with at least one box. Boxes may reach out of their image, as detectors' do, but not lie outside it;
+        what can't be used, of either file, is its problems.
+
+    Raises:
+        ValueError: A file is missing, broken or in another format, the results count categories from 0 where the ground
+            truth does not, or none can be used.
+    """
+    check_language(language, "language", "read_detections")
+    instances = read_instances(ground_truth, language, one_based=False, names=names)
+    found = NamedImages(images)
+    ids: dict[str, Any] = {}
+
+    def parse(record: Any, source: str) -> tuple[str, Item]:
+        image, category = instances.image_of(record, source), instances.category_of(record, source)
+        if ids.setdefault(image.name, record["image_id"]) != record["image_id"]:
+            raise InvalidRecordError(source, "image_id", shown(record["image_id"]), f"one id for {image.name}")
+        box = _within_reach(record.get("bbox"), image, source)
+        return image.name, (record["image_id"], box, category, _score(record.get("score"), source))
+
+    items = items_by_image(numbered_json_lines(results, instances.problems), parse, found, instances.problems)
+    check_usable(len(items), results, instances.problems)
+    return DetectionData(
+        images=found.files,
+        image_ids=[each[0][0] for each in items],
+        boxes=[[box for _, box, _, _ in each] for each in items],
+        categories=[[category for _, _, category, _ in each] for each in items],
+        scores=[[score for _, _, _, score in each] for each in items],
+        names=instances.names,
+        category_ids=list(instances.categories),
+        ground_truth=Path(ground_truth),
+        problems=instances.problems,
+    )
+
+
+def _within_reach(value: Any, image: ListedImage, source: str) -> Box:
+    """A box that has some of its image in it."""
+    x1, y1, x2, y2 = loose_corners(value, source)
+    beyond = (image.width is not None and x1 >= image.width) or (image.height is not None and y1 >= image.height)
+    if beyond or x2 <= 0 or y2 <= 0:
+        raise InvalidRecordError(source, "bbox", shown(value), f"a box that meets the image, {size_of(image)}")
+    return x1, y1, x2, y2
+
+
+def _score(value: Any, source: str) -> float:
+    if not is_number(value):
+        raise InvalidRecordError(source, "score", shown(value), "a finite number")
+    return float(value)

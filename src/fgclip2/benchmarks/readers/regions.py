@@ -1,0 +1,77 @@
+"""Boxes with a category each: COCO, LVIS and BoxClass-CN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...data.readers.checks import check_language
+from ..data_sets import Box, RegionData
+from ._coco import check_new_id, check_object, corners, read_instances
+from ._files import NamedImages, check_usable, items_by_image
+
+
+def read_boxes(
+    annotations: str | Path,
+    images: str | Path,
+    language: str = "en",
+    names: Mapping[str, Sequence[str]] | None = None,
+    *,
+    crowds: bool = True,
+    one_based: bool = True,
+) -> RegionData:
+    """Read boxes and their categories from a file in COCO's format of instances.
+
+    - COCO val2017 (`instances_val2017.json`): 80 categories with ids from 1 to 90.
+    - LVIS v1 val (`lvis_v1_val.json`): 1,203 categories; images by `coco_url`, in train2017 and val2017; `_` in a name
+      is read as a space, synonyms are not used.
+    - BoxClass-CN (`jsonfile/valid_category_data_total_zh.json`, `images.zip`): 566 categories, named in Chinese; sizes
+      of images may be missing. No source says that a release names them in English too; where all categories have a
+      `name_en`, it is taken.
+
+    Sources: cocodataset.org, "Data format"; lvis-dataset/lvis-api; and the evaluation in 360CVGroup/FG-CLIP, which
+    counts all annotations, crowds too. No whole file of the three was at hand to check this reader against.
+
+    Args:
+        annotations: The JSON file.
+        images: Folder or archives of the images, as for `ImageStore`.
+        language: Of the file's names of categories: "en" for COCO and LVIS, "zh" for BoxClass-CN.
+        names: Language -> names of all categories, in the order of their ids, to have other languages too.
+        crowds: Whether boxes of crowds (`iscrowd` 1) count.
+        one_based: Refuse a category with id 0, which the three data sets never have; False for data of one's own.
+
+    Returns:
+        The images with at least one box. Boxes up to a pixel outside their image are cut to it; annotations that
+        can't be used are its problems.
+
+    Raises:
+        ValueError: The file is missing, broken, in another format, counts categories from 0, or no box can be used.
+    """
+    check_language(language, "language", "read_boxes")
+    instances = read_instances(annotations, language, one_based, names)
+    seen: set[object] = set()
+
+    def parse(record: Any, source: str) -> tuple[str, tuple[Box, int]]:
+        record = check_object(record, source)
+        check_new_id(record.get("id"), seen, source)
+        image, category = instances.image_of(record, source), instances.category_of(record, source)
+        return image.name, (corners(record.get("bbox"), image, source), category)
+
+    records = instances.records()
+    if not crowds:
+        records = ((source, record) for source, record in records if not _is_crowd(record))
+    found = NamedImages(images)
+    items = items_by_image(records, parse, found, instances.problems)
+    check_usable(len(items), annotations, instances.problems)
+    return RegionData(
+        images=found.files,
+        boxes=[[box for box, _ in each] for each in items],
+        categories=[[category for _, category in each] for each in items],
+        names=instances.names,
+        problems=instances.problems,
+    )
+
+
+def _is_crowd(record: Any) -> bool:
+    return isinstance(record, dict) and bool(record.get("iscrowd"))
