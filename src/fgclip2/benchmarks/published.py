@@ -1,0 +1,47 @@
+"""Published numbers of FG-CLIP 2 and its baselines, to stand beside one's own; data/published.json has them all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a number is printed."""
+
+    key: str  # e.g. "fg-clip-2-table-5"
+    paper: str
+    table: str | None  # None: not known which
+    url: str
+
+
+@dataclass(frozen=True)
+class PublishedNumber:
+    """One number of a table; measured by its authors, under settings that are often not stated."""
+
+    benchmark: str  # e.g. "lit-cn"
+    metric: str  # e.g. "image_to_text/recall@1"
+    model: str
+    backbone: str | None  # e.g. "B/16"; None: not stated
+    value: float  # share, 0 to 1
+    source: Source
+    subset: str | None = None  # part of the data, where the benchmark has several
+
+
+def published_numbers(benchmark: str) -> list[PublishedNumber]:
+    """Published zero-shot numbers of a benchmark, in the order of their tables; none for most benchmarks of our own.
+
+    Args:
+        benchmark: Name of a benchmark, e.g. `"lit-cn"`.
+    """
+    return [number for number in _read() if number.benchmark == benchmark]
+
+
+@cache
+def _read() -> tuple[PublishedNumber, ...]:
+    content = json.loads((Path(__file__).parent / "data" / "published.json").read_text(encoding="utf-8"))
+    sources = {key: Source(key=key, **fields) for key, fields in content["sources"].items()}
+    return tuple(PublishedNumber(**{**row, "source": sources[row["source"]]}) for row in content["numbers"])

@@ -1,0 +1,296 @@
+import copy
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from fgclip2.benchmarks.published import published_numbers
+from fgclip2.benchmarks.report import markdown, plot, read_results, write_csv
+
+RETRIEVAL = {
+    "benchmark": "lit-cn",
+    "task": "retrieval",
+    "language": "zh",
+    "preset": "paper",
+    "changed": {},
+    "settings": {"max_num_patches": 1024},
+    "metrics": {
+        "image_to_text/recall@1": {"value": 0.8243, "interval": [0.801, 0.84], "count": 1000},
+        "text_to_image/recall@1": {"value": 0.5, "interval": [0.45, 0.55], "count": 1000},
+        "image_to_text/median_rank": {"value": 12.0, "interval": [11.0, 14.5], "count": 1000},
+    },
+    "counts": {"images": 1000, "items": 5000, "unreadable": 0, "problems": 0},
+    "left_out": [],
+    "model": {"name": "embedded", "revision": None, "fingerprint": "1f2e3d4c5b6a", "dtype": "float32", "device": "cpu"},
+    "versions": {"fgclip2": "0.1.0"},
+    "created": "2026-11-26T05:00:00Z",
+    "seconds": 12.3,
+}
+BOXES = {
+    **RETRIEVAL,
+    "benchmark": "coco-boxes",
+    "task": "boxes",
+    "language": "en",
+    "metrics": {"top1": {"value": 0.25, "interval": None, "count": 36781}},
+    "model": {"name": "org/模型|a_b", "revision": "main"},
+    "changed": {"max_num_patches": 256, "templates": ["一张{}的照片"]},
+}
+PART = {
+    **RETRIEVAL,
+    "counts": {"images": 997, "items": 4985, "unreadable": 2, "problems": 1},
+    "left_out": [
+        {"source": "图片/一.jpg", "reason": "truncated"},
+        {"source": "a|b.jpg", "reason": "not\nan <image>"},
+        {"source": "image_caption_long_cn.txt:17", "reason": "no caption"},
+    ],
+}
+
+
+def changed(path: str, value: object) -> dict:
+    """The retrieval result with one value replaced; "-" in place of a value takes its key away."""
+    result = copy.deepcopy(RETRIEVAL)
+    *parents, key = path.split(".")
+    content = result
+    for parent in parents:
+        content = content[parent]
+    if value == "-":
+        del content[key]
+    else:
+        content[key] = value
+    return result
+
+
+def write(folder: Path, **results: object) -> Path:
+    for name, result in results.items():
+        (folder / f"{name}.json").write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def row_of(text: str, start: str) -> list[str]:
+    """Cells of the one table row that begins so."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+# Reading
+
+
+def test_a_folder_and_files_are_read_in_order(tmp_path):
+    write(tmp_path, b=BOXES, a=RETRIEVAL)
+    (tmp_path / "notes.txt").write_text("not a result")
+    assert read_results(tmp_path) == [RETRIEVAL, BOXES]
+    assert read_results([tmp_path / "b.json", tmp_path]) == [BOXES, RETRIEVAL, BOXES]
+
+
+def test_a_path_without_results_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"空: no result there; allowed: a result file, or a folder with result files"):
+        read_results(tmp_path / "空")
+    with pytest.raises(ValueError, match="no result there"):
+        read_results([tmp_path])
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_file_that_is_not_json_is_named(tmp_path, content):
+    (tmp_path / "结果.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"结果\.json: .*; allowed: a result as JSON in UTF-8"):
+        read_results(tmp_path)
+
+
+SHARE = "image_to_text/recall@1"
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ([], r"a\.json=\[\]; allowed: a JSON object"),
+        (changed("benchmark", "-"), r"a\.json: benchmark is missing; allowed: a text"),
+        (changed("language", 3), r"a\.json: language=3; allowed: a text"),
+        (changed("preset", ""), r"a\.json: preset=''; allowed: a text that is not empty"),
+        (changed("changed", None), r"a\.json: changed=None; allowed: a JSON object"),
+        (changed("metrics", {}), r"a\.json: metrics=\{\}; allowed: at least one metric"),
+        (changed(f"metrics.{SHARE}", 0.5), rf"metrics\.{SHARE}=0\.5; allowed: a JSON object"),
+        (changed(f"metrics.{SHARE}.value", 82.4), rf"{SHARE}: value=82\.4; allowed: a number from 0 to 1"),
+        (changed(f"metrics.{SHARE}.value", math.nan), rf"{SHARE}: value=nan; allowed: a number from 0 to 1"),
+        (changed(f"metrics.{SHARE}.value", True), rf"{SHARE}: value=True; allowed"),
+        (changed(f"metrics.{SHARE}.count", 1.5), rf"{SHARE}: count=1\.5; allowed: a whole number from 0"),
+        (changed(f"metrics.{SHARE}.interval", [0.9, 0.1]), rf"{SHARE}\.interval=\[0\.9, 0\.1\]; allowed: null, or two"),
+        (changed(f"metrics.{SHARE}.interval", [0.9]), rf"{SHARE}\.interval=\[0\.9\]; allowed"),
+        (changed("metrics.image_to_text/median_rank.value", 0.0), r"median_rank: value=0\.0; allowed: a finite number"),
+        (changed("counts.unreadable", "-"), r"a\.json: counts: unreadable is missing"),
+        (changed("counts.images", -1), r"a\.json: counts: images=-1; allowed: a whole number from 0"),
+        (changed("left_out", [{"source": "x.jpg"}]), r"a\.json: left_out=\[\{'source': 'x\.jpg'\}\]; allowed: a list"),
+        (changed("model.name", "-"), r"a\.json: model: name is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_result_is_named(tmp_path, result, message):
+    write(tmp_path, a=result)
+    with pytest.raises(ValueError, match=message):
+        read_results(tmp_path)
+
+
+# Markdown
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "columns", "settings", "measured", "published"),
+    [
+        ("en", "# Benchmark results", ["I→T R@1", "T→I R@1", "I→T median rank"], "paper, zh", "measured", "published"),
+        ("zh", "# 评测结果", ["图→文 R@1", "文→图 R@1", "图→文 排名中位数"], "paper, zh", "实测", "已发表"),
+    ],
+)
+def test_results_stand_beside_published_numbers(language, title, columns, settings, measured, published):
+    text = markdown([RETRIEVAL], language)
+    assert text.startswith(title + "\n")
+    assert text.count("\n## ") == 2  # the benchmark and the sources
+    assert row_of(text, "Model" if language == "en" else "模型")[2:5] == columns
+    values = ["82.4 [80.1, 84.0]", "50.0 [45.0, 55.0]", "12.0 [11.0, 14.5]"]
+    counts = ["1,000", "5,000", "0"]
+    assert row_of(text, "embedded") == [
+        "embedded (1f2e3d4c)", settings, *values, *counts, f"{measured} 2026-11-26"
+    ]  # fmt: skip
+    assert row_of(text, "FG-CLIP 2 B/16") == [
+        "FG-CLIP 2 B/16", published, "82.4", "81.1", "–", "–", "–", "–", "[1]"
+    ]  # fmt: skip
+    assert "\n1. FG-CLIP 2, ICML 2026 (PMLR 306), Table 5: https://" in text
+
+
+def test_each_benchmark_has_one_section_with_all_its_rows():
+    text = markdown([RETRIEVAL, BOXES, PART])
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["lit-cn", "coco-boxes", "Sources"]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == (2 + 2 + 11) + (2 + 1 + 18)
+    assert "\n2. FG-CLIP 2, ICML 2026 (PMLR 306), Tables 1 and 2: https://" in text
+
+
+def test_every_row_of_a_table_has_as_many_cells():
+    for section in markdown([RETRIEVAL, PART, BOXES], "zh").split("\n## ")[1:-1]:
+        rows = [line for line in section.splitlines() if line.startswith("|")]
+        assert len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_every_published_number_of_a_benchmark_is_printed():
+    result = {**RETRIEVAL, "benchmark": "coco-cn"}
+    text = markdown([result])
+    for number in published_numbers("coco-cn"):
+        assert f"{number.value * 100:.1f}" in text
+    assert "published, test: 1,000 images, 1,053 texts" in text
+    assert "published, 1,000 images x 5 texts" in text
+    assert "T→I mean R@1/5/10" not in text  # of MUGE only
+    assert "T→I mean R@1/5/10" in markdown([{**result, "benchmark": "muge"}])
+
+
+def test_two_published_versions_of_a_number_have_two_sources():
+    text = markdown([{**BOXES, "benchmark": "imagenet-1k"}])
+    rows = [line for line in text.splitlines() if line.startswith("| SigLIP 2 B/16 ")]
+    assert [("81.2" in row, "79.4" in row, row[-5:-2]) for row in rows] == [(True, False, "[1]"), (False, True, "[2]")]
+
+
+def test_changed_settings_are_marked_and_named():
+    row = row_of(markdown([BOXES]), "org/模型")
+    assert row[0] == "org/模型\\|a_b@main\\*"
+    assert row[1] == 'paper, en; changed: max_num_patches=256, templates=["一张{}的照片"]'
+    assert row_of(markdown([RETRIEVAL]), "embedded")[1] == "paper, zh"
+    assert not row_of(markdown([RETRIEVAL]), "embedded")[0].endswith(("*", "†"))
+
+
+def test_a_long_setting_is_shortened_and_whole_in_the_csv(tmp_path):
+    templates = [f"第{index}张{{}}的照片" for index in range(80)]
+    result = {**BOXES, "changed": {"templates": templates}}
+    assert len(row_of(markdown([result]), "org/模型")[1]) < 100
+    write_csv([result], tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert json.loads(next(csv.DictReader(file))["changed"]) == {"templates": templates}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_part_of_the_data_is_marked_and_what_is_missing_is_named(language):
+    text = markdown([PART], language)
+    row = row_of(text, "embedded")
+    assert row[0] == "embedded (1f2e3d4c)†"
+    assert row[-4:-1] == ["997", "4,985", "3"]
+    assert (
+        "\n- 图片/一.jpg: truncated\n- a\\|b.jpg: not an &lt;image>\n- image_caption_long_cn.txt:17: no caption" in text
+    )
+    assert row_of(markdown([changed("settings.limit", 100)], language), "embedded")[0].endswith("†")
+    assert not row_of(markdown([changed("settings.limit", None)], language), "embedded")[0].endswith("†")
+
+
+@pytest.mark.parametrize(("language", "more"), [("en", "- and 7 more"), ("zh", "- 另有 7 项")])
+def test_many_records_left_out_are_counted(language, more):
+    left_out = [{"source": f"{index}.jpg", "reason": "missing"} for index in range(12)]
+    lines = markdown([{**PART, "left_out": left_out}], language).splitlines()
+    assert [line for line in lines if line.startswith("- ")] == [f"- {index}.jpg: missing" for index in range(5)] + [
+        more
+    ]
+
+
+def test_an_unknown_benchmark_and_metric_are_printed_as_they_are():
+    metrics = {"new_metric": {"value": 0.5, "interval": None, "count": 3}}
+    text = markdown([{**RETRIEVAL, "benchmark": "my-set", "metrics": metrics}])
+    assert row_of(text, "Model")[2] == "new_metric"
+    assert row_of(text, "embedded")[2] == "50.0"
+    assert "## Sources" not in text
+
+
+def test_an_unknown_language_is_named():
+    with pytest.raises(ValueError, match=r"^language='fr'; allowed: en, zh$"):
+        markdown([RETRIEVAL], "fr")
+
+
+# CSV
+
+
+def test_the_csv_has_each_number_once(tmp_path):
+    write_csv([RETRIEVAL, PART, BOXES], tmp_path / "结果.csv")
+    with (tmp_path / "结果.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    measured = [row for row in rows if row["kind"] == "measured"]
+    published = [row for row in rows if row["kind"] == "published"]
+    assert len(measured) == 3 + 3 + 1
+    assert [float(row["value"]) for row in published] == [
+        number.value for name in ("lit-cn", "coco-boxes") for number in published_numbers(name)
+    ]
+    first, part, boxes = measured[0], measured[3], measured[6]
+    assert {key: first[key] for key in ("metric", "value", "low", "high", "count", "part", "changed")} == {
+        "metric": "image_to_text/recall@1", "value": "0.8243", "low": "0.801", "high": "0.84", "count": "1000",
+        "part": "False", "changed": "",
+    }  # fmt: skip
+    assert (part["part"], part["unreadable"], part["problems"]) == ("True", "2", "1")
+    assert (boxes["model"], boxes["revision"], boxes["low"], boxes["language"]) == ("org/模型|a_b", "main", "", "en")
+
+
+# Plot
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_a_plot_is_drawn(tmp_path, ending):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"图.{ending}"
+    plot([RETRIEVAL, PART, BOXES], path)
+    start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
+    assert path.read_bytes().startswith(start)
+
+
+def test_a_plot_names_every_point_in_ascii(tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # text stays text
+    plot([RETRIEVAL, BOXES, PART], tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert text.isascii()
+    for panel in ("lit-cn: image_to_text/recall@1", "lit-cn: text_to_image/recall@1", "coco-boxes: top1"):
+        assert f">{panel}<" in text
+    assert ">embedded (1f2e3d4c), paper, zh<" in text
+    assert ">embedded (1f2e3d4c), paper, zh+<" in text
+    assert r">org/\u6a21\u578b|a_b@main, paper, en*<" in text
+    assert text.count(">FG-CLIP 2 B/16 (fg-clip-2-table-5)<") == 2
+    assert ">CLOC L/14 (fg-clip-2-tables-1-2)<" in text
+
+
+def test_a_wrong_ending_or_no_result_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jpg'; allowed: a file that ends in \.png, \.svg or \.pdf"):
+        plot([RETRIEVAL], tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="results is empty"):
+        plot([], tmp_path / "a.png")
