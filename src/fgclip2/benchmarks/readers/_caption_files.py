@@ -1,0 +1,157 @@
+"""What the readers of captions share: where files and images are, lines of text, and collecting what is usable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...data.readers.checks import check_text, existing_folder, shown
+from ...data.records import InvalidRecordError
+from ..data_sets import Problem, RetrievalData
+from ..image_files import ImageStore, open_archive
+from ._files import NamedImages, check_usable, existing_file, problem_of
+
+Folder = str | Path
+
+BOM = b"\xef\xbb\xbf"
+
+
+def find_file(folder: Folder, names: Sequence[str], origin: str) -> Path:
+    """The first of some files that is there.
+
+    Args:
+        folder: of the data set.
+        names: relative to the folder, the preferred one first.
+        origin: where to get it, for the error message.
+
+    Raises:
+        ValueError: There is no such folder, or none of the files.
+    """
+    for name in names:
+        if (existing_folder(folder) / name).is_file():
+            return existing_file(Path(folder) / name)
+    raise ValueError(f"{folder} has no file {' or '.join(names)}; get it from {origin}")
+
+
+def find_folder(folder: Folder, name: str, subfolder: str, origin: str) -> Path:
+    """The folder, or its subfolder, in which another one is.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for root in (existing_folder(folder), Path(folder) / subfolder):
+        if (root / name).is_dir():
+            return root
+    raise ValueError(f"{folder} has no folder {name} or {subfolder}/{name}; get it from {origin}")
+
+
+def find_images(folder: Folder, images: Folder | None, *subfolders: str) -> Path:
+    """Where the images are: as the user says, else the first of some subfolders that is there, else the folder.
+
+    Raises:
+        ValueError: There is no such folder, or an archive in it is broken.
+    """
+    inside = (Path(folder) / name for name in subfolders)
+    found = Path(images) if images is not None else next((path for path in inside if path.is_dir()), Path(folder))
+    for archive in ImageStore(found).archives:
+        open_archive(archive)  # a broken one is an error of the data set, not of each record
+    return found
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    r"""Yield ("file:17", line) of each line that is not blank; only `\n` ends one."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            content = line.removeprefix(BOM) if number == 1 else line
+            if content.strip():
+                yield f"{path}:{number}", content.rstrip(b"\r\n")
+
+
+def decode_text(content: bytes, source: str) -> str:
+    """Decode UTF-8.
+
+    Raises:
+        InvalidRecordError: It is something else.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRecordError(source, "the line", f"broken at byte {error.start}", "UTF-8") from error
+
+
+def check_object(value: Any, field: str, source: str) -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidRecordError(source, field, shown(value), "one JSON object")
+    return value
+
+
+def check_list(value: Any, field: str, source: str) -> list[Any]:
+    """A JSON list with something in it."""
+    if not isinstance(value, list) or not value:
+        raise InvalidRecordError(source, field, shown(value), "a list that is not empty")
+    return value
+
+
+class CaptionCollector:
+    """Becomes a `RetrievalData`: images that many captions name are in it once, and bad records are its problems.
+
+    Args:
+        images: folder or archive of the images, as for `ImageStore`.
+    """
+
+    def __init__(self, images: Path):
+        self.problems: list[Problem] = []
+        self._images = NamedImages(images)
+        self._captions: list[str] = []
+        self._pairs: list[tuple[int, int]] = []
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Make a problem of an `InvalidRecordError`."""
+        try:
+            yield
+        except InvalidRecordError as error:
+            self.problems.append(problem_of(error))
+
+    def add(self, source: str, image: tuple[str, Any], captions: Mapping[str, Any]) -> None:
+        """Take an image and those of its captions that can be used.
+
+        Args:
+            source: of the record, "file:17".
+            image: where its name is from, and the name.
+            captions: field -> caption.
+        """
+        texts = []
+        for field, caption in captions.items():
+            with self.checking():
+                texts.append(check_text(caption, field, source))
+        if not texts:
+            return
+        with self.checking():
+            number = self._images.index(check_text(image[1], image[0], source), image[0], source)
+            self._pairs += ((number, len(self._captions) + offset) for offset in range(len(texts)))
+            self._captions += texts
+
+    def members(self, document: Any, key: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (source, record) of each object in a list within a JSON document.
+
+        Raises:
+            ValueError: There is no such list.
+        """
+        records = check_list(check_object(document, "the content", str(path)).get(key), key, str(path))
+        for index, record in enumerate(records):
+            source = f"{path}:{key}[{index}]"
+            with self.checking():
+                yield source, check_object(record, "the record", source)
+
+    def data(self, path: Path) -> RetrievalData:
+        """What was collected from a file or folder.
+
+        Raises:
+            ValueError: Nothing can be used; names the first problem.
+        """
+        check_usable(len(self._pairs), path, self.problems)
+        return RetrievalData(self._images.files, self._captions, self._pairs, problems=tuple(self.problems))
