@@ -28,6 +28,7 @@ from ..errors import UnreadableImageError
 from ..modeling.modeling_fgclip2 import FGClip2Model
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
+TEXT_LENGTHS = {"chinese_clip": 52}  # as its authors evaluate it; its text tower would take 512
 _LOADING_THREADS = 4
 
 
@@ -172,7 +173,7 @@ def load_pair(
 ) -> PairEmbedder:
     """Load a model of transformers that has `get_image_features` and `get_text_features`.
 
-    Texts are padded to the model's own length, and lower-cased for SigLIP 2, whose vocabulary was trained so.
+    An image has the size that the model was trained with; NaFlex models take a patch budget.
 
     Raises:
         OSError: There is no such checkpoint.
@@ -187,30 +188,28 @@ def load_pair(
 
 def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
     """Make a [`PairEmbedder`] of a model and a processor of transformers."""
-    model_type = model.config.model_type
-    text_length = model.config.text_config.max_position_embeddings
-    padding = "max_length" if model_type.startswith("siglip") else True  # as they were trained
-    takes_budget = "max_num_patches" in processor.image_processor.model_input_names or hasattr(
-        processor.image_processor, "max_num_patches"
-    )
-
-    def images(batch: list[Image.Image], max_num_patches: int | str | None) -> torch.Tensor:
-        budget = {"max_num_patches": max_num_patches} if takes_budget and isinstance(max_num_patches, int) else {}
-        return _features(model.get_image_features, processor.image_processor(batch, return_tensors="pt", **budget))
-
-    def texts(batch: list[str]) -> torch.Tensor:
-        batch = [text.lower() for text in batch] if model_type == "siglip2" else batch
-        inputs = processor.tokenizer(
-            batch, padding=padding, truncation=True, max_length=text_length, return_tensors="pt"
-        )
-        return _features(model.get_text_features, inputs)
+    is_siglip = model.config.model_type.startswith("siglip")
+    takes_budget = "spatial_shapes" in processor.image_processor.model_input_names  # NaFlex
+    text_length = TEXT_LENGTHS.get(model.config.model_type, model.config.text_config.max_position_embeddings)
 
     @torch.inference_mode()
-    def _features(method: Callable[..., Any], inputs: Any) -> Any:
+    def features(method: Callable[..., Any], inputs: Any) -> Any:
         inputs = inputs.to(model.device)
         inputs = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in inputs.items()}
         outputs = method(**inputs)
         return outputs.pooler_output if isinstance(outputs, BaseModelOutputWithPooling) else outputs
+
+    def images(batch: list[Image.Image], max_num_patches: int | str | None) -> torch.Tensor:
+        budget = {"max_num_patches": max_num_patches} if takes_budget and isinstance(max_num_patches, int) else {}
+        return features(model.get_image_features, processor.image_processor(batch, return_tensors="pt", **budget))
+
+    def texts(batch: list[str]) -> torch.Tensor:
+        # SigLIP was trained on lower-cased texts, padded to one length and attended to with their padding.
+        batch = [text.lower() for text in batch] if is_siglip else batch
+        padding = "max_length" if is_siglip else True
+        options = {"padding": padding, "truncation": True, "max_length": text_length, "return_tensors": "pt"}
+        inputs = processor.tokenizer(batch, return_attention_mask=not is_siglip, **options)
+        return features(model.get_text_features, inputs)
 
     revision = getattr(model.config, "_commit_hash", None)
     return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model)

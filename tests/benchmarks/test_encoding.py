@@ -1,0 +1,167 @@
+"""Embeddings of a data set: complete, in order, kept, and the same on any number of processes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fgclip2 import FGClip2Embedder
+from fgclip2.benchmarks import encoding
+from fgclip2.benchmarks.encoding import Encoder
+from fgclip2.benchmarks.image_files import ImageFile
+from fgclip2.benchmarks.models import PairEmbedder
+
+from ..ranks import run_on_ranks
+from ..test_embedder import draw
+
+TEXTS = [f"{word}{number}" for number in range(6) for word in ("猫", "dog ")] * 2
+BOXES = [[(0.0, 0.0, 40.0, 30.0)], [(5.0, 5.0, 20.5, 30.5), (0.0, 10.0, 48.0, 64.0)]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve images, the fourth of them broken and the sixth missing."""
+    folder = tmp_path_factory.mktemp("图像")
+    for index in range(12):
+        draw(48, 64, index).save(folder / f"{index:02}.png")
+    (folder / "03.png").write_bytes(b"broken")
+    (folder / "05.png").unlink()
+    return folder
+
+
+def files(folder) -> list[ImageFile]:
+    return [ImageFile(folder / f"{index:02}.png") for index in range(12)]
+
+
+def boxes() -> list:
+    return [BOXES[index % 2] for index in range(12)]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> FGClip2Embedder:
+    return FGClip2Embedder.from_pretrained(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(encoding, "BLOCK_SIZE", 5)
+
+
+def encoder(model, cache=None) -> Encoder:
+    return Encoder(model, cache, show_progress_bar=False)
+
+
+def test_images_come_in_order_without_those_that_cannot_be_read(embedder, folder):
+    encoded = encoder(embedder).images(files(folder), 64)
+    readable = [index for index in range(12) if index not in (3, 5)]
+    expected = embedder.encode_images([folder / f"{index:02}.png" for index in readable], 64)
+    np.testing.assert_allclose(encoded.vectors, expected, atol=1e-5)
+    assert encoded.rows.tolist() == [int(index in readable) for index in range(12)]
+    assert encoded.owners.tolist() == readable
+    assert [problem.source for problem in encoded.problems] == [str(folder / name) for name in ("03.png", "05.png")]
+    assert encoded.problems[0].reason == "6 bytes of no known image format"
+    assert "05.png" in encoded.problems[1].reason
+
+
+def test_regions_of_both_methods(embedder, folder):
+    roi = encoder(embedder).regions(files(folder), boxes(), 64, "roi")
+    crop = encoder(embedder).regions(files(folder), boxes(), 64, "crop")
+    for encoded in (roi, crop):
+        assert encoded.rows.tolist() == [0 if index in (3, 5) else 1 + index % 2 for index in range(12)]
+        assert len(encoded.problems) == 2
+    own = embedder.encode_regions([folder / "00.png", folder / "01.png"], BOXES, max_num_patches=64)
+    np.testing.assert_allclose(roi.vectors[:3], np.concatenate(own), atol=1e-5)
+    image = Image.open(folder / "01.png").convert("RGB")
+    cropped = embedder.encode_images([image.crop((5, 5, 21, 31)), image.crop((0, 10, 48, 64))], 64)
+    np.testing.assert_allclose(crop.vectors[1:3], cropped, atol=1e-5)
+
+
+def test_a_box_that_no_model_takes_leaves_its_image_out(embedder, folder):
+    wrong = [*BOXES, [(0.0, 0.0, 10.0, 10.0), (500.0, 0.0, 600.0, 10.0)]]
+    encoded = encoder(embedder).regions(files(folder)[:3], wrong, 64, "roi")
+    assert encoded.rows.tolist() == [1, 2, 0]
+    assert "500" in encoded.problems[0].reason
+
+
+def test_texts_are_encoded_once_each(embedder):
+    calls = []
+    model = PairEmbedder(lambda *_: [], lambda texts: calls.extend(texts) or [[1.0, len(text)] for text in texts], "x")
+    vectors = encoder(model).texts(TEXTS)
+    assert calls == TEXTS[:12]
+    assert vectors.shape == (24, 2)
+    np.testing.assert_array_equal(vectors[:12], vectors[12:])
+    np.testing.assert_allclose(encoder(embedder).texts(TEXTS, "box"), embedder.encode_texts(TEXTS, "box"), atol=1e-5)
+
+
+def test_a_model_without_region_features_is_told_to_crop(folder):
+    model = PairEmbedder(lambda images, _: np.ones((len(images), 2)), lambda texts: [], "mine")
+    with pytest.raises(ValueError, match="mine has no region features; allowed: method='crop'"):
+        encoder(model).regions(files(folder), boxes(), None, "roi")
+    with pytest.raises(ValueError, match="method='box'; allowed: 'roi', 'crop'"):
+        encoder(model).regions(files(folder), boxes(), None, "box")
+    assert encoder(model).regions(files(folder), boxes(), None, "crop").vectors.shape == (14, 2)
+
+
+def test_what_is_kept_is_not_encoded_again_and_is_the_same_to_the_bit(embedder, folder, tmp_path, monkeypatch):
+    first = encoder(embedder, tmp_path).images(files(folder), 64)
+    kept = sorted(tmp_path.rglob("*.safetensors"))
+    assert len(kept) == 3
+    kept[1].unlink()  # as if the run had been killed
+    kept[2].write_bytes(kept[2].read_bytes()[:99])  # as if the disk had been full
+    calls = []
+    encode = FGClip2Embedder.encode_images
+    monkeypatch.setattr(
+        FGClip2Embedder,
+        "encode_images",
+        lambda self, images, *a, **k: calls.append(len(images)) or encode(self, images, *a, **k),
+    )
+    second = encoder(embedder, tmp_path).images(files(folder), 64)
+    assert len(calls) == 2
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert first.problems == second.problems
+    assert not list(tmp_path.rglob("*.unfinished"))
+
+
+def test_other_settings_contents_or_weights_are_not_taken_from_the_cache(embedder, folder, tmp_path):
+    first = encoder(embedder, tmp_path).images(files(folder)[:2], 64)
+    other_budget = encoder(embedder, tmp_path).images(files(folder)[:2], 16)
+    assert not np.allclose(first.vectors, other_budget.vectors)
+    copies = [ImageFile(tmp_path / f"{index}.png") for index in range(2)]
+    for index, copy in enumerate(copies):
+        copy.path.write_bytes((folder / f"{index:02}.png").read_bytes())
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    encoder(embedder, tmp_path).images(copies, 64)  # the same contents elsewhere
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    draw(48, 64, 99).save(copies[0].path)
+    assert not np.allclose(encoder(embedder, tmp_path).images(copies, 64).vectors, first.vectors)
+    unknown = PairEmbedder(lambda images, _: np.ones((len(images), 2)), lambda texts: [], "mine")
+    before = len(list(tmp_path.rglob("*.safetensors")))
+    encoder(unknown, tmp_path).images(copies, 64)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == before
+
+
+def encode_everything(folder: str) -> dict:
+    from pathlib import Path
+
+    encoding.BLOCK_SIZE = 5
+    torch.set_num_threads(1)
+    encoder = Encoder(FGClip2Embedder.from_pretrained(device="cpu"), None, show_progress_bar=False)
+    images = encoder.images(files(Path(folder)), 64)
+    regions = encoder.regions(files(Path(folder)), boxes(), 64, "roi")
+    texts = encoder.texts(TEXTS, "box")
+    return {
+        "vectors": [torch.from_numpy(each) for each in (images.vectors, regions.vectors, texts)],
+        "rows": regions.rows.tolist(),
+        "problems": [str(problem) for problem in images.problems],
+    }
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_any_number_of_processes_gives_the_same(folder, world_size):
+    one = run_on_ranks(encode_everything, 1, str(folder))[0]
+    for each in run_on_ranks(encode_everything, world_size, str(folder)):
+        for ours, theirs in zip(each["vectors"], one["vectors"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+        assert each["rows"] == one["rows"]
+        assert each["problems"] == one["problems"]
+        assert len(each["problems"]) == 2

@@ -1,0 +1,89 @@
+"""Images in folders and archives, found by the names that published files give them."""
+
+import zipfile
+
+import pytest
+
+from fgclip2.benchmarks.image_files import ImageFile, ImageStore
+from fgclip2.errors import UnreadableImageError
+
+
+def write_zip(path, members: dict[str, bytes]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_the_longest_end_of_a_name_counts(tmp_path):
+    (tmp_path / "测试").mkdir()
+    (tmp_path / "测试" / "1.jpg").write_bytes(b"deep")
+    (tmp_path / "1.jpg").write_bytes(b"flat")
+    store = ImageStore(tmp_path)
+    assert store.find("data/LIT-CN/测试/1.jpg").read() == b"deep"
+    assert store.find("/home/someone/data/1.jpg").read() == b"flat"
+    assert store.find(r"C:\data\测试\1.jpg").read() == b"deep"
+    assert store.find("2.jpg") is None
+
+
+@pytest.mark.parametrize("place", ["images.zip", "images/images_1.zip"])
+@pytest.mark.parametrize("prefix", ["", "images/", "a/b/"])
+def test_members_of_archives_are_found_and_read(tmp_path, place, prefix):
+    write_zip(tmp_path / place, {f"{prefix}000010.jpg": b"ten", f"{prefix}猫.jpg": "猫".encode()})
+    write_zip(tmp_path / "images_2.zip", {"000011.jpg": b"eleven"})
+    store = ImageStore(tmp_path)
+    image = store.find("images/000010.jpg")
+    assert image.read() == b"ten"
+    assert str(image) == f"{tmp_path / place}:{prefix}000010.jpg"
+    assert store.find("猫.jpg").read() == "猫".encode()
+    assert store.find("images/000011.jpg").read() == b"eleven"
+    assert ImageStore(tmp_path / place).find("000010.jpg") == image
+
+
+def test_a_name_that_fits_two_members_is_an_error(tmp_path):
+    write_zip(tmp_path / "a.zip", {"train/1.jpg": b"a", "val/1.jpg": b"b"})
+    store = ImageStore(tmp_path)
+    assert store.find("val/1.jpg").read() == b"b"
+    with pytest.raises(ValueError, match=r"'1\.jpg' may be .*train/1\.jpg or .*val/1\.jpg"):
+        store.find("1.jpg")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.jpg", "a/../../secret.jpg", r"a\..\..\secret.jpg", "", "/", "https://a/1.jpg"]
+)
+def test_no_name_leaves_the_folder(tmp_path, name):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match=r"allowed: a path without '\.\.'"):
+        ImageStore(tmp_path / "images").find(name)
+
+
+def test_members_that_would_leave_the_folder_are_not_found(tmp_path):
+    write_zip(tmp_path / "images.zip", {"../../1.jpg": b"outside", "/2.jpg": b"rooted"})
+    store = ImageStore(tmp_path)
+    assert store.find("1.jpg") is None
+    assert store.find("2.jpg").read() == b"rooted"  # a name within the archive; nothing is ever unpacked
+
+
+def test_a_truncated_archive_is_named(tmp_path):
+    path = write_zip(tmp_path / "images.zip", {f"{index}.jpg": bytes(1000) for index in range(9)})
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"images\.zip is no whole zip archive .*download it again"):
+        ImageStore(tmp_path).find("1.jpg")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="图像: no such folder of images"):
+        ImageStore(tmp_path / "图像")
+
+
+def test_broken_members_and_vanished_files_are_unreadable_images(tmp_path):
+    path = write_zip(tmp_path / "images.zip", {"1.jpg": b"x" * 100})
+    content = bytearray(path.read_bytes())
+    content[50] ^= 255  # within the stored member: its checksum is wrong now
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=r"images\.zip:1\.jpg: .*CRC"):
+        ImageStore(tmp_path).find("1.jpg").read()
+    with pytest.raises(UnreadableImageError, match=r"gone\.jpg"):
+        ImageFile(tmp_path / "gone.jpg").read()

@@ -1,0 +1,138 @@
+"""Other models under the same interface: tiny random ones of each family, and plain functions."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from fgclip2 import FGClip2Embedder
+from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, load_model, run_on
+from fgclip2.embedder import Skipped
+from fgclip2.errors import UnreadableImageError
+
+from ..test_embedder import draw
+
+TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+TEXT = {**TOWER, "vocab_size": 12, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+SQUARE = {**TOWER, "image_size": 32, "patch_size": 16}
+FAMILIES = {
+    "CLIP": ({"projection_dim": 8}, TEXT, SQUARE, "CLIP"),
+    "MetaClip2": ({"projection_dim": 8}, TEXT, SQUARE, "CLIP"),
+    "ChineseCLIP": ({"projection_dim": 8}, {**TEXT, "max_position_embeddings": 80}, SQUARE, "ChineseCLIP"),
+    "Siglip": ({}, TEXT, SQUARE, "Siglip"),
+    "Siglip2": ({}, TEXT, {**TOWER, "num_patches": 16, "patch_size": 16}, "Siglip2"),
+}
+TEXTS = ["A black CAT", "一 只 黑 猫", "dog " * 90]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = ["<pad>", "<eos>", "<unk>", "a", "black", "cat", "dog", "一", "只", "黑", "猫", "CAT"]
+    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def image_processor(family: str):
+    name = {"CLIP": "CLIP", "MetaClip2": "CLIP"}.get(family, family)
+    options = {"max_num_patches": 4} if family == "Siglip2" else {"size": {"height": 32, "width": 32}}
+    if family != "Siglip2":
+        options |= {"crop_size": {"height": 32, "width": 32}} if "CLIP" in name else {}
+    return getattr(transformers, f"{name}ImageProcessorPil")(**options)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def checkpoint(request, tmp_path_factory):
+    """(folder, family) of a tiny random checkpoint as `save_pretrained` leaves it."""
+    family = request.param
+    more, text, vision, processor = FAMILIES[family]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(text_config=text, vision_config=vision, **more)
+    folder = tmp_path_factory.mktemp(family)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    processor_class = getattr(transformers, f"{processor}Processor")
+    processor_class(image_processor=image_processor(family), tokenizer=tokenizer()).save_pretrained(folder)
+    return folder, family
+
+
+def direct(features):
+    features = features.pooler_output if isinstance(features, BaseModelOutputWithPooling) else features
+    return torch.nn.functional.normalize(features, dim=-1).detach().numpy()
+
+
+def test_each_family_gives_what_its_own_classes_give(checkpoint):
+    folder, family = checkpoint
+    model = load_model(folder, "cpu")
+    images = [draw(90, 60, 1), draw(40, 70, 2)]
+    own = getattr(transformers, f"{family}Model").from_pretrained(folder).eval()
+    inputs = image_processor(family)(images, return_tensors="pt")
+    np.testing.assert_allclose(model.encode_images(images), direct(own.get_image_features(**inputs)), atol=1e-6)
+    length = {"ChineseCLIP": 52, "CLIP": 77, "MetaClip2": 77}.get(family, 64)
+    padded = family.startswith("Siglip")
+    texts = [text.lower() for text in TEXTS] if padded else TEXTS
+    ids = transformers.AutoProcessor.from_pretrained(folder).tokenizer(  # Siglip2's is always its own
+        texts,
+        padding="max_length" if padded else True,
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+        return_attention_mask=not padded,
+    )
+    assert ids["input_ids"].shape == (3, length)
+    np.testing.assert_allclose(model.encode_texts(TEXTS), direct(own.get_text_features(**ids)), atol=1e-6)
+    assert model.name == str(folder)
+    assert len(model.fingerprint) == 64
+    assert run_on(model) == {"device": "cpu", "dtype": "float32"}
+
+
+def test_only_models_of_many_sizes_take_a_patch_budget(checkpoint):
+    folder, family = checkpoint
+    model = load_model(folder, "cpu")
+    changes = not np.allclose(model.encode_images([draw(160, 90, 3)]), model.encode_images([draw(160, 90, 3)], 16))
+    assert changes == (family == "Siglip2")
+
+
+def test_a_model_without_features_is_refused(tmp_path):
+    config = transformers.BertConfig(**TOWER, vocab_size=12)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a BertModel, which has no image and text features"):
+        load_model(tmp_path, "cpu")
+
+
+def mean_color(images: list[Image.Image], max_num_patches) -> np.ndarray:
+    return np.stack([np.asarray(image).reshape(-1, 3).mean(0) for image in images])
+
+
+def pair() -> PairEmbedder:
+    return PairEmbedder(
+        mean_color, lambda texts: [[len(text), 1.0, 0.0] for text in texts], "mean colour", batch_size=2
+    )
+
+
+def test_two_functions_are_a_model(tmp_path):
+    images = [draw(20, 30, seed) for seed in range(5)]
+    vectors = pair().encode_images(images)
+    expected = mean_color(images, None)
+    np.testing.assert_allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
+    assert pair().encode_texts(["猫", "a cat", "dog"]).shape == (3, 3)
+    assert pair().encode_texts(["猫"])[0, 0] == pytest.approx(0.5**0.5)
+    (tmp_path / "坏.png").write_bytes(b"no image")
+    mixed = [images[0], tmp_path / "坏.png", images[2]]
+    kept, skipped = pair().encode_images(mixed, on_error="skip")
+    np.testing.assert_allclose(kept, vectors[[0, 2]])
+    assert [type(each) for each in skipped] == [Skipped]
+    assert skipped[0].index == 1
+    assert "坏.png" in skipped[0].reason
+    with pytest.raises(UnreadableImageError, match=r"images\[1\].*坏\.png"):
+        pair().encode_images(mixed)
+
+
+def test_the_untrained_control_has_other_weights_and_the_same_sizes():
+    trained, control = FGClip2Embedder.from_pretrained(device="cpu"), load_model(UNTRAINED, "cpu")
+    assert control.name == UNTRAINED
+    assert control.fingerprint != trained.fingerprint
+    assert control.fingerprint == load_model(UNTRAINED, "cpu").fingerprint
+    assert control.encode_texts(["一只猫", "a cat"]).shape == trained.encode_texts(["一只猫", "a cat"]).shape
