@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ...data.readers.checks import IMAGE_SUFFIXES
 from ...data.records import InvalidRecordError
 from ..data_sets import Problem
-from ..image_files import ImageFile, ImageStore
+from ..image_files import ImageFile, ImageStore, open_archive
 
 _BOM = b"\xef\xbb\xbf"
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
@@ -133,11 +133,16 @@ class NamedImages:
 
     Attributes:
         files: The images so far.
+
+    Raises:
+        ValueError: There is no such folder, or an archive is broken.
     """
 
     def __init__(self, folder: str | Path):
         self.files: list[ImageFile] = []
         self._store = ImageStore(folder)
+        for archive in self._store.archives:
+            open_archive(archive)  # a broken one is an error of the data set, not of each record
         self._found: dict[str, ImageFile | None] = {}
         self._indices: dict[ImageFile, int] = {}
 

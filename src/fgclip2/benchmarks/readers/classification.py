@@ -49,6 +49,7 @@ def read_image_classes(
     check_language_option(language)
     problems: list[Problem] = []
     by_folder = _images_by_folder(existing_folder(folder), problems)
+    check_usable(sum(map(len, by_folder.values())), folder, problems)
     folders = _in_order(by_folder)
     if names is None:
         own = [check_text(each.replace("_", " ").strip(), "the folder's name", str(folder)) for each in folders]
@@ -108,12 +109,19 @@ def _content(path: Path) -> Names:
     if path.suffix == ".json":
         content = read_json(path)
     else:
-        content = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        content = _lines(path)
     if isinstance(content, list):
         return {language_of_texts(*content): content}
     if not isinstance(content, dict):
         raise ValueError(f"{path} is {shown(content)}; allowed: a list of names, or languages with one each")
     return content
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}); allowed: one name a line, in UTF-8") from error
 
 
 def _classes(names: Names, folders: list[str], source: str) -> tuple[list[str], dict[str, list[str]]]:

@@ -14,7 +14,7 @@ from ...data.readers.checks import existing_folder
 from ...errors import UnreadableImageError
 from ...modeling.image_processing_fgclip2 import load_image
 from ..data_sets import Problem, SegmentationData
-from ..image_files import ImageFile
+from ..image_files import ImageFile, StoredImage
 from ._files import check_usable, image_files
 from .classification import Names, read_class_names
 
@@ -113,7 +113,7 @@ def check_masks(data: SegmentationData) -> SegmentationData:
     return replace(data, images=[data.images[i] for i in good], masks=[data.masks[i] for i in good], problems=problems)
 
 
-def _check_pair(image: ImageFile, mask: ImageFile, classes: int, ignored: int | None) -> None:
+def _check_pair(image: StoredImage, mask: ImageFile, classes: int, ignored: int | None) -> None:
     height, width = read_mask(mask, classes, ignored).shape
     size = _size(image)
     if size != (width, height):
@@ -122,7 +122,7 @@ def _check_pair(image: ImageFile, mask: ImageFile, classes: int, ignored: int | 
         )
 
 
-def _size(image: ImageFile) -> tuple[int, int]:
+def _size(image: StoredImage) -> tuple[int, int]:
     """(width, height) of the upright image."""
     try:
         with Image.open(io.BytesIO(image.read())) as opened:

@@ -1,0 +1,131 @@
+"""ImageNet-1k, ImageNet-v2 and one's own folders, names in both languages, and what does not fit."""
+
+import pytest
+
+from fgclip2.benchmarks.image_files import ImageFile
+from fgclip2.benchmarks.readers.classification import read_class_names, read_image_classes
+from tests.benchmarks.readers.boxed import write_pictures
+from tests.data.samples import write_json
+
+NAMES = {"en": ["tench", "goldfish"], "zh": ["丁鲷", "金鱼"]}
+
+
+def test_imagenet_1k(tmp_path):
+    """WordNet ids in their order, images with capital suffixes."""
+    folder = write_pictures(tmp_path / "val", "n01443537/b.JPEG", "n01440764/c.JPEG", "n01443537/a.JPEG")
+    data = read_image_classes(folder, NAMES)
+    assert data.images == [
+        ImageFile(folder / each) for each in ("n01440764/c.JPEG", "n01443537/a.JPEG", "n01443537/b.JPEG")
+    ]
+    assert data.classes == [0, 1, 1]
+    assert data.names == NAMES
+    assert (data.items, data.problems) == (3, [])
+
+
+def test_imagenet_v2(tmp_path):
+    """Numbers in the order of numbers: as text, 10 would come before 2 and all classes after 1 would be wrong."""
+    folder = write_pictures(tmp_path / "v2", *(f"{number}/{number}.jpeg" for number in range(12)))
+    names = {"en": [f"class {number}" for number in range(12)], "zh": [f"第{number}类" for number in range(12)]}
+    data = read_image_classes(folder, names)
+    assert [int(image.path.stem) for image in data.images] == data.classes == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("folders", "language", "names"),
+    [
+        (("red_apple", "banana"), None, {"en": ["banana", "red apple"]}),
+        (("苹果", "香蕉"), None, {"zh": ["苹果", "香蕉"]}),
+        (("苹果", "香蕉"), "en", {"en": ["苹果", "香蕉"]}),
+    ],
+)
+def test_folders_named_by_their_classes(tmp_path, folders, language, names):
+    folder = write_pictures(tmp_path / "own", *(f"{each}/deep/er/a.png" for each in folders))
+    data = read_image_classes(folder, language=language)
+    assert data.names == names
+    assert data.classes == [0, 1]
+
+
+def test_names_by_folder(tmp_path):
+    """Those without images are classes too, so a part of ImageNet keeps all 1,000 to choose from."""
+    folder = write_pictures(tmp_path / "part", "n02/a.png", "n03/a.png", "n09/a.png")
+    names = {"en": {"n03": "cat", "n01": "dog", "n02": "cow"}, "zh": {"n01": "狗", "n02": "牛", "n03": "猫"}}
+    for given in (names, write_json(tmp_path / "names.json", names)):
+        data = read_image_classes(folder, given)
+        assert data.names == {"en": ["dog", "cow", "cat"], "zh": ["狗", "牛", "猫"]}
+        assert data.classes == [1, 2]
+        (problem,) = data.problems
+        assert str(problem) == f"{folder / 'n09'}: the folder has no name; allowed: folders that names has"
+
+
+def test_files_of_names(tmp_path):
+    assert read_class_names(write_json(tmp_path / "a.json", NAMES)) == NAMES
+    assert read_class_names(write_json(tmp_path / "b.json", NAMES["zh"])) == {"zh": NAMES["zh"]}
+    text = tmp_path / "c.txt"
+    text.write_text("\ufeff丁鲷\r\n金鱼\n\n", encoding="utf-8")
+    assert read_class_names(text) == {"zh": ["丁鲷", "金鱼"]}
+    text.write_text("tench\ngoldfish", encoding="utf-8")
+    assert read_class_names(str(text)) == {"en": ["tench", "goldfish"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"en": ["tench"]}, r"val has 2 folders of classes, names\['en'\] has 1 names; allowed: as many, or names by"),
+        ({"en": ["tench", "goldfish", "shark"]}, r"val has 2 folders of classes, names\['en'\] has 3 names"),
+        (
+            {"en": ["tench", "goldfish"], "zh": ["丁鲷"]},
+            r"names have 1 in some languages only; allowed: the same classes",
+        ),
+        ({"en": {"a": "tench"}, "zh": {"b": "丁鲷"}}, r"names have 'a', 'b' in some languages only"),
+        ({"en": ["tench", " "]}, r"names\['en'\]\[1\] is ' '; allowed: a text"),
+        ({"zh": {"n01440764": None}}, r"names\['zh'\]\['n01440764'\] is missing; allowed: a text"),
+        ({"cn": ["丁鲷", "金鱼"]}, r"names is 'cn'; allowed: en or zh"),
+        ({"en": []}, r"names\['en'\] is \[\]; allowed: names in a list or object"),
+        ({"en": "tench"}, r"names\['en'\] is 'tench'; allowed"),
+        ({}, r"names is \{\}; allowed: names in at least one language"),
+        ([], r"names\['en'\] is \[\]; allowed"),
+        ("tench", r"names\.json is 'tench'; allowed: a list of names, or languages with one each"),
+    ],
+)
+def test_names_that_do_not_fit(tmp_path, names, message):
+    folder = write_pictures(tmp_path / "val", "n01440764/a.png", "n01443537/a.png")
+    with pytest.raises(ValueError, match=message):
+        read_image_classes(folder, write_json(tmp_path / "names.json", names))
+    if isinstance(names, dict):
+        with pytest.raises(ValueError, match=message):
+            read_image_classes(folder, names)
+
+
+def test_a_blank_line_between_names(tmp_path):
+    (tmp_path / "a.txt").write_text("丁鲷\n\n金鱼\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.txt: names\['zh'\]\[1\] is ''; allowed: a text"):
+        read_class_names(tmp_path / "a.txt")
+
+
+def test_names_in_another_encoding(tmp_path):
+    (tmp_path / "a.txt").write_bytes("丁鲷\n金鱼\n".encode("gbk"))
+    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8 \(.*; allowed: one name a line, in UTF-8"):
+        read_class_names(tmp_path / "a.txt")
+
+
+def test_what_is_no_image_of_a_class(tmp_path):
+    folder = write_pictures(tmp_path / "val", "n01440764/a.png", "loose.png", ".hidden/a.png", "n01440764/.b.png")
+    (folder / "n01440764/notes.txt").write_text("x")
+    (folder / "n01443537").mkdir()
+    data = read_image_classes(folder, NAMES)
+    assert data.images == [ImageFile(folder / "n01440764/a.png")]
+    assert [str(problem) for problem in data.problems] == [
+        f"{folder / 'loose.png'}: the file lies in no folder of a class; allowed: folders of images",
+        f"{folder / 'n01440764/notes.txt'}: the suffix is '.txt'; allowed: an image's, such as .jpg",
+        f"{folder / 'n01443537'}: the folder holds no image; allowed: at least one for each class",
+    ]
+
+
+def test_folders_that_measure_nothing(tmp_path):
+    flat = write_pictures(tmp_path / "flat", "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(
+        ValueError, match=r"flat has no record that can be used; the first problem: .* lies in no folder"
+    ):
+        read_image_classes(flat)
+    with pytest.raises(ValueError, match="nowhere is no folder"):
+        read_image_classes(tmp_path / "nowhere")
