@@ -14,6 +14,7 @@ from .class_names import LANGUAGES
 from .published import PublishedNumber, Source, published_numbers
 
 Result = dict[str, Any]  # content of a result file
+Point = tuple[str, float, Sequence[float] | None]  # label, value and, of ours, interval
 
 _LISTED = 5  # records left out that the Markdown names, of each result
 _LONGEST = 60  # characters of a changed setting that it shows; the CSV has all
@@ -377,7 +378,10 @@ def plot(results: Sequence[Result], path: str | Path) -> None:
     panels = [(name, each, _plotted_metrics(each)) for name, each in _by_benchmark(results).items()]
     heights = [1 + 0.25 * max(len(_points(name, each, metric)) for metric in metrics) for name, each, metrics in panels]
     columns = max(len(metrics) for *_, metrics in panels)
-    figure = Figure(figsize=(7.5 * columns, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(7.5 * columns, sum(heights) + 0.5), layout="constrained")
+    figure.suptitle(
+        "filled: measured, hollow: published, *: changed settings, +: a part of the data", fontsize="medium"
+    )
     grid = figure.add_gridspec(len(panels), columns, height_ratios=heights)
     for row, (name, each, metrics) in enumerate(panels):
         for column, metric in enumerate(metrics):
@@ -390,9 +394,9 @@ def _plotted_metrics(results: Sequence[Result]) -> list[str]:
     return [metric for metric in _PLOTTED if metric in names] or names[:1]
 
 
-def _points(benchmark: str, results: Sequence[Result], metric: str) -> list[tuple[str, float, Sequence[float] | None]]:
-    """Label, value and, of ours, interval (a point where there is none)."""
-    points: list[tuple[str, float, Sequence[float] | None]] = []
+def _points(benchmark: str, results: Sequence[Result], metric: str) -> list[Point]:
+    """Ours first; where ours have no interval, it is the value alone."""
+    points: list[Point] = []
     for each in results:
         if content := each["metrics"].get(metric):
             label = f"{_model(each)}, {each['preset']}, {each['language']}{_marks(each).replace('†', '+')}"
@@ -404,16 +408,17 @@ def _points(benchmark: str, results: Sequence[Result], metric: str) -> list[tupl
     return points
 
 
-def _draw(axes: Any, title: str, points: Sequence[tuple[str, float, Sequence[float] | None]], metric: str) -> None:
+def _draw(axes: Any, title: str, points: Sequence[Point], metric: str) -> None:
     scale = 1 if _is_rank(metric) else 100
-    for row, (_, value, interval) in enumerate(points):
-        if interval:
-            axes.plot([bound * scale for bound in interval], [row, row], color="C0", linewidth=2)
-        axes.plot(value * scale, row, "o", color="C0" if interval else "0.4", fillstyle="full" if interval else "none")
+    ours = [(row, value, interval) for row, (_, value, interval) in enumerate(points) if interval]
+    theirs = [(row, value) for row, (_, value, interval) in enumerate(points) if not interval]
+    axes.hlines([row for row, *_ in ours], *([bounds[i] * scale for *_, bounds in ours] for i in (0, 1)), linewidth=2)
+    axes.plot([value * scale for _, value, _ in ours], [row for row, *_ in ours], "o", color="C0")
+    axes.plot([value * scale for _, value in theirs], [row for row, _ in theirs], "o", color="0.4", fillstyle="none")
     axes.set_yticks(range(len(points)), [_ascii(label) for label, *_ in points], parse_math=False)
     axes.set_ylim(len(points) - 0.5, -0.5)  # the first on top
     axes.set_title(_ascii(title), parse_math=False)
-    axes.set_xlabel("rank" if scale == 1 else "percent (filled: measured; hollow: published; *: changed; +: a part)")
+    axes.set_xlabel("rank" if _is_rank(metric) else "percent")
     axes.grid(axis="x", alpha=0.3)
 
 
