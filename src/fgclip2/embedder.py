@@ -544,10 +544,8 @@ class FGClip2Embedder:
         templates = [check_text(f"templates[{index}]", template) for index, template in enumerate(templates)]
         if not templates or not all("{}" in template for template in templates):
             raise ValueError(f"templates={templates!r}; allowed: texts with {{}} where the label goes")
-        # Not str.format: a label or template may have braces of its own.
-        texts = [template.replace("{}", label) for label in labels for template in templates]
-        vectors = self.encode_texts(texts, walk_type, show_progress_bar=False)
-        return _normalised(vectors.reshape(len(labels), len(templates), -1).mean(1))
+        vectors = self.encode_texts(fill_templates(labels, templates), walk_type, show_progress_bar=False)
+        return average_templates(vectors, len(labels))
 
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
@@ -643,6 +641,17 @@ def _normalised(vectors: np.ndarray) -> np.ndarray:
     """L2-normalise in float32; zero vectors stay zero."""
     vectors = vectors.astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Each label in every template, the templates of the first label first."""
+    # Not str.format: a label or template may have braces of its own.
+    return [template.replace("{}", label) for label in labels for template in templates]
+
+
+def average_templates(vectors: np.ndarray, labels: int) -> np.ndarray:
+    """Embeddings of [`fill_templates`] (labels * templates, D) -> of labels: float32 (labels, D), L2-normalised."""
+    return _normalised(vectors.reshape(labels, len(vectors) // labels, -1).mean(1))
 
 
 def _region_probabilities(regions: np.ndarray, label_vectors: np.ndarray) -> np.ndarray:

@@ -29,6 +29,11 @@ class DataSet:
     images: Sequence[StoredImage]
     problems: Sequence[Problem] = field(default=(), kw_only=True)
 
+    @property
+    def items(self) -> int:
+        """How many things are measured, as the published counts have it."""
+        return len(self.images)
+
 
 @dataclass(frozen=True)
 class RetrievalData(DataSet):
@@ -39,7 +44,7 @@ class RetrievalData(DataSet):
 
     @property
     def items(self) -> int:
-        """What the published counts count."""
+        """See the base class."""
         return len(self.captions)
 
 
@@ -53,7 +58,7 @@ class RegionData(DataSet):
 
     @property
     def items(self) -> int:
-        """What the published counts count."""
+        """See the base class."""
         return sum(map(len, self.boxes))
 
 
@@ -66,7 +71,7 @@ class HardNegativeData(DataSet):
 
     @property
     def items(self) -> int:
-        """What the published counts count."""
+        """See the base class."""
         return sum(map(len, self.boxes))
 
 
@@ -80,7 +85,7 @@ class MatchingData(DataSet):
 
     @property
     def items(self) -> int:
-        """What the published counts count."""
+        """See the base class."""
         return len(self.pairs)
 
 
@@ -91,11 +96,6 @@ class ClassificationData(DataSet):
     classes: Sequence[int]  # of each image, an index into the names
     names: Mapping[str, Sequence[str]]  # language -> names of all classes
 
-    @property
-    def items(self) -> int:
-        """What the published counts count."""
-        return len(self.images)
-
 
 @dataclass(frozen=True)
 class SegmentationData(DataSet):
@@ -104,11 +104,6 @@ class SegmentationData(DataSet):
     masks: Sequence[ImageFile]  # of each image: 8- or 16-bit grey or palette, of the image's size
     names: Mapping[str, Sequence[str]]  # language -> names of the classes, in the order of their values in the masks
     ignored: int | None = 255  # value of pixels that don't count
-
-    @property
-    def items(self) -> int:
-        """What the published counts count."""
-        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -125,5 +120,5 @@ class DetectionData(DataSet):
 
     @property
     def items(self) -> int:
-        """What the published counts count."""
+        """See the base class."""
         return sum(map(len, self.boxes))

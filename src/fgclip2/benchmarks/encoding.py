@@ -27,7 +27,7 @@ from .._records import load_input
 from ..embedder import Skipped
 from ..errors import UnreadableImageError
 from .data_sets import Box, Problem
-from .image_files import ImageFile
+from .image_files import StoredImage
 from .models import BenchmarkModel, run_on
 
 Item = TypeVar("Item")
@@ -53,6 +53,12 @@ class Encoded(NamedTuple):
     def owners(self) -> np.ndarray:
         """Int64 (V,): the item that each vector is of."""
         return np.repeat(np.arange(len(self.rows)), self.rows)
+
+    def check_some(self, usable: int) -> None:
+        """Raise a `ValueError` that names some of the problems if there is nothing to measure."""
+        if not usable:
+            some = "; ".join(map(str, self.problems[:3]))
+            raise ValueError(f"no image can be used; {len(self.problems)} can't be read: {some}")
 
 
 class Block(NamedTuple):
@@ -91,7 +97,7 @@ class Encoder:
         encoded = self._run(work)
         return encoded.vectors[[row[text] for text in texts]]
 
-    def images(self, images: Sequence[ImageFile], max_num_patches: int | str | None) -> Encoded:
+    def images(self, images: Sequence[StoredImage], max_num_patches: int | str | None) -> Encoded:
         """A vector for each image."""
 
         def encode(block: list[bytes | UnreadableImageError]) -> Block:
@@ -104,7 +110,7 @@ class Encoder:
 
     def regions(
         self,
-        images: Sequence[ImageFile],
+        images: Sequence[StoredImage],
         boxes: Sequence[Sequence[Box]],
         max_num_patches: int | str | None,
         method: str,
@@ -224,7 +230,7 @@ class _Readable:
         return Block(np.zeros((0, 0), np.float32) if vectors is None else vectors, kept, reasons)
 
 
-def _read(image: ImageFile) -> bytes | UnreadableImageError:
+def _read(image: StoredImage) -> bytes | UnreadableImageError:
     try:
         return image.read()
     except UnreadableImageError as error:

@@ -213,3 +213,10 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
 
     revision = getattr(model.config, "_commit_hash", None)
     return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model)
+
+
+def float64_device(model: BenchmarkModel) -> torch.device:
+    """Where to compare embeddings: the model's device if it has float64, which MPS has not, else the CPU."""
+    module = getattr(model, "model", None)
+    device = torch.device("cpu") if module is None else next(module.parameters()).device
+    return torch.device("cpu") if device.type == "mps" else device

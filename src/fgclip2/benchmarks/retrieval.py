@@ -1,0 +1,62 @@
+"""Retrieval of captions by images and of images by captions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..metrics import mean_rank, median_rank
+from .data_sets import RetrievalData
+from .encoding import Encoder
+from .scores import Estimate, Scores, ranks_of, recalls
+from .settings import RetrievalSettings
+
+KS = (1, 5, 10)
+
+
+def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings, language: str) -> Scores:
+    """Recall at 1, 5 and 10, mean and median rank, both ways; ties count as wrong.
+
+    An image that can't be read is left out, and with it a caption that has no other image. Images without a caption
+    are candidates only, and so are captions that never had an image.
+
+    Returns:
+        Scores; `per_item` has the rank of each image and caption, 0 for what is no query.
+
+    Raises:
+        ValueError: No image with a caption can be read.
+    """
+    encoded = encoder.images(data.images, settings.max_num_patches)
+    all_pairs = np.asarray(data.pairs, dtype=np.int64).reshape(-1, 2)
+    pairs = all_pairs[encoded.rows[all_pairs[:, 0]] > 0]
+    encoded.check_some(len(pairs))
+    is_orphan = np.zeros(len(data.captions), dtype=bool)
+    is_orphan[all_pairs[:, 1]] = True
+    is_orphan[pairs[:, 1]] = False
+    captions = np.flatnonzero(~is_orphan)
+    texts = encoder.texts([data.captions[index] for index in captions.tolist()], settings.walk_type)
+    # From here on rows: of the images that can be read, and of the captions that stay.
+    rows = np.stack([np.searchsorted(encoded.owners, pairs[:, 0]), np.searchsorted(captions, pairs[:, 1])], axis=1)
+    scores: dict[str, Estimate] = {}
+    per_item: dict[str, np.ndarray] = {}
+    for name, queries, candidates, its_pairs, owners, size in (
+        ("image_to_text", encoded.vectors, texts, rows, encoded.owners, len(data.images)),
+        ("text_to_image", texts, encoded.vectors, rows[:, ::-1], captions, len(data.captions)),
+    ):
+        query, first = np.unique(its_pairs[:, 0], return_index=True)
+        ranks = ranks_of(queries, candidates, its_pairs, encoder.model)[query]
+        # The captions of one image are not independent.
+        groups = query if name == "image_to_text" else its_pairs[first, 1]
+        scores |= _scores_of_ranks(f"{name}/", ranks, groups)
+        per_item[f"{name}/rank"] = np.zeros(size, dtype=np.int64)
+        per_item[f"{name}/rank"][owners[query]] = ranks
+    return Scores(scores, per_item, encoded.problems)
+
+
+def _scores_of_ranks(prefix: str, ranks: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
+    by_k = recalls(ranks, groups, f"{prefix}recall@", KS)
+    return {
+        **by_k,
+        f"{prefix}mean_recall": Estimate(float(np.mean([each.value for each in by_k.values()])), None, len(ranks)),
+        f"{prefix}mean_rank": Estimate(mean_rank(ranks), None, len(ranks)),
+        f"{prefix}median_rank": Estimate(median_rank(ranks), None, len(ranks)),
+    }

@@ -1,0 +1,83 @@
+"""What a benchmark measures: values with their intervals, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..metrics import bootstrap, bootstrap_interval, pair_ranks, topk_accuracy
+from .data_sets import Problem
+from .models import BenchmarkModel, float64_device
+
+KS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its 95% bootstrap interval, and of how many items it is."""
+
+    value: float
+    interval: tuple[float, float] | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The result of a benchmark.
+
+    Attributes:
+        metrics: Name -> estimate.
+        per_item: Name -> a number for each item, e.g. ranks from 1.
+        left_out: What could not be used.
+    """
+
+    metrics: dict[str, Estimate]
+    per_item: dict[str, np.ndarray] = field(default_factory=dict)
+    left_out: Sequence[Problem] = ()
+
+
+def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Of values (N,), e.g. right or wrong, where those of a group (N,), e.g. of an image, are not independent."""
+    return Estimate(float(np.mean(values)), bootstrap_interval(values, groups), len(values))
+
+
+def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
+    """[`pair_ranks`] of numpy arrays, computed where the model is."""
+    device = float64_device(model)
+    query_embeds, embeds = (torch.from_numpy(each).to(device) for each in (queries, candidates))
+    return pair_ranks(query_embeds, embeds, torch.from_numpy(np.ascontiguousarray(pairs))).cpu().numpy()
+
+
+def recalls(ranks: np.ndarray, groups: np.ndarray, prefix: str, ks: Sequence[int]) -> dict[str, Estimate]:
+    """Share of ranks (N,) up to each k."""
+    return {f"{prefix}{k}": mean(ranks <= k, groups) for k in ks}
+
+
+def accuracies(
+    vectors: np.ndarray, names: np.ndarray, classes: np.ndarray, groups: np.ndarray, model: BenchmarkModel
+) -> tuple[dict[str, Estimate], np.ndarray]:
+    """Top-1 and top-5 accuracy, micro and macro; a class that another one equals counts as wrong.
+
+    Args:
+        vectors: Float32 (N, D), L2-normalised.
+        names: Float32 (C, D), L2-normalised.
+        classes: Int64 (N,), the right one of each vector.
+        groups: (N,), the image of each vector.
+        model: On whose device to compute.
+
+    Returns:
+        The accuracies, and the rank (N,) of the right class, from 1.
+    """
+    ranks = ranks_of(vectors, names, np.stack([np.arange(len(classes)), classes], axis=1), model)
+    scores = recalls(ranks, groups, "top", KS)
+    for k in KS:
+
+        def macro(ranks: np.ndarray, classes: np.ndarray, k: int = k) -> float:
+            return topk_accuracy(ranks, classes, (k,), "macro")[k]
+
+        interval = bootstrap(macro, ranks, classes, groups=groups)
+        scores[f"top{k}_macro"] = Estimate(macro(ranks, classes), interval, len(ranks))
+    return scores, ranks

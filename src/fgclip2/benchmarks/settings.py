@@ -1,0 +1,130 @@
+"""What a result depends on besides the model and the data: a class for each kind of benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..modeling.image_processing_fgclip2 import check_max_num_patches
+
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all kinds have.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    max_num_patches: int | str = "auto"  # of each image, or of each crop; models of one size ignore it
+
+    def __post_init__(self) -> None:
+        check_max_num_patches(self.max_num_patches)
+
+
+@dataclass(frozen=True)
+class RetrievalSettings(Settings):
+    """Of image-text retrieval."""
+
+    walk_type: str = "short"  # the text head: "long" takes 196 tokens, "short" 64; models of one head ignore it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("walk_type", self.walk_type, ("short", "long"))
+
+
+@dataclass(frozen=True)
+class MatchingSettings(RetrievalSettings):
+    """Of telling texts that fit an image from those that don't."""
+
+
+@dataclass(frozen=True)
+class ClassificationSettings(Settings):
+    """Of zero-shot classification of whole images."""
+
+    templates: str = "imagenet"  # texts around a name, averaged: a set of `class_names.templates`, or "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("templates", self.templates, ("none", "imagenet"))
+
+    @property
+    def walk_type(self) -> str:
+        """The head that whole images are compared with."""
+        return "short"
+
+
+@dataclass(frozen=True)
+class RegionSettings(ClassificationSettings):
+    """Of classification of boxes."""
+
+    method: str = "roi"  # region features; "crop": what is in the box as an image of its own
+    crowds: bool = True  # whether boxes of crowds count
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("method", self.method, ("roi", "crop"))
+        _check_flag("crowds", self.crowds)
+
+    @property
+    def walk_type(self) -> str:
+        """The head that fits the method: region features and crops must not be compared with each other's texts."""
+        return "box" if self.method == "roi" else "short"
+
+
+@dataclass(frozen=True)
+class HardNegativeSettings(Settings):
+    """Of choosing the true text of a box."""
+
+    method: str = "roi"  # as in `RegionSettings`
+    ties: str = "wrong"  # whether a true text that a false one equals is a success: "wrong", "right"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("method", self.method, ("roi", "crop"))
+        _check_choice("ties", self.ties, ("wrong", "right"))
+
+    @property
+    def walk_type(self) -> str:
+        """As in `RegionSettings`."""
+        return "box" if self.method == "roi" else "short"
+
+
+def change(settings: AnySettings, changes: dict[str, str]) -> AnySettings:
+    """Settings with values of the command line.
+
+    Raises:
+        ValueError: There is no such setting, or the value is not allowed.
+    """
+    types = {field.name: type(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    values: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in types:
+            raise ValueError(f"there is no setting {name!r} of this benchmark; allowed: {', '.join(types)}")
+        values[name] = _parse(name, value, types[name])
+    return dataclasses.replace(settings, **values)
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """All that a result states: the fields, and the head that follows from them."""
+    return {**dataclasses.asdict(settings), "walk_type": settings.walk_type}  # type: ignore[attr-defined]
+
+
+def _parse(name: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        _check_choice(name, value, ("true", "false"))
+        return value == "true"
+    return int(value) if name == "max_num_patches" and value.isdecimal() else value
+
+
+def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r}; allowed: {', '.join(allowed)}")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}; allowed: True, False")
