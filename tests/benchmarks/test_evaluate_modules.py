@@ -1,0 +1,59 @@
+"""The modules for Hugging Face's `evaluate` load by path without a network and give the package's numbers."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json
+import evaluate
+from fgclip2.benchmarks.evaluate_modules import FOLDER
+
+def compute(name, **inputs):
+    return evaluate.load(f"{FOLDER}/{name}.py").compute(**inputs)
+
+scores = [[0.9, 0.9, 0.1], [0.1, 0.2, 0.8], [0.1, 0.2, 0.3]]
+print(json.dumps({
+    "recall": compute("retrieval_recall", predictions=scores, references=[[0], [1, 2], [0]], ks=[1, 2]),
+    "micro": compute("top_k_accuracy", predictions=scores, references=[1, 2, 2], ks=[1]),
+    "macro": compute("top_k_accuracy", predictions=scores, references=[1, 2, 2], ks=[1, 2], average="macro"),
+    "wrong": compute("hard_negative_wins", predictions=[[2, 1], [2, 2, 1], [1, 2]]),
+    "right": compute("hard_negative_wins", predictions=[[2, 1], [2, 2, 1], [1, 2]], ties="right"),
+    "iou": compute("mean_class_iou", predictions=[[[0, 0], [1, 1]], [[0]]], references=[[[0, 1], [1, 9]], [[0]]],
+                   classes=3, ignored=9),
+}))
+try:
+    compute("retrieval_recall", predictions=scores, references=[[0], [], [1]])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory) -> list[str]:
+    pytest.importorskip("evaluate")
+    home = str(tmp_path_factory.mktemp("home"))
+    offline = {"HF_HOME": home, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_numbers_by_hand(printed):
+    results = json.loads(printed[0])
+    assert results["recall"] == pytest.approx({"recall@1": 1 / 3, "recall@2": 2 / 3, "mean_rank": 2, "median_rank": 2})
+    assert results["micro"] == pytest.approx({"top1": 2 / 3})
+    assert results["macro"] == {"top1_macro": 0.5, "top2_macro": 1.0}
+    assert results["wrong"] == pytest.approx({"hard_negative_accuracy": 1 / 3})
+    assert results["right"] == pytest.approx({"hard_negative_accuracy": 2 / 3})
+    assert results["iou"]["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert math.isnan(results["iou"]["class_iou"][2])
+
+
+def test_a_query_without_a_right_candidate_is_named(printed):
+    assert printed[1] == "references[1] is empty; each query needs a right candidate"
