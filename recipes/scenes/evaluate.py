@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from scene_metrics import beats_all, pairwise_wins, summary
+from scene_metrics import pairwise_wins, summary
 from scene_report import markdown
 
 import fgclip2
@@ -36,7 +36,7 @@ from fgclip2.data.demo.controls import (
 from fgclip2.data.demo.scene_sets import SCENE_SPLITS, SceneSet, build_scene_set
 from fgclip2.data.demo.scenes import NEGATIVE_KINDS, NEGATIVES
 from fgclip2.data.demo.sources import default_cache
-from fgclip2.metrics import retrieval_ranks
+from fgclip2.metrics import hard_negative_wins, retrieval_ranks
 
 KS = (1, 5, 10)
 NAMING_KS = (1, 5)
@@ -113,7 +113,7 @@ def evaluate_choices(scores: np.ndarray, scenes: Scenes) -> dict:
     wins, scene_of = pairwise_wins(scores), np.repeat(scenes.scene_of[:, None], NEGATIVES, axis=1)
     of_kind = {kind: scenes.kinds == kind for kind in NEGATIVE_KINDS}
     return {
-        "beats_all": summary(beats_all(scores), scenes.scene_of),
+        "beats_all": summary(hard_negative_wins(scores), scenes.scene_of),
         "pairwise": {kind: summary(wins[its], scene_of[its]) for kind, its in of_kind.items() if its.any()},
     }
 

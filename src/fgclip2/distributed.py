@@ -7,6 +7,7 @@ none on a rank. Device and backend are those of the tensors and of the default p
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -38,6 +39,16 @@ def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
         dist.barrier()
+
+
+def start_process_group() -> None:
+    """Join the other processes that `torchrun` has started; one plain process stays alone."""
+    if "RANK" not in os.environ or world_size() > 1:
+        return
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(dist.get_default_backend_for_device(accelerator or "cpu"))
 
 
 def end_process_group() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from .data_sets import ClassificationData
 from .encoding import Encoder
 from .labels import label_vectors
-from .scores import Scores, accuracies
+from .scores import Scores, accuracies, class_ranks
 from .settings import ClassificationSettings
 
 
@@ -24,7 +24,7 @@ def evaluate(data: ClassificationData, encoder: Encoder, settings: Classificatio
     classes = np.asarray(data.classes, dtype=np.int64)
     encoded.check_some(len(encoded.vectors))
     names = label_vectors(encoder, data.names[language], settings.templates, language, settings.walk_type)
-    scores, ranks = accuracies(encoded.vectors, names, classes[encoded.owners], encoded.owners, encoder.model)
+    ranks = class_ranks(encoded.vectors, names, classes[encoded.owners], encoder.model)
     per_item = np.zeros(len(classes), dtype=np.int64)
     per_item[encoded.owners] = ranks
-    return Scores(scores, {"rank": per_item}, encoded.problems)
+    return Scores(accuracies(ranks, classes[encoded.owners], encoded.owners), {"rank": per_item}, encoded.problems)

@@ -7,7 +7,7 @@ import numpy as np
 from .data_sets import RegionData
 from .encoding import Encoder
 from .labels import label_vectors
-from .scores import Scores, accuracies
+from .scores import Scores, accuracies, class_ranks
 from .settings import RegionSettings
 
 
@@ -26,7 +26,7 @@ def evaluate(data: RegionData, encoder: Encoder, settings: RegionSettings, langu
     categories = np.concatenate([np.asarray(each, dtype=np.int64) for each in data.categories])[is_used]
     encoded.check_some(len(encoded.vectors))
     names = label_vectors(encoder, data.names[language], settings.templates, language, settings.walk_type)
-    scores, ranks = accuracies(encoded.vectors, names, categories, encoded.owners, encoder.model)
+    ranks = class_ranks(encoded.vectors, names, categories, encoder.model)
     per_item = np.zeros(len(is_used), dtype=np.int64)
     per_item[is_used] = ranks
-    return Scores(scores, {"rank": per_item}, encoded.problems)
+    return Scores(accuracies(ranks, categories, encoded.owners), {"rank": per_item}, encoded.problems)

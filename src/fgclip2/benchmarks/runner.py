@@ -1,9 +1,10 @@
-"""Run a benchmark and write what was measured, in which settings, on what."""
+"""Run a benchmark, and say what was measured, in which settings, on what."""
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,11 +17,13 @@ import numpy as np
 
 from .. import distributed
 from .catalogue import Benchmark
-from .data_sets import DataSet, Problem
+from .data_sets import DataSet
 from .encoding import PACKAGES, Encoder
 from .models import BenchmarkModel, run_on
 from .scores import Scores
 from .settings import Settings, as_dict, change
+
+MAX_LEFT_OUT = 1000  # named in a result; all are counted
 
 
 def run(
@@ -35,7 +38,7 @@ def run(
     show_progress_bar: bool = True,
     with_items: bool = False,
 ) -> dict[str, Any]:
-    """Measure a model on a data set; under `torchrun` the processes share the work, and all return the result.
+    """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
     Args:
         benchmark: Of [`find_benchmark`].
@@ -50,82 +53,97 @@ def run(
         with_items: Whether the result has a number for each item, such as ranks.
 
     Returns:
-        The content of a result file: see docs/benchmarks.md.
+        The content of a result file.
 
     Raises:
         ValueError: The data set can't be read, nothing in it can be used, or a setting is not allowed.
     """
     started = time.perf_counter()
-    preset_settings = benchmark.settings(preset)
-    settings = change(preset_settings, dict(changes or {}))
+    settings = change(benchmark.settings(preset), dict(changes or {}))
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
-    language = check_language(benchmark, data, language)
+    language = names_language(benchmark, data, language)
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     scores = benchmark.task.evaluate(data, encoder, settings, language)
+    return make_result(benchmark, preset, settings, language, data, scores, describe(model), started, with_items)
+
+
+def make_result(
+    benchmark: Benchmark,
+    preset: str,
+    settings: Settings,
+    language: str,
+    data: DataSet,
+    scores: Scores,
+    model: Mapping[str, Any],
+    started: float,
+    with_items: bool = False,
+) -> dict[str, Any]:
+    """The content of a result file; `started` is of `time.perf_counter`, the rest as in [`run`]."""
+    left_out = [asdict(problem) for problem in (*data.problems, *scores.left_out)]
+    preset_values = asdict(benchmark.settings(preset))
     result = {
         "benchmark": benchmark.name,
         "task": benchmark.task.__name__.rpartition(".")[2],
         "language": language,
         "preset": preset,
-        "changed": changed_settings(preset_settings, settings),
+        "changed": {name: value for name, value in asdict(settings).items() if value != preset_values[name]},
         "settings": as_dict(settings),
-        **_measured(scores),
-        **counts_and_problems(benchmark, data, scores.left_out),
-        "model": {
-            "name": model.name,
-            "revision": model.revision,
-            "fingerprint": model.fingerprint,
-            **run_on(model),
+        "metrics": {name: asdict(estimate) for name, estimate in scores.metrics.items()},
+        "counts": {
+            "images": len(data.images),
+            "items": data.items,
+            "unreadable": len(scores.left_out),
+            "problems": len(data.problems),
         },
+        "published_counts": dict(benchmark.published),
+        "left_out": left_out[:MAX_LEFT_OUT],
+        "model": dict(model),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "processes": distributed.world_size(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    if with_items:
-        result["items"] = {
-            name: [None if np.isnan(v) else v for v in values.tolist()] for name, values in scores.per_item.items()
-        }
-    return result
+    return {**result, "per_item": _as_lists(scores.per_item)} if with_items else result
 
 
-def write_result(result: Mapping[str, Any], path: str | Path) -> None:
-    """Write a result file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-
-
-def check_language(benchmark: Benchmark, data: DataSet, language: str | None) -> str:
-    """The language of the names of classes, or of the texts where there are no names."""
-    names = getattr(data, "names", {benchmark.language: ()})
-    language = language or (benchmark.language if benchmark.language in names else next(iter(names)))
-    if language not in names:
-        raise ValueError(f"language={language!r}; {benchmark.name} has {', '.join(names)}")
-    return language
-
-
-def changed_settings(preset: Settings, settings: Settings) -> dict[str, Any]:
-    """Those that differ from the preset's."""
-    before = asdict(preset)
-    return {name: value for name, value in asdict(settings).items() if value != before[name]}
-
-
-def counts_and_problems(benchmark: Benchmark, data: DataSet, unreadable: Sequence[Problem]) -> dict[str, Any]:
-    """How much there is, how much was published, and all that could not be used."""
+def describe(model: BenchmarkModel) -> dict[str, Any]:
+    """What a result says of its model."""
     return {
-        "counts": {
-            "images": len(data.images),
-            "items": data.items,
-            "unreadable": len(unreadable),
-            "problems": len(data.problems),
-            "published": dict(benchmark.published),
-        },
-        "left_out": [asdict(problem) for problem in (*data.problems, *unreadable)],
+        "name": model.name,
+        "revision": model.revision,
+        "fingerprint": model.fingerprint,
+        **run_on(model),
     }
 
 
-def _measured(scores: Scores) -> dict[str, Any]:
-    return {"metrics": {name: asdict(estimate) for name, estimate in scores.metrics.items()}}
+def names_language(benchmark: Benchmark, data: DataSet, language: str | None) -> str:
+    """The language of the names of classes, or of the texts where there are none.
+
+    Raises:
+        ValueError: The data set has none in that language.
+    """
+    names: Sequence[str] = list(getattr(data, "names", {benchmark.language: None}))
+    language = language or (benchmark.language if benchmark.language in names else names[0])
+    if language not in names:
+        raise ValueError(f"language={language!r}; allowed for this {benchmark.name}: {', '.join(names)}")
+    return language
+
+
+def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
+    """Where to keep a result: another model, preset or setting gets another file, the same again the same file."""
+    model = re.sub(r"[^\w.-]+", "-", str(result["model"]["name"])).strip("-.") or "model"
+    changed = [f"{name}-{value}" for name, value in sorted(result["changed"].items())]
+    return Path(folder) / f"{'-'.join([result['benchmark'], model, result['preset'], *changed])}.json"
+
+
+def write_result(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _as_lists(per_item: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
+    """JSON has no NaN."""
+    return {name: [None if value != value else value for value in values.tolist()] for name, values in per_item.items()}

@@ -56,22 +56,20 @@ def recalls(ranks: np.ndarray, groups: np.ndarray, prefix: str, ks: Sequence[int
     return {f"{prefix}{k}": mean(ranks <= k, groups) for k in ks}
 
 
-def accuracies(
-    vectors: np.ndarray, names: np.ndarray, classes: np.ndarray, groups: np.ndarray, model: BenchmarkModel
-) -> tuple[dict[str, Estimate], np.ndarray]:
-    """Top-1 and top-5 accuracy, micro and macro; a class that another one equals counts as wrong.
+def class_ranks(vectors: np.ndarray, names: np.ndarray, classes: np.ndarray, model: BenchmarkModel) -> np.ndarray:
+    """Rank (N,) of the right class of each vector, from 1; a class that another one equals counts as wrong.
 
     Args:
         vectors: Float32 (N, D), L2-normalised.
         names: Float32 (C, D), L2-normalised.
-        classes: Int64 (N,), the right one of each vector.
-        groups: (N,), the image of each vector.
+        classes: Int64 (N,), the right ones.
         model: On whose device to compute.
-
-    Returns:
-        The accuracies, and the rank (N,) of the right class, from 1.
     """
-    ranks = ranks_of(vectors, names, np.stack([np.arange(len(classes)), classes], axis=1), model)
+    return ranks_of(vectors, names, np.stack([np.arange(len(classes)), classes], axis=1), model)
+
+
+def accuracies(ranks: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
+    """Top-1 and top-5 accuracy, micro and macro, of ranks, classes and images (N,)."""
     scores = recalls(ranks, groups, "top", KS)
     for k in KS:
 
@@ -80,4 +78,4 @@ def accuracies(
 
         interval = bootstrap(macro, ranks, classes, groups=groups)
         scores[f"top{k}_macro"] = Estimate(macro(ranks, classes), interval, len(ranks))
-    return scores, ranks
+    return scores

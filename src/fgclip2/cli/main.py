@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import (
+    bench,
     classify,
     convert,
     data,
@@ -59,6 +60,8 @@ _SETTINGS: dict[str, Any] = {
 app = typer.Typer(cls=ErrorsInOneLine, **_SETTINGS)
 data_app = typer.Typer(help="Look after training data.", **_SETTINGS)
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(help="Measure models on benchmarks.", **_SETTINGS)
+app.add_typer(bench_app, name="bench")
 
 
 def _print_version(value: bool) -> None:
@@ -99,3 +102,7 @@ _add("init", init.init, init.EXAMPLES)
 _add("train", train.train, train.EXAMPLES, cls=train.TrainCommand, context_settings={"ignore_unknown_options": True})
 _add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)
 _add("hard-negatives", hard_negatives.hard_negatives, hard_negatives.EXAMPLES, data_app)
+_add("list", bench.list_benchmarks, bench.LIST_EXAMPLES, bench_app)
+_add("check", bench.check, bench.CHECK_EXAMPLES, bench_app)
+_add("run", bench.run, bench.RUN_EXAMPLES, bench_app)
+_add("report", bench.report, bench.REPORT_EXAMPLES, bench_app)

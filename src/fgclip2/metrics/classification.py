@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
 def topk_accuracy(
-    ranks: np.ndarray,
-    classes: np.ndarray,
+    ranks: ArrayLike,
+    classes: ArrayLike,
     ks: Sequence[int] = (1, 5),
     average: Literal["micro", "macro"] = "micro",
 ) -> dict[int, float]:
@@ -93,7 +94,7 @@ def hard_negative_accuracy(
     return (scores[:, 0] > negative.amax(1)).float().mean().item()
 
 
-def matching_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
+def matching_accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float) -> float:
     """Share of pairs told rightly, where a score of `threshold` or more says that they match.
 
     Args:
@@ -109,7 +110,7 @@ def matching_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float) 
     return float(((scores >= threshold) == labels).mean())
 
 
-def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
+def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     """The threshold of the highest `matching_accuracy` on these pairs: one of the scores, the lowest of the best.
 
     Where it is best to say that none match: just above the highest score. Arguments and errors as there.
@@ -122,7 +123,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.append(values, np.nextafter(values[-1], np.inf))[right.argmax()])
 
 
-def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve: how often a matching pair scores above another, ties counted by half.
 
     Arguments and errors as of `matching_accuracy`; NaN where all match or none.
@@ -137,7 +138,7 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(matching @ (below + others / 2) / (matching.sum() * others.sum()))
 
 
-def _check_matching(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_matching(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
     _check_lengths("scores", scores, "labels", labels)
     if not len(scores):

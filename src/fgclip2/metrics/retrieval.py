@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 TIE_TOLERANCE = 1e-6  # cosines that differ by less are a tie: the same text in another batch differs by some 1e-7
@@ -113,7 +114,7 @@ def _check_pairs(pairs: Tensor, queries: int, candidates: int) -> None:
         )
 
 
-def score_ranks(scores: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def score_ranks(scores: ArrayLike, pairs: ArrayLike) -> np.ndarray:
     """Rank from 1 of the best right candidate of each query, from scores that are there already; ties count against it.
 
     Args:

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from fgclip2.data.demo import __main__ as command
+from fgclip2.data.demo import build
 from fgclip2.data.demo.splits import ARTIST_SPLITS
 
 
@@ -10,10 +11,10 @@ from fgclip2.data.demo.splits import ARTIST_SPLITS
 def built(monkeypatch, cache, table):
     """The steps that fetch, replaced by what they would return for the small cache."""
     calls = []
-    monkeypatch.setattr(command, "build_concepts", lambda cache: table)
-    monkeypatch.setattr(command, "build_cutouts", lambda cache, table: calls.append("cut-outs"))
-    monkeypatch.setattr(command, "build_backgrounds", lambda cache: {"train": 7, "test": 13})
-    monkeypatch.setattr(command, "build_described", lambda cache, table: calls.append("described") or {"words": 2})
+    monkeypatch.setattr(build, "build_concepts", lambda cache: table)
+    monkeypatch.setattr(build, "build_cutouts", lambda cache, table: calls.append("cut-outs"))
+    monkeypatch.setattr(build, "build_backgrounds", lambda cache: {"train": 7, "test": 13})
+    monkeypatch.setattr(build, "build_described", lambda cache, table: calls.append("described") or {"words": 2})
     monkeypatch.setattr(command, "write_bundle", lambda cache, table, folder: calls.append(folder) or {"thing": 3})
     return calls
 

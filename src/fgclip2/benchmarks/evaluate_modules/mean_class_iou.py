@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy as np
 
 from fgclip2.metrics import class_areas, class_iou, mean_iou
 
@@ -31,5 +32,6 @@ class MeanClassIoU(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, classes, ignored=None):
-        areas = sum(class_areas(*maps, classes, ignored) for maps in zip(predictions, references, strict=True))
+        maps = zip(predictions, references, strict=True)
+        areas = np.sum([class_areas(*pair, classes, ignored) for pair in maps], axis=0)
         return {"miou": mean_iou(areas), "class_iou": class_iou(areas).tolist()}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .backgrounds import build_backgrounds
+from .build import build_demo_data
 from .bundle import write_bundle
-from .concepts import ConceptTable, build_concepts
-from .cutouts import build_cutouts, load_cutouts
-from .photographs import build_described
+from .concepts import ConceptTable
+from .cutouts import load_cutouts
 from .sources import ARTWORK, default_cache
 from .splits import ARTIST_SPLITS
 
@@ -23,16 +22,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="also write the pictures that ship with the demo")
     options = parser.parse_args(arguments)
-    options.cache.mkdir(parents=True, exist_ok=True)
-    table = build_concepts(options.cache)
+    table, backgrounds, described = build_demo_data(options.cache, not options.skip_described)
     print(f"concepts     {len(table)}, things {table.is_thing.sum()}, held out {table.is_held_out.sum()}")
-    build_cutouts(options.cache, table)
     _print_cutouts(options.cache, table)
-    for split, count in build_backgrounds(options.cache).items():
+    for split, count in backgrounds.items():
         print(f"backgrounds  {split:<11}{count:>5} photographs")
-    if not options.skip_described:
-        for name, count in build_described(options.cache, table).items():
-            print(f"described    {name:<11}{count:>5} pictures, for tests only")
+    for name, count in described.items():
+        print(f"described    {name:<11}{count:>5} pictures, for tests only")
     if options.bundle:
         for kind, count in write_bundle(options.cache, table, options.bundle).items():
             print(f"bundled      {kind:<11}{count:>5} files")
