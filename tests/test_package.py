@@ -41,6 +41,7 @@ FLOORS = {
     "embedder": 2,
     "data": 2,
     "training": 3,
+    "benchmarks": 3,
     "search": 3,
     "hub": 3,
     "diagnostics": 3,

@@ -51,6 +51,13 @@ OPTIONS = {
         *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
         *("--long-caption-column", "--language-column", "--language", "--show", "--threads", "--json"),
     },
+    "bench list": {"--json"},
+    "bench check": {"name", "path", "--images", "--open", "--show", "--json"},
+    "bench run": {
+        *("name", "path", "--images", "--model", "-m", "--device", "--dtype", "--preset", "--set", "--language"),
+        *("--output", "--cache", "--items", "--controls"),
+    },
+    "bench report": {"results", "--output", "--language", "--plot", "--no-plot"},
     "data hard-negatives": {"source", "target", "--count", "--seed", "--replace", "--show", "--json"},
 }
 

@@ -39,6 +39,9 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "photos").mkdir()
     for path in pictures:
         shutil.copy(path, tmp_path / "photos")
+    for name, path in zip(("狗", "苹果"), pictures, strict=True):
+        (tmp_path / "albums" / name).mkdir(parents=True)
+        shutil.copy(path, tmp_path / "albums" / name)
     records = [
         _record("dog-face-noto.webp", "a dog", "a drawing of a dog's face", "a cat"),
         _record("red-apple-noto-v1.webp", "an apple", "a drawing of a red apple", "a pear"),

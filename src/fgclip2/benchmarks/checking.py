@@ -1,0 +1,78 @@
+"""Check a data set before hours are spent on it: counts, files, boxes and names against what was published."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..data.records import load_image
+from ..errors import UnreadableImageError
+from .catalogue import Benchmark
+from .data_sets import DataSet, Problem
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a data set has, and what is wrong with it.
+
+    Attributes:
+        counts: Name -> (count here, published count or `None`).
+        problems: Records that can't be used.
+    """
+
+    counts: dict[str, tuple[int, int | None]]
+    problems: Sequence[Problem]
+
+    @property
+    def missing(self) -> dict[str, tuple[int, int]]:
+        """Counts that differ from the published ones."""
+        return {
+            name: (here, published) for name, (here, published) in self.counts.items() if published not in (None, here)
+        }
+
+
+def check(benchmark: Benchmark, folder: str | Path, images: str | Path | None = None, opened: bool = False) -> Check:
+    """Read a data set whole.
+
+    Args:
+        benchmark, folder, images: As of [`run`].
+        opened: Whether to decode every image, and compare the boxes with its real size.
+
+    Raises:
+        ValueError: It can't be read at all; the message has the remedy.
+    """
+    data = benchmark.read(Path(folder), None if images is None else Path(images), benchmark.paper)
+    counts = {"images": len(data.images), "items": data.items}
+    names = next(iter(getattr(data, "names", {}).values()), None)
+    if names is not None:
+        counts["categories"] = len(names)
+    problems = [*data.problems, *(_open_all(data) if opened else ())]
+    return Check({name: (count, benchmark.published.get(name)) for name, count in counts.items()}, problems)
+
+
+def _open_all(data: DataSet) -> list[Problem]:
+    problems = []
+    boxes = getattr(data, "boxes", [[]] * len(data.images))
+    for image, its in zip(tqdm(data.images, unit="image", desc="opening"), boxes, strict=True):
+        try:
+            width, height = _size(image.read())
+        except UnreadableImageError as error:
+            problems.append(Problem(str(image), str(error)))
+            continue
+        for box in its:
+            if not (box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0):
+                reason = f"box {box} is outside the image of {width} x {height} pixels; mend it, or leave it out"
+                problems.append(Problem(str(image), reason))
+    return problems
+
+
+def _size(content: bytes) -> tuple[int, int]:
+    try:
+        return load_image(Image.open(io.BytesIO(content))).size
+    except Exception as error:  # on corrupt data decoders raise nearly everything
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,245 @@
+"""`fgclip2 bench`: list, check, run and report benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import common
+
+if TYPE_CHECKING:
+    from ..benchmarks.catalogue import Benchmark
+    from ..benchmarks.models import BenchmarkModel
+
+LIST_EXAMPLES = """
+fgclip2 bench list
+fgclip2 bench list --json > 评测集.json
+"""
+CHECK_EXAMPLES = """
+fgclip2 bench check boxclass-cn BoxClass-CN
+fgclip2 bench check lit-cn LIT-CN --images 图像 --open
+"""
+RUN_EXAMPLES = """
+fgclip2 bench run bundled --controls
+fgclip2 bench run boxclass-cn BoxClass-CN --model qihoo360/fg-clip2-base
+fgclip2 bench run flickr30k-cna Flickr30k-CNA --model OFA-Sys/chinese-clip-vit-base-patch16
+fgclip2 bench run coco-boxes coco --set max_num_patches=1024 --set templates=none
+fgclip2 bench run image-folder 照片 --language zh
+torchrun --nproc-per-node 8 -m fgclip2.cli bench run lit-cn LIT-CN --model qihoo360/fg-clip2-so400m
+"""
+REPORT_EXAMPLES = """
+fgclip2 bench report bench_results
+fgclip2 bench report bench_results --language zh --output 结果
+"""
+
+Name = Annotated[str, typer.Argument(help="Of `fgclip2 bench list`.")]
+Images = Annotated[Path | None, typer.Option(help="Folder or zip archive of the images.  [default: in PATH]")]
+BUNDLED = "bundled"
+
+
+def list_benchmarks(as_json: common.AsJson = False) -> None:
+    """List the benchmarks: name, what it measures, language, where to get it; with --json how the presets differ."""
+    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
+    from ..benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES
+
+    rows = [
+        {
+            "name": each.name,
+            "task": _task(each),
+            "language": each.language,
+            "source": each.source,
+            "differences": [*COMMON_DIFFERENCES, *each.differences],
+        }
+        for each in (*BENCHMARKS.values(), *BUNDLED_ROWS)
+    ]
+    if as_json:
+        common.print_json({"benchmarks": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:<26}{row['task']:<24}{row['language']:<4}{row['source']}")
+
+
+def check(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="The data set as its owners publish it.")],
+    images: Images = None,
+    open_images: Annotated[bool, typer.Option("--open", help="Decode every image.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="How many problems to list.")] = 20,
+    as_json: common.AsJson = False,
+) -> None:
+    """Read a data set whole: what it holds, what was published, and what is wrong with it.
+
+    Exit code 1 if anything is wrong or missing.
+    """
+    from ..benchmarks.catalogue import find_benchmark
+    from ..benchmarks.checking import check as check_data
+
+    found = check_data(find_benchmark(name), path, images, open_images)
+    if as_json:
+        counts = {key: {"here": here, "published": published} for key, (here, published) in found.counts.items()}
+        common.print_json({"benchmark": name, "counts": counts, "problems": [str(each) for each in found.problems]})
+    else:
+        for key, (here, published) in found.counts.items():
+            typer.echo(f"{key:<12}{here:>9}" + ("" if published is None else f"   published {published:>9}"))
+        typer.echo(f"{'problems':<12}{len(found.problems):>9}")
+        for problem in found.problems[:show]:
+            typer.echo(f"  {problem}")
+    wrong = [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
+    if found.problems:
+        wrong.append(f"{len(found.problems)} problems")
+    if wrong:
+        raise ValueError(f"{path}: {', '.join(wrong)}")
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="Of `fgclip2 bench list`, or bundled: all that start with it.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="The data set as its owners publish it; not for bundled, which is fetched.")
+    ] = None,
+    images: Images = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Folder or hub id of FG-CLIP 2 or another model; untrained: a control.  "
+            "[default: the one in the package]",
+        ),
+    ] = None,
+    device: common.Device = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: by the device.")] = "auto",
+    preset: Annotated[str, typer.Option(help="paper, or released: as its authors' scripts do.")] = "paper",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; the result says so.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="en or zh, of names of classes.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("bench_results"),
+    cache: Annotated[
+        Path | None, typer.Option(help="Where embeddings are kept, for a killed run to go on.  [default: user's cache]")
+    ] = None,
+    items: Annotated[bool, typer.Option("--items", help="Also store a number for each item, such as ranks.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="With bundled: also an untrained model and nearest pixels.")
+    ] = False,
+) -> None:
+    """Measure a model on a data set, print the numbers and store them with every setting.
+
+    Under torchrun the processes share the work. A run that was killed goes on where it was.
+    """
+    from .. import distributed
+    from ..benchmarks.models import UNTRAINED, load_model
+
+    if (name == BUNDLED) != (path is None):
+        raise typer.BadParameter("give the path of the data set, and none for bundled", param_hint="PATH")
+    if controls and name != BUNDLED:
+        raise typer.BadParameter("works with bundled", param_hint="--controls")
+    changes = _parse_changes(change)
+    distributed.start_process_group()
+    options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
+    options["cache"] = cache or _default_cache()
+    benchmarks, folder = _open(name, path)
+    for each in (model, UNTRAINED) if controls else (model,):
+        loaded = load_model(each, device, dtype)
+        for benchmark in benchmarks:
+            _run_one(benchmark, folder, loaded, output, options)
+    if controls and distributed.rank() == 0:
+        _run_pixels(folder, output)
+    distributed.end_process_group()
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="Where to write, without suffix.")] = Path("bench_report"),
+    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    plot: Annotated[bool, typer.Option(help="Draw a picture too; needs matplotlib.")] = True,
+) -> None:
+    """Put results beside the published numbers: Markdown, CSV and a plot."""
+    from ..benchmarks import report as reports
+
+    read = reports.read_results(results)
+    written = [output.with_name(f"{output.name}{suffix}") for suffix in (".md", ".csv", ".png")]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    written[0].write_text(reports.markdown(read, language), encoding="utf-8")
+    reports.write_csv(read, written[1])
+    if plot:
+        reports.plot(read, written[2])
+    for path in written if plot else written[:2]:
+        typer.echo(str(path))
+
+
+def _task(benchmark: Benchmark) -> str:
+    return benchmark.task.__name__.rpartition(".")[2].replace("_", " ")
+
+
+def _parse_changes(changes: list[str] | None) -> dict[str, str]:
+    parsed = {}
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{change!r}; allowed: NAME=VALUE", param_hint="--set")
+        parsed[name] = value
+    return parsed
+
+
+def _default_cache() -> Path:
+    from ..data.demo.sources import default_cache
+
+    return default_cache().parent / "benchmarks"
+
+
+def _open(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
+    """The benchmarks of a name, and the folder of their data."""
+    from .. import distributed
+    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
+    from ..benchmarks.bundled import build_bundled
+    from ..benchmarks.catalogue import find_benchmark
+    from ..data.demo.sources import default_cache
+
+    if path is not None:
+        return [find_benchmark(name)], path
+    folder = None
+    if distributed.rank() == 0:
+        try:
+            folder = build_bundled(default_cache())
+        except RuntimeError as error:  # a package can't be fetched
+            raise OSError(str(error)) from error
+    folder = distributed.gather_objects(folder)[0]
+    return list(BUNDLED_ROWS), folder
+
+
+def _run_one(benchmark: Benchmark, folder: Path, model: BenchmarkModel, output: Path, options: dict[str, Any]) -> None:
+    from ..benchmarks.runner import run as run_benchmark
+
+    _finish(run_benchmark(benchmark, folder, model, **options), output)
+
+
+def _run_pixels(folder: Path, output: Path) -> None:
+    from ..benchmarks.bundled import run_pixels
+    from ..data.demo.sources import default_cache
+
+    _finish(run_pixels(folder, default_cache()), output)
+
+
+def _finish(result: dict[str, Any], output: Path) -> None:
+    """Store a result and print it."""
+    from .. import distributed
+    from ..benchmarks.runner import result_path, write_result
+
+    if distributed.rank() > 0:
+        return
+    path = result_path(output, result)
+    write_result(result, path)
+    marks = "".join(f" {name}={value}" for name, value in result["changed"].items())
+    typer.echo(f"{result['benchmark']}  {result['model']['name']}  {result['preset']}{marks}  -> {path}")
+    for name, metric in result["metrics"].items():
+        is_rank = name.endswith("rank")
+        value = f"{metric['value']:.2f}" if is_rank else f"{100 * metric['value']:.2f}%"
+        interval = metric["interval"]
+        between = "" if interval is None else f"  [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+        typer.echo(f"  {name:<28}{value:>10}{between}")
+    counts = result["counts"]
+    typer.echo(
+        f"  {counts['images']} images, {counts['items']} items, left out {counts['unreadable'] + counts['problems']}"
+    )

@@ -1,0 +1,50 @@
+"""Settings: checked, changed from the command line, and never a head that does not fit."""
+
+import pytest
+
+from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
+from fgclip2.benchmarks.settings import HardNegativeSettings, RegionSettings, RetrievalSettings, as_dict, change
+
+
+def test_values_come_as_text():
+    settings = change(RegionSettings(), {"max_num_patches": "256", "crowds": "false", "templates": "none"})
+    assert settings == RegionSettings(max_num_patches=256, crowds=False, templates="none")
+    assert change(RetrievalSettings(), {"max_num_patches": "auto"}) == RetrievalSettings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "message"),
+    [
+        (
+            RetrievalSettings(),
+            {"walk": "long"},
+            "no setting 'walk' of this benchmark; allowed: max_num_patches, walk_type",
+        ),
+        (RetrievalSettings(), {"walk_type": "box"}, "walk_type='box'; allowed: short, long"),
+        (RetrievalSettings(), {"max_num_patches": "many"}, "max_num_patches='many'"),
+        (RegionSettings(), {"method": "pool"}, "method='pool'; allowed: roi, crop"),
+        (RegionSettings(), {"walk_type": "short"}, "no setting 'walk_type'"),
+        (RegionSettings(), {"crowds": "yes"}, "crowds='yes'; allowed: true, false"),
+        (HardNegativeSettings(), {"ties": "half"}, "ties='half'; allowed: wrong, right"),
+    ],
+)
+def test_mistakes_name_what_is_allowed(settings, changes, message):
+    with pytest.raises(ValueError, match=message):
+        change(settings, changes)
+
+
+def test_regions_meet_the_box_head_and_crops_the_short_one():
+    assert as_dict(RegionSettings())["walk_type"] == "box"
+    assert as_dict(RegionSettings(method="crop"))["walk_type"] == "short"
+    assert as_dict(HardNegativeSettings())["walk_type"] == "box"
+
+
+def test_every_difference_of_the_presets_is_explained():
+    for benchmark in BENCHMARKS.values():
+        if benchmark.settings("released") != benchmark.settings("paper"):
+            assert benchmark.differences, benchmark.name
+    assert COMMON_DIFFERENCES
+    with pytest.raises(ValueError, match="preset='best'; allowed: paper, released"):
+        find_benchmark("lit-cn").settings("best")
+    with pytest.raises(ValueError, match="no benchmark 'lit'; allowed: lit-cn"):
+        find_benchmark("lit")

@@ -1,0 +1,171 @@
+"""Each kind of benchmark on data whose numbers are known by hand: a model that sees colours and reads their names."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgclip2.benchmarks import classification, hard_negatives, matching, region_classification, retrieval
+from fgclip2.benchmarks.data_sets import (
+    ClassificationData,
+    HardNegativeData,
+    MatchingData,
+    RegionData,
+    RetrievalData,
+)
+from fgclip2.benchmarks.encoding import Encoder
+from fgclip2.benchmarks.image_files import ImageFile
+from fgclip2.benchmarks.models import PairEmbedder
+from fgclip2.benchmarks.settings import (
+    ClassificationSettings,
+    HardNegativeSettings,
+    MatchingSettings,
+    RegionSettings,
+    RetrievalSettings,
+)
+
+COLORS = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "红": (255, 0, 0),
+    "绿": (0, 255, 0),
+    "蓝": (0, 0, 255),
+    "黄": (255, 255, 0),
+}
+
+
+def mean_colors(images: list[Image.Image], max_num_patches) -> np.ndarray:
+    return np.stack([np.asarray(image).reshape(-1, 3).mean(0) for image in images])
+
+
+def named_colors(texts: list[str]) -> np.ndarray:
+    """The colour that a text names last."""
+    return np.array([COLORS[max(COLORS, key=text.rfind)] for text in texts], dtype=np.float64)
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder(PairEmbedder(mean_colors, named_colors, "colours"), show_progress_bar=False)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Make an image of one colour, or of a left and a right one."""
+
+    def make(name: str, *colors: str) -> ImageFile:
+        image = Image.new("RGB", (32, 16), COLORS[colors[0]])
+        image.paste(COLORS[colors[-1]], (16, 0, 32, 16))
+        image.save(tmp_path / name)
+        return ImageFile(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def broken(tmp_path) -> ImageFile:
+    (tmp_path / "坏.png").write_bytes(b"broken")
+    return ImageFile(tmp_path / "坏.png")
+
+
+def values(scores) -> dict[str, float]:
+    return {name: estimate.value for name, estimate in scores.metrics.items()}
+
+
+def test_retrieval_with_several_captions_and_several_images(encoder, picture):
+    images = [picture("红.png", "红"), picture("green.png", "green"), picture("red2.png", "red")]
+    # The last caption is of both red images; "blue" is wrong for the green one.
+    captions = ["一片红", "green", "something blue", "red"]
+    data = RetrievalData(images, captions, [(0, 0), (1, 1), (1, 2), (2, 3), (0, 3)])
+    scores = retrieval.evaluate(data, encoder, RetrievalSettings(), "zh")
+    # Image 2's caption ties with "一片红", which is not its own. All others rank first.
+    assert scores.per_item["image_to_text/rank"].tolist() == [1, 1, 2]
+    # "一片红" ties with image 2; "something blue" is as far from all three.
+    assert scores.per_item["text_to_image/rank"].tolist() == [2, 1, 3, 1]
+    got = values(scores)
+    assert got["image_to_text/recall@1"] == pytest.approx(2 / 3)
+    assert got["text_to_image/recall@1"] == pytest.approx(1 / 2)
+    assert got["text_to_image/recall@5"] == 1
+    assert got["text_to_image/mean_rank"] == pytest.approx(7 / 4)
+    assert got["text_to_image/median_rank"] == pytest.approx(1.5)
+    assert got["image_to_text/mean_recall"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    low, high = scores.metrics["text_to_image/recall@1"].interval
+    assert 0 <= low < 0.5 < high <= 1
+
+
+def test_retrieval_leaves_unreadable_images_out_with_their_captions(encoder, picture, broken):
+    images = [picture("a.png", "red"), broken, picture("b.png", "blue"), picture("c.png", "green")]
+    captions = ["红", "黄", "blue", "蓝", "a green thing of no image"]
+    # 黄 is of the broken image alone; 蓝 is of the broken one and of b; c has no caption.
+    data = RetrievalData(images, captions, [(0, 0), (1, 1), (2, 2), (1, 3), (2, 3)])
+    scores = retrieval.evaluate(data, encoder, RetrievalSettings(), "zh")
+    assert scores.per_item["image_to_text/rank"].tolist() == [1, 0, 1, 0]
+    assert scores.per_item["text_to_image/rank"].tolist() == [1, 0, 1, 1, 0]
+    assert scores.metrics["image_to_text/recall@1"].count == 2
+    assert scores.metrics["text_to_image/recall@1"].count == 3
+    assert [problem.source for problem in scores.left_out] == [str(broken)]
+
+
+def test_nothing_readable_is_an_error(encoder, broken):
+    with pytest.raises(
+        ValueError, match=r"no image can be used; 1 can't be read: .*坏\.png: 6 bytes of no known image"
+    ):
+        retrieval.evaluate(RetrievalData([broken], ["红"], [(0, 0)]), encoder, RetrievalSettings(), "zh")
+    regions = RegionData([broken], [[(0, 0, 1, 1)]], [[0]], {"zh": ["红"]})
+    with pytest.raises(ValueError, match="no image can be used"):
+        region_classification.evaluate(regions, encoder, RegionSettings(method="crop"), "zh")
+
+
+LEFT, RIGHT = (0.0, 0.0, 16.0, 16.0), (16.0, 0.0, 32.0, 16.0)
+
+
+@pytest.mark.parametrize(("language", "names"), [("en", ["red", "green", "blue"]), ("zh", ["红", "绿", "蓝"])])
+def test_boxes_are_classified_by_what_is_in_them(encoder, picture, broken, language, names):
+    images = [picture("a.png", "red", "green"), broken, picture("b.png", "blue")]
+    # The second box of the first image is labelled wrongly: green, called blue.
+    data = RegionData(images, [[LEFT, RIGHT], [LEFT], [RIGHT]], [[0, 2], [1], [2]], {language: names})
+    settings = RegionSettings(method="crop", templates="none")
+    scores = region_classification.evaluate(data, encoder, settings, language)
+    assert scores.per_item["rank"].tolist() == [1, 3, 0, 1]
+    got = values(scores)
+    assert got["top1"] == pytest.approx(2 / 3)
+    assert got["top5"] == 1
+    assert got["top1_macro"] == pytest.approx((1 + 1 / 2) / 2)
+    assert len(scores.left_out) == 1
+
+
+def test_hard_negatives_and_both_rules_of_ties(encoder, picture):
+    images = [picture("a.png", "red", "green"), picture("b.png", "blue")]
+    texts = [[["红", "蓝", "绿"], ["green", "绿"]], [["yellow", "blue"]]]
+    data = HardNegativeData(images, [[LEFT, RIGHT], [LEFT]], texts)
+    for ties, won in (("wrong", [1, 0, 0]), ("right", [1, 1, 0])):
+        scores = hard_negatives.evaluate(data, encoder, HardNegativeSettings(method="crop", ties=ties), "zh")
+        assert scores.per_item["won"].tolist() == won
+        assert values(scores) == {"hard_negative_accuracy": pytest.approx(sum(won) / 3)}
+
+
+def test_matching(encoder, picture, broken):
+    images = [picture("a.png", "red"), picture("b.png", "green"), broken]
+    data = MatchingData(
+        images, ["红", "绿", "yellow"], [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0)], [True, False, True, True, True]
+    )
+    scores = matching.evaluate(data, encoder, MatchingSettings(), "zh")
+    np.testing.assert_allclose(scores.per_item["cosine"], [1, 0, 1, 0.5**0.5, np.nan], atol=1e-6)
+    assert values(scores) == {"auc": 1, "accuracy": 1}
+    swapped = dataclasses.replace(data, labels=[True, True, True, False, True])
+    got = values(matching.evaluate(swapped, encoder, MatchingSettings(), "zh"))
+    assert got["auc"] == pytest.approx(2 / 3)
+    assert got["accuracy"] == pytest.approx(3 / 4)
+
+
+def test_classes_in_templates(encoder, picture, broken):
+    images = [picture("a.png", "red"), picture("b.png", "green"), broken, picture("c.png", "green")]
+    names = {"en": ["red", "green"], "zh": ["红", "绿"]}
+    data = ClassificationData(images, [0, 1, 0, 0], names)
+    for language in names:
+        for templates in ("none", "imagenet"):
+            scores = classification.evaluate(data, encoder, ClassificationSettings(templates=templates), language)
+            assert scores.per_item["rank"].tolist() == [1, 1, 0, 2]
+            assert values(scores)["top1_macro"] == pytest.approx((1 / 2 + 1) / 2)

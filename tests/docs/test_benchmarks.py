@@ -1,0 +1,61 @@
+"""docs/benchmarks.md and its Chinese equal: names, settings, commands and code are true."""
+
+import dataclasses
+import re
+import shlex
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from fgclip2.benchmarks.bundled import BUNDLED
+from fgclip2.benchmarks.catalogue import BENCHMARKS
+from fgclip2.cli.main import app
+
+from .test_training import DOCUMENTS as TRAINING
+from .test_training import blocks, rows_of_first_cells
+
+DOCUMENTS = [TRAINING[0].with_name(name) for name in ("benchmarks.md", "benchmarks_zh.md")]
+SETTINGS = {field.name for row in (*BENCHMARKS.values(), *BUNDLED) for field in dataclasses.fields(row.paper)}
+
+
+@pytest.fixture(params=DOCUMENTS, ids=lambda path: path.stem)
+def document(request):
+    return request.param
+
+
+def test_every_benchmark_and_setting_is_there(document):
+    text = document.read_text(encoding="utf-8")
+    assert [name for name in BENCHMARKS if f"`{name}`" not in text] == []
+    for row in BUNDLED:
+        kind = re.fullmatch(r"bundled-(.*?)(-short|-long)?-(en|zh)", row.name)[1]
+        assert f"`bundled-{kind}" in text
+    assert rows_of_first_cells(document, SETTINGS)
+
+
+def test_commands_exist_with_their_options(document):
+    bench = get_command(app).commands["bench"].commands
+    lines = [line for block in blocks(document, "bash") for line in block.splitlines() if "fgclip2 bench" in line]
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line.partition("#")[0])
+        command = bench[words[2]]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_both_languages_have_the_same_code():
+    english, chinese = (blocks(document, "python") for document in DOCUMENTS)
+    assert english == chinese
+    assert len(english) == 1
+
+
+def test_the_code_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, color in (("red", (255, 0, 0)), ("green", (0, 255, 0))):
+        (tmp_path / "colors" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16), color).save(tmp_path / "colors" / name / "图.png")
+    (code,) = blocks(DOCUMENTS[0], "python")
+    exec(compile(code, "benchmarks.md", "exec"), {})
+    printed = capsys.readouterr().out.strip()
+    assert printed == code.rpartition("# ")[2].strip()
