@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf compat compat-lowest package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf bench compat compat-lowest package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +48,12 @@ package: setup
 
 perf: setup
 	$(RUN) -m scripts.perf --output docs/performance.md
+
+# The offline benchmark: results of the embedded checkpoint and two controls, and their tables.
+bench: setup
+	$(VENV)/bin/fgclip2 bench run bundled --controls --output docs/bundled_benchmark
+	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table --no-plot
+	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table_zh --no-plot --language zh
 
 # Trains the embedded checkpoint anew in its two stages (hours of CPU time), into .cache/scenes/export.
 checkpoint: setup

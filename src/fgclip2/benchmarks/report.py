@@ -372,7 +372,7 @@ def plot(results: Sequence[Result], path: str | Path) -> None:
         raise ValueError(f"path={str(path)!r}; allowed: a file that ends in .png, .svg or .pdf")
     if not results:
         raise ValueError("results is empty; allowed: at least one result")
-    require("matplotlib", "demo")
+    require("matplotlib", "bench")
     from matplotlib.figure import Figure  # not pyplot: neither a screen nor state that the caller may have
 
     panels = [(name, each, _plotted_metrics(each)) for name, each in _by_benchmark(results).items()]

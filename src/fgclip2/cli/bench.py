@@ -136,6 +136,7 @@ def run(
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
     changes = _parse_changes(change)
+    common.hide_loading_bars()
     distributed.start_process_group()
     options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
     options["cache"] = cache or _default_cache()

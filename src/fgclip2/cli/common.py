@@ -40,13 +40,18 @@ TopK = Annotated[int, typer.Option(min=1, help="How many to print.")]
 
 def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> FGClip2Embedder:
     """Load a checkpoint; `device` may name several with commas between them."""
-    from transformers.utils import logging
-
     from ..embedder import FGClip2Embedder
 
-    logging.disable_progress_bar()
+    hide_loading_bars()
     devices = device.split(",") if device and "," in device else device
     return FGClip2Embedder.from_pretrained(model, devices, dtype)
+
+
+def hide_loading_bars() -> None:
+    """Transformers shows one for each checkpoint, however small."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def parse_max_patches(value: str | None) -> int | str | None:
