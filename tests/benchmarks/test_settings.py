@@ -3,7 +3,14 @@
 import pytest
 
 from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
-from fgclip2.benchmarks.settings import HardNegativeSettings, RegionSettings, RetrievalSettings, as_dict, change
+from fgclip2.benchmarks.settings import (
+    ClassificationSettings,
+    HardNegativeSettings,
+    RegionSettings,
+    RetrievalSettings,
+    as_dict,
+    change,
+)
 
 
 def test_values_come_as_text():
@@ -25,6 +32,8 @@ def test_values_come_as_text():
         (RegionSettings(), {"method": "pool"}, "method='pool'; allowed: roi, crop"),
         (RegionSettings(), {"walk_type": "short"}, "no setting 'walk_type'"),
         (RegionSettings(), {"crowds": "yes"}, "crowds='yes'; allowed: true, false"),
+        (ClassificationSettings(), {"whole_batches_of": "0"}, "whole_batches_of=0; allowed: a positive integer"),
+        (ClassificationSettings(), {"whole_batches_of": "many"}, "whole_batches_of='many'"),
         (HardNegativeSettings(), {"ties": "half"}, "ties='half'; allowed: wrong, right"),
     ],
 )

@@ -169,3 +169,12 @@ def test_classes_in_templates(encoder, picture, broken):
             scores = classification.evaluate(data, encoder, ClassificationSettings(templates=templates), language)
             assert scores.per_item["rank"].tolist() == [1, 1, 0, 2]
             assert values(scores)["top1_macro"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_images_after_the_last_whole_batch_do_not_count_if_so_set(encoder, picture):
+    images = [picture(f"{index}.png", "red") for index in range(5)]
+    data = ClassificationData(images, [0, 0, 0, 1, 1], {"en": ["red", "green"], "zh": ["红", "绿"]})
+    settings = ClassificationSettings(templates="none", whole_batches_of=2)
+    scores = classification.evaluate(data, encoder, settings, "zh")
+    assert scores.per_item["rank"].tolist() == [1, 1, 1, 2, 0]
+    assert scores.metrics["top1"].value == pytest.approx(3 / 4)

@@ -15,7 +15,7 @@ def evaluate(data: ClassificationData, encoder: Encoder, settings: Classificatio
     """Top-1 and top-5 accuracy, over images (micro) and as the mean over classes (macro).
 
     Returns:
-        Scores; `per_item` has the rank of each image's class, 0 for images that can't be read.
+        Scores; `per_item` has the rank of each image's class, 0 for images that can't be read or don't count.
 
     Raises:
         ValueError: No image can be read.

@@ -29,6 +29,7 @@ from ..errors import UnreadableImageError
 from .data_sets import Box, Problem
 from .image_files import StoredImage
 from .models import BenchmarkModel, run_on
+from .released import keep_case
 
 Item = TypeVar("Item")
 
@@ -83,16 +84,22 @@ class Encoder:
     cache: Path | None = None
     show_progress_bar: bool = True
 
-    def texts(self, texts: Sequence[str], walk_type: str = "auto") -> np.ndarray:
-        """Float32 (N, D): a vector for each text; texts that repeat themselves are encoded once."""
+    def texts(self, texts: Sequence[str], walk_type: str = "auto", lower_case: bool = True) -> np.ndarray:
+        """Float32 (N, D): a vector for each text; texts that repeat themselves are encoded once.
+
+        Args:
+            texts, walk_type: As of the model's `encode_texts`.
+            lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
+        """
         row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        model = self.model if lower_case else keep_case(self.model)
         work = _Work(
             kind="texts",
-            settings={"walk_type": walk_type},
+            settings={"walk_type": walk_type, "lower_case": lower_case},
             items=list(row),
             read=str,
             digest=str,
-            encode=lambda block: Block(self.model.encode_texts(block, walk_type), [1] * len(block), {}),
+            encode=lambda block: Block(model.encode_texts(block, walk_type), [1] * len(block), {}),
         )
         encoded = self._run(work)
         return encoded.vectors[[row[text] for text in texts]]

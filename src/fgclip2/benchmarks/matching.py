@@ -29,7 +29,7 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
     pairs = np.asarray(data.pairs, dtype=np.int64)
     is_used = encoded.rows[pairs[:, 0]] > 0
     encoded.check_some(is_used.sum())
-    texts = encoder.texts(data.texts, settings.walk_type)
+    texts = encoder.texts(data.texts, settings.walk_type, settings.lower_case)
     rows = np.searchsorted(encoded.owners, pairs[is_used, 0])
     blocks = zip(
         *(np.array_split(each, 1 + len(rows) // _PAIRS_PER_BLOCK) for each in (rows, pairs[is_used, 1])), strict=True

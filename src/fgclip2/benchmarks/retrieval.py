@@ -33,7 +33,9 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     is_orphan[all_pairs[:, 1]] = True
     is_orphan[pairs[:, 1]] = False
     captions = np.flatnonzero(~is_orphan)
-    texts = encoder.texts([data.captions[index] for index in captions.tolist()], settings.walk_type)
+    texts = encoder.texts(
+        [data.captions[index] for index in captions.tolist()], settings.walk_type, settings.lower_case
+    )
     # From here on rows: of the images that can be read, and of the captions that stay.
     rows = np.stack([np.searchsorted(encoded.owners, pairs[:, 0]), np.searchsorted(captions, pairs[:, 1])], axis=1)
     scores: dict[str, Estimate] = {}

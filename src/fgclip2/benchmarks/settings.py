@@ -30,10 +30,12 @@ class RetrievalSettings(Settings):
     """Of image-text retrieval."""
 
     walk_type: str = "short"  # the text head: "long" takes 196 tokens, "short" 64; models of one head ignore it
+    lower_case: bool = True  # False: FG-CLIP 2 reads texts as they are written, though it was trained otherwise
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choice("walk_type", self.walk_type, ("short", "long"))
+        _check_flag("lower_case", self.lower_case)
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,26 @@ class MatchingSettings(RetrievalSettings):
 
 
 @dataclass(frozen=True)
-class ClassificationSettings(Settings):
-    """Of zero-shot classification of whole images."""
+class LabelSettings(Settings):
+    """What all comparisons with names of classes have."""
 
     templates: str = "imagenet"  # texts around a name, averaged: a set of `class_names.templates`, or "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choice("templates", self.templates, ("none", "imagenet"))
+
+
+@dataclass(frozen=True)
+class ClassificationSettings(LabelSettings):
+    """Of zero-shot classification of whole images."""
+
+    whole_batches_of: int = 1  # images after the last whole batch of so many don't count
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.whole_batches_of) is not int or self.whole_batches_of < 1:
+            raise ValueError(f"whole_batches_of={self.whole_batches_of!r}; allowed: a positive integer")
 
     @property
     def walk_type(self) -> str:
@@ -58,7 +72,7 @@ class ClassificationSettings(Settings):
 
 
 @dataclass(frozen=True)
-class RegionSettings(ClassificationSettings):
+class RegionSettings(LabelSettings):
     """Of classification of boxes."""
 
     method: str = "roi"  # region features; "crop": what is in the box as an image of its own
@@ -117,7 +131,8 @@ def _parse(name: str, value: str, kind: type) -> Any:
     if kind is bool:
         _check_choice(name, value, ("true", "false"))
         return value == "true"
-    return int(value) if name == "max_num_patches" and value.isdecimal() else value
+    may_be_number = kind is int or name == "max_num_patches"
+    return int(value) if may_be_number and value.isdecimal() else value
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -1,0 +1,51 @@
+"""Texts with their case, and the images that the released script of ImageNet leaves out."""
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from fgclip2 import FGClip2Embedder
+from fgclip2.benchmarks.encoding import Encoder
+from fgclip2.benchmarks.models import PairEmbedder
+from fgclip2.benchmarks.released import keep_case
+
+from ..checkpoints import official_folder, saved_folder  # noqa: F401
+
+TEXTS = ["一只猫 and a dog", "A BLACK Cat", "白色 iPhone 手机"]
+
+
+@pytest.fixture(scope="module")
+def embedder(saved_folder) -> FGClip2Embedder:  # noqa: F811
+    return FGClip2Embedder.from_pretrained(saved_folder, device="cpu")
+
+
+def test_ids_are_those_of_the_official_file_as_it_is(embedder, official_folder):  # noqa: F811
+    raw = Tokenizer.from_file(str(official_folder / "tokenizer.json"))
+    kept, lower = keep_case(embedder).processor.tokenizer, embedder.processor.tokenizer
+    for walk_type, length in (("short", 64), ("long", 196), ("box", 64)):
+        for text in TEXTS:
+            ids = [token for token in raw.encode(text, add_special_tokens=False).ids] + [kept.eos_token_id]
+            expected = ids + [kept.pad_token_id] * (length - len(ids))
+            assert kept([text], walk_type=walk_type)["input_ids"] == [expected]
+    assert kept(TEXTS[:1])["input_ids"] == lower(TEXTS[:1])["input_ids"]
+    assert kept(TEXTS[1:])["input_ids"] != lower(TEXTS[1:])["input_ids"]
+
+
+def test_only_texts_with_capitals_change_and_the_model_itself_does_not(embedder):
+    before = embedder.encode_texts(TEXTS)
+    kept = keep_case(embedder).encode_texts(TEXTS)
+    np.testing.assert_allclose(kept[0], before[0], atol=1e-6)
+    assert np.abs(kept[1:] - before[1:]).max(axis=1).min() > 1e-4
+    np.testing.assert_array_equal(embedder.encode_texts(TEXTS), before)
+
+
+def test_the_cache_tells_them_apart(embedder, tmp_path):
+    encoder = Encoder(embedder, tmp_path, show_progress_bar=False)
+    lower, kept = encoder.texts(TEXTS, "long"), encoder.texts(TEXTS, "long", lower_case=False)
+    assert not np.allclose(lower, kept)
+    np.testing.assert_array_equal(encoder.texts(TEXTS, "long"), lower)
+
+
+def test_other_models_stay_as_they_are():
+    model = PairEmbedder(lambda images, _: [], lambda texts: [], "mine")
+    assert keep_case(model) is model
