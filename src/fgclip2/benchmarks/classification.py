@@ -20,7 +20,8 @@ def evaluate(data: ClassificationData, encoder: Encoder, settings: Classificatio
     Raises:
         ValueError: No image can be read.
     """
-    encoded = encoder.images(data.images, settings.max_num_patches)
+    used = len(data.images) // settings.whole_batches_of * settings.whole_batches_of
+    encoded = encoder.images(data.images[:used], settings.max_num_patches)
     classes = np.asarray(data.classes, dtype=np.int64)
     encoded.check_some(len(encoded.vectors))
     names = label_vectors(encoder, data.names[language], settings.templates, language, settings.walk_type)
