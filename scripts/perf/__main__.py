@@ -16,12 +16,13 @@ import torch
 
 import fgclip2
 
-from . import inference, training
+from . import benchmarks, inference, training
 from .measuring import Row
 
 SECTIONS = {
     "Model": ("Base size, random weights, CPU.", inference.row_groups),
     "Training": (training.EXPLANATION, training.row_groups),
+    "Benchmarks": (benchmarks.EXPLANATION, benchmarks.row_groups),
 }
 
 
