@@ -28,7 +28,7 @@ demo: setup
 	HF_HUB_OFFLINE=1 $(VENV)/bin/fgclip2 demo --output demo_output
 
 lint: setup
-	$(RUN) -m ruff check .
+	$(RUN) -m ruff check --no-cache .
 	$(RUN) -m ruff format --check .
 
 types: setup

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+
+from fgclip2.training.objective import FGClip2Objective
 from scripts.perf import training
 from scripts.perf.__main__ import markdown
 from scripts.perf.measuring import Row, added_peak_memory, in_fresh_process
 from scripts.perf.reference_training import padded_batch, reference_loss
-
-from fgclip2.training.objective import FGClip2Objective
 
 from ..training import golden
 
