@@ -1,0 +1,171 @@
+"""FG-CLIP 2 in the evaluators of LAION's CLIP_benchmark: zero-shot classification, retrieval, caption selection.
+
+CLIP_benchmark stacks images into one tensor and passes texts through a tokenizer that knows nothing of the others'
+lengths. Images here keep their own size and patch budget all the same: each is packed into a tensor of one shape,
+which `encode_image` unpacks. Texts stay texts, for each goes through the text head of its own length.
+
+Written for clip-benchmark 1.6, which is not imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._records import ImageInput
+from ...embedder import FGClip2Embedder, unit_vectors
+from ...modeling.image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
+
+
+class Texts(list[str]):
+    """Texts in the place of a tensor of tokens."""
+
+    def to(self, device: Any) -> Texts:
+        """Stay here: `encode_text` moves what it makes of them."""
+        return self
+
+
+class ClipBenchmarkModel:
+    """`model`, `transform` and `tokenizer` of CLIP_benchmark.
+
+    The model computes in its own dtype, also with CLIP_benchmark's `amp`, which then rounds only the similarities; to
+    compare without rounding pass `amp=False`. The device to pass is the embedder's.
+
+    Args:
+        embedder: The model; of several devices images use the first.
+        max_num_patches: Patch budget of each image: `"auto"` (by its own size), an integer, or `None` for the
+            processor's setting. A packed image has 3 KB a patch, with `"auto"` always 3 MB.
+
+    Attributes:
+        transform: From an image to float32 (1 + N, 768), see [`pack_image`]; workers of a data loader may call it.
+        tokenizer: From texts to [`Texts`].
+
+    Example:
+        >>> from clip_benchmark.metrics import zeroshot_classification
+        >>> model = ClipBenchmarkModel(FGClip2Embedder.from_pretrained("qihoo360/fg-clip2-base", "cuda"))
+        >>> data = torchvision.datasets.ImageFolder("照片", transform=model.transform)
+        >>> loader = torch.utils.data.DataLoader(data, batch_size=64)
+        >>> templates = ["一张{c}的照片。", "a photo of a {c}."]
+        >>> zeroshot_classification.evaluate(model, loader, model.tokenizer, data.classes, templates, "cuda")
+    """
+
+    def __init__(self, embedder: FGClip2Embedder, max_num_patches: int | str | None = None):
+        self.embedder = embedder
+        image_processor = embedder.processor.image_processor
+        self.transform: Callable[[ImageInput], Tensor] = partial(
+            pack_image, image_processor=image_processor, max_num_patches=max_num_patches
+        )
+
+    @staticmethod
+    def tokenizer(texts: str | Sequence[str]) -> Texts:
+        """Keep texts as they are."""
+        return Texts([texts] if isinstance(texts, str) else texts)
+
+    def eval(self) -> ClipBenchmarkModel:
+        """Do nothing: an embedder's model always is in evaluation mode."""
+        return self
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Embed packed images.
+
+        Args:
+            images: Float32 (B, 1 + N, 768), B results of `transform`.
+
+        Returns:
+            Float32 (B, D), L2-normalised, on the embedder's device.
+
+        Raises:
+            ValueError: `images` does not come from `transform`.
+        """
+        model = self.embedder.model
+        inputs = {name: value.to(model.device) for name, value in unpack_images(images).items()}
+        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+        with torch.autocast(model.device.type, enabled=False):
+            return torch.from_numpy(unit_vectors(model.get_image_features(**inputs))).to(model.device)
+
+    def encode_text(self, texts: Texts) -> Tensor:
+        """Embed texts through the head `short` if they fit, else `long`: float32 (B, D), L2-normalised."""
+        device = self.embedder.model.device
+        with torch.autocast(device.type, enabled=False):
+            return torch.from_numpy(self.embedder.encode_texts(texts, show_progress_bar=False)).to(device)
+
+
+def load_clip(
+    model_name: str,
+    pretrained: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    device: str | torch.device = "cuda",
+) -> tuple[ClipBenchmarkModel, Callable[[ImageInput], Tensor], Callable[..., Texts]]:
+    """A loader for `clip_benchmark.models.TYPE2FUNC`, through which its command finds models.
+
+    Args:
+        model_name: Folder or hub id (`--model`).
+        pretrained: Branch, tag or commit of the hub (`--pretrained`); of a folder it means nothing.
+        cache_dir: Where the hub's files are kept (`--model_cache_dir`).
+        device: Where to run.
+
+    Returns:
+        The model, its transform and its tokenizer.
+
+    Raises:
+        OSError: There is no such checkpoint.
+    """
+    model = ClipBenchmarkModel(
+        FGClip2Embedder.from_pretrained(model_name, device, "auto", pretrained, cache_dir=cache_dir)
+    )
+    return model, model.transform, model.tokenizer
+
+
+def pack_image(
+    image: ImageInput, image_processor: FGClip2ImageProcessor, max_num_patches: int | str | None = None
+) -> Tensor:
+    """Put an image's patches and its grid into a tensor whose shape is the same for all images.
+
+    Returns:
+        Float32 (1 + N, 768): a row that begins with height and width of the grid, then the patches, then zeros. N is
+        the budget, with `"auto"` the largest one.
+
+    Raises:
+        ValueError: The image can't be used, or the budget is wrong.
+    """
+    inputs = image_processor(image, max_num_patches=max_num_patches, return_tensors="pt")
+    patches = inputs["pixel_values"][0]  # (budget of this image, 768)
+    budget = image_processor.max_num_patches if max_num_patches is None else max_num_patches
+    rows = PATCH_BUDGETS[-1] if budget == "auto" else budget
+    packed = torch.zeros(1 + rows, patches.shape[1])
+    packed[0, :2] = inputs["spatial_shapes"][0]
+    packed[1 : 1 + len(patches)] = patches
+    return packed
+
+
+def unpack_images(packed: Tensor) -> dict[str, Tensor]:
+    """The model's inputs from a batch of [`pack_image`], padded to its own longest image.
+
+    Args:
+        packed: Float32 (B, 1 + N, 768).
+
+    Returns:
+        `pixel_values` (B, longest, 768), `pixel_attention_mask` (B, longest) and `spatial_shapes` (B, 2).
+
+    Raises:
+        ValueError: It is no such batch.
+    """
+    if packed.ndim != 3:
+        raise ValueError(f"images has shape {tuple(packed.shape)}; allowed: what the model's own transform makes")
+    grids = packed[:, 0, :2].long()  # (B, 2)
+    counts = grids.prod(1)
+    if not ((grids > 0).all() and (counts < packed.shape[1]).all()):
+        raise ValueError(f"images have grids {grids.tolist()}; allowed: what the model's own transform makes")
+    longest = int(counts.max())
+    mask = torch.arange(longest, device=packed.device) < counts[:, None]
+    return {
+        "pixel_values": packed[:, 1 : 1 + longest],
+        "pixel_attention_mask": mask.int(),
+        "spatial_shapes": grids,
+    }
