@@ -214,8 +214,8 @@ def test_a_part_of_the_data_is_marked_and_what_is_missing_is_named(language):
     assert (
         "\n- 图片/一.jpg: truncated\n- a\\|b.jpg: not an &lt;image>\n- image_caption_long_cn.txt:17: no caption" in text
     )
-    assert row_of(markdown([changed("settings.limit", 100)], language), "embedded")[0].endswith("†")
-    assert not row_of(markdown([changed("settings.limit", None)], language), "embedded")[0].endswith("†")
+    assert row_of(markdown([changed("published_counts", {"items": 10**6})], language), "embedded")[0].endswith("†")
+    assert not row_of(markdown([changed("published_counts", {"images": 1})], language), "embedded")[0].endswith("†")
 
 
 @pytest.mark.parametrize(("language", "more"), [("en", "- and 7 more"), ("zh", "- 另有 7 项")])

@@ -182,8 +182,9 @@ def _left_out_count(result: Result) -> int:
 
 
 def _is_part(result: Result) -> bool:
-    """Whether less than the whole data set was measured: something can't be used, or a limit was set."""
-    return _left_out_count(result) > 0 or result["settings"].get("limit") is not None
+    """Whether less than the whole data set was measured: something can't be used, or is not there."""
+    published = result.get("published_counts", {})
+    return _left_out_count(result) > 0 or any(result["counts"][name] < count for name, count in published.items())
 
 
 def _model(result: Result) -> str:
