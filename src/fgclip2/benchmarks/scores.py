@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from .. import distributed
 from ..metrics import bootstrap, bootstrap_interval, pair_ranks, topk_accuracy
 from .data_sets import Problem
 from .models import BenchmarkModel, float64_device
@@ -45,10 +46,14 @@ def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
 
 
 def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
-    """[`pair_ranks`] of numpy arrays, computed where the model is."""
+    """[`pair_ranks`] of numpy arrays, computed where the model is; each process takes its share of the queries."""
     device = float64_device(model)
-    query_embeds, embeds = (torch.from_numpy(each).to(device) for each in (queries, candidates))
-    return pair_ranks(query_embeds, embeds, torch.from_numpy(np.ascontiguousarray(pairs))).cpu().numpy()
+    bounds = np.linspace(0, len(queries), distributed.world_size() + 1).astype(np.int64)
+    first, last = bounds[distributed.rank() : distributed.rank() + 2]
+    own = pairs[(pairs[:, 0] >= first) & (pairs[:, 0] < last)] - [first, 0]
+    query_embeds, embeds = (torch.from_numpy(each).to(device) for each in (queries[first:last], candidates))
+    ranks = pair_ranks(query_embeds, embeds, torch.from_numpy(own))
+    return distributed.gather_rows(ranks.to(distributed.device()), np.diff(bounds).tolist()).cpu().numpy()
 
 
 def recalls(ranks: np.ndarray, groups: np.ndarray, prefix: str, ks: Sequence[int]) -> dict[str, Estimate]:
