@@ -431,6 +431,36 @@ class FGClip2Embedder:
         maps = [each[0] for each in maps] if isinstance(text, str) else maps
         return options.finish(maps, skipped, is_image(image))
 
+    def stream_heatmaps(
+        self,
+        images: Iterable[ImageInput],
+        vectors: np.ndarray,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
+        """Compare dense features with vectors that are there already, such as those of labels in templates.
+
+        Args:
+            images: An iterable of images.
+            vectors: Float32 (M, D), L2-normalised, of texts of the walk `box`.
+            max_num_patches, batch_size, show_progress_bar, on_error: See the class.
+
+        Yields:
+            (index, float32 (M, height, width)), the cosines on the grid of patches, as soon as they are done, so not in
+            order; with `on_error="skip"` also (index, [`Skipped`]), at the end.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: The vectors don't fit the model.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.embedding_size:
+            raise ValueError(f"vectors has shape {vectors.shape}; allowed: (M, {self.embedding_size})")
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+        forward = partial(_heat_maps, text_vectors=torch.from_numpy(vectors), resize=False)
+        return self._stream(forward, images, None, options)
+
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
     # -----------------------------------------------------------------------------------------------------------------

@@ -8,22 +8,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import classification, hard_negatives, matching, region_classification, retrieval
+from . import classification, detection, hard_negatives, matching, region_classification, retrieval, segmentation
 from .class_names import LANGUAGES, class_names
 from .data_sets import DataSet
 from .readers import captions
 from .readers._caption_files import find_file, find_images
 from .readers.chinese_clip import read_chinese_clip
 from .readers.classification import read_image_classes
+from .readers.detections import read_detections
 from .readers.fg_ovd import read_fg_ovd
 from .readers.matching import read_matching
 from .readers.regions import read_boxes
+from .readers.segmentation import check_masks, read_segmentation
 from .settings import (
     ClassificationSettings,
+    DetectionSettings,
     HardNegativeSettings,
     MatchingSettings,
     RegionSettings,
     RetrievalSettings,
+    SegmentationSettings,
     Settings,
 )
 
@@ -99,7 +103,7 @@ def _boxes(names: tuple[str, ...], image_folders: tuple[str, ...], source: str, 
 
 
 def _coco_boxes(folder: Path, images: Path | None, settings: RegionSettings) -> DataSet:
-    file = find_file(folder, ("annotations/instances_val2017.json", "instances_val2017.json"), _COCO)
+    file = find_file(folder, _COCO_BOXES, _COCO)
     names = {language: class_names("coco", language) for language in LANGUAGES}
     return read_boxes(file, find_images(folder, images, "val2017"), "en", names, crowds=settings.crowds)
 
@@ -128,6 +132,24 @@ def _image_folder(folder: Path, images: Path | None, settings: Settings) -> Data
     return read_image_classes(images or folder)
 
 
+def _coco_detections(folder: Path, images: Path | None, settings: Settings) -> DataSet:
+    results = find_file(folder, (_RESULTS,), _DETECTOR)
+    truth = find_file(folder, _COCO_BOXES, _COCO)
+    names = {language: class_names("coco", language) for language in LANGUAGES}
+    return read_detections(results, truth, find_images(folder, images, "val2017"), "en", names)
+
+
+def _lvis_detections(folder: Path, images: Path | None, settings: Settings) -> DataSet:
+    results = find_file(folder, (_RESULTS,), _DETECTOR)
+    truth = find_file(folder, (*_LVIS_MINIVAL, *_LVIS_BOXES), _LVIS)
+    return read_detections(results, truth, find_images(folder, images))
+
+
+def _segmentation(folder: Path, images: Path | None, settings: Settings) -> DataSet:
+    names = find_file(folder, ("classes.json", "classes.txt"), "whoever made the masks: names in the order of values")
+    return check_masks(read_segmentation(images or folder / "images", folder / "masks", names))
+
+
 _HUGGING_FACE = "https://huggingface.co/datasets"
 _COCO = "https://cocodataset.org/#download"
 _CCMB = "https://zero.so.com"
@@ -135,8 +157,23 @@ _FG_OVD = "https://github.com/360CVGroup/FG-CLIP (data/fgovd), images of COCO 20
 _FLICKR30K = "https://shannon.cs.illinois.edu/DenotationGraph"
 _CHINESE_CLIP = "https://github.com/OFA-Sys/Chinese-CLIP"
 _ICR_IMAGES = f"{_CCMB}, IQR_IQM_ICR_ICM_images"
+_LVIS = "https://www.lvisdataset.org"
+_COCO_BOXES = ("annotations/instances_val2017.json", "instances_val2017.json")
+_LVIS_BOXES = ("lvis_v1_val.json", "annotations/lvis_v1_val.json")
+_LVIS_MINIVAL = ("lvis_v1_minival_inserted_image_name.json", "lvis_v1_minival.json")
+_RESULTS = "results.json"
+_DETECTOR = "your detector: a list of image_id, category_id, bbox (x, y, width, height) and score, as COCO has it"
 _ALL_BOXES = "All annotations count, those of crowds too, as in the released script."
 _TIES = "The released script counts a true text that equals the best false one as a success; `paper` here does not."
+_FUSION = (
+    "The paper states neither exponents nor scale nor texts of the fusion of probabilities with the detector's scores, "
+    "nor what a score means for other classes than its own; here all are settings, and the score is that of any class. "
+    "No script was released.",
+)
+_NO_HEAD = (
+    "The paper measures a head (Cat-Seg) trained on COCO-Stuff on top of the model; here nothing is trained, so the "
+    "published numbers are of another kind.",
+)
 _IMAGENET = ("The paper does not state its templates; both presets take CLIP's 80 (in Chinese, Chinese-CLIP's).",)
 _IMAGENET_1K = (
     *_IMAGENET,
@@ -312,9 +349,9 @@ BENCHMARKS: dict[str, Benchmark] = {
             "lvis-boxes",
             region_classification,
             "en",
-            _boxes(("lvis_v1_val.json", "annotations/lvis_v1_val.json"), (), "https://www.lvisdataset.org", "en"),
+            _boxes(_LVIS_BOXES, (), _LVIS, "en"),
             RegionSettings(),
-            f"https://www.lvisdataset.org, images: {_COCO}",
+            f"{_LVIS}, images: {_COCO}",
             differences=(_ALL_BOXES,),
         ),
         # Hard negatives
@@ -371,6 +408,34 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
         Benchmark(
             "image-folder", classification, "en", _image_folder, ClassificationSettings(), "a folder of your own"
+        ),
+        # Boxes of a detector, and pixels
+        Benchmark(
+            "detection-coco",
+            detection,
+            "en",
+            _coco_detections,
+            DetectionSettings(),
+            f"results.json of a detector; {_COCO}",
+            differences=_FUSION,
+        ),
+        Benchmark(
+            "detection-lvis",
+            detection,
+            "en",
+            _lvis_detections,
+            DetectionSettings(rules="lvis"),
+            f"results.json of a detector; {_LVIS}, images: {_COCO}",
+            differences=(*_FUSION, "The paper does not say whether its AP on LVIS is fixed AP (`rules=lvis-fixed`)."),
+        ),
+        Benchmark(
+            "segmentation",
+            segmentation,
+            "en",
+            _segmentation,
+            SegmentationSettings(),
+            "a folder of your own: images/, masks/, classes.json or classes.txt",
+            differences=_NO_HEAD,
         ),
     )
 }

@@ -164,6 +164,60 @@ class Encoder:
         )
         return self._run(work)
 
+    def heatmaps(
+        self,
+        images: Sequence[StoredImage],
+        masks: Sequence[StoredImage],
+        vectors: np.ndarray,
+        max_num_patches: int | str | None,
+        measure: Callable[[np.ndarray, Any], np.ndarray],
+        settings: dict[str, Any],
+    ) -> Encoded:
+        """What is measured on the heat maps of each image; the maps, which are large, are not kept.
+
+        Args:
+            images: N images.
+            masks: Of each image.
+            vectors: Float32 (M, D), L2-normalised; each gives a map.
+            max_num_patches: Of each image.
+            measure: Takes the maps of an image, float32 (M, height, width) on its grid of patches, and its mask;
+                returns a row of the same length and dtype for every image.
+            settings: What else the rows depend on, JSON.
+
+        Returns:
+            The rows in place of embeddings.
+
+        Raises:
+            ValueError: The model has no dense features.
+        """
+        if not hasattr(self.model, "stream_heatmaps"):
+            raise ValueError(f"{self.model.name} has no dense features; allowed: a model with stream_heatmaps")
+        stream = self.model.stream_heatmaps
+
+        def encode(block: list[tuple[bytes | UnreadableImageError, StoredImage]]) -> Block:
+            readable = _Readable([content for content, _ in block])
+            rows: dict[int, np.ndarray] = {}
+            skipped: list[Skipped] = []
+            options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
+            for index, maps in stream(readable.items, vectors, **options):
+                if isinstance(maps, Skipped):
+                    skipped.append(maps)
+                else:
+                    rows[index] = measure(maps, block[readable.indices[index]][1])
+            stacked = np.stack([rows[index] for index in sorted(rows)]) if rows else None
+            return readable.block(stacked, [1] * len(readable.items), skipped)
+
+        its_vectors = hashlib.sha256(vectors.tobytes()).hexdigest()
+        work = _Work(
+            kind="heatmaps",
+            settings={"max_num_patches": max_num_patches, "vectors": its_vectors, **settings},
+            items=list(zip(images, masks, strict=True)),
+            read=lambda item: (_read(item[0]), item[1]),
+            digest=lambda item: [_digest_of_content(item[0]), _digest_of_content(_read(item[1]))],
+            encode=encode,
+        )
+        return self._run(work)
+
     def _run(self, work: _Work) -> Encoded:
         """Encode this process's blocks, or find them in the cache, and gather those of all."""
         starts = range(0, len(work.items), BLOCK_SIZE)
@@ -300,7 +354,9 @@ def _gathered(own: dict[int, Block]) -> list[Block]:
     width = max((shape[1] for of_rank in shapes for shape, _, _ in of_rank.values()), default=0)
     counts = [sum(shape[0] for shape, _, _ in of_rank.values()) for of_rank in shapes]
     vectors = [torch.from_numpy(own[number].vectors) for number in own if len(own[number].vectors)]
-    stacked = torch.cat(vectors) if vectors else torch.zeros(0, width)
+    dtypes = distributed.gather_objects(vectors[0].dtype if vectors else None)
+    dtype = next((each for each in dtypes if each is not None), torch.float32)
+    stacked = torch.cat(vectors) if vectors else torch.zeros(0, width, dtype=dtype)
     rows = distributed.gather_rows(stacked.to(distributed.device()), counts).cpu().numpy()
     blocks: dict[int, Block] = {}
     for of_rank in shapes:

@@ -40,7 +40,7 @@ class BenchmarkModel(Protocol):
         revision: Branch, tag or commit of the hub.
         fingerprint: Tells its weights from others; `None`: its embeddings are not kept on disk.
 
-    For box classification by region features it also has `encode_regions`, for segmentation `heatmap`, both as
+    For box classification by region features it also has `encode_regions`, for segmentation `stream_heatmaps`, both as
     [`FGClip2Embedder`]'s.
     """
 

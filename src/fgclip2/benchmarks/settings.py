@@ -107,6 +107,48 @@ class HardNegativeSettings(Settings):
         return "box" if self.method == "roi" else "short"
 
 
+@dataclass(frozen=True)
+class DetectionSettings(LabelSettings):
+    """Of scoring a detector's boxes anew."""
+
+    method: str = "roi"  # as in `RegionSettings`
+    rules: str = "coco"  # of AP: "coco", "lvis": the best 300 boxes of an image, "lvis-fixed": 10,000 of a category
+    region_scale: float = 100.0  # of the cosines before the softmax over classes; 100 in training
+    fusion_weight: float = 0.5  # exponent of the region's probability; that of the detector's score is the rest of 1
+    reclassify: bool = True  # whether the class of the highest fused score replaces the detector's
+    score_threshold: float = 0.0  # boxes that the detector scores below it are dropped, also from its own AP
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("method", self.method, ("roi", "crop"))
+        _check_choice("rules", self.rules, ("coco", "lvis", "lvis-fixed"))
+        _check_number("region_scale", self.region_scale, 0, 1000)
+        _check_number("fusion_weight", self.fusion_weight, 0, 1)
+        _check_flag("reclassify", self.reclassify)
+        _check_number("score_threshold", self.score_threshold, 0, 1)
+
+    @property
+    def walk_type(self) -> str:
+        """As in `RegionSettings`."""
+        return "box" if self.method == "roi" else "short"
+
+
+@dataclass(frozen=True)
+class SegmentationSettings(LabelSettings):
+    """Of segmentation by dense features."""
+
+    background_threshold: float = -1.0  # pixels whose best cosine is below it are of class 0; -1: none is
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_number("background_threshold", self.background_threshold, -1, 1)
+
+    @property
+    def walk_type(self) -> str:
+        """The head that dense features are compared with."""
+        return "box"
+
+
 def change(settings: AnySettings, changes: dict[str, str]) -> AnySettings:
     """Settings with values of the command line.
 
@@ -131,8 +173,18 @@ def _parse(name: str, value: str, kind: type) -> Any:
     if kind is bool:
         _check_choice(name, value, ("true", "false"))
         return value == "true"
+    if kind is float:
+        return _number(value)
     may_be_number = kind is int or name == "max_num_patches"
     return int(value) if may_be_number and value.isdecimal() else value
+
+
+def _number(value: str) -> float | str:
+    """What is no number stays as it is, for the check of the setting to name it."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -143,3 +195,8 @@ def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def _check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise ValueError(f"{name}={value!r}; allowed: True, False")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name}={value!r}; allowed: a number from {low} to {high}")
