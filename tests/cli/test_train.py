@@ -56,12 +56,13 @@ def change(config: Path, **changes) -> None:
 def test_own_settings_change_only_on_purpose():
     inherited = {each.name for each in fields(FGClip2TrainingArguments.__mro__[1])}
     own = {each.name for each in fields(FGClip2TrainingArguments)} - inherited
-    for group in (train_options.ModelOptions, train_options.DataOptions):
+    for group in (train_options.ModelOptions, train_options.DataOptions, train_options.BenchmarkOptions):
         own |= {each.name for each in fields(group)}
     assert own == {
         *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
         *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
         *("short_caption_column", "long_caption_column", "language_column", "shuffle_buffer"),
+        *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
         *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay"),
@@ -123,6 +124,13 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--eval_data", "没有.csv"], 1, "没有.csv"),
         (["--model", "没有"], 1, "没有"),
         (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
+        (["--benchmarks", "lit-cn=没有"], 1, "没有"),
+        (["--benchmarks", "lit-cn"], 1, "no benchmark 'lit-cn' without data of your own; allowed: bundled, bundled-"),
+        (["--benchmarks", "lit-cm=LIT-CN"], 1, "there is no benchmark 'lit-cm'"),
+        (["--benchmarks", "lit-cn="], 1, "benchmarks: 'lit-cn='; allowed: NAME=FOLDER"),
+        (["--benchmark_steps", "2"], 1, "benchmark_steps has no effect without benchmarks"),
+        (["--benchmarks", "image-folder=照片", "--benchmark_images", "lit-cn=x"], 1, "benchmark_images names lit-cn"),
+        (["--benchmarks", "image-folder=照片", "--benchmark_settings", "crowds"], 1, "'crowds'; allowed: NAME=VALUE"),
     ],
 )
 def test_mistakes_in_flags_are_named(run, config, flags, code, message):
@@ -239,6 +247,23 @@ def test_evaluation_and_lora(run, config, records_folder):
     assert "hard_negative_accuracy" in result.stdout
     assert "merge_lora('训练')" in result.stdout
     assert (Path("训练") / "adapter_model.safetensors").is_file()
+
+
+def test_benchmarks_of_a_run(run, config):
+    """After steps, and once more at the end, for there is nothing to evaluate; from YAML."""
+    for name in ("黑猫", "dog"):
+        Path("类别", name).mkdir(parents=True)
+        Path("照片", f"{name}.png").rename(Path("类别", name, "1.png"))
+    change(config, benchmarks=["image-folder=类别"], benchmark_settings=["templates=none"], benchmark_steps=1)
+    plan = run("train", config, "--dry-run", model=False).stdout
+    assert f"{'image-folder':<42}2 images, 2 items" in plan
+    result = run.json("train", config, model=False)
+    top1 = result["metrics"]["eval_image-folder/top1"]
+    history = json.loads(Path("训练/trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    assert [row["step"] for row in history if "eval_image-folder/top1" in row] == [1, 2, 2]
+    bench = run("bench", "run", "image-folder", "类别", "--set", "templates=none", "-m", "训练", model=False)
+    assert f"{100 * top1:.2f}%" in bench.stdout
+    assert "image-folder/top1" in run("train", config, "--resume", "--max_steps", 3, model=False).stdout
 
 
 def test_sources_are_joined(run, config, records_folder):

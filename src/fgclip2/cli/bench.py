@@ -140,7 +140,7 @@ def run(
     distributed.start_process_group()
     options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
     options["cache"] = cache or _default_cache()
-    benchmarks, folder = _open(name, path)
+    benchmarks, folder = open_benchmarks(name, path)
     for each in (model, UNTRAINED) if controls else (model,):
         loaded = load_model(each, device, dtype)
         for benchmark in benchmarks:
@@ -190,8 +190,13 @@ def _default_cache() -> Path:
     return default_cache().parent / "benchmarks"
 
 
-def _open(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
-    """The benchmarks of a name, and the folder of their data."""
+def open_benchmarks(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
+    """The benchmarks of a name, and the folder of their data; without a path those of the package, which are fetched.
+
+    Raises:
+        ValueError: There are none of that name.
+        OSError: They can't be fetched.
+    """
     from .. import distributed
     from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
     from ..benchmarks.bundled import build_bundled
@@ -200,6 +205,10 @@ def _open(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
 
     if path is not None:
         return [find_benchmark(name)], path
+    rows = [row for row in BUNDLED_ROWS if name in (BUNDLED, row.name)]
+    if not rows:
+        names = ", ".join(row.name for row in BUNDLED_ROWS)
+        raise ValueError(f"there is no benchmark {name!r} without data of your own; allowed: {BUNDLED}, {names}")
     folder = None
     if distributed.rank() == 0:
         try:
@@ -207,7 +216,7 @@ def _open(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
         except RuntimeError as error:  # a package can't be fetched
             raise OSError(str(error)) from error
     folder = distributed.gather_objects(folder)[0]
-    return list(BUNDLED_ROWS), folder
+    return rows, folder
 
 
 def _run_one(benchmark: Benchmark, folder: Path, model: BenchmarkModel, output: Path, options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from . import common, train_data, train_options, train_plan
+from . import common, train_benchmarks, train_data, train_options, train_plan
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -24,6 +24,7 @@ fgclip2 train recipes/training/own_pairs.yaml --learning_rate 5e-6
 fgclip2 train recipes/training/own_boxes.yaml --dry-run
 fgclip2 train --model start --train_data pairs.csv --output_dir run --bf16
 fgclip2 train --model 起点 --train_data 图文对.tsv --images_folder 图片 --output_dir 训练 --resume
+fgclip2 train settings.yaml --benchmarks lit-cn=LIT-CN bundled-boxes-zh --benchmark_steps 1000
 torchrun --nproc_per_node=8 -m fgclip2.cli train settings.yaml
 accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m fgclip2.cli train settings.yaml
 """
@@ -101,11 +102,14 @@ def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
     transformers_logging.disable_progress_bar()  # that of loading, not that of training
     _show_log(args.process_index == 0)
     trainer = _trainer(options)
+    benchmarks = train_benchmarks.add_benchmarks(trainer, options.benchmarks)
     trainer.add_callback(_keep_settings(output / SETTINGS_FILE, options.changed))
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     metrics = dict(outcome.metrics)
     if trainer.eval_dataset is not None:
         metrics.update(trainer.evaluate())
+    if benchmarks is not None and (trainer.eval_dataset is None or options.benchmarks.benchmark_steps):
+        metrics.update(benchmarks.measure())  # which no evaluation did
     trainer.save_model(str(output))
     trainer.save_state()
     trainer.save_metrics("all", metrics, combined=False)

@@ -68,11 +68,31 @@ class DataOptions:
 
 
 @dataclass
+class BenchmarkOptions:
+    """What to measure besides, during the run and at its end."""
+
+    benchmarks: list[str] | None = field(
+        default=None,
+        metadata={"help": "NAME=FOLDER of fgclip2 bench list, bundled-..., or bundled: measured at each evaluation"},
+    )
+    benchmark_images: list[str] | None = field(
+        default=None, metadata={"help": "NAME=FOLDER of their images; left out: beside the rest"}
+    )
+    benchmark_settings: list[str] | None = field(
+        default=None, metadata={"help": "NAME=VALUE of their settings, as --set of fgclip2 bench run"}
+    )
+    benchmark_steps: int | None = field(
+        default=None, metadata={"help": "Measure after each so many steps in place of evaluations"}
+    )
+
+
+@dataclass
 class TrainOptions:
     """All that a run needs, and where it differs from the defaults."""
 
     model: ModelOptions
     data: DataOptions
+    benchmarks: BenchmarkOptions
     args: FGClip2TrainingArguments
     changed: dict[str, Any]
 
@@ -158,8 +178,8 @@ def _options(parser: HfArgumentParser, namespace: Namespace) -> TrainOptions:
     for name in ("model", "train_data", "output_dir"):
         if name not in changed:
             raise ValueError(f"{name} is missing: pass --{name}, or put it into the YAML file (fgclip2 train --help)")
-    model, data, args = groups
-    return TrainOptions(model, data, args, changed)
+    model, data, benchmarks, args = groups
+    return TrainOptions(model, data, benchmarks, args, changed)
 
 
 class _ArgumentError(Exception):
@@ -175,7 +195,7 @@ def _parser() -> HfArgumentParser:
         def error(self, message: str) -> NoReturn:
             raise _ArgumentError(message)  # argparse would print a page of usage and exit
 
-    groups = [ModelOptions, DataOptions, FGClip2TrainingArguments]
+    groups = [ModelOptions, DataOptions, BenchmarkOptions, FGClip2TrainingArguments]
     return Parser(groups, prog="fgclip2 train", allow_abbrev=False)  # type: ignore[arg-type]
 
 
@@ -276,6 +296,7 @@ def help_sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     everything = {each.name: each for each in fields(FGClip2TrainingArguments)}
     yield "Model", [_help(each) for each in fields(ModelOptions)]
     yield "Data", [_help(each) for each in fields(DataOptions)]
+    yield "Benchmarks", [_help(each) for each in fields(BenchmarkOptions)]
     own = [_help(each) for name, each in everything.items() if name not in inherited]
     yield "Objective, batches and parameters", own
     common = [_help(everything[name], text) for name, text in COMMON_ARGUMENTS.items()]

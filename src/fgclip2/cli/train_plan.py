@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from . import train_data
+from . import train_benchmarks, train_data
 from .train_options import TrainOptions
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
         "model": {"name": name, "lora": options.model.lora, "parameters": {k: asdict(v) for k, v in counts.items()}},
         "objective": {"preset": args.objective, **asdict(settings)},
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
+        "benchmarks": train_benchmarks.describe_benchmarks(options.benchmarks),
         "steps": {
             **_describe_steps(args, world_size, steps, budget, contents),
             "language_batches": args.language_batches if isinstance(records, RecordDataset) else "mixed",
@@ -251,6 +252,8 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
     yield f"model {model['name']}{' with LoRA' if model['lora'] else ''}", _parameter_rows(model["parameters"])
     yield "objective", [(name, str(value)) for name, value in plan["objective"].items()]
     yield "data", _data_rows(plan["data"])
+    if plan["benchmarks"]:
+        yield "benchmarks", [(each["name"], _counts(each)) for each in plan["benchmarks"]]
     yield "steps", _step_rows(steps)
     yield "memory of one process, an estimate", _memory_rows(plan["memory"])
     checkpoints = f"{disk['checkpoints']} of {_bytes(disk['checkpoint'])}"
@@ -287,6 +290,11 @@ def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("  regions taken per image", f"{sample['regions']:.2f}"))
     rows.append(("  of these with hard negatives", f"{sample['hard_regions']:.2f}"))
     return [*rows, ("  patches per image", f"{sample['mean_patches']:.0f} on average, at most {sample['max_patches']}")]
+
+
+def _counts(benchmark: dict[str, Any]) -> str:
+    left_out = f", {benchmark['left_out']} left out" if benchmark["left_out"] else ""
+    return f"{benchmark['images']:,} images, {benchmark['items']:,} items{left_out}"
 
 
 def _step_rows(steps: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -306,12 +306,9 @@ class FGClip2Trainer(Trainer):
 
         The same on any number of processes.
         """
-        start, model = time.perf_counter(), self.model
-        was_training = model.training
-        model.eval()
-        with self._averaged(), self.accelerator.autocast():
+        with self.evaluating() as model:
             embedded, skipped = embed_batches(model, map(self._prepare_inputs, dataloader))
-        model.train(was_training)
+        start = time.perf_counter()
         for reason in skipped:
             logger.warning("left out of the evaluation: %s", reason)
         metrics = evaluation_metrics(embedded, self.objective.to("cpu"), self.args.eval_batch_size)
@@ -324,6 +321,22 @@ class FGClip2Trainer(Trainer):
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
             num_samples=len(embedded["image_embeds"]),
         )
+
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """Let the model be as it is evaluated, and its time not count as training's, within the context.
+
+        It is in evaluation mode, with the averaged weights if any, and computes in the dtype of the run.
+        """
+        start, model = time.perf_counter(), self.model
+        was_training = model.training
+        model.eval()
+        try:
+            with self._averaged(), self.accelerator.autocast():
+                yield model
+        finally:
+            model.train(was_training)
+            self._window.leave_out(time.perf_counter() - start)
 
     def _averaged(self) -> AbstractContextManager:
         return nullcontext() if self._average is None else self._average.applied()

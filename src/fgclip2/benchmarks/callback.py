@@ -1,0 +1,192 @@
+"""Benchmarks while a model is being trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from .._records import load_input
+from ..embedder import FGClip2Embedder
+from ..errors import UnreadableImageError
+from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.processing_fgclip2 import FGClip2Processor
+from .catalogue import Benchmark, find_benchmark
+from .data_sets import DataSet
+from .runner import run
+from .settings import change
+
+logger = logging.getLogger(__name__)
+
+
+class BenchmarkCallback(TrainerCallback):
+    """Measures the model at each evaluation of a training run, or every so many steps.
+
+    The numbers are logged as `eval_lit-cn/image_to_text/recall@1` and so on, with `eval_lit-cn/left_out`, and are among
+    those of the evaluation: `metric_for_best_model` and early stopping may name one. They are what [`run`] gives for
+    the folder that is saved (with `bf16` but for the digits of autocast), averaged weights included. The model runs
+    where it is: nothing is copied, cast or hashed, and training goes on as if nothing had been measured.
+
+    All data sets are read at once, here: what is wrong with them stops a run before it begins. The processes of a run
+    share the work.
+
+    Args:
+        trainer: The [`FGClip2Trainer`] that this is added to, before any `EarlyStoppingCallback`.
+        benchmarks: Of each its name or [`Benchmark`], the folder of the data set, and its images (`None`: beside the
+            rest); see [`run`].
+        every_steps: Measure after each so many steps, and not at evaluations; `None`: at each evaluation.
+        changes: Settings of all of them that are to differ from the paper's, e.g. `{"max_num_patches": "256"}`.
+
+    Raises:
+        ValueError: A data set can't be read, has no image that can be decoded, or is given twice; a setting is not
+            allowed; the trainer divides its weights (FSDP); `every_steps` doesn't go with `metric_for_best_model`.
+
+    Example:
+        >>> trainer = FGClip2Trainer("my-checkpoint", args, train_dataset=records, eval_dataset=held_out)
+        >>> benchmarks = [("lit-cn", "LIT-CN", None), ("urban-1k", "Urban1k", None)]
+        >>> trainer.add_callback(BenchmarkCallback(trainer, benchmarks))
+        >>> trainer.train()
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        benchmarks: Iterable[tuple[str | Benchmark, str | Path, str | Path | None]],
+        every_steps: int | None = None,
+        changes: Mapping[str, str] | None = None,
+    ):
+        if every_steps is not None and every_steps < 1:
+            raise ValueError(f"every_steps={every_steps}; allowed: from 1 on, or None: at each evaluation")
+        if trainer.is_fsdp_enabled:
+            raise ValueError(
+                "benchmarks during training need whole weights on each process, which FSDP divides; allowed: DDP, "
+                "ZeRO-2, or `fgclip2 bench run` on the checkpoints"
+            )
+        self._trainer, self._every_steps, self._changes = trainer, every_steps, dict(changes or {})
+        self._benchmarks: list[tuple[Benchmark, Path]] = []
+        for benchmark, folder, images in benchmarks:
+            self._add(find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, folder, images)
+        self._check_best_metric()
+
+    def _add(self, benchmark: Benchmark, folder: str | Path, images: str | Path | None) -> None:
+        if any(benchmark.name == other.name for other, _ in self._benchmarks):
+            raise ValueError(f"the benchmark {benchmark.name} is given twice; allowed: once")
+        data = open_data_set(benchmark, folder, images, self._changes)
+        logger.info("benchmark %s: %d images, %d items", benchmark.name, len(data.images), data.items)
+        if data.problems:
+            logger.warning(
+                "benchmark %s: %d records can't be used and are left out, e.g. %s",
+                benchmark.name,
+                len(data.problems),
+                data.problems[0],
+            )
+        self._benchmarks.append((dataclasses.replace(benchmark, read=lambda *_: data), Path(folder)))
+
+    def _check_best_metric(self) -> None:
+        metric = str(self._trainer.args.metric_for_best_model).removeprefix("eval_")
+        if self._every_steps and any(metric.startswith(f"{benchmark.name}/") for benchmark, _ in self._benchmarks):
+            raise ValueError(
+                f"metric_for_best_model={metric!r} is looked for at evaluations; allowed: no every_steps "
+                f"({self._every_steps}), so that benchmarks run there"
+            )
+
+    def measure(self) -> dict[str, float]:
+        """Run the benchmarks, log their numbers and return them; all ranks must call it."""
+        trainer = self._trainer
+        values: dict[str, float] = {}
+        with trainer.evaluating():
+            model = _ModelInTraining(_plain_model(trainer), trainer.processing_class)
+            for benchmark, folder in self._benchmarks:
+                result = run(benchmark, folder, model, changes=self._changes, show_progress_bar=False)
+                prefix = f"eval_{benchmark.name}"
+                values |= {f"{prefix}/{name}": metric["value"] for name, metric in result["metrics"].items()}
+                values[f"{prefix}/left_out"] = result["counts"]["problems"] + result["counts"]["unreadable"]
+        should_log = trainer.control.should_log
+        trainer.log(dict(values))
+        trainer.control.should_log = should_log  # or the line of the losses, due in the same step, would be left out
+        return values
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check that the run will call this, and in time.
+
+        Raises:
+            ValueError: Early stopping would look for a number before it is measured.
+        """
+        for callback in self._trainer.callback_handler.callbacks:
+            if callback is self:
+                break
+            if isinstance(callback, EarlyStoppingCallback):
+                raise ValueError(
+                    "EarlyStoppingCallback comes before BenchmarkCallback and would not see its numbers; allowed: "
+                    "trainer.add_callback(EarlyStoppingCallback(...)) after it"
+                )
+        if self._every_steps is None and args.eval_strategy == "no":
+            logger.warning("benchmarks don't run during training: eval_strategy is 'no', and no number of steps is set")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure, if it is time."""
+        if self._every_steps is not None and state.global_step % self._every_steps == 0:
+            self.measure()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure, and put the numbers among those of the evaluation, from which transformers takes the best one."""
+        metrics: dict[str, float] = kwargs["metrics"]
+        if self._every_steps is None and self._is_first_of_evaluation(metrics):
+            metrics.update(self.measure())
+
+    def _is_first_of_evaluation(self, metrics: Mapping[str, float]) -> bool:
+        """Of several named sets each is an evaluation of its own; their numbers are put together afterwards."""
+        sets = self._trainer.eval_dataset
+        return not isinstance(sets, Mapping) or f"eval_{next(iter(sets))}_runtime" in metrics
+
+
+def open_data_set(
+    benchmark: Benchmark, folder: str | Path, images: str | Path | None, changes: Mapping[str, str]
+) -> DataSet:
+    """Read a data set, and decode one image of it.
+
+    Raises:
+        ValueError: It can't be read, or has no image that can be decoded.
+    """
+    settings = change(benchmark.settings("paper"), dict(changes))
+    data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
+    reason: object = data.problems[0] if data.problems else "it has none"
+    for index, image in enumerate(data.images):
+        try:
+            load_input(index, image.read())
+            return data
+        except UnreadableImageError as error:
+            reason = f"{image}: {error}"
+    raise ValueError(f"{folder}: no image of {benchmark.name} can be used: {reason}")
+
+
+class _ModelInTraining(FGClip2Embedder):
+    """An embedder of a model that belongs to a trainer.
+
+    Not made by the parent's constructor, which casts the model and hashes all its weights. Without a fingerprint
+    nothing is kept on disk.
+    """
+
+    def __init__(self, model: FGClip2Model, processor: FGClip2Processor):
+        self.replicas, self.processor = [model], processor
+        self.name, self.revision = "the model in training", None
+        self.fingerprint = None  # type: ignore[assignment]
+
+    def encode_images(self, *args: Any, **options: Any) -> Any:
+        """Embed images without a progress bar."""
+        return super().encode_images(*args, **{**options, "show_progress_bar": False})
+
+    def encode_texts(self, *args: Any, **options: Any) -> np.ndarray:
+        """Embed texts without a progress bar."""
+        return super().encode_texts(*args, **{**options, "show_progress_bar": False})
+
+
+def _plain_model(trainer: Any) -> FGClip2Model:
+    """The model within DDP's, DeepSpeed's, the compiler's or PEFT's wrapper."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
