@@ -38,7 +38,7 @@ def test_packed_images_of_many_sizes_give_the_embedders_vectors(embedder, budget
     model = ClipBenchmarkModel(embedder, budget).eval()
     images = [*pictures()[:4], pictures()[0].resize((640, 360)).convert("L")]
     packed = default_collate([model.transform(image) for image in images])
-    assert packed.shape == (5, 1 + rows, 768)
+    assert packed.shape == (5, 1, 1 + rows, 768)
     with torch.autocast("cpu"):  # `amp` of the evaluators
         encoded = model.encode_image(packed)
     assert encoded.dtype == torch.float32
@@ -85,8 +85,8 @@ def test_the_loader_has_the_signature_of_theirs(embedder):
     ("images", "match"),
     [
         (torch.zeros(2, 3, 32, 32), r"images has shape \(2, 3, 32, 32\); allowed: what the model's own transform"),
-        (torch.zeros(1, 5, 768), r"images have grids \[\[0, 0\]\]"),
-        (torch.full((1, 5, 768), 3.0), r"images have grids \[\[3, 3\]\]"),
+        (torch.zeros(1, 1, 5, 768), r"images have grids \[\[0, 0\]\]"),
+        (torch.full((1, 1, 5, 768), 3.0), r"images have grids \[\[3, 3\]\]"),
     ],
 )
 def test_images_of_another_transform_are_refused(model, images, match):
@@ -109,6 +109,12 @@ class Pictures(torch.utils.data.Dataset):
         return self.items[index]
 
 
+def stack_and_list(batch):
+    """As theirs for captions."""
+    images, texts = zip(*batch, strict=True)
+    return default_collate(images), texts
+
+
 def test_their_classification_gives_our_numbers(model, embedder, vectors):
     # clip-benchmark 1.6.2 itself fails beside numpy 2.4, which makes no number of an array of one element.
     theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification")
@@ -127,11 +133,7 @@ def test_their_classification_gives_our_numbers(model, embedder, vectors):
 def test_their_retrieval_gives_our_numbers(model, embedder, vectors, amp):
     theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_retrieval")
 
-    def collate(batch):  # as theirs for captions
-        images, texts = zip(*batch, strict=True)
-        return default_collate(images), texts
-
-    loader = DataLoader(Pictures(model.transform, captions()), batch_size=5, collate_fn=collate)
+    loader = DataLoader(Pictures(model.transform, captions()), batch_size=5, collate_fn=stack_and_list)
     result = theirs.evaluate(model, loader, model.tokenizer, "cpu", amp=amp, recall_k_list=[1, 5])
     texts = torch.from_numpy(embedder.encode_texts(TEXTS))
     by_text = metrics.recall_at_k(metrics.retrieval_ranks(texts, OWNERS, vectors, torch.arange(len(vectors))), [1, 5])
@@ -140,3 +142,18 @@ def test_their_retrieval_gives_our_numbers(model, embedder, vectors, amp):
     for k in (1, 5):
         assert result[f"image_retrieval_recall@{k}"] == pytest.approx(by_text[k])
         assert result[f"text_retrieval_recall@{k}"] == pytest.approx(by_image[k])
+
+
+def test_their_caption_selection_gives_our_numbers(model, embedder, vectors):
+    theirs = pytest.importorskip("clip_benchmark.metrics.image_caption_selection")
+    packed = torch.stack([model.transform(image) for image in pictures()])
+    texts = [f"一张{NAMES[index]}的图, a picture of {NAMES[index]} color" for index in CLASSES]
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))  # pairs of two colours, mostly
+    pairs = [(packed[two], [texts[index] for index in two]) for two in order.split(2)]
+    result = theirs.evaluate(model, DataLoader(pairs, batch_size=3, collate_fn=stack_and_list), model.tokenizer, "cpu")
+    scores = vectors @ torch.from_numpy(embedder.encode_texts(texts)).T
+    expected = [metrics.hard_negative_wins([scores[i, [i, j]], scores[j, [j, i]]]).all() for i, j in order.split(2)]
+    different = [CLASSES[i] != CLASSES[j] for i, j in order.split(2)]
+    assert 0 < np.mean(expected) < 1
+    assert all(different)
+    assert result["text_acc"] == pytest.approx(np.mean(expected))

@@ -42,7 +42,7 @@ class ClipBenchmarkModel:
             processor's setting. A packed image has 3 KB a patch, with `"auto"` always 3 MB.
 
     Attributes:
-        transform: From an image to float32 (1 + N, 768), see [`pack_image`]; workers of a data loader may call it.
+        transform: From an image to float32 (1, 1 + N, 768), see [`pack_image`]; workers of a data loader may call it.
         tokenizer: From texts to [`Texts`].
 
     Example:
@@ -75,7 +75,7 @@ class ClipBenchmarkModel:
         """Embed packed images.
 
         Args:
-            images: Float32 (B, 1 + N, 768), B results of `transform`.
+            images: Float32 (B, 1, 1 + N, 768), B results of `transform`.
 
         Returns:
             Float32 (B, D), L2-normalised, on the embedder's device.
@@ -84,7 +84,7 @@ class ClipBenchmarkModel:
             ValueError: `images` does not come from `transform`.
         """
         model = self.embedder.model
-        inputs = {name: value.to(model.device) for name, value in unpack_images(images).items()}
+        inputs = unpack_images(images.to(model.device))
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         with torch.autocast(model.device.type, enabled=False):
             return torch.from_numpy(unit_vectors(model.get_image_features(**inputs))).to(model.device)
@@ -128,8 +128,8 @@ def pack_image(
     """Put an image's patches and its grid into a tensor whose shape is the same for all images.
 
     Returns:
-        Float32 (1 + N, 768): a row that begins with height and width of the grid, then the patches, then zeros. N is
-        the budget, with `"auto"` the largest one.
+        Float32 (1, 1 + N, 768), a channel as high as there are rows: one that begins with height and width of the
+        grid, then the patches, then zeros. N is the budget, with `"auto"` the largest one.
 
     Raises:
         ValueError: The image can't be used, or the budget is wrong.
@@ -137,35 +137,36 @@ def pack_image(
     inputs = image_processor(image, max_num_patches=max_num_patches, return_tensors="pt")
     patches = inputs["pixel_values"][0]  # (budget of this image, 768)
     budget = image_processor.max_num_patches if max_num_patches is None else max_num_patches
-    rows = PATCH_BUDGETS[-1] if budget == "auto" else budget
-    packed = torch.zeros(1 + rows, patches.shape[1])
-    packed[0, :2] = inputs["spatial_shapes"][0]
-    packed[1 : 1 + len(patches)] = patches
+    rows = budget if isinstance(budget, int) else PATCH_BUDGETS[-1]
+    packed = torch.zeros(1, 1 + rows, patches.shape[1])
+    packed[0, 0, :2] = inputs["spatial_shapes"][0]
+    packed[0, 1 : 1 + len(patches)] = patches
     return packed
 
 
-def unpack_images(packed: Tensor) -> dict[str, Tensor]:
+def unpack_images(packed: Tensor) -> dict[str, Any]:
     """The model's inputs from a batch of [`pack_image`], padded to its own longest image.
 
     Args:
-        packed: Float32 (B, 1 + N, 768).
+        packed: Float32 (B, 1, 1 + N, 768).
 
     Returns:
-        `pixel_values` (B, longest, 768), `pixel_attention_mask` (B, longest) and `spatial_shapes` (B, 2).
+        Tensors `pixel_values` (B, longest, 768), `pixel_attention_mask` (B, longest) and `spatial_shapes` (B, 2).
 
     Raises:
         ValueError: It is no such batch.
     """
-    if packed.ndim != 3:
+    if packed.ndim != 4 or packed.shape[1] != 1:
         raise ValueError(f"images has shape {tuple(packed.shape)}; allowed: what the model's own transform makes")
-    grids = packed[:, 0, :2].long()  # (B, 2)
+    rows = packed[:, 0]  # (B, 1 + N, 768)
+    grids = rows[:, 0, :2].long()  # (B, 2)
     counts = grids.prod(1)
-    if not ((grids > 0).all() and (counts < packed.shape[1]).all()):
+    if not ((grids > 0).all() and (counts < rows.shape[1]).all()):
         raise ValueError(f"images have grids {grids.tolist()}; allowed: what the model's own transform makes")
     longest = int(counts.max())
     mask = torch.arange(longest, device=packed.device) < counts[:, None]
     return {
-        "pixel_values": packed[:, 1 : 1 + longest],
+        "pixel_values": rows[:, 1 : 1 + longest],
         "pixel_attention_mask": mask.int(),
         "spatial_shapes": grids,
     }
