@@ -65,7 +65,7 @@ class BenchmarkCallback(TrainerCallback):
         if trainer.is_fsdp_enabled:
             raise ValueError(
                 "benchmarks during training need whole weights on each process, which FSDP divides; allowed: DDP, "
-                "ZeRO-2, or `fgclip2 bench run` on the checkpoints"
+                "ZeRO-2, or `fgclip2 bench run` on the saved folder"
             )
         self._trainer, self._every_steps, self._changes = trainer, every_steps, dict(changes or {})
         self._benchmarks: list[tuple[Benchmark, Path]] = []
