@@ -294,3 +294,14 @@ def test_a_wrong_ending_or_no_result_is_an_error(tmp_path):
         plot([RETRIEVAL], tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="results is empty"):
         plot([], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("language", "titles"), [("en", ("AP", "AP50, detector alone")), ("zh", ("AP", "AP50，仅检测器"))]
+)
+def test_a_detector_by_itself_has_titles_of_its_own(language, titles):
+    metrics = {name: {"value": 0.5, "interval": None, "count": 9} for name in ("ap", "ap50_detector")}
+    header = next(
+        line for line in markdown([changed("metrics", metrics)], language).splitlines() if line.startswith("| ")
+    )
+    assert all(f"| {title} |" in header for title in titles)

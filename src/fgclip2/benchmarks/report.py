@@ -19,6 +19,7 @@ Point = tuple[str, float, Sequence[float] | None]  # label, value and, of ours, 
 _LISTED = 5  # records left out that the Markdown names, of each result
 _LONGEST = 60  # characters of a changed setting that it shows; the CSV has all
 
+_DETECTOR = "_detector"  # ends the names of what a detector had by itself
 _TEXTS = {
     "en": {
         "title": "Benchmark results",
@@ -31,6 +32,7 @@ _TEXTS = {
         "left_out": "Left out of {model} ({settings}):",
         "more": "and {count} more",
         "sources": "Sources",
+        "detector": ", detector alone",
     },
     "zh": {
         "title": "评测结果",
@@ -42,6 +44,7 @@ _TEXTS = {
         "left_out": "{model}（{settings}）未计入：",
         "more": "另有 {count} 项",
         "sources": "来源",
+        "detector": "，仅检测器",
     },
 }
 _COLUMNS = {
@@ -63,6 +66,7 @@ _METRICS = {
     "auc": {"en": "AUC", "zh": "AUC"},
     "ap": {"en": "AP", "zh": "AP"},
     "ap50": {"en": "AP50", "zh": "AP50"},
+    "ap75": {"en": "AP75", "zh": "AP75"},
     "ap_rare": {"en": "AP rare", "zh": "AP（罕见类）"},
     "ap_common": {"en": "AP common", "zh": "AP（普通类）"},
     "ap_frequent": {"en": "AP frequent", "zh": "AP（常见类）"},
@@ -284,6 +288,8 @@ def _source_line(source: Source, number: int) -> str:
 
 def _metric_title(metric: str, language: str) -> str:
     """E.g. "I→T R@1" of "image_to_text/recall@1"; a metric that has no title keeps its name."""
+    if metric.endswith(_DETECTOR):
+        return f"{_metric_title(metric.removesuffix(_DETECTOR), language)}{_TEXTS[language]['detector']}"
     words = [part.replace("recall@", "R@") for part in metric.split("/")]
     return " ".join(_METRICS[word][language] if word in _METRICS else word for word in words)
 
