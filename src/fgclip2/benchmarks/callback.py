@@ -29,8 +29,8 @@ class BenchmarkCallback(TrainerCallback):
 
     The numbers are logged as `eval_lit-cn/image_to_text/recall@1` and so on, with `eval_lit-cn/left_out`, and are among
     those of the evaluation: `metric_for_best_model` and early stopping may name one. They are what [`run`] gives for
-    the folder that is saved (with `bf16` but for the digits of autocast), averaged weights included. The model runs
-    where it is: nothing is copied, cast or hashed, and training goes on as if nothing had been measured.
+    the folder that is saved, averaged weights included; with `bf16` they are computed by autocast, as in training. The
+    model runs where it is: nothing is copied, cast or hashed, and training goes on as if nothing had been measured.
 
     All data sets are read at once, here: what is wrong with them stops a run before it begins. The processes of a run
     share the work.

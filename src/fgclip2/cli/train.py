@@ -198,7 +198,7 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo(f"{result['steps']} steps in {metrics['train_runtime']:.0f} s, mean loss {metrics['train_loss']:.4g}")
     for name, value in metrics.items():
         if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second")):
-            typer.echo(f"  {name.removeprefix('eval_'):<36}{value:.4g}")
+            typer.echo(f"  {name.removeprefix('eval_'):<35} {value:.4g}")
     if not any(name.startswith("eval_") for name in metrics):
         typer.echo("  nothing was evaluated: --eval_data takes records that are not trained on")
     typer.echo(f"saved {output}{' (an adapter)' if result['lora'] else ''}")
