@@ -36,7 +36,8 @@ class BenchmarkCallback(TrainerCallback):
     share the work.
 
     Args:
-        trainer: The [`FGClip2Trainer`] that this is added to, before any `EarlyStoppingCallback`.
+        trainer: The [`FGClip2Trainer`] that this is added to, before an `EarlyStoppingCallback` that waits for a number
+            of a benchmark.
         benchmarks: Of each its name or [`Benchmark`], the folder of the data set, and its images (`None`: beside the
             rest); see [`run`].
         every_steps: Measure after each so many steps, and not at evaluations; `None`: at each evaluation.
@@ -71,7 +72,11 @@ class BenchmarkCallback(TrainerCallback):
         self._benchmarks: list[tuple[Benchmark, Path]] = []
         for benchmark, folder, images in benchmarks:
             self._add(find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, folder, images)
-        self._check_best_metric()
+        if every_steps and self._chooses_the_best():
+            raise ValueError(
+                f"metric_for_best_model={trainer.args.metric_for_best_model!r} is looked for at evaluations; allowed: "
+                f"no every_steps ({every_steps}), so that benchmarks run there"
+            )
 
     def _add(self, benchmark: Benchmark, folder: str | Path, images: str | Path | None) -> None:
         if any(benchmark.name == other.name for other, _ in self._benchmarks):
@@ -87,13 +92,10 @@ class BenchmarkCallback(TrainerCallback):
             )
         self._benchmarks.append((dataclasses.replace(benchmark, read=lambda *_: data), Path(folder)))
 
-    def _check_best_metric(self) -> None:
+    def _chooses_the_best(self) -> bool:
+        """Whether the best checkpoint is the one with the best number of a benchmark."""
         metric = str(self._trainer.args.metric_for_best_model).removeprefix("eval_")
-        if self._every_steps and any(metric.startswith(f"{benchmark.name}/") for benchmark, _ in self._benchmarks):
-            raise ValueError(
-                f"metric_for_best_model={metric!r} is looked for at evaluations; allowed: no every_steps "
-                f"({self._every_steps}), so that benchmarks run there"
-            )
+        return any(metric.startswith(f"{benchmark.name}/") for benchmark, _ in self._benchmarks)
 
     def measure(self) -> dict[str, float]:
         """Run the benchmarks, log their numbers and return them; all ranks must call it."""
@@ -117,14 +119,13 @@ class BenchmarkCallback(TrainerCallback):
         Raises:
             ValueError: Early stopping would look for a number before it is measured.
         """
-        for callback in self._trainer.callback_handler.callbacks:
-            if callback is self:
-                break
-            if isinstance(callback, EarlyStoppingCallback):
-                raise ValueError(
-                    "EarlyStoppingCallback comes before BenchmarkCallback and would not see its numbers; allowed: "
-                    "trainer.add_callback(EarlyStoppingCallback(...)) after it"
-                )
+        callbacks = self._trainer.callback_handler.callbacks
+        before = callbacks[: callbacks.index(self)]
+        if self._chooses_the_best() and any(isinstance(callback, EarlyStoppingCallback) for callback in before):
+            raise ValueError(
+                "EarlyStoppingCallback comes before BenchmarkCallback and would not see its numbers; allowed: "
+                "trainer.add_callback(EarlyStoppingCallback(...)) after it"
+            )
         if self._every_steps is None and args.eval_strategy == "no":
             logger.warning("benchmarks don't run during training: eval_strategy is 'no', and no number of steps is set")
 
