@@ -644,7 +644,8 @@ def _region_vectors(model: FGClip2Model, records: list[ImageRecord]) -> list[np.
 def _heat_maps(model: FGClip2Model, records: list[ImageRecord], text_vectors: Tensor, resize: bool) -> list[np.ndarray]:
     """For each image its maps, (texts, height, width)."""
     features = F.normalize(model.get_image_dense_feature(**collate(records, model)).float(), dim=-1)
-    cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
+    with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
+        cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
     maps = []
     for record, each in zip(records, cosines, strict=True):
         height, width = record.grid

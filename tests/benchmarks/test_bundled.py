@@ -134,7 +134,7 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     }
     assert result["model"]["fingerprint"] == embedder.fingerprint
     assert result["model"]["dtype"] == "float32"
-    assert {"fgclip2", "torch", "transformers", "pillow", "numpy", "python"} == set(result["versions"])
+    assert {"fgclip2", "torch", "transformers", "tokenizers", "pillow", "numpy", "python"} == set(result["versions"])
     count = result["counts"]["items"]
     assert len(result["per_item"]["rank"]) == count == result["metrics"]["top1"]["count"]
     low, high = result["metrics"]["top1"]["interval"]
@@ -145,6 +145,9 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     assert json.loads(path.read_text(encoding="utf-8"))["metrics"].keys() == result["metrics"].keys()
     english = run(find("bundled-boxes-zh"), folder, embedder, language="en", show_progress_bar=False)
     assert english["language"] == "en"
+    assert result_path(tmp_path, english).name == "bundled-boxes-zh-en-embedded-paper.json"
+    half = {**english, "model": {**english["model"], "dtype": "bfloat16", "revision": "v1/a"}}
+    assert result_path(tmp_path, half).name == "bundled-boxes-zh-en-embedded-v1-a-bfloat16-paper.json"
     with pytest.raises(ValueError, match="language='fr'; allowed for this bundled-boxes-zh: zh, en"):
         run(find("bundled-boxes-zh"), folder, embedder, language="fr", show_progress_bar=False)
 

@@ -17,6 +17,7 @@ from fgclip2.benchmarks.data_sets import DetectionData
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder
+from fgclip2.benchmarks.readers.detections import read_detections
 from fgclip2.benchmarks.runner import run, write_result
 from fgclip2.benchmarks.settings import DetectionSettings, as_dict, change
 
@@ -173,6 +174,21 @@ def test_unreadable_images_are_left_out_with_their_annotations(encoder, picture,
     assert np.isnan(scores.per_item["score"]).tolist() == [True, False, True, True]
     assert [each.source for each in scores.left_out] == [str(images[0]), str(images[2])]
     assert scores.left_out[0].reason == "6 bytes of no known image format"
+
+
+def test_a_missing_image_costs_no_more_than_a_broken_one(picture, tmp_path):
+    picture("1.png"), picture("2.png")
+    listed = [{"id": number, "file_name": f"{number}.png", "width": 32, "height": 16} for number in (1, 2)]
+    ground_truth = truth(tmp_path, [(1, LEFT, 7), (2, LEFT, 7)], changes={"images": listed})
+    boxes = [{"image_id": image, "category_id": 7, "bbox": xywh(LEFT), "score": 0.9} for image in (1, 2)]
+    results = write_json(tmp_path / "results.json", boxes)
+    for spoil in (lambda path: path.write_bytes(b"broken"), lambda path: path.unlink()):
+        spoil(tmp_path / "2.png")
+        data = read_detections(results, ground_truth, tmp_path)
+        encoder = Encoder(RegionColors(), show_progress_bar=False)
+        scores = detection.evaluate(data, encoder, PLAIN, "en")
+        assert values(scores)["ap_detector"] == pytest.approx(1)
+        assert len(data.problems) + len(scores.left_out) == 1
 
 
 def test_of_one_box_with_two_classes_that_become_one_the_best_counts(encoder, picture, tmp_path):

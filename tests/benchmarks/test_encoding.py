@@ -165,3 +165,23 @@ def test_any_number_of_processes_gives_the_same(folder, world_size):
         assert each["rows"] == one["rows"]
         assert each["problems"] == one["problems"]
         assert len(each["problems"]) == 2
+
+
+def test_boxes_that_no_image_has_leave_it_out_of_both_methods(embedder, folder):
+    wrong = [*BOXES, [(5000.0, 0.0, 5050.0, 40.0)], [(0.0, 0.0, 1.0, 1.0)], [(-30.0, -9.0, 600.0, 900.0)]]
+    images = [files(folder)[index] for index in (0, 1, 2, 4, 6)]
+    roi, crop = (encoder(embedder).regions(images, wrong, 64, method) for method in ("roi", "crop"))
+    assert roi.rows.tolist() == crop.rows.tolist() == [1, 2, 0, 1, 1]
+    assert roi.problems == crop.problems
+    assert roi.problems[0].reason.startswith("boxes[0]=[5000.0, 0.0, 5050.0, 40.0] lies outside its image of 48 x 64")
+    whole = embedder.encode_images([folder / "06.png"], 64)
+    np.testing.assert_allclose(crop.vectors[-1:], whole, atol=1e-5)
+
+
+def test_other_preprocessing_or_vocabulary_is_not_taken_from_the_cache(folder, tmp_path):
+    first, second = (FGClip2Embedder.from_pretrained(device="cpu") for _ in range(2))
+    before = encoder(first, tmp_path).images(files(folder)[:2], 64)
+    second.processor.image_processor.image_mean = [0.4, 0.5, 0.6]
+    assert second.fingerprint == first.fingerprint
+    after = encoder(second, tmp_path).images(files(folder)[:2], 64)
+    assert not np.allclose(before.vectors, after.vectors, atol=1e-4)

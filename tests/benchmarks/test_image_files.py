@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 
+from fgclip2.benchmarks import image_files
 from fgclip2.benchmarks.image_files import ImageFile, ImageStore
 from fgclip2.errors import UnreadableImageError
 
@@ -87,3 +88,17 @@ def test_broken_members_and_vanished_files_are_unreadable_images(tmp_path):
         ImageStore(tmp_path).find("1.jpg").read()
     with pytest.raises(UnreadableImageError, match=r"gone\.jpg"):
         ImageFile(tmp_path / "gone.jpg").read()
+
+
+def test_a_caption_in_place_of_a_name_is_no_image(tmp_path):
+    assert ImageStore(tmp_path).find("一只黑猫趴在窗台上，" * 40) is None
+
+
+def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.jpg", bytes(10**6))
+    image = ImageStore(tmp_path).find("1.jpg")
+    assert len(image.read()) == 10**6
+    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 10**5)
+    with pytest.raises(UnreadableImageError, match=r"images\.zip:1\.jpg: 1000000 bytes unpacked; allowed: 100000"):
+        image.read()

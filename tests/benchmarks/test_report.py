@@ -218,10 +218,11 @@ def test_a_part_of_the_data_is_marked_and_what_is_missing_is_named(language):
     assert not row_of(markdown([changed("published_counts", {"images": 1})], language), "embedded")[0].endswith("†")
 
 
-@pytest.mark.parametrize(("language", "more"), [("en", "- and 7 more"), ("zh", "- 另有 7 项")])
+@pytest.mark.parametrize(("language", "more"), [("en", "- and 2007 more"), ("zh", "- 另有 2007 项")])
 def test_many_records_left_out_are_counted(language, more):
     left_out = [{"source": f"{index}.jpg", "reason": "missing"} for index in range(12)]
-    lines = markdown([{**PART, "left_out": left_out}], language).splitlines()
+    counts = {**PART["counts"], "unreadable": 2000, "problems": 12}  # of which a result names the first
+    lines = markdown([{**PART, "left_out": left_out, "counts": counts}], language).splitlines()
     assert [line for line in lines if line.startswith("- ")] == [f"- {index}.jpg: missing" for index in range(5)] + [
         more
     ]

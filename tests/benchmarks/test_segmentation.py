@@ -188,6 +188,17 @@ def test_streamed_heat_maps_are_those_of_texts(embedder, tmp_path):
         embedder.stream_heatmaps(paths, np.zeros((2, 3), np.float32))
 
 
+def test_heat_maps_within_a_training_runs_autocast(embedder, tmp_path):
+    data = drawn(tmp_path)
+    vectors = embedder.encode_texts(["黑猫", "a dog"], "box")
+    paths = [data.images[0].path]
+    expected = dict(embedder.stream_heatmaps(paths, vectors, 64))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = dict(embedder.stream_heatmaps(paths, vectors, 64))[0]
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, atol=0.05)
+
+
 def test_areas_are_kept_and_maps_are_not(embedder, tmp_path, monkeypatch):
     data, cache = drawn(tmp_path), tmp_path / "cache"
     encoder = Encoder(embedder, cache, show_progress_bar=False)

@@ -1,8 +1,12 @@
 """Settings: checked, changed from the command line, and never a head that does not fit."""
 
+import json
+
 import pytest
+from PIL import Image
 
 from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
+from fgclip2.benchmarks.class_names import class_names
 from fgclip2.benchmarks.settings import (
     ClassificationSettings,
     HardNegativeSettings,
@@ -57,3 +61,21 @@ def test_every_difference_of_the_presets_is_explained():
         find_benchmark("lit-cn").settings("best")
     with pytest.raises(ValueError, match="no benchmark 'lit'; allowed: lit-cn"):
         find_benchmark("lit")
+
+
+def test_cocos_names_must_be_those_of_the_file(tmp_path):
+    """Chinese names are put beside them by their order."""
+    names = list(class_names("coco", "en"))
+    categories = [{"id": index, "name": name} for index, name in enumerate(names, start=1)]
+    image = {"id": 1, "file_name": "1.png", "width": 16, "height": 16}
+    content = {"categories": categories, "images": [image]}
+    content["annotations"] = [{"id": 1, "image_id": 1, "bbox": [0, 0, 9, 9], "category_id": 2}]
+    Image.new("RGB", (16, 16)).save(tmp_path / "1.png")
+    benchmark = find_benchmark("coco-boxes")
+    (tmp_path / "instances_val2017.json").write_text(json.dumps(content))
+    data = benchmark.read(tmp_path, None, benchmark.paper)
+    assert data.names["zh"][data.categories[0][0]] == "自行车"
+    categories[0]["name"], categories[1]["name"] = names[1], names[0]
+    (tmp_path / "instances_val2017.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="category 1 of 80 is 'bicycle'; COCO's is 'person'"):
+        benchmark.read(tmp_path, None, benchmark.paper)

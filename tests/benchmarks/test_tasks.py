@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fgclip2.benchmarks import classification, hard_negatives, matching, region_classification, retrieval
@@ -178,3 +179,35 @@ def test_images_after_the_last_whole_batch_do_not_count_if_so_set(encoder, pictu
     scores = classification.evaluate(data, encoder, settings, "zh")
     assert scores.per_item["rank"].tolist() == [1, 1, 1, 2, 0]
     assert scores.metrics["top1"].value == pytest.approx(3 / 4)
+
+
+def test_fewer_images_than_a_whole_batch_are_an_error(encoder, picture):
+    data = ClassificationData([picture("a.png", "red")], [0], {"en": ["red"]})
+    with pytest.raises(ValueError, match="1 images are no whole batch; whole_batches_of=128"):
+        classification.evaluate(data, encoder, ClassificationSettings(whole_batches_of=128), "en")
+
+
+def test_matching_where_the_best_is_to_say_that_none_match(encoder, picture):
+    images = [picture("a.png", "red"), picture("b.png", "yellow")]
+    data = MatchingData(images, ["红", "黄", "blue"], [(0, 0), (0, 1), (1, 0), (1, 2)], [False, False, False, True])
+    got = values(matching.evaluate(data, encoder, MatchingSettings(), "zh"))
+    assert got["accuracy"] == pytest.approx(3 / 4)
+    assert got["auc"] == 0
+
+
+def test_numbers_are_the_same_within_a_training_runs_autocast(encoder, picture):
+    """Of which the model is part, the comparison of its embeddings is not."""
+    colors = np.random.default_rng(0).integers(1, 255, (300, 3))
+    many = PairEmbedder(mean_colors, lambda texts: np.array([colors[int(text)] for text in texts]), "many")
+    images = []
+    for index, color in enumerate(colors):
+        image = picture(f"{index}.png", "red")
+        Image.new("RGB", (2, 2), tuple(map(int, color))).save(image.path)
+        images.append(image)
+    data = RetrievalData(images, [str(index) for index in range(300)], [(index, index) for index in range(300)])
+    plain = Encoder(many, show_progress_bar=False)
+    expected = retrieval.evaluate(data, plain, RetrievalSettings(), "en").per_item["image_to_text/rank"]
+    with torch.autocast("cpu", torch.bfloat16):
+        got = retrieval.evaluate(data, plain, RetrievalSettings(), "en").per_item["image_to_text/rank"]
+    np.testing.assert_array_equal(got, expected)
+    assert got.min() == 1

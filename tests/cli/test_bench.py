@@ -80,7 +80,7 @@ def test_a_sound_data_set_is_checked_against_the_published_counts(run, boxes):
     result = run("bench", "check", "boxclass-cn", boxes, "--open", code=1, model=False)
     assert "2 images in place of 24221, 3 items in place of 66258" in result.stderr
     found = run.json("bench", "check", "boxclass-cn", boxes, code=1, model=False)
-    assert found["counts"]["categories"] == {"here": 2, "published": None}
+    assert found["counts"]["categories"] == {"here": 2, "published": 566}
     assert found["problems"] == []
 
 
@@ -168,3 +168,6 @@ def test_the_bundled_benchmark_with_its_controls(run, cache, table, folder, monk
     assert {"untrained", "pixel nearest neighbour"} < models
     assert len(models) == 3
     assert len(list(Path("结果").glob("*.json"))) == 9
+    alone = run("bench", "run", rows[0].name, "--output", "一个", "--cache", folder / "cache").stdout
+    assert alone.startswith(rows[0].name)
+    assert len(list(Path("一个").glob("*.json"))) == 1

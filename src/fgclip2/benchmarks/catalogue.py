@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +54,7 @@ class Benchmark:
         released: Settings of the scripts that its authors released, where they differ.
         source: Where the data are.
         differences: What `released` does otherwise, or neither preset can say; besides `COMMON_DIFFERENCES`.
-        published: Published counts: "images", "items" (captions, boxes, pairs).
+        published: Published counts: "images", "items" (captions, boxes, pairs), "categories".
     """
 
     name: str
@@ -104,8 +105,12 @@ def _boxes(names: tuple[str, ...], image_folders: tuple[str, ...], source: str, 
 
 def _coco_boxes(folder: Path, images: Path | None, settings: RegionSettings) -> DataSet:
     file = find_file(folder, _COCO_BOXES, _COCO)
+    data = read_boxes(file, find_images(folder, images, "val2017"), "en", crowds=settings.crowds)
     names = {language: class_names("coco", language) for language in LANGUAGES}
-    return read_boxes(file, find_images(folder, images, "val2017"), "en", names, crowds=settings.crowds)
+    for number, (here, published) in enumerate(zip_longest(data.names["en"], names["en"]), start=1):
+        if here != published:
+            raise ValueError(f"{file}: category {number} of {len(names['en'])} is {here!r}; COCO's is {published!r}")
+    return replace(data, names=names)
 
 
 def _fg_ovd(name: str) -> Read:
@@ -333,7 +338,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
             RegionSettings(templates="none"),
             f"{_HUGGING_FACE}/qihoo360/BoxClass-CN",
-            published={"images": 24221, "items": 66258},
+            published={"images": 24221, "items": 66258, "categories": 566},
         ),
         Benchmark(
             "coco-boxes",
@@ -343,7 +348,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             RegionSettings(),
             _COCO,
             differences=(_ALL_BOXES,),
-            published={"images": 4952, "items": 36781},
+            published={"images": 4952, "items": 36781, "categories": 80},
         ),
         Benchmark(
             "lvis-boxes",
@@ -352,6 +357,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             _boxes(_LVIS_BOXES, (), _LVIS, "en"),
             RegionSettings(),
             f"{_LVIS}, images: {_COCO}",
+            published={"categories": 1203},
             differences=(_ALL_BOXES,),
         ),
         # Hard negatives
@@ -394,7 +400,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "https://image-net.org",
             ClassificationSettings(max_num_patches=1024, whole_batches_of=128),
             _IMAGENET_1K,
-            {"images": 50000, "items": 50000},
+            {"images": 50000, "items": 50000, "categories": 1000},
         ),
         Benchmark(
             "imagenet-v2",
@@ -404,7 +410,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             ClassificationSettings(),
             f"{_HUGGING_FACE}/vaishaal/ImageNetV2 (matched-frequency)",
             differences=_IMAGENET,
-            published={"images": 10000, "items": 10000},
+            published={"images": 10000, "items": 10000, "categories": 1000},
         ),
         Benchmark(
             "image-folder", classification, "en", _image_folder, ClassificationSettings(), "a folder of your own"

@@ -21,6 +21,8 @@ def evaluate(data: ClassificationData, encoder: Encoder, settings: Classificatio
         ValueError: No image can be read.
     """
     used = len(data.images) // settings.whole_batches_of * settings.whole_batches_of
+    if not used:
+        raise ValueError(f"{len(data.images)} images are no whole batch; whole_batches_of={settings.whole_batches_of}")
     encoded = encoder.images(data.images[:used], settings.max_num_patches)
     classes = np.asarray(data.classes, dtype=np.int64)
     encoded.check_some(len(encoded.vectors))

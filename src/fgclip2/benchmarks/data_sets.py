@@ -117,6 +117,7 @@ class DetectionData(DataSet):
     names: Mapping[str, Sequence[str]]  # language -> names of all categories
     category_ids: Sequence[int | str]  # of each name, as the ground truth has them
     ground_truth: Path  # file of instances that the boxes are measured by
+    missing_ids: Sequence[int | str] = ()  # of images that have boxes, and are not there
 
     @property
     def items(self) -> int:

@@ -41,8 +41,8 @@ _BOXES_AT_ONCE = 8192  # times the number of classes: what is compared at once
 def evaluate(data: DetectionData, encoder: Encoder, settings: DetectionSettings, language: str) -> Scores:
     """Average precision of the fused scores (`ap`, ...) and of the detector alone (`ap_detector`, ...).
 
-    An image that can't be read is left out of both, with its annotations. A box of which nothing is inside its image
-    keeps its class and score. Of boxes that are the same and become of one class, the best counts.
+    An image that is missing or can't be read is left out of both, with its annotations. A box of which nothing is
+    inside its image keeps its class and score. Of boxes that are the same and become of one class, the best counts.
 
     Returns:
         Scores, without parts of the average that have no annotation, such as rare classes; `per_item` has for each box
@@ -56,7 +56,7 @@ def evaluate(data: DetectionData, encoder: Encoder, settings: DetectionSettings,
     require("pycocotools.cocoeval", "bench")
     found = _found(data)
     sizes, problems = _sizes(data.images)
-    left_out = {data.image_ids[index] for index in np.flatnonzero(sizes[:, 0] == 0).tolist()}
+    left_out = {*data.missing_ids, *(data.image_ids[index] for index in np.flatnonzero(sizes[:, 0] == 0).tolist())}
     is_used = (sizes[found.owners, 0] > 0) & (found.scores >= settings.score_threshold)
     if not is_used.any():
         raise ValueError(

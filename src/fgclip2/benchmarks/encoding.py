@@ -1,16 +1,18 @@
 """Embeddings of a data set: made once, kept on disk, shared out over processes.
 
 Items are encoded in blocks, the same ones for any number of processes and for a run that goes on where it was killed:
-so are their embeddings, to the last bit.
+so are their embeddings, to the last bit where processes have the same number of threads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -26,15 +28,24 @@ from .. import distributed
 from .._records import load_input
 from ..embedder import Skipped
 from ..errors import UnreadableImageError
+from ..modeling.processing_fgclip2 import check_boxes
 from .data_sets import Box, Problem
 from .image_files import StoredImage
-from .models import BenchmarkModel, run_on
+from .models import BenchmarkModel, configuration_digest, run_on
 from .released import keep_case
 
 Item = TypeVar("Item")
 
+_QUIET = {"show_progress_bar": False}  # there is one for all blocks
 BLOCK_SIZE = 256  # items that are encoded, and lost when the process is killed, together
-PACKAGES = ("fgclip2", "torch", "transformers", "pillow", "numpy")  # whose releases may change an embedding
+PACKAGES = (
+    "fgclip2",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "pillow",
+    "numpy",
+)  # whose releases may change an embedding
 
 
 class Encoded(NamedTuple):
@@ -99,7 +110,7 @@ class Encoder:
             items=list(row),
             read=str,
             digest=str,
-            encode=lambda block: Block(model.encode_texts(block, walk_type), [1] * len(block), {}),
+            encode=lambda block: Block(model.encode_texts(block, walk_type, **_QUIET), [1] * len(block), {}),
         )
         encoded = self._run(work)
         return encoded.vectors[[row[text] for text in texts]]
@@ -109,7 +120,7 @@ class Encoder:
 
         def encode(block: list[bytes | UnreadableImageError]) -> Block:
             readable = _Readable(block)
-            vectors, skipped = self.model.encode_images(readable.items, max_num_patches, on_error="skip")
+            vectors, skipped = self.model.encode_images(readable.items, max_num_patches, on_error="skip", **_QUIET)
             return readable.block(vectors, [1] * len(readable.items), skipped)
 
         settings = {"max_num_patches": max_num_patches}
@@ -146,7 +157,7 @@ class Encoder:
 
         def by_crop(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
             crops, skipped = _crops(contents, boxes)
-            return self.model.encode_images(crops, max_num_patches, on_error="raise"), skipped
+            return self.model.encode_images(crops, max_num_patches, on_error="raise", **_QUIET), skipped
 
         def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[Box]]]) -> Block:
             readable = _Readable([content for content, _ in block])
@@ -241,12 +252,17 @@ class Encoder:
             problems,
         )
 
+    @cached_property
+    def _configuration(self) -> str | None:
+        return configuration_digest(self.model)
+
     def _block(self, work: _Work, items: list) -> Block:
         if self.cache is None or self.model.fingerprint is None:
             return work.encode(items)
         description = {
             "model": self.model.fingerprint,
             **run_on(self.model),
+            "configuration": self._configuration,
             "packages": {name: version(name) for name in PACKAGES},
             "kind": work.kind,
             "settings": work.settings,
@@ -284,11 +300,15 @@ class _Readable:
 
     def block(self, vectors: np.ndarray | None, rows: list[int], skipped: Sequence[Skipped]) -> Block:
         """Put together what was encoded of the readable ones; those skipped have no vectors."""
-        prefix = "images[{}]: "
-        reasons = {self.indices[i]: reason.removeprefix(prefix.format(i)) for i, reason in skipped} | self._reasons
+        reasons = {self.indices[i]: _without_place(reason, i) for i, reason in skipped} | self._reasons
         all_rows = dict(zip(self.indices, rows, strict=True))
         kept = [0 if index in reasons else all_rows[index] for index in range(self._size)]
         return Block(np.zeros((0, 0), np.float32) if vectors is None else vectors, kept, reasons)
+
+
+def _without_place(reason: str, index: int) -> str:
+    """A reason without the place in its batch, which says nothing to who reads it beside the image."""
+    return reason.removeprefix(f"images[{index}]: ").replace(f"boxes[{index}][", "boxes[", 1)
 
 
 def _read(image: StoredImage) -> bytes | UnreadableImageError:
@@ -313,17 +333,19 @@ def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Imag
     for index, (content, each) in enumerate(zip(contents, boxes, strict=True)):
         try:
             image = load_input(index, content)
-        except UnreadableImageError as error:
+            check_boxes(each, image.height, image.width, f"boxes[{index}]")
+        except ValueError as error:
             skipped.append(Skipped(index, str(error)))
         else:
-            crops += [image.crop(_whole_pixels(box)) for box in each]
+            crops += [image.crop(_pixels_within(box, *image.size)) for box in each]
     return crops, skipped
 
 
-def _whole_pixels(box: Box) -> tuple[int, int, int, int]:
-    """The pixels that a box touches."""
+def _pixels_within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The pixels of the image that a box touches, at least one."""
     x1, y1, x2, y2 = box
-    return int(x1), int(y1), max(int(-(-x2 // 1)), int(x1) + 1), max(int(-(-y2 // 1)), int(y1) + 1)
+    left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
+    return left, top, max(min(math.ceil(x2), width), left + 1), max(min(math.ceil(y2), height), top + 1)
 
 
 def _load_block(path: Path) -> Block | None:

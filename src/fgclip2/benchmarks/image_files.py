@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections import defaultdict
@@ -11,6 +12,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
 from ..errors import UnreadableImageError
+
+MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
+_BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class StoredImage(Protocol):
@@ -41,9 +45,16 @@ class ImageFile:
             UnreadableImageError: It is gone, or broken within its archive.
         """
         try:
-            return self.path.read_bytes() if self.member is None else open_archive(self.path).read(self.member)
-        except (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return self.path.read_bytes() if self.member is None else _read_member(self.path, self.member)
+        except (OSError, ValueError, KeyError, RuntimeError, EOFError, *_BROKEN_MEMBER) as error:
             raise UnreadableImageError(f"{self}: {error}") from error
+
+
+def _read_member(archive: Path, member: str) -> bytes:
+    size = open_archive(archive).getinfo(member).file_size
+    if size > MAX_IMAGE_BYTES:
+        raise ValueError(f"{size} bytes unpacked; allowed: {MAX_IMAGE_BYTES}")
+    return open_archive(archive).read(member)
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +77,8 @@ class ImageStore:
     `data/LIT-CN/images/1.jpg` may be `1.jpg` here. Nothing outside the folder is ever found.
 
     Args:
-        folder: Has the images, in whatever subfolders, or zip archives of them, in it or in `images/`; or one archive.
+        folder: Has the images, or zip archives of them, in it or in `images/`; or one archive. Subfolders on disk must
+            be those of the names; within archives any.
 
     Raises:
         ValueError: There is no such folder, or an archive is broken.
@@ -92,7 +104,7 @@ class ImageStore:
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             for folder in self._folders:
-                if (folder / end).is_file():
+                if _is_file(folder / end):
                     return ImageFile(folder / end)
             found = self._members_ending_in(end)
             if len(found) > 1:
@@ -114,6 +126,13 @@ class ImageStore:
                 if not member.endswith("/") and ".." not in PureWindowsPath(member).parts:
                     members[PurePosixPath(member).name].append(ImageFile(archive, member))
         return dict(members)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a caption in place of a name is longer than any name may be
+        return False
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
         *(np.array_split(each, 1 + len(rows) // _PAIRS_PER_BLOCK) for each in (rows, pairs[is_used, 1])), strict=True
     )
     cosines = np.concatenate([(encoded.vectors[image] * texts[text]).sum(axis=1) for image, text in blocks])
+    cosines = cosines.astype(np.float64)  # in which the threshold is
     labels = np.asarray(data.labels, dtype=bool)[is_used]
     is_right = (cosines >= best_threshold(cosines, labels)) == labels
     interval = bootstrap(roc_auc, cosines, labels, groups=pairs[is_used, 0], samples=_RESAMPLES)

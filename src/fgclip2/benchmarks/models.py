@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -53,10 +55,17 @@ class BenchmarkModel(Protocol):
     @property
     def fingerprint(self) -> str | None: ...
 
-    def encode_images(self, images: Any, max_num_patches: int | str | None = None, *, on_error: str) -> Any:
+    def encode_images(
+        self,
+        images: Any,
+        max_num_patches: int | str | None = None,
+        *,
+        on_error: str,
+        show_progress_bar: bool | None = None,
+    ) -> Any:
         """Float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
 
-    def encode_texts(self, texts: Any, walk_type: str = "auto") -> np.ndarray:
+    def encode_texts(self, texts: Any, walk_type: str = "auto", *, show_progress_bar: bool | None = None) -> np.ndarray:
         """Float32 (N, D), L2-normalised."""
 
 
@@ -69,6 +78,7 @@ class PairEmbedder:
         name, revision, fingerprint: See [`BenchmarkModel`].
         model: The module behind them, if there is one: results name its device and dtype.
         batch_size: Images or texts of a call.
+        configuration: Tells its preprocessing from others, for what is kept on disk.
 
     Example:
         >>> model = PairEmbedder(lambda images, max_num_patches: encode(images), lambda texts: embed(texts), "mine")
@@ -83,15 +93,21 @@ class PairEmbedder:
         fingerprint: str | None = None,
         model: torch.nn.Module | None = None,
         batch_size: int = 32,
+        configuration: str | None = None,
     ):
         self.image_function, self.text_function = image_function, text_function
         self.name, self.revision, self.fingerprint = name, revision, fingerprint
-        self.model, self.batch_size = model, batch_size
+        self.model, self.batch_size, self.configuration = model, batch_size, configuration
 
     def encode_images(
-        self, images: Iterable[ImageInput], max_num_patches: int | str | None = None, *, on_error: str = "raise"
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        *,
+        on_error: str = "raise",
+        show_progress_bar: bool | None = None,
     ) -> Any:
-        """Embed images; see [`BenchmarkModel`].
+        """Embed images; see [`BenchmarkModel`]. There is no progress bar.
 
         Raises:
             UnreadableImageError: An image can't be read, and `on_error` is `"raise"`.
@@ -116,7 +132,9 @@ class PairEmbedder:
         vectors = self._in_batches(lambda batch: self.image_function(batch, max_num_patches), readable())
         return (vectors, skipped) if on_error == "skip" else vectors
 
-    def encode_texts(self, texts: Sequence[str], walk_type: str = "auto") -> np.ndarray:
+    def encode_texts(
+        self, texts: Sequence[str], walk_type: str = "auto", *, show_progress_bar: bool | None = None
+    ) -> np.ndarray:
         """Embed texts; these models have one text head, so `walk_type` means nothing."""
         return self._in_batches(self.text_function, texts)
 
@@ -158,6 +176,21 @@ def run_on(model: BenchmarkModel) -> dict[str, str | None]:
         return {"device": None, "dtype": None}
     weight = next(module.parameters())
     return {"device": weight.device.type, "dtype": str(weight.dtype).removeprefix("torch.")}
+
+
+def configuration_digest(model: BenchmarkModel) -> str | None:
+    """Of what embeddings depend on besides the weights: sizes, preprocessing and vocabulary; None if it is unknown."""
+    if isinstance(model, PairEmbedder):
+        return model.configuration
+    processor = getattr(model, "processor", None)
+    return None if processor is None else digest_of(model.model.config, processor)  # type: ignore[attr-defined]
+
+
+def digest_of(config: Any, processor: Any) -> str:
+    """SHA-256 of the settings of a model and of its processor."""
+    tokenizer, image_processor = processor.tokenizer, processor.image_processor
+    parts = [config.to_dict(), image_processor.to_dict(), tokenizer.init_kwargs, tokenizer.backend_tokenizer.to_str()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def untrained(embedder: FGClip2Embedder, seed: int = 0) -> FGClip2Embedder:
@@ -212,7 +245,8 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
         return features(model.get_text_features, inputs)
 
     revision = getattr(model.config, "_commit_hash", None)
-    return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model)
+    configuration = digest_of(model.config, processor)
+    return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model, configuration=configuration)
 
 
 def float64_device(model: BenchmarkModel) -> torch.device:

@@ -188,7 +188,9 @@ def _left_out_count(result: Result) -> int:
 def _is_part(result: Result) -> bool:
     """Whether less than the whole data set was measured: something can't be used, or is not there."""
     published = result.get("published_counts", {})
-    return _left_out_count(result) > 0 or any(result["counts"][name] < count for name, count in published.items())
+    return _left_out_count(result) > 0 or any(
+        result["counts"].get(name, count) < count for name, count in published.items()
+    )
 
 
 def _model(result: Result) -> str:
@@ -315,8 +317,8 @@ def _left_out_note(result: Result, language: str) -> str:
     texts = _TEXTS[language]
     title = texts["left_out"].format(model=_model(result), settings=_settings(result, language))
     lines = [f"{each['source']}: {each['reason']}" for each in result["left_out"][:_LISTED]]
-    if len(result["left_out"]) > _LISTED:
-        lines.append(texts["more"].format(count=len(result["left_out"]) - _LISTED))
+    if _left_out_count(result) > _LISTED:
+        lines.append(texts["more"].format(count=_left_out_count(result) - _LISTED))
     return "\n".join([_cell(title), "", *(f"- {_cell(line)}" for line in lines)])
 
 

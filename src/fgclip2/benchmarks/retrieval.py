@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics import mean_rank, median_rank
+from ..metrics import bootstrap, median_rank
 from .data_sets import RetrievalData
 from .encoding import Encoder
-from .scores import Estimate, Scores, ranks_of, recalls
+from .scores import Estimate, Scores, mean, ranks_of, recalls
 from .settings import RetrievalSettings
 
 KS = (1, 5, 10)
@@ -55,10 +55,10 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
 
 
 def _scores_of_ranks(prefix: str, ranks: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
-    by_k = recalls(ranks, groups, f"{prefix}recall@", KS)
+    recall = np.mean([ranks <= k for k in KS], axis=0)  # of each query
     return {
-        **by_k,
-        f"{prefix}mean_recall": Estimate(float(np.mean([each.value for each in by_k.values()])), None, len(ranks)),
-        f"{prefix}mean_rank": Estimate(mean_rank(ranks), None, len(ranks)),
-        f"{prefix}median_rank": Estimate(median_rank(ranks), None, len(ranks)),
+        **recalls(ranks, groups, f"{prefix}recall@", KS),
+        f"{prefix}mean_recall": mean(recall, groups),
+        f"{prefix}mean_rank": mean(ranks, groups),
+        f"{prefix}median_rank": Estimate(median_rank(ranks), bootstrap(median_rank, ranks, groups=groups), len(ranks)),
     }

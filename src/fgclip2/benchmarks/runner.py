@@ -130,10 +130,12 @@ def names_language(benchmark: Benchmark, data: DataSet, language: str | None) ->
 
 
 def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
-    """Where to keep a result: another model, preset or setting gets another file, the same again the same file."""
-    model = re.sub(r"[^\w.-]+", "-", str(result["model"]["name"])).strip("-.") or "model"
-    changed = [f"{name}-{value}" for name, value in sorted(result["changed"].items())]
-    return Path(folder) / f"{'-'.join([result['benchmark'], model, result['preset'], *changed])}.json"
+    """Where to keep a result: one of another model, language, preset or setting gets another file."""
+    benchmark, language, model = result["benchmark"], result["language"], result["model"]
+    parts = [benchmark if benchmark.endswith(f"-{language}") else f"{benchmark}-{language}", model["name"]]
+    parts += [part for part in (model["revision"], model["dtype"]) if part not in (None, "float32")]
+    parts += [result["preset"], *(f"{name}-{value}" for name, value in sorted(result["changed"].items()))]
+    return Path(folder) / "{}.json".format("-".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts))
 
 
 def write_result(result: Mapping[str, Any], path: Path) -> None:

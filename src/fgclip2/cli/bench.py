@@ -131,7 +131,7 @@ def run(
     from .. import distributed
     from ..benchmarks.models import UNTRAINED, load_model
 
-    if (name == BUNDLED) != (path is None):
+    if name.startswith(BUNDLED) != (path is None):
         raise typer.BadParameter("give the path of the data set, and none for bundled", param_hint="PATH")
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
@@ -142,7 +142,7 @@ def run(
     options["cache"] = cache or _default_cache()
     benchmarks, folder = open_benchmarks(name, path)
     for each in (model, UNTRAINED) if controls else (model,):
-        loaded = load_model(each, device, dtype)
+        loaded = load_model(each, common.split_devices(device), dtype)
         for benchmark in benchmarks:
             _run_one(benchmark, folder, loaded, output, options)
     if controls and distributed.rank() == 0:
@@ -244,10 +244,10 @@ def _finish(result: dict[str, Any], output: Path) -> None:
     marks = "".join(f" {name}={value}" for name, value in result["changed"].items())
     typer.echo(f"{result['benchmark']}  {result['model']['name']}  {result['preset']}{marks}  -> {path}")
     for name, metric in result["metrics"].items():
-        is_rank = name.endswith("rank")
-        value = f"{metric['value']:.2f}" if is_rank else f"{100 * metric['value']:.2f}%"
+        scale, sign = (1, "") if name.endswith("rank") else (100, "%")
         interval = metric["interval"]
-        between = "" if interval is None else f"  [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+        between = "" if interval is None else f"  [{scale * interval[0]:.2f}, {scale * interval[1]:.2f}]"
+        value = f"{scale * metric['value']:.2f}{sign}"
         typer.echo(f"  {name:<28}{value:>10}{between}")
     counts = result["counts"]
     typer.echo(

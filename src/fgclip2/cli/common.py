@@ -43,8 +43,12 @@ def load_embedder(model: str | None, device: str | None = None, dtype: str = "au
     from ..embedder import FGClip2Embedder
 
     hide_loading_bars()
-    devices = device.split(",") if device and "," in device else device
-    return FGClip2Embedder.from_pretrained(model, devices, dtype)
+    return FGClip2Embedder.from_pretrained(model, split_devices(device), dtype)
+
+
+def split_devices(device: str | None) -> str | list[str] | None:
+    """Several devices with commas between them share the work."""
+    return device.split(",") if device and "," in device else device
 
 
 def hide_loading_bars() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -72,10 +73,23 @@ def pair_ranks(query_embeds: Tensor, embeds: Tensor, pairs: Tensor) -> Tensor:
     not_wrong = torch.bincount(query[right > floor[query]], minlength=len(query_embeds))
     above = torch.zeros_like(not_wrong)
     blocks = (x.split(_QUERIES_PER_BLOCK) for x in (above, query_embeds, floor))
-    for counts, rows, its_floor in zip(*blocks, strict=True):
-        for part in embeds.split(_CANDIDATES_PER_BLOCK):
-            counts += _count_above(rows, its_floor, part)
+    with _full_precision(embeds.device):
+        for counts, rows, its_floor in zip(*blocks, strict=True):
+            for part in embeds.split(_CANDIDATES_PER_BLOCK):
+                counts += _count_above(rows, its_floor, part)
     return above - not_wrong + 1
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Products as exact as float32 is, also within a caller's autocast or where TF32 is allowed."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _count_above(query_embeds: Tensor, floor: Tensor, embeds: Tensor) -> Tensor:

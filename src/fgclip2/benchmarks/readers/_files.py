@@ -146,6 +146,11 @@ class NamedImages:
         self._found: dict[str, ImageFile | None] = {}
         self._indices: dict[ImageFile, int] = {}
 
+    @property
+    def missing(self) -> list[str]:
+        """Names of which there is no image."""
+        return [name for name, image in self._found.items() if image is None]
+
     def index(self, name: str, field: str, source: str) -> int:
         """Which of `files` a name means; asked last of a record, so that each of `files` has a use.
 

@@ -64,6 +64,7 @@ def read_detections(
         names=instances.names,
         category_ids=list(instances.categories),
         ground_truth=Path(ground_truth),
+        missing_ids=[ids[name] for name in found.missing],
         problems=instances.problems,
     )
 
