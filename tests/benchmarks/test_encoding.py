@@ -9,7 +9,7 @@ from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks import encoding
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
-from fgclip2.benchmarks.models import PairEmbedder
+from fgclip2.benchmarks.models import PairEmbedder, configuration_digest
 
 from ..ranks import run_on_ranks
 from ..test_embedder import draw
@@ -176,6 +176,17 @@ def test_boxes_that_no_image_has_leave_it_out_of_both_methods(embedder, folder):
     assert roi.problems[0].reason.startswith("boxes[0]=[5000.0, 0.0, 5050.0, 40.0] lies outside its image of 48 x 64")
     whole = embedder.encode_images([folder / "06.png"], 64)
     np.testing.assert_allclose(crop.vectors[-1:], whole, atol=1e-5)
+
+
+def test_the_digest_of_a_configuration_does_not_depend_on_what_was_done(embedder, folder):
+    before = configuration_digest(embedder)
+    embedder.encode_texts(["一只猫", "a dog"], "long")
+    embedder.encode_images([folder / "00.png"], 16)
+    embedder.encode_texts(["一只猫"], "box")
+    assert configuration_digest(embedder) == before == configuration_digest(FGClip2Embedder.from_pretrained())
+    changed = FGClip2Embedder.from_pretrained(device="cpu")
+    changed.processor.tokenizer.short_length = 32
+    assert configuration_digest(changed) != before
 
 
 def test_other_preprocessing_or_vocabulary_is_not_taken_from_the_cache(folder, tmp_path):

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, load_model, run_on
+from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on
 from fgclip2.embedder import Skipped
 from fgclip2.errors import UnreadableImageError
 
@@ -86,6 +86,17 @@ def test_each_family_gives_what_its_own_classes_give(checkpoint):
     assert model.name == str(folder)
     assert len(model.fingerprint) == 64
     assert run_on(model) == {"device": "cpu", "dtype": "float32"}
+
+
+def test_a_family_has_a_digest_of_its_preprocessing(checkpoint):
+    folder, _ = checkpoint
+    model = load_model(folder, "cpu")
+    before = configuration_digest(model)
+    model.encode_texts(TEXTS)
+    model.encode_images([draw(90, 60, 1)])
+    assert before == configuration_digest(model) == configuration_digest(load_model(folder, "cpu"))
+    assert len(before) == 64
+    assert configuration_digest(pair()) is None
 
 
 def test_only_models_of_many_sizes_take_a_patch_budget(checkpoint):

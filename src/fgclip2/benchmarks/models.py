@@ -188,8 +188,12 @@ def configuration_digest(model: BenchmarkModel) -> str | None:
 
 def digest_of(config: Any, processor: Any) -> str:
     """SHA-256 of the settings of a model and of its processor."""
-    tokenizer, image_processor = processor.tokenizer, processor.image_processor
-    parts = [config.to_dict(), image_processor.to_dict(), tokenizer.init_kwargs, tokenizer.backend_tokenizer.to_str()]
+    tokenizer = processor.tokenizer
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    of_last_call = ("padding", "truncation")
+    vocabulary = {name: part for name, part in backend.items() if name not in of_last_call}
+    lengths = [getattr(tokenizer, name, None) for name in ("short_length", "long_length", "model_max_length")]
+    parts = [config.to_dict(), processor.image_processor.to_dict(), vocabulary, lengths, tokenizer.special_tokens_map]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
