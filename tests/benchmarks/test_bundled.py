@@ -229,3 +229,18 @@ def test_a_run_that_is_stopped_while_writing_leaves_no_half_folder(cache, table,
     assert calls
     assert sorted((cache / "bundled").iterdir()) == before
     assert np.all([path.is_dir() for path in before])
+
+
+def test_of_two_builds_at_once_the_second_takes_what_the_first_has_made(cache, table, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(bundled, "build_demo_data", lambda cache: (table, {}, {}))
+    before = set((cache / "bundled").iterdir())
+
+    def be_late(*arguments):
+        write_scenes(*arguments)
+        monkeypatch.setattr(bundled, "write_scenes", write_scenes)
+        build_bundled(cache, SCENES + 2)
+
+    monkeypatch.setattr(bundled, "write_scenes", be_late)
+    folder = build_bundled(cache, SCENES + 2)
+    assert (folder / "scenes" / "images.zip").is_file()
+    assert set((cache / "bundled").iterdir()) - before == {folder}

@@ -79,6 +79,9 @@ def build_bundled(cache: Path, scenes: int = SCENES) -> Path:
             write_described(unfinished / "boards", cache, "boards")
             write_described(unfinished / "stamps", cache, "stamps")
             unfinished.rename(folder)  # whole or not at all
+        except OSError:
+            if not folder.exists():  # another process may have been first
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -304,7 +304,7 @@ def test_sharegpt4v_with_bad_records(tmp_path):
     assert pairs(data) == [("sa_1.jpg", "图")]
     assert problems(data, tmp_path) == [
         f"{SHAREGPT4V}:1: the record is 7; allowed: one JSON object",
-        f"{SHAREGPT4V}:2: conversations is missing; allowed: a list that is not empty",
+        f"{SHAREGPT4V}:2: conversations is missing; allowed: a list of at least one",
         f"{SHAREGPT4V}:3: conversations[1] is missing; allowed: one JSON object",
         f"{SHAREGPT4V}:4: conversations[1].value is ' '; allowed: a text that is not blank",
     ]
@@ -396,7 +396,7 @@ def test_flickr30k_of_albef(tmp_path):
     found = f"an image in {tmp_path / 'flickr30k-images'}"
     assert problems(data, tmp_path / "nothing") == [
         f"{tmp_path}/flickr30k_test.json:2: caption[1] is ''; allowed: a text that is not blank",
-        f"{tmp_path}/flickr30k_test.json:3: caption is 'not a list'; allowed: a list that is not empty",
+        f"{tmp_path}/flickr30k_test.json:3: caption is 'not a list'; allowed: a list of at least one",
         f"{tmp_path}/flickr30k_test.json:4: image is 'flickr30k-images/3.jpg'; allowed: {found}",
     ]
 
@@ -419,7 +419,7 @@ def test_flickr30k_of_karpathy(tmp_path):
     assert pairs(data) == [("1.jpg", text) for text in FIVE]
     assert problems(data, tmp_path) == [
         "dataset_flickr30k.json:images[2]: sentences[0] is 'plain'; allowed: one JSON object",
-        "dataset_flickr30k.json:images[3]: sentences is []; allowed: a list that is not empty",
+        "dataset_flickr30k.json:images[3]: sentences is []; allowed: a list of at least one",
         "dataset_flickr30k.json:images[4]: the record is '2.jpg'; allowed: one JSON object",
     ]
 
@@ -530,7 +530,7 @@ def test_xm3600_by_language(tmp_path):
     ]
     assert problems(chinese, tmp_path) == [
         "captions.jsonl:2: zh is missing; allowed: one JSON object",
-        "captions.jsonl:3: zh.caption is []; allowed: a list that is not empty",
+        "captions.jsonl:3: zh.caption is []; allowed: a list of at least one",
     ]
     with pytest.raises(ValueError, match="language is 'de'; allowed: en or zh"):
         read_xm3600(tmp_path, language="de")

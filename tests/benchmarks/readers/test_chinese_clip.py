@@ -73,9 +73,9 @@ def test_bad_rows_and_lines_become_problems(tmp_path):
         f"test_texts.jsonl:2: image_ids[0] is 99; {image}",
         "test_texts.jsonl:3: text is ' '; allowed: a text that is not blank",
     ]
-    assert found[7] == "test_texts.jsonl:4: image_ids is []; allowed: a list that is not empty"
+    assert found[7] == "test_texts.jsonl:4: image_ids is []; allowed: a list of at least one"
     assert found[8].startswith("test_texts.jsonl:5: ")
-    assert found[9] == "test_texts.jsonl:6: image_ids is missing; allowed: a list that is not empty"
+    assert found[9] == "test_texts.jsonl:6: image_ids is missing; allowed: a list of at least one"
     assert [problem.split(";")[0] for problem in found[10:]] == [
         "test_texts.jsonl:7: image_ids[0] is '1'",
         "test_texts.jsonl:7: image_ids[1] is True",

@@ -91,7 +91,7 @@ def check_object(value: Any, field: str, source: str) -> dict[str, Any]:
 def check_list(value: Any, field: str, source: str) -> list[Any]:
     """A JSON list with something in it."""
     if not isinstance(value, list) or not value:
-        raise InvalidRecordError(source, field, shown(value), "a list that is not empty")
+        raise InvalidRecordError(source, field, shown(value), "a list of at least one")
     return value
 
 

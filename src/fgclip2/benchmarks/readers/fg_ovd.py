@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...data.readers.checks import check_text, shown
-from ...data.records import InvalidRecordError
+from ...data.readers.checks import check_text
 from ..data_sets import Box, HardNegativeData, Problem
+from ._caption_files import check_list
 from ._coco import Instances, ListedImage, check_object, corners, listed_size, read_instances
 from ._files import NamedImages, check_usable, existing_file, items_by_image, numbered_json_lines
 
@@ -62,7 +62,7 @@ def _from_line(record: Mapping[str, Any], source: str) -> tuple[str, Item]:
     true, false = record.get("pos_expression"), record.get("neg_expression")
     true = true[0] if isinstance(true, list) and len(true) == 1 else true
     texts = [check_text(true, "pos_expression", source)]
-    texts += [check_text(text, "neg_expression", source) for text in _filled_list(false, "neg_expression", source)]
+    texts += [check_text(text, "neg_expression", source) for text in check_list(false, "neg_expression", source)]
     name = check_text(record.get("img_path"), "img_path", source)
     image = ListedImage(name, *(listed_size(record, key, source) for key in ("width", "height")))
     return name, (corners(record.get("bbox"), image, source), texts)
@@ -71,14 +71,8 @@ def _from_line(record: Mapping[str, Any], source: str) -> tuple[str, Item]:
 def _from_annotation(instances: Instances, record: Any, source: str) -> tuple[str, Item]:
     record = check_object(record, source)
     descriptions = next(iter(instances.names.values()))
-    false = _filled_list(record.get("neg_category_ids"), "neg_category_ids", source)
+    false = check_list(record.get("neg_category_ids"), "neg_category_ids", source)
     texts = [descriptions[instances.category_of(record, source)]]
     texts += [descriptions[instances.category(each, "neg_category_ids", source)] for each in false]
     image = instances.image_of(record, source)
     return image.name, (corners(record.get("bbox"), image, source), texts)
-
-
-def _filled_list(value: Any, field: str, source: str) -> list:
-    if not isinstance(value, list) or not value:
-        raise InvalidRecordError(source, field, shown(value), "a list of at least one")
-    return value
