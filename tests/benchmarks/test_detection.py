@@ -296,7 +296,7 @@ def test_mistakes_are_named(encoder, picture, tmp_path):
     with pytest.raises(ValueError, match=r"truth\.json: annotations\[0\]: category_id 9 is not in the set"):
         evaluate(ground_truth=truth(tmp_path, [(1, LEFT, 9)]))
     broken = truth(tmp_path, [], changes={"annotations": [{"image_id": 1, "category_id": 7, "bbox": None}]})
-    with pytest.raises(ValueError, match=r"annotations\[0\] of .*truth\.json is .*; allowed: an object with a bbox"):
+    with pytest.raises(ValueError, match=r"truth\.json: annotations\[0\] is .*; allowed: an object with a bbox"):
         evaluate(ground_truth=broken)
     path = truth(tmp_path, [(1, LEFT, 7)], changes={"images": [{"id": 1}]})
     with pytest.raises(ValueError, match=r"truth\.json: images\[0\]: neg_category_ids is missing"):
@@ -304,6 +304,38 @@ def test_mistakes_are_named(encoder, picture, tmp_path):
     without_regions = Encoder(PairEmbedder(mean_colors, named_colors, "mine"), show_progress_bar=False)
     with pytest.raises(ValueError, match="mine has no region features; allowed: method='crop'"):
         evaluate(encoder=without_regions)
+
+
+def test_what_the_boxes_are_measured_by_is_checked_when_it_is_read(picture, tmp_path):
+    """As many annotations before the bad one as there are, those of missing images too."""
+    names = class_names("coco", "en")
+    images = [{"id": number, "file_name": f"{number}.png", "width": 32, "height": 16} for number in (1, 2)]
+    good = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    for number, (annotations, score, message) in enumerate(
+        [
+            (
+                [good, good | {"bbox": [0, 0, -1, 9]}],
+                0.5,
+                r"val2017\.json: annotations\[1\]: bbox \[0, 0, -1, 9\] is not",
+            ),
+            ([good, {"image_id": 2}], 0.5, r"val2017\.json: annotations\[1\] is .*; allowed: an object with a bbox"),
+            ([good], 1.5, r"2\.png: the score of a box is 1\.5; allowed: 0 to 1"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        picture(f"{number}/2.png")  # the first one is missing
+        content = {
+            "images": images,
+            "categories": [{"id": each, "name": name} for each, name in enumerate(names, start=1)],
+            "annotations": annotations,
+        }
+        write_json(folder / "instances_val2017.json", content)
+        box = {"image_id": 2, "category_id": 1, "bbox": [0, 0, 9, 9], "score": score}
+        write_json(folder / "results.json", [{**box, "image_id": 1, "score": 0.5}, box])
+        benchmark = find_benchmark("detection-coco")
+        with pytest.raises(ValueError, match=message):
+            benchmark.read(folder, None, benchmark.paper)
 
 
 def test_settings():

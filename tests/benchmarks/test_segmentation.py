@@ -87,7 +87,7 @@ def test_areas_by_hand(encoder, picture, mask, language):
     # Bands: red 2 of 3 (one is in b), green 1 of 2, blue 2 of 4.
     assert scores.metrics["miou"].value == pytest.approx((2 / 3 + 1 / 2 + 2 / 4) / 3)
     assert scores.metrics["miou"].count == 2
-    low, high = scores.metrics["miou"].interval
+    low, high = scores.metrics["miou"].interval()
     assert low == pytest.approx((0 + 0 + 2 / 4) / 3)  # b alone
     assert high == pytest.approx(1)  # a alone
     assert scores.per_item["pixel_accuracy"].tolist() == [1, 0.5]
@@ -212,6 +212,7 @@ def test_areas_are_kept_and_maps_are_not(embedder, tmp_path, monkeypatch):
     second = segmentation.evaluate(data, encoder, SMALL, "zh")
     assert calls == []
     assert second.metrics == first.metrics
+    assert second.metrics["miou"].interval() == first.metrics["miou"].interval()
     segmentation.evaluate(data, encoder, change(SMALL, {"background_threshold": "0.9"}), "zh")
     segmentation.evaluate(data, encoder, SMALL, "en")
     Image.open(data.masks[0].path).transpose(Image.Transpose.ROTATE_180).save(data.masks[0].path)

@@ -92,7 +92,7 @@ def test_retrieval_with_several_captions_and_several_images(encoder, picture):
     assert got["text_to_image/mean_rank"] == pytest.approx(7 / 4)
     assert got["text_to_image/median_rank"] == pytest.approx(1.5)
     assert got["image_to_text/mean_recall"] == pytest.approx((2 / 3 + 1 + 1) / 3)
-    low, high = scores.metrics["text_to_image/recall@1"].interval
+    low, high = scores.metrics["text_to_image/recall@1"].interval()
     assert 0 <= low < 0.5 < high <= 1
 
 
@@ -159,6 +159,12 @@ def test_matching(encoder, picture, broken):
     got = values(matching.evaluate(swapped, encoder, MatchingSettings(), "zh"))
     assert got["auc"] == pytest.approx(2 / 3)
     assert got["accuracy"] == pytest.approx(3 / 4)
+
+
+def test_matching_of_pairs_that_are_all_alike_is_an_error(encoder, picture, broken):
+    data = MatchingData([picture("a.png", "red"), broken], ["红", "green"], [(0, 0), (1, 1)], [True, False])
+    with pytest.raises(ValueError, match=r"label is 1 in all 1 pairs left; allowed: .*1 images can't be read: .*坏"):
+        matching.evaluate(data, encoder, MatchingSettings(), "zh")
 
 
 def test_classes_in_templates(encoder, picture, broken):

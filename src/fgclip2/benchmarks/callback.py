@@ -104,7 +104,9 @@ class BenchmarkCallback(TrainerCallback):
         with trainer.evaluating():
             model = _ModelInTraining(_plain_model(trainer), trainer.processing_class)
             for benchmark, folder in self._benchmarks:
-                result = run(benchmark, folder, model, changes=self._changes, show_progress_bar=False)
+                result = run(
+                    benchmark, folder, model, changes=self._changes, show_progress_bar=False, with_intervals=False
+                )
                 prefix = f"eval_{benchmark.name}"
                 values |= {f"{prefix}/{name}": metric["value"] for name, metric in result["metrics"].items()}
                 values[f"{prefix}/left_out"] = result["counts"]["problems"] + result["counts"]["unreadable"]

@@ -137,17 +137,18 @@ def _image_folder(folder: Path, images: Path | None, settings: Settings) -> Data
     return read_image_classes(images or folder)
 
 
-def _coco_detections(folder: Path, images: Path | None, settings: Settings) -> DataSet:
+def _coco_detections(folder: Path, images: Path | None, settings: DetectionSettings) -> DataSet:
     results = find_file(folder, (_RESULTS,), _DETECTOR)
     truth = find_file(folder, _COCO_BOXES, _COCO)
     names = {language: class_names("coco", language) for language in LANGUAGES}
-    return read_detections(results, truth, find_images(folder, images, "val2017"), "en", names)
+    data = read_detections(results, truth, find_images(folder, images, "val2017"), "en", names)
+    return detection.check_measurable(data, settings)
 
 
-def _lvis_detections(folder: Path, images: Path | None, settings: Settings) -> DataSet:
+def _lvis_detections(folder: Path, images: Path | None, settings: DetectionSettings) -> DataSet:
     results = find_file(folder, (_RESULTS,), _DETECTOR)
     truth = find_file(folder, (*_LVIS_MINIVAL, *_LVIS_BOXES), _LVIS)
-    return read_detections(results, truth, find_images(folder, images))
+    return detection.check_measurable(read_detections(results, truth, find_images(folder, images)), settings)
 
 
 def _segmentation(folder: Path, images: Path | None, settings: Settings) -> DataSet:

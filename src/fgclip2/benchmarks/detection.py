@@ -22,7 +22,7 @@ from .._imports import require
 from .._records import load_input
 from ..data.readers.checks import shown
 from ..errors import UnreadableImageError
-from ..metrics import coco_average_precision, lvis_average_precision
+from ..metrics import check_truth, coco_average_precision, lvis_average_precision
 from ..modeling.processing_fgclip2 import MIN_BOX_SIDE
 from . import encoding
 from .data_sets import DetectionData, Problem
@@ -53,7 +53,7 @@ def evaluate(data: DetectionData, encoder: Encoder, settings: DetectionSettings,
             can't be used, or the model has no region features.
         ImportError: pycocotools is not installed.
     """
-    require("pycocotools.cocoeval", "bench")
+    check_measurable(data, settings)
     found = _found(data)
     sizes, problems = _sizes(data.images)
     left_out = {*data.missing_ids, *(data.image_ids[index] for index in np.flatnonzero(sizes[:, 0] == 0).tolist())}
@@ -63,11 +63,8 @@ def evaluate(data: DetectionData, encoder: Encoder, settings: DetectionSettings,
             f"no box is left: {len(problems)} of {len(sizes)} images can't be read; the detector's highest score is "
             f"{found.scores.max()}, score_threshold={settings.score_threshold}"
         )
-    truth = _read_truth(data.ground_truth, left_out)
-    try:  # before hours of encoding
-        alone = _average_precision(truth, _results(data, found.some(is_used)), settings.rules)
-    except ValueError as error:
-        raise ValueError(f"{data.ground_truth}: {error}") from error
+    truth = _without(left_out, _read_truth(data.ground_truth))
+    alone = _average_precision(truth, _results(data, found.some(is_used)), settings.rules)
     if np.isnan(alone["ap"]):
         raise ValueError(f"{data.ground_truth} has no annotation, but of crowds, on images that can be read")
     names = label_vectors(encoder, data.names[language], settings.templates, language, settings.walk_type)
@@ -77,12 +74,12 @@ def evaluate(data: DetectionData, encoder: Encoder, settings: DetectionSettings,
         kept = kept[_best_of_equal(rescored.some(kept))]
     fused = _average_precision(truth, _results(data, rescored.some(kept)), settings.rules)
     values = {**fused, **{f"{name}_detector": value for name, value in alone.items()}}
-    metrics = {name: Estimate(value, None, len(kept)) for name, value in values.items() if not np.isnan(value)}
+    metrics = {name: Estimate(value, len(kept)) for name, value in values.items() if not np.isnan(value)}
     per_item = {
         "score": np.where(is_used, rescored.scores, np.nan),
         "class": np.where(is_used, rescored.classes, -1),
     }
-    return Scores(metrics, per_item, problems)
+    return Scores(metrics, per_item, problems, packages=("pycocotools",))
 
 
 def fuse(
@@ -107,6 +104,22 @@ def fuse(
         return classes, of_detector
     highest, its_class = fused.max(dim=1)
     return torch.where(highest > of_detector, its_class, classes), highest
+
+
+def check_measurable(data: DetectionData, settings: DetectionSettings) -> DetectionData:
+    """The data set, if boxes can be measured by its ground truth under the rules of the settings.
+
+    Raises:
+        ValueError: A score is not from 0 to 1, or an entry of the ground truth can't be used.
+        ImportError: pycocotools is not installed.
+    """
+    require("pycocotools.cocoeval", "bench")
+    _found(data)
+    try:
+        check_truth(_read_truth(data.ground_truth), lvis=settings.rules != "coco")
+    except ValueError as error:
+        raise ValueError(f"{data.ground_truth}: {error}") from error
+    return data
 
 
 @dataclass(frozen=True)
@@ -204,22 +217,25 @@ def _best_of_equal(found: _Found) -> np.ndarray:
     return np.sort(order[firsts])
 
 
-def _read_truth(path: Path, left_out: set[int | str]) -> dict[str, Any]:
-    """Ground truth without some images, and without what has no id, which is among the problems of the data set."""
+def _read_truth(path: Path) -> dict[str, list[Any]]:
+    """Ground truth without images and categories that have no id, which are among the problems of the data set."""
     content = read_json(path)
     for number, each in enumerate(content["annotations"]):
         box = each.get("bbox") if isinstance(each, dict) else None
         if not (isinstance(box, list) and all(map(is_number, box))):
-            raise ValueError(
-                f"annotations[{number}] of {path} is {shown(each)}; allowed: an object with a bbox of numbers"
-            )
+            raise ValueError(f"annotations[{number}] is {shown(each)}; allowed: an object with a bbox of numbers")
     identified = {
         key: [each for each in content[key] if isinstance(each, dict) and each.get("id") is not None]
         for key in ("images", "categories")
     }
-    images = [image for image in identified["images"] if image["id"] not in left_out]
-    annotations = [each for each in content["annotations"] if each.get("image_id") not in left_out]
-    return {**identified, "images": images, "annotations": annotations}
+    return {**identified, "annotations": content["annotations"]}
+
+
+def _without(image_ids: set[int | str], truth: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Ground truth without some images."""
+    images = [each for each in truth["images"] if each["id"] not in image_ids]
+    annotations = [each for each in truth["annotations"] if each["image_id"] not in image_ids]
+    return {**truth, "images": images, "annotations": annotations}
 
 
 def _results(data: DetectionData, found: _Found) -> list[dict[str, Any]]:

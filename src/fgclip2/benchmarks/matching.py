@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..metrics import best_threshold, bootstrap, roc_auc
@@ -23,7 +25,7 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
         Scores; `per_item` has the cosine of each pair, NaN where the image can't be read.
 
     Raises:
-        ValueError: No image can be read.
+        ValueError: No image can be read, or only those of pairs with one label.
     """
     encoded = encoder.images(data.images, settings.max_num_patches)
     pairs = np.asarray(data.pairs, dtype=np.int64)
@@ -37,12 +39,18 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
     cosines = np.concatenate([(encoded.vectors[image] * texts[text]).sum(axis=1) for image, text in blocks])
     cosines = cosines.astype(np.float64)  # in which the threshold is
     labels = np.asarray(data.labels, dtype=bool)[is_used]
+    if labels.all() or not labels.any():
+        some = "; ".join(map(str, encoded.problems[:3]))
+        raise ValueError(
+            f"label is {int(labels[0])} in all {len(labels)} pairs left; allowed: pairs of both labels; "
+            f"{len(encoded.problems)} images can't be read: {some}"
+        )
     is_right = (cosines >= best_threshold(cosines, labels)) == labels
-    interval = bootstrap(roc_auc, cosines, labels, groups=pairs[is_used, 0], samples=_RESAMPLES)
+    interval = partial(bootstrap, roc_auc, cosines, labels, groups=pairs[is_used, 0], samples=_RESAMPLES)
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
     metrics = {
-        "auc": Estimate(roc_auc(cosines, labels), interval, len(labels)),
+        "auc": Estimate(roc_auc(cosines, labels), len(labels), interval),
         "accuracy": mean(is_right, pairs[is_used, 0]),
     }
     return Scores(metrics, {"cosine": per_item}, encoded.problems)

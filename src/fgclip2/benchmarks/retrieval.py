@@ -60,5 +60,7 @@ def _scores_of_ranks(prefix: str, ranks: np.ndarray, groups: np.ndarray) -> dict
         **recalls(ranks, groups, f"{prefix}recall@", KS),
         f"{prefix}mean_recall": mean(recall, groups),
         f"{prefix}mean_rank": mean(ranks, groups),
-        f"{prefix}median_rank": Estimate(median_rank(ranks), bootstrap(median_rank, ranks, groups=groups), len(ranks)),
+        f"{prefix}median_rank": Estimate(
+            median_rank(ranks), len(ranks), lambda: bootstrap(median_rank, ranks, groups=groups)
+        ),
     }

@@ -20,7 +20,7 @@ from .catalogue import Benchmark
 from .data_sets import DataSet
 from .encoding import PACKAGES, Encoder
 from .models import BenchmarkModel, run_on
-from .scores import Scores
+from .scores import Estimate, Scores
 from .settings import Settings, as_dict, change
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
@@ -37,6 +37,7 @@ def run(
     cache: str | Path | None = None,
     show_progress_bar: bool = True,
     with_items: bool = False,
+    with_intervals: bool = True,
 ) -> dict[str, Any]:
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
@@ -51,6 +52,7 @@ def run(
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
+        with_intervals: Whether metrics have bootstrap intervals, which take some seconds, or null.
 
     Returns:
         The content of a result file.
@@ -64,7 +66,9 @@ def run(
     language = names_language(benchmark, data, language)
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     scores = benchmark.task.evaluate(data, encoder, settings, language)
-    return make_result(benchmark, preset, settings, language, data, scores, describe(model), started, with_items)
+    return make_result(
+        benchmark, preset, settings, language, data, scores, describe(model), started, with_items, with_intervals
+    )
 
 
 def make_result(
@@ -77,6 +81,7 @@ def make_result(
     model: Mapping[str, Any],
     started: float,
     with_items: bool = False,
+    with_intervals: bool = True,
 ) -> dict[str, Any]:
     """The content of a result file; `started` is of `time.perf_counter`, the rest as in [`run`]."""
     left_out = [asdict(problem) for problem in (*data.problems, *scores.left_out)]
@@ -88,7 +93,7 @@ def make_result(
         "preset": preset,
         "changed": {name: value for name, value in asdict(settings).items() if value != preset_values[name]},
         "settings": as_dict(settings),
-        "metrics": {name: asdict(estimate) for name, estimate in scores.metrics.items()},
+        "metrics": {name: _as_dict(estimate, with_intervals) for name, estimate in scores.metrics.items()},
         "counts": {
             "images": len(data.images),
             "items": data.items,
@@ -98,7 +103,10 @@ def make_result(
         "published_counts": dict(benchmark.published),
         "left_out": left_out[:MAX_LEFT_OUT],
         "model": dict(model),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in (*PACKAGES, *scores.packages)},
+        },
         "processes": distributed.world_size(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 2),
@@ -144,6 +152,11 @@ def write_result(result: Mapping[str, Any], path: Path) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+def _as_dict(estimate: Estimate, with_interval: bool) -> dict[str, Any]:
+    interval = estimate.interval() if with_interval and estimate.interval is not None else None
+    return {"value": estimate.value, "interval": interval, "count": estimate.count}
 
 
 def _as_lists(per_item: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:

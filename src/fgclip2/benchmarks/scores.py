@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,11 +19,15 @@ KS = (1, 5)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95% bootstrap interval, and of how many items it is."""
+    """A value, and of how many items it is.
+
+    Attributes:
+        interval: Makes its 95% bootstrap interval; takes up to a minute, which a run in training need not wait for.
+    """
 
     value: float
-    interval: tuple[float, float] | None
     count: int
+    interval: Callable[[], tuple[float, float]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,18 @@ class Scores:
         metrics: Name -> estimate.
         per_item: Name -> a number for each item, e.g. ranks from 1.
         left_out: What could not be used.
+        packages: Whose releases may change the numbers, besides those that make embeddings.
     """
 
     metrics: dict[str, Estimate]
     per_item: dict[str, np.ndarray] = field(default_factory=dict)
     left_out: Sequence[Problem] = ()
+    packages: Sequence[str] = ()
 
 
 def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
     """Of values (N,), e.g. right or wrong, where those of a group (N,), e.g. of an image, are not independent."""
-    return Estimate(float(np.mean(values)), bootstrap_interval(values, groups), len(values))
+    return Estimate(float(np.mean(values)), len(values), lambda: bootstrap_interval(values, groups))
 
 
 def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
@@ -81,6 +88,6 @@ def accuracies(ranks: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> di
         def macro(ranks: np.ndarray, classes: np.ndarray, k: int = k) -> float:
             return topk_accuracy(ranks, classes, (k,), "macro")[k]
 
-        interval = bootstrap(macro, ranks, classes, groups=groups)
-        scores[f"top{k}_macro"] = Estimate(macro(ranks, classes), interval, len(ranks))
+        interval = partial(bootstrap, macro, ranks, classes, groups=groups)
+        scores[f"top{k}_macro"] = Estimate(macro(ranks, classes), len(ranks), interval)
     return scores

@@ -53,7 +53,7 @@ def evaluate(data: SegmentationData, encoder: Encoder, settings: SegmentationSet
     right, counted, _ = areas.sum(axis=2).T
     per_item = np.full(len(data.images), np.nan)
     per_item[encoded.owners[counted > 0]] = right[counted > 0] / counted[counted > 0]
-    metrics = {"miou": Estimate(mean_iou(areas), bootstrap(mean_iou, areas), len(areas))}
+    metrics = {"miou": Estimate(mean_iou(areas), len(areas), lambda: bootstrap(mean_iou, areas))}
     return Scores(metrics, {"pixel_accuracy": per_item}, encoded.problems)
 
 

@@ -12,7 +12,7 @@ from .classification import (
     roc_auc,
     topk_accuracy,
 )
-from .detection import coco_average_precision, lvis_average_precision
+from .detection import check_truth, coco_average_precision, lvis_average_precision
 from .intervals import bootstrap, bootstrap_interval
 from .retrieval import (
     TIE_TOLERANCE,
@@ -31,6 +31,7 @@ __all__ = [
     "best_threshold",
     "bootstrap",
     "bootstrap_interval",
+    "check_truth",
     "class_areas",
     "class_iou",
     "coco_average_precision",

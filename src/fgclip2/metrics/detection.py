@@ -36,7 +36,8 @@ def coco_average_precision(
         ValueError: an entry names no image or category of the set, or has a bad box or score.
         ImportError: pycocotools is not installed.
     """
-    _check(truth, detections)
+    check_truth(truth)
+    _check_detections(truth, detections)
     return _summary(_precisions(truth["annotations"], detections, max_detections))
 
 
@@ -65,11 +66,8 @@ def lvis_average_precision(
         ValueError: as `coco_average_precision`; or an image or category lacks a field.
         ImportError: pycocotools is not installed.
     """
-    _check(truth, detections)
-    for name, fields in _LVIS_FIELDS.items():
-        for index, entry in enumerate(truth[name]):
-            for field in fields:
-                _field(entry, field, f"{name}[{index}]")
+    check_truth(truth, lvis=True)
+    _check_detections(truth, detections)
     negative = {image["id"]: image["neg_category_ids"] for image in truth["images"]}
     partial = {image["id"]: image["not_exhaustive_category_ids"] for image in truth["images"]}
     frequency = {category["id"]: category["frequency"] for category in truth["categories"]}
@@ -87,6 +85,23 @@ def lvis_average_precision(
         for name, letter in _FREQUENCIES.items()
     }
     return _summary(precisions) | of_frequency
+
+
+def check_truth(truth: Mapping[str, Any], lvis: bool = False) -> None:
+    """Check what boxes are to be measured by, before they are there.
+
+    Args:
+        truth: As of `coco_average_precision`, or with `lvis` as of `lvis_average_precision`.
+
+    Raises:
+        ValueError: an annotation names no image or category of the set, or has a bad box; or, with `lvis`, an image or
+            category lacks a field.
+    """
+    _check_boxes(truth, "annotations", truth["annotations"])
+    for name, fields in _LVIS_FIELDS.items() if lvis else ():
+        for index, entry in enumerate(truth[name]):
+            for field in fields:
+                _field(entry, field, f"{name}[{index}]")
 
 
 def _highest(detections: Sequence[Mapping[str, Any]], field: str, count: int | None) -> Sequence[Mapping[str, Any]]:
@@ -178,22 +193,26 @@ def _summary(precisions: Mapping[int, np.ndarray]) -> dict[str, float]:
     return {"ap": float(of_overlap.mean()), "ap50": float(of_overlap[0]), "ap75": float(of_overlap[5])}
 
 
-def _check(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> None:
+def _check_detections(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> None:
+    _check_boxes(truth, "detections", detections)
+    for index, entry in enumerate(detections):
+        if not math.isfinite(_field(entry, "score", f"detections[{index}]")):
+            raise ValueError(f"detections[{index}]: score {entry['score']!r} is not finite")
+
+
+def _check_boxes(truth: Mapping[str, Any], name: str, entries: Sequence[Mapping[str, Any]]) -> None:
     known = {
         "image_id": {image["id"] for image in truth["images"]},
         "category_id": {category["id"] for category in truth["categories"]},
     }
-    for name, entries in (("annotations", truth["annotations"]), ("detections", detections)):
-        for index, entry in enumerate(entries):
-            where = f"{name}[{index}]"
-            for field, ids in known.items():
-                if _field(entry, field, where) not in ids:
-                    raise ValueError(f"{where}: {field} {entry[field]!r} is not in the set")
-            box = _field(entry, "bbox", where)
-            if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) < 0:
-                raise ValueError(f"{where}: bbox {box!r} is not x, y, width and height, finite and not negative")
-            if name == "detections" and not math.isfinite(_field(entry, "score", where)):
-                raise ValueError(f"{where}: score {entry['score']!r} is not finite")
+    for index, entry in enumerate(entries):
+        where = f"{name}[{index}]"
+        for field, ids in known.items():
+            if _field(entry, field, where) not in ids:
+                raise ValueError(f"{where}: {field} {entry[field]!r} is not in the set")
+        box = _field(entry, "bbox", where)
+        if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) < 0:
+            raise ValueError(f"{where}: bbox {box!r} is not x, y, width and height, finite and not negative")
 
 
 def _field(entry: Mapping[str, Any], field: str, where: str) -> Any:

@@ -70,6 +70,14 @@ def test_two_ids_of_one_image(tmp_path):
     assert [problem.reason for problem in data.problems] == ["image_id is 632; allowed: one id for 000000000285.jpg"]
 
 
+def test_two_names_of_one_image(tmp_path):
+    path, images = write_coco(tmp_path, changed(COCO, "images", 2, file_name="val2017/000000000285.jpg"))
+    data = read_detections(write_json(tmp_path / "results.json", RESULTS), path, images)
+    assert data.image_ids == [285]
+    (problem,) = data.problems
+    assert problem.reason == "image_id is 632; allowed: one id for val2017/000000000285.jpg"
+
+
 def test_whole_files(tmp_path):
     path, images = write_coco(tmp_path)
     from_0 = write_json(tmp_path / "a.json", [*RESULTS, RESULTS[0] | {"category_id": 0}])

@@ -44,14 +44,22 @@ def read_detections(
     check_language(language, "language", "read_detections")
     instances = read_instances(ground_truth, language, one_based=False, names=names)
     found = NamedImages(images)
-    ids: dict[str, Any] = {}
+    ids_of_names: dict[str, Any] = {}
+    ids_of_files: dict[int, Any] = {}
 
     def parse(record: Any, source: str) -> tuple[str, Item]:
         image, category = instances.image_of(record, source), instances.category_of(record, source)
-        if ids.setdefault(image.name, record["image_id"]) != record["image_id"]:
-            raise InvalidRecordError(source, "image_id", shown(record["image_id"]), f"one id for {image.name}")
-        box = _within_reach(record.get("bbox"), image, source)
-        return image.name, (record["image_id"], box, category, _score(record.get("score"), source))
+        image_id = record["image_id"]
+        ids_of_names[image.name] = image_id
+        item = (
+            image_id,
+            _within_reach(record.get("bbox"), image, source),
+            category,
+            _score(record.get("score"), source),
+        )
+        if ids_of_files.setdefault(found.index(image.name, "the image", source), image_id) != image_id:
+            raise InvalidRecordError(source, "image_id", shown(image_id), f"one id for {image.name}")
+        return image.name, item
 
     items = items_by_image(numbered_json_lines(results, instances.problems), parse, found, instances.problems)
     check_usable(len(items), results, instances.problems)
@@ -64,7 +72,7 @@ def read_detections(
         names=instances.names,
         category_ids=list(instances.categories),
         ground_truth=Path(ground_truth),
-        missing_ids=[ids[name] for name in found.missing],
+        missing_ids=[ids_of_names[name] for name in found.missing],
         problems=instances.problems,
     )
 
