@@ -10,11 +10,14 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# A process that finds its work done before waits for others that do theirs; of one that died, torchrun tells them.
+_LONGEST_WAIT = timedelta(days=1)
 _LAST_TENSORS = 0.5  # seconds; gloo's threads have no end that one could wait for as long as a model keeps the group
 
 
@@ -48,7 +51,7 @@ def start_process_group() -> None:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
         torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(dist.get_default_backend_for_device(accelerator or "cpu"))
+    dist.init_process_group(dist.get_default_backend_for_device(accelerator or "cpu"), timeout=_LONGEST_WAIT)
 
 
 def end_process_group() -> None:

@@ -29,7 +29,7 @@ def test_values_come_as_text():
         (
             RetrievalSettings(),
             {"walk": "long"},
-            "no setting 'walk' of this benchmark; allowed: max_num_patches, walk_type",
+            "no setting 'walk'; allowed: max_num_patches, walk_type",
         ),
         (RetrievalSettings(), {"walk_type": "box"}, "walk_type='box'; allowed: short, long"),
         (RetrievalSettings(), {"max_num_patches": "many"}, "max_num_patches='many'"),

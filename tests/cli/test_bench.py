@@ -80,6 +80,8 @@ def test_a_sound_data_set_is_checked_against_the_published_counts(run, boxes):
     result = run("bench", "check", "boxclass-cn", boxes, "--open", code=1, model=False)
     assert "2 images in place of 24221, 3 items in place of 66258" in result.stderr
     found = run.json("bench", "check", "boxclass-cn", boxes, code=1, model=False)
+    (found,) = found["benchmarks"]
+    assert found["name"] == "boxclass-cn"
     assert found["counts"]["categories"] == {"here": 2, "published": 566}
     assert found["problems"] == []
 
@@ -129,6 +131,13 @@ def test_a_broken_data_set_is_an_error_that_names_it(run, boxes, spoil, folder):
     assert not Path("bench_results").exists()
 
 
+def test_a_data_set_without_its_path(run):
+    assert (
+        "give the path of the data set of boxclass-cn"
+        in run("bench", "check", "boxclass-cn", code=1, model=False).stderr
+    )
+
+
 def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     write_boxes(boxes, CATEGORIES, [[0, 0, 50, 40], [5000, 10, 100, 60]], [1, 2])
     checked = run("bench", "check", "boxclass-cn", boxes, "--open", code=1, model=False)
@@ -142,7 +151,9 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     [
         (("bench", "run", "lit", "LIT-CN"), "no benchmark 'lit'"),
         (("bench", "run", "lit-cn"), "give the path"),
-        (("bench", "run", "bundled", "LIT-CN"), "none for bundled"),
+        (("bench", "run", "bundled", "LIT-CN"), "bundled takes no path (LIT-CN)"),
+        (("bench", "run", "bundled", "--set", "walk_type=long"), "bundled-boxes-en: there is no setting 'walk_type'"),
+        (("bench", "run", "lit-cn", "LIT-CN", "--revision", "main"), "works with a model"),
         (("bench", "run", "lit-cn", "LIT-CN", "--controls"), "works with bundled"),
         (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type"), "NAME=VALUE"),
         (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type=box"), "allowed: short, long"),
@@ -150,7 +161,7 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     ],
 )
 def test_wrong_usage_is_named(run, captions, arguments, message):
-    code = 2 if "NAME=VALUE" in message or "bundled" in message or "path" in message else 1
+    code = 2 if "NAME=VALUE" in message or "works with" in message else 1
     assert message in " ".join(run(*arguments, code=code).stderr.replace("│", " ").split())
 
 
@@ -168,6 +179,10 @@ def test_the_bundled_benchmark_with_its_controls(run, cache, table, folder, monk
     assert {"untrained", "pixel nearest neighbour"} < models
     assert len(models) == 3
     assert len(list(Path("结果").glob("*.json"))) == 9
+    checked = run.json("bench", "check", "bundled", model=False)["benchmarks"]
+    assert [each["name"] for each in checked] == [row.name for row in rows]
+    assert all(each["counts"]["images"]["here"] == 4 for each in checked)
+    assert all(each["problems"] == [] for each in checked)
     alone = run("bench", "run", rows[0].name, "--output", "一个", "--cache", folder / "cache").stdout
     assert alone.startswith(rows[0].name)
     assert len(list(Path("一个").glob("*.json"))) == 1

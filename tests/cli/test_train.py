@@ -125,7 +125,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--model", "没有"], 1, "没有"),
         (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
         (["--benchmarks", "lit-cn=没有"], 1, "没有"),
-        (["--benchmarks", "lit-cn"], 1, "no benchmark 'lit-cn' without data of your own; allowed: bundled, bundled-"),
+        (["--benchmarks", "lit-cn"], 1, "give the path of the data set of lit-cn; only bundled has none"),
         (["--benchmarks", "lit-cm=LIT-CN"], 1, "there is no benchmark 'lit-cm'"),
         (["--benchmarks", "lit-cn="], 1, "benchmarks: 'lit-cn='; allowed: NAME=FOLDER"),
         (["--benchmark_steps", "2"], 1, "benchmark_steps has no effect without benchmarks"),

@@ -19,7 +19,6 @@ from ..modeling.processing_fgclip2 import FGClip2Processor
 from .catalogue import Benchmark, find_benchmark
 from .data_sets import DataSet
 from .runner import run
-from .settings import change
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +155,7 @@ def open_data_set(
     Raises:
         ValueError: It can't be read, or has no image that can be decoded.
     """
-    settings = change(benchmark.settings("paper"), dict(changes))
+    settings = benchmark.changed_settings("paper", changes)
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
     reason: object = data.problems[0] if data.problems else "it has none"
     for index, image in enumerate(data.images):

@@ -30,6 +30,7 @@ from .settings import (
     RetrievalSettings,
     SegmentationSettings,
     Settings,
+    change,
 )
 
 Read = Callable[[Path, Path | None, Any], DataSet]
@@ -76,6 +77,17 @@ class Benchmark:
         if preset not in PRESETS:
             raise ValueError(f"preset={preset!r}; allowed: {', '.join(PRESETS)}")
         return self.paper if preset == "paper" or self.released is None else self.released
+
+    def changed_settings(self, preset: str, changes: Mapping[str, str]) -> Settings:
+        """Settings of a preset, some of them changed by values of the command line.
+
+        Raises:
+            ValueError: There is no such preset or setting, or a value is not allowed.
+        """
+        try:
+            return change(self.settings(preset), dict(changes))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
 
 
 PRESETS = ("paper", "released")

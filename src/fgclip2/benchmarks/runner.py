@@ -21,7 +21,7 @@ from .data_sets import DataSet
 from .encoding import PACKAGES, Encoder
 from .models import BenchmarkModel, run_on
 from .scores import Estimate, Scores
-from .settings import Settings, as_dict, change
+from .settings import Settings, as_dict
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
 
@@ -61,7 +61,7 @@ def run(
         ValueError: The data set can't be read, nothing in it can be used, or a setting is not allowed.
     """
     started = time.perf_counter()
-    settings = change(benchmark.settings(preset), dict(changes or {}))
+    settings = benchmark.changed_settings(preset, changes or {})
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
     language = names_language(benchmark, data, language)
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)

@@ -159,7 +159,7 @@ def change(settings: AnySettings, changes: dict[str, str]) -> AnySettings:
     values: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in types:
-            raise ValueError(f"there is no setting {name!r} of this benchmark; allowed: {', '.join(types)}")
+            raise ValueError(f"there is no setting {name!r}; allowed: {', '.join(types)}")
         values[name] = _parse(name, value, types[name])
     return dataclasses.replace(settings, **values)
 

@@ -11,6 +11,7 @@ from . import common
 
 if TYPE_CHECKING:
     from ..benchmarks.catalogue import Benchmark
+    from ..benchmarks.checking import Check
     from ..benchmarks.models import BenchmarkModel
 
 LIST_EXAMPLES = """
@@ -20,6 +21,7 @@ fgclip2 bench list --json > 评测集.json
 CHECK_EXAMPLES = """
 fgclip2 bench check boxclass-cn BoxClass-CN
 fgclip2 bench check lit-cn LIT-CN --images 图像 --open
+fgclip2 bench check bundled
 """
 RUN_EXAMPLES = """
 fgclip2 bench run bundled --controls
@@ -34,7 +36,10 @@ fgclip2 bench report bench_results
 fgclip2 bench report bench_results --language zh --output 结果
 """
 
-Name = Annotated[str, typer.Argument(help="Of `fgclip2 bench list`.")]
+Name = Annotated[str, typer.Argument(help="Of `fgclip2 bench list`, or bundled: all that start with it.")]
+DataPath = Annotated[
+    Path | None, typer.Argument(help="The data set as its owners publish it; none for bundled, which is fetched.")
+]
 Images = Annotated[Path | None, typer.Option(help="Folder or zip archive of the images.  [default: in PATH]")]
 BUNDLED = "bundled"
 
@@ -63,7 +68,7 @@ def list_benchmarks(as_json: common.AsJson = False) -> None:
 
 def check(
     name: Name,
-    path: Annotated[Path, typer.Argument(help="The data set as its owners publish it.")],
+    path: DataPath = None,
     images: Images = None,
     open_images: Annotated[bool, typer.Option("--open", help="Decode every image.")] = False,
     show: Annotated[int, typer.Option(min=0, help="How many problems to list.")] = 20,
@@ -73,31 +78,27 @@ def check(
 
     Exit code 1 if anything is wrong or missing.
     """
-    from ..benchmarks.catalogue import find_benchmark
     from ..benchmarks.checking import check as check_data
 
-    found = check_data(find_benchmark(name), path, images, open_images)
+    benchmarks = find_benchmarks(name, path)
+    folder = path or fetch_bundled()
+    checks = {benchmark.name: check_data(benchmark, folder, images, open_images) for benchmark in benchmarks}
     if as_json:
-        counts = {key: {"here": here, "published": published} for key, (here, published) in found.counts.items()}
-        common.print_json({"benchmark": name, "counts": counts, "problems": [str(each) for each in found.problems]})
-    else:
-        for key, (here, published) in found.counts.items():
-            typer.echo(f"{key:<12}{here:>9}" + ("" if published is None else f"   published {published:>9}"))
-        typer.echo(f"{'problems':<12}{len(found.problems):>9}")
-        for problem in found.problems[:show]:
-            typer.echo(f"  {problem}")
-    wrong = [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
-    if found.problems:
-        wrong.append(f"{len(found.problems)} problems")
+        common.print_json({"benchmarks": [{"name": each, **_as_dict(found)} for each, found in checks.items()]})
+    wrong = []
+    for each, found in checks.items():
+        if not as_json:
+            _print_check(each, found, show)
+        wrong += [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
+        if found.problems:
+            wrong.append(f"{len(found.problems)} problems")
     if wrong:
-        raise ValueError(f"{path}: {', '.join(wrong)}")
+        raise ValueError(f"{folder}: {', '.join(wrong)}")
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="Of `fgclip2 bench list`, or bundled: all that start with it.")],
-    path: Annotated[
-        Path | None, typer.Argument(help="The data set as its owners publish it; not for bundled, which is fetched.")
-    ] = None,
+    name: Name,
+    path: DataPath = None,
     images: Images = None,
     model: Annotated[
         str | None,
@@ -108,6 +109,7 @@ def run(
             "[default: the one in the package]",
         ),
     ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a model of the hub.")] = None,
     device: common.Device = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: by the device.")] = "auto",
     preset: Annotated[str, typer.Option(help="paper, or released: as its authors' scripts do.")] = "paper",
@@ -131,18 +133,21 @@ def run(
     from .. import distributed
     from ..benchmarks.models import UNTRAINED, load_model
 
-    if name.startswith(BUNDLED) != (path is None):
-        raise typer.BadParameter("give the path of the data set, and none for bundled", param_hint="PATH")
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
+    if revision and (model in (None, UNTRAINED) or Path(model).is_dir()):
+        raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
     changes = _parse_changes(change)
+    benchmarks = find_benchmarks(name, path)
+    for benchmark in benchmarks:
+        benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
     common.hide_loading_bars()
     distributed.start_process_group()
     options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
     options["cache"] = cache or _default_cache()
-    benchmarks, folder = open_benchmarks(name, path)
+    folder = path or fetch_bundled()
     for each in (model, UNTRAINED) if controls else (model,):
-        loaded = load_model(each, common.split_devices(device), dtype)
+        loaded = load_model(each, common.split_devices(device), dtype, None if each == UNTRAINED else revision)
         for benchmark in benchmarks:
             _run_one(benchmark, folder, loaded, output, options)
     if controls and distributed.rank() == 0:
@@ -184,39 +189,61 @@ def _parse_changes(changes: list[str] | None) -> dict[str, str]:
     return parsed
 
 
+def _as_dict(found: Check) -> dict[str, Any]:
+    counts = {key: {"here": here, "published": published} for key, (here, published) in found.counts.items()}
+    return {"counts": counts, "problems": [str(each) for each in found.problems]}
+
+
+def _print_check(name: str, found: Check, show: int) -> None:
+    typer.echo(name)
+    for key, (here, published) in found.counts.items():
+        typer.echo(f"  {key:<12}{here:>9}" + ("" if published is None else f"   published {published:>9}"))
+    typer.echo(f"  {'problems':<12}{len(found.problems):>9}")
+    for problem in found.problems[:show]:
+        typer.echo(f"    {problem}")
+
+
 def _default_cache() -> Path:
     from ..data.demo.sources import default_cache
 
     return default_cache().parent / "benchmarks"
 
 
-def open_benchmarks(name: str, path: Path | None) -> tuple[list[Benchmark], Path]:
-    """The benchmarks of a name, and the folder of their data; without a path those of the package, which are fetched.
+def find_benchmarks(name: str, path: Path | None) -> list[Benchmark]:
+    """The benchmarks of a name: of a data set at a path, or of the package's own without one.
 
     Raises:
-        ValueError: There are none of that name.
+        ValueError: There are none of that name, a path is missing, or there is one too much.
+    """
+    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
+    from ..benchmarks.catalogue import find_benchmark
+
+    rows = [row for row in BUNDLED_ROWS if name in (BUNDLED, row.name)]
+    if rows and path is not None:
+        raise ValueError(f"{name} takes no path ({path}): its data are fetched")
+    if not rows and path is None:
+        find_benchmark(name)
+        raise ValueError(f"give the path of the data set of {name}; only {BUNDLED} has none")
+    return rows or [find_benchmark(name)]
+
+
+def fetch_bundled() -> Path:
+    """The folder of the package's own data, fetched by the first process.
+
+    Raises:
         OSError: They can't be fetched.
     """
     from .. import distributed
-    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
     from ..benchmarks.bundled import build_bundled
-    from ..benchmarks.catalogue import find_benchmark
     from ..data.demo.sources import default_cache
 
-    if path is not None:
-        return [find_benchmark(name)], path
-    rows = [row for row in BUNDLED_ROWS if name in (BUNDLED, row.name)]
-    if not rows:
-        names = ", ".join(row.name for row in BUNDLED_ROWS)
-        raise ValueError(f"there is no benchmark {name!r} without data of your own; allowed: {BUNDLED}, {names}")
     folder = None
     if distributed.rank() == 0:
         try:
             folder = build_bundled(default_cache())
         except RuntimeError as error:  # a package can't be fetched
             raise OSError(str(error)) from error
-    folder = distributed.gather_objects(folder)[0]
-    return rows, folder
+    return distributed.gather_objects(folder)[0]
 
 
 def _run_one(benchmark: Benchmark, folder: Path, model: BenchmarkModel, output: Path, options: dict[str, Any]) -> None:

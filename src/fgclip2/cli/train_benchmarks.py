@@ -47,7 +47,7 @@ def describe_benchmarks(options: BenchmarkOptions) -> list[dict[str, Any]]:
 
 def _entries(options: BenchmarkOptions) -> list[tuple[Benchmark, Path, str | None]]:
     """Each benchmark, the folder of its data, and its images."""
-    from .bench import open_benchmarks
+    from .bench import fetch_bundled, find_benchmarks
 
     for name in ("benchmark_images", "benchmark_settings", "benchmark_steps"):
         if getattr(options, name) is not None and not options.benchmarks:
@@ -56,7 +56,8 @@ def _entries(options: BenchmarkOptions) -> list[tuple[Benchmark, Path, str | Non
     entries = []
     for each in options.benchmarks or []:
         name, path = _pair("benchmarks", each, "NAME=FOLDER") if "=" in each else (each, None)
-        found, folder = open_benchmarks(name, None if path is None else Path(path))
+        found = find_benchmarks(name, None if path is None else Path(path))
+        folder = fetch_bundled() if path is None else Path(path)
         entries += [(benchmark, folder, images.pop(benchmark.name, None)) for benchmark in found]
     if images:
         raise ValueError(f"benchmark_images names {', '.join(images)}; allowed: names of benchmarks")
