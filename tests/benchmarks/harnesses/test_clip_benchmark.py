@@ -12,6 +12,7 @@ from fgclip2.assets import embedded_checkpoint
 from fgclip2.benchmarks.harnesses.clip_benchmark import ClipBenchmarkModel, load_clip, pack_image, unpack_images
 from fgclip2.embedder import average_templates, fill_templates
 
+from .packages import import_or_skip
 from .pictures import CLASSES, NAMES, TEMPLATES, captions, pictures
 
 TEXTS = [text for texts in captions() for text in texts]
@@ -117,7 +118,7 @@ def stack_and_list(batch):
 
 def test_their_classification_gives_our_numbers(model, embedder, vectors):
     # clip-benchmark 1.6.2 itself fails beside numpy 2.4, which makes no number of an array of one element.
-    theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_classification")
+    theirs = import_or_skip("clip_benchmark.metrics.zeroshot_classification")
     loader = DataLoader(Pictures(model.transform, CLASSES), batch_size=5)
     result = theirs.evaluate(model, loader, model.tokenizer, NAMES, TEMPLATES, "cpu", amp=False)
     prompts = fill_templates(NAMES, [template.replace("{c}", "{}") for template in TEMPLATES])
@@ -131,7 +132,7 @@ def test_their_classification_gives_our_numbers(model, embedder, vectors):
 
 @pytest.mark.parametrize("amp", [False, True])
 def test_their_retrieval_gives_our_numbers(model, embedder, vectors, amp):
-    theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_retrieval")
+    theirs = import_or_skip("clip_benchmark.metrics.zeroshot_retrieval")
 
     loader = DataLoader(Pictures(model.transform, captions()), batch_size=5, collate_fn=stack_and_list)
     result = theirs.evaluate(model, loader, model.tokenizer, "cpu", amp=amp, recall_k_list=[1, 5])
@@ -145,7 +146,7 @@ def test_their_retrieval_gives_our_numbers(model, embedder, vectors, amp):
 
 
 def test_their_caption_selection_gives_our_numbers(model, embedder, vectors):
-    theirs = pytest.importorskip("clip_benchmark.metrics.image_caption_selection")
+    theirs = import_or_skip("clip_benchmark.metrics.image_caption_selection")
     packed = torch.stack([model.transform(image) for image in pictures()])
     texts = [f"一张{NAMES[index]}的图, a picture of {NAMES[index]} color" for index in CLASSES]
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))  # pairs of two colours, mostly

@@ -11,6 +11,7 @@ from fgclip2.benchmarks.harnesses.mteb import MTEBModel
 from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.errors import UnreadableImageError
 
+from .packages import import_or_skip
 from .pictures import CLASSES, NAMES, captions, pictures
 
 TEXTS = [text for texts in captions() for text in texts]
@@ -95,7 +96,7 @@ def test_bad_input_does_not_pass(model):
 
 @pytest.fixture(scope="module")
 def offline():
-    pytest.importorskip("mteb")
+    import_or_skip("mteb")
 
 
 def metadata(kind: str, score: str):
