@@ -10,6 +10,9 @@ from ..modeling.image_processing_fgclip2 import check_max_num_patches
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
+# method -> the head that fits it: region features and crops must not be compared with each other's texts
+_HEADS = {"roi": "box", "crop": "short"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -80,13 +83,13 @@ class RegionSettings(LabelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("method", self.method, ("roi", "crop"))
+        _check_choice("method", self.method, tuple(_HEADS))
         _check_flag("crowds", self.crowds)
 
     @property
     def walk_type(self) -> str:
-        """The head that fits the method: region features and crops must not be compared with each other's texts."""
-        return "box" if self.method == "roi" else "short"
+        """The head that fits the method."""
+        return _HEADS[self.method]
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,13 @@ class HardNegativeSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("method", self.method, ("roi", "crop"))
+        _check_choice("method", self.method, tuple(_HEADS))
         _check_choice("ties", self.ties, ("wrong", "right"))
 
     @property
     def walk_type(self) -> str:
         """As in `RegionSettings`."""
-        return "box" if self.method == "roi" else "short"
+        return _HEADS[self.method]
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class DetectionSettings(LabelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("method", self.method, ("roi", "crop"))
+        _check_choice("method", self.method, tuple(_HEADS))
         _check_choice("rules", self.rules, ("coco", "lvis", "lvis-fixed"))
         _check_number("region_scale", self.region_scale, 0, 1000)
         _check_number("fusion_weight", self.fusion_weight, 0, 1)
@@ -130,7 +133,7 @@ class DetectionSettings(LabelSettings):
     @property
     def walk_type(self) -> str:
         """As in `RegionSettings`."""
-        return "box" if self.method == "roi" else "short"
+        return _HEADS[self.method]
 
 
 @dataclass(frozen=True)

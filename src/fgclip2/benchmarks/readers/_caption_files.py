@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...data.readers.checks import check_text, existing_folder, shown
+from ...data.readers.checks import check_text, existing_folder
 from ...data.records import InvalidRecordError
 from ..data_sets import Problem, RetrievalData
 from ..image_files import ImageStore, open_archive
-from ._files import NamedImages, check_usable, existing_file, problem_of
+from ._files import NamedImages, check_list, check_object, check_usable, existing_file, problem_of
 
 Folder = str | Path
 
@@ -81,20 +81,6 @@ def decode_text(content: bytes, source: str) -> str:
         raise InvalidRecordError(source, "the line", f"broken at byte {error.start}", "UTF-8") from error
 
 
-def check_object(value: Any, field: str, source: str) -> dict[str, Any]:
-    """A JSON object."""
-    if not isinstance(value, dict):
-        raise InvalidRecordError(source, field, shown(value), "one JSON object")
-    return value
-
-
-def check_list(value: Any, field: str, source: str) -> list[Any]:
-    """A JSON list with something in it."""
-    if not isinstance(value, list) or not value:
-        raise InvalidRecordError(source, field, shown(value), "a list of at least one")
-    return value
-
-
 class CaptionCollector:
     """Becomes a `RetrievalData`: images that many captions name are in it once, and bad records are its problems.
 
@@ -141,11 +127,11 @@ class CaptionCollector:
         Raises:
             ValueError: There is no such list.
         """
-        records = check_list(check_object(document, "the content", str(path)).get(key), key, str(path))
+        records = check_list(check_object(document, str(path), "the content").get(key), key, str(path))
         for index, record in enumerate(records):
             source = f"{path}:{key}[{index}]"
             with self.checking():
-                yield source, check_object(record, "the record", source)
+                yield source, check_object(record, source)
 
     def data(self, path: Path) -> RetrievalData:
         """What was collected from a file or folder.

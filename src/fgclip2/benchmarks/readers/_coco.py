@@ -15,7 +15,7 @@ from typing import Any
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.records import LANGUAGES, InvalidRecordError
 from ..data_sets import Box, Problem
-from ._files import problem_of, read_json
+from ._files import check_object, problem_of, read_json
 
 EDGE_TOLERANCE = 1.0  # pixels; COCO's own boxes leave the image by up to this much
 
@@ -144,13 +144,6 @@ def size_of(image: ListedImage) -> str:
 def is_number(value: Any) -> bool:
     """A finite number; JSON of Python may have others."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_object(value: Any, source: str) -> Mapping[str, Any]:
-    """An entry of a list is a JSON object."""
-    if not isinstance(value, dict):
-        raise InvalidRecordError(source, "the record", shown(value), "one JSON object")
-    return value
 
 
 def check_new_id(value: Any, seen: set, source: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...data.readers.checks import IMAGE_SUFFIXES
+from ...data.readers.checks import IMAGE_SUFFIXES, shown
 from ...data.records import InvalidRecordError
 from ..data_sets import Problem
 from ..image_files import ImageFile, ImageStore, open_archive
@@ -112,6 +112,20 @@ def image_files(folder: Path, problems: list[Problem]) -> list[ImageFile]:
 def problem_of(error: InvalidRecordError) -> Problem:
     """The problem that a check of a field found."""
     return Problem(error.source, f"{error.field} is {error.found}; allowed: {error.allowed}")
+
+
+def check_object(value: Any, source: str, field: str = "the record") -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidRecordError(source, field, shown(value), "one JSON object")
+    return value
+
+
+def check_list(value: Any, field: str, source: str) -> list[Any]:
+    """A JSON list with something in it."""
+    if not isinstance(value, list) or not value:
+        raise InvalidRecordError(source, field, shown(value), "a list of at least one")
+    return value
 
 
 def check_usable(count: int, path: str | Path, problems: Sequence[Problem]) -> None:

@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...data.readers.checks import check_language, check_text, shown
-from ...data.readers.files import _scan_list
+from ...data.readers.files import scan_list
 from ...data.records import InvalidRecordError, Language
 from ..data_sets import RetrievalData
 from ._caption_files import (
     CaptionCollector,
     Folder,
-    check_list,
-    check_object,
     decode_text,
     find_file,
     find_folder,
     find_images,
     numbered_lines,
 )
-from ._files import numbered_json_lines, read_json
+from ._files import check_list, check_object, numbered_json_lines, read_json
 
 COCOCNCaptions = Literal["manually-translated", "human-written"]
 COCOSplit = Literal["val2017", "karpathy"]
@@ -207,16 +205,16 @@ def read_sharegpt4v_1k(folder: Folder, images: Folder | None = None) -> Retrieva
     collector = CaptionCollector(find_images(folder, images))
     for source, item in _first_items(path, SHAREGPT4V_IMAGES):
         with collector.checking():
-            record = check_object(item, "the record", source)
+            record = check_object(item, source)
             turns = check_list(record.get("conversations"), "conversations", source)
-            turn = check_object(turns[1] if len(turns) > 1 else None, "conversations[1]", source)
+            turn = check_object(turns[1] if len(turns) > 1 else None, source, "conversations[1]")
             collector.add(source, ("image", record.get("image")), {"conversations[1].value": turn.get("value")})
     return collector.data(path)
 
 
 def _first_items(path: Path, count: int) -> Iterator[tuple[str, Any]]:
     """Yield (source, item) of a JSON list, reading no more of the file than that: it may be larger than memory."""
-    for span in islice(_scan_list(path), count):
+    for span in islice(scan_list(path), count):
         source = f"{path}:{span.number}"
         if not span.length:
             raise ValueError(f"{source} is broken or cut off at byte {span.start}; allowed: one JSON list in UTF-8")
@@ -252,7 +250,7 @@ def _annotation(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except ValueError as error:
         raise InvalidRecordError(source, "the file", "broken or cut off", "JSON in UTF-8") from error
-    return check_object(content, "the record", source)
+    return check_object(content, source)
 
 
 def read_docci(folder: Folder, images: Folder | None = None) -> RetrievalData:
@@ -344,7 +342,7 @@ def read_xm3600(folder: Folder, images: Folder | None = None, language: Language
     collector = CaptionCollector(find_images(folder, images))
     for source, record in numbered_json_lines(path, collector.problems):
         with collector.checking():
-            captions = check_object(record.get(language), language, source)
+            captions = check_object(record.get(language), source, language)
             texts = _numbered(captions.get("caption"), f"{language}.caption", source)
             key = record.get("image/key")
             collector.add(source, ("image/key", f"{key}.jpg" if isinstance(key, str) else key), texts)
@@ -374,7 +372,7 @@ def _collect_karpathy(path: Path, collector: CaptionCollector) -> None:
         with collector.checking():
             sentences = _numbered(record.get("sentences"), "sentences", source, CAPTIONS_PER_IMAGE)
             captions = {
-                f"{field}.raw": check_object(each, field, source).get("raw") for field, each in sentences.items()
+                f"{field}.raw": check_object(each, source, field).get("raw") for field, each in sentences.items()
             }
             name, part = record.get("filename"), record.get("filepath")  # COCO's has both
             collector.add(source, ("filename", f"{part}/{name}" if part and name else name), captions)

@@ -13,8 +13,8 @@ from ...data.readers.checks import check_text, shown
 from ...data.records import InvalidRecordError
 from ...errors import UnreadableImageError
 from ..data_sets import Problem, RetrievalData
-from ._caption_files import BOM, Folder, check_list, find_file
-from ._files import check_usable, numbered_json_lines, problem_of
+from ._caption_files import BOM, Folder, find_file
+from ._files import check_list, check_usable, numbered_json_lines, problem_of
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")  # both alphabets are in use
 

@@ -9,9 +9,16 @@ from typing import Any
 
 from ...data.readers.checks import check_text
 from ..data_sets import Box, HardNegativeData, Problem
-from ._caption_files import check_list
-from ._coco import Instances, ListedImage, check_object, corners, listed_size, read_instances
-from ._files import NamedImages, check_usable, existing_file, items_by_image, numbered_json_lines
+from ._coco import Instances, ListedImage, corners, listed_size, read_instances
+from ._files import (
+    NamedImages,
+    check_list,
+    check_object,
+    check_usable,
+    existing_file,
+    items_by_image,
+    numbered_json_lines,
+)
 
 Item = tuple[Box, list[str]]  # a box and its texts, the true one first
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...data.readers.checks import check_language
 from ..data_sets import Box, RegionData
-from ._coco import check_new_id, check_object, corners, read_instances
-from ._files import NamedImages, check_usable, items_by_image
+from ._coco import check_new_id, corners, read_instances
+from ._files import NamedImages, check_object, check_usable, items_by_image
 
 
 def read_boxes(

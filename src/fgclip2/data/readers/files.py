@@ -163,7 +163,7 @@ def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
         if delimiter is not None:
             table = _read_header(file, path, delimiter)
             return _scan_table(path, table, file.tell()), table
-    return (_scan_list(path) if head.startswith(b"[") else _scan_lines(path)), decode_json
+    return (scan_list(path) if head.startswith(b"[") else _scan_lines(path)), decode_json
 
 
 def _language_index(parser: Parser, item: Any) -> int:
@@ -261,7 +261,7 @@ def _whole_characters(content: bytes) -> int:
     return len(content)
 
 
-def _scan_list(path: Path) -> Iterator[Span]:
+def scan_list(path: Path) -> Iterator[Span]:
     """Yield the items of one JSON list; where it is broken, what remains is one malformed item."""
     decoder = json.JSONDecoder()
     with path.open("rb") as file:
