@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import fgclip2.benchmarks
-from fgclip2.benchmarks.class_names import class_names, templates
+from fgclip2.benchmarks.class_names import class_names, imagenet_folders, templates
 
 DATA = Path(fgclip2.benchmarks.__file__).parent / "data"
 
@@ -63,8 +63,22 @@ def test_an_unknown_name_or_language_is_named(function, name, language, message)
         function(name, language)
 
 
+def test_imagenets_folders_are_in_the_order_of_its_names():
+    folders = imagenet_folders()
+    assert len(set(folders)) == 1000
+    assert list(folders) == sorted(folders)
+    names = dict(zip(folders, class_names("imagenet", "en"), strict=True))
+    assert [names[each] for each in ("n01440764", "n02123159", "n04285008", "n15075141")] == [
+        "tench",
+        "tiger cat",
+        "sports car",
+        "toilet paper",
+    ]
+
+
 @pytest.mark.parametrize("file", ["imagenet.json", "coco.json"])
 def test_each_list_has_its_source_and_licence(file):
     content = json.loads((DATA / file).read_text(encoding="utf-8"))
-    assert set(content["sources"]) == set(content["names"]) == {"en", "zh"}
+    assert set(content["names"]) == {"en", "zh"}
+    assert set(content["sources"]) == {*content["names"], *({"folders"} & set(content))}
     assert all(source["licence"] and source["origin"] for source in content["sources"].values())

@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from . import classification, detection, hard_negatives, matching, region_classification, retrieval, segmentation
-from .class_names import LANGUAGES, class_names
+from .class_names import LANGUAGES, class_names, imagenet_folders
 from .data_sets import DataSet
 from .readers import captions
 from .readers._caption_files import find_file, find_images
 from .readers.chinese_clip import read_chinese_clip
-from .readers.classification import read_image_classes
+from .readers.classification import read_image_classes, read_imagenet
 from .readers.detections import read_detections
 from .readers.fg_ovd import read_fg_ovd
 from .readers.matching import read_matching
@@ -142,7 +142,7 @@ def _matching(name: str, file: str) -> Read:
 
 def _imagenet(folder: Path, images: Path | None, settings: Settings) -> DataSet:
     names = {language: class_names("imagenet", language) for language in LANGUAGES}
-    return read_image_classes(images or folder, names)
+    return read_imagenet(folder, images, imagenet_folders(), names)
 
 
 def _image_folder(folder: Path, images: Path | None, settings: Settings) -> DataSet:

@@ -35,6 +35,11 @@ def class_names(name: str, language: str) -> tuple[str, ...]:
     return tuple(_read(_FILES[name])["names"][language])
 
 
+def imagenet_folders() -> tuple[str, ...]:
+    """WordNet ids of ImageNet-1k's classes, n01440764 first: the order of `class_names("imagenet", ...)`."""
+    return tuple(_read(_FILES["imagenet"])["folders"])
+
+
 def templates(name: str, language: str) -> tuple[str, ...]:
     """Templates with `{}` where the name of the class goes.
 

@@ -3,31 +3,60 @@
 import pytest
 
 from fgclip2.benchmarks.image_files import ImageFile
-from fgclip2.benchmarks.readers.classification import read_class_names, read_image_classes
+from fgclip2.benchmarks.readers.classification import read_class_names, read_image_classes, read_imagenet
 from tests.benchmarks.readers.boxed import write_pictures
 from tests.data.samples import write_json
 
 NAMES = {"en": ["tench", "goldfish"], "zh": ["丁鲷", "金鱼"]}
 
 
+WORDNET = ["n01440764", "n01443537", "n01484850"]
+THREE = {"en": [*NAMES["en"], "great white shark"], "zh": [*NAMES["zh"], "大白鲨"]}
+
+
 def test_imagenet_1k(tmp_path):
-    """WordNet ids in their order, images with capital suffixes."""
-    folder = write_pictures(tmp_path / "val", "n01443537/b.JPEG", "n01440764/c.JPEG", "n01443537/a.JPEG")
-    data = read_image_classes(folder, NAMES)
-    assert data.images == [
-        ImageFile(folder / each) for each in ("n01440764/c.JPEG", "n01443537/a.JPEG", "n01443537/b.JPEG")
-    ]
-    assert data.classes == [0, 1, 1]
-    assert data.names == NAMES
-    assert (data.items, data.problems) == (3, [])
+    """WordNet ids in their order, images with capital suffixes, a class without images, a folder that is no class."""
+    folder = write_pictures(
+        tmp_path / "val", "n01484850/b.JPEG", "n01440764/c.JPEG", "n01484850/a.JPEG", "n99999999/d.JPEG"
+    )
+    for root in (tmp_path, folder):
+        data = read_imagenet(root, None, WORDNET, THREE)
+        assert data.images == [
+            ImageFile(folder / each) for each in ("n01440764/c.JPEG", "n01484850/a.JPEG", "n01484850/b.JPEG")
+        ]
+        assert data.classes == [0, 2, 2]
+        assert data.names == THREE
+        (problem,) = data.problems
+        assert str(problem) == f"{folder / 'n99999999'}: the folder has no name; allowed: folders that names has"
 
 
 def test_imagenet_v2(tmp_path):
     """Numbers in the order of numbers: as text, 10 would come before 2 and all classes after 1 would be wrong."""
     folder = write_pictures(tmp_path / "v2", *(f"{number}/{number}.jpeg" for number in range(12)))
     names = {"en": [f"class {number}" for number in range(12)], "zh": [f"第{number}类" for number in range(12)]}
-    data = read_image_classes(folder, names)
+    data = read_imagenet(folder, None, [f"n{number:08}" for number in range(12)], names)
     assert [int(image.path.stem) for image in data.images] == data.classes == list(range(12))
+
+
+def test_imagenet_in_one_folder(tmp_path):
+    """Classes in the files' names, or in Kaggle's list; a file without either is a problem."""
+    of_hugging_face = ["ILSVRC2012_val_00000001_n01484850.JPEG", "ILSVRC2012_val_00000002_n01440764.JPEG"]
+    of_kaggle = ["ILSVRC2012_val_00000003.JPEG", "ILSVRC2012_val_00000004.JPEG"]
+    folder = write_pictures(tmp_path / "ILSVRC/Data/CLS-LOC/val", *of_hugging_face, *of_kaggle)
+    lines = ["ImageId,PredictionString", "ILSVRC2012_val_00000003,n01443537 85 1 499 272 n01443537 1 2 3 4 "]
+    (tmp_path / "LOC_val_solution.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    data = read_imagenet(tmp_path, None, WORDNET, THREE)
+    assert [image.path.name for image in data.images] == [*of_hugging_face, of_kaggle[0]]
+    assert data.classes == [2, 0, 1]
+    assert data.names == THREE
+    (problem,) = data.problems
+    assert str(problem).startswith(f"{folder / of_kaggle[1]}: its class is unknown; allowed: folders named by WordNet")
+    (tmp_path / "LOC_val_solution.csv").unlink()
+    assert len(read_imagenet(tmp_path, folder, WORDNET, THREE).problems) == 2
+    for each in of_hugging_face:
+        (folder / each).unlink()
+    with pytest.raises(ValueError, match=r"val has no record that can be used; the first problem: .*its class is unk"):
+        read_imagenet(tmp_path, None, WORDNET, THREE)
 
 
 @pytest.mark.parametrize(

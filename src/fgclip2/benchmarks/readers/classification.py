@@ -1,4 +1,4 @@
-"""Images in folders named by their classes: ImageNet-1k, ImageNet-v2, and one's own."""
+"""Images with a class each: ImageNet-1k, ImageNet-v2, and folders of one's own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from ._files import check_usable, existing_file, image_files, read_json
 
 Names = Mapping[str, Sequence[str] | Mapping[str, str]]  # language -> names in the classes' order, or by folder
 
+_IMAGENET_FORMS = (
+    "folders named by WordNet ids (n01440764) or 0 to 999, names that end in a WordNet id "
+    "(ILSVRC2012_val_00000293_n01440764.JPEG), or LOC_val_solution.csv beside the images' folder"
+)
+
 
 def read_image_classes(
     folder: str | Path, names: Names | str | Path | None = None, language: str | None = None
 ) -> ClassificationData:
     """Read a folder that has one folder of images for each class.
 
-    The order of classes is that of the folders' names, as numbers where all are numbers:
-    - ImageNet-1k val: 1,000 folders named by WordNet ids, n01440764 first.
-    - ImageNet-v2 (`imagenetv2-matched-frequency-format-val`): folders 0 to 999. Source: modestyachts/ImageNetV2, which
-      warns that sorting them as text gives wrong classes.
+    The order of classes is that of the folders' names, as numbers where all are numbers.
 
     Args:
         folder: The folder; images may lie deeper in the classes' folders. Hidden files are no images.
@@ -67,6 +69,64 @@ def read_image_classes(
         classes += [indices[each]] * len(by_folder[each])
     check_usable(len(images), folder, problems)
     return ClassificationData(images=images, classes=classes, names=all_names, problems=problems)
+
+
+def read_imagenet(
+    folder: str | Path, images: str | Path | None, wordnet_ids: Sequence[str], names: Mapping[str, Sequence[str]]
+) -> ClassificationData:
+    """Read ImageNet-1k's validation images, or ImageNet-v2. A part of the classes keeps all of them to choose from.
+
+    - Folders named by WordNet ids, the usual form of ImageNet-1k.
+    - Folders 0 to 999: ImageNet-v2 (`imagenetv2-matched-frequency-format-val`). Source: modestyachts/ImageNetV2, which
+      warns that sorting them as text gives wrong classes.
+    - One folder whose files' names end in WordNet ids (`ILSVRC2012_val_00000293_n01440764.JPEG`), as
+      huggingface.co/datasets/ILSVRC/imagenet-1k packs them.
+    - One folder, as image-net.org packs it, with the `LOC_val_solution.csv` of Kaggle's copy of the challenge, whose
+      lines are `ILSVRC2012_val_00000293,n01440764 x1 y1 x2 y2 ...`.
+
+    No whole copy of any was at hand to check this reader against.
+
+    Args:
+        folder: Has the folders or files, or `val/` or Kaggle's `ILSVRC/Data/CLS-LOC/val/` which has them.
+        images: Where they are, if elsewhere.
+        wordnet_ids: Of all classes, in their order.
+        names: Language -> names of all classes, in their order.
+
+    Raises:
+        ValueError: There is no such folder, or no image of a class in it.
+    """
+    folder = existing_folder(folder)
+    inside = (folder / name for name in ("val", "ILSVRC/Data/CLS-LOC/val"))
+    root = existing_folder(images or next((path for path in inside if path.is_dir()), folder))
+    for keys in (wordnet_ids, [str(index) for index in range(len(wordnet_ids))]):
+        if any((root / key).is_dir() for key in keys):
+            by_key = {language: dict(zip(keys, of_all, strict=True)) for language, of_all in names.items()}
+            return read_image_classes(root, by_key)
+    indices = {key: index for index, key in enumerate(wordnet_ids)}
+    solution = _kaggle_solution(folder / "LOC_val_solution.csv")
+    problems: list[Problem] = []
+    found = []
+    for image in image_files(root, problems):
+        key = solution.get(image.path.stem) or image.path.stem.rpartition("_")[2]
+        if key in indices:
+            found.append((image, indices[key]))
+        else:
+            problems.append(Problem(str(image), f"its class is unknown; allowed: {_IMAGENET_FORMS}"))
+    check_usable(len(found), root, problems)
+    return ClassificationData(
+        images=[image for image, _ in found],
+        classes=[index for _, index in found],
+        names={language: list(of_all) for language, of_all in names.items()},
+        problems=problems,
+    )
+
+
+def _kaggle_solution(path: Path) -> dict[str, str]:
+    """Name of an image without suffix -> WordNet id; none without the file."""
+    if not path.is_file():
+        return {}
+    rows = (line.partition(",") for line in path.read_text(encoding="utf-8-sig").splitlines()[1:])
+    return {name: boxes.split()[0] for name, _, boxes in rows if boxes.strip()}
 
 
 def read_class_names(names: Names | str | Path) -> Names:
