@@ -26,6 +26,13 @@ print(json.dumps({
     "right": compute("hard_negative_wins", predictions=[[2, 1], [2, 2, 1], [1, 2]], ties="right"),
     "iou": compute("mean_class_iou", predictions=[[[0, 0], [1, 1]], [[0]]], references=[[[0, 1], [1, 9]], [[0]]],
                    classes=3, ignored=9),
+    "ap": compute("box_average_precision",
+                  predictions=[{"boxes": [[0, 0, 9, 9], [20, 0, 9, 9]], "labels": [7, 7], "scores": [0.5, 0.9]},
+                               {"boxes": [[0, 0, 10, 6]], "labels": [8], "scores": [0.1]},
+                               {"boxes": [], "labels": [], "scores": []}],
+                  references=[{"boxes": [[0, 0, 9, 9]], "labels": [7], "iscrowd": [0]},
+                              {"boxes": [[0, 0, 10, 10]], "labels": [8], "iscrowd": [0]},
+                              {"boxes": [[5, 5, 9, 9]], "labels": [7], "iscrowd": [1]}]),
 }))
 try:
     compute("retrieval_recall", predictions=scores, references=[[0], [], [1]])
@@ -55,6 +62,8 @@ def test_numbers_by_hand(printed):
     assert results["right"] == pytest.approx({"hard_negative_accuracy": 2 / 3})
     assert results["iou"]["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert math.isnan(results["iou"]["class_iou"][2])
+    # Of 7 the better-scored box is wrong: precision 1/2. Of 8 the overlap is 0.6: right at 3 of 10 overlaps.
+    assert results["ap"] == pytest.approx({"ap": (1 / 2 + 3 / 10) / 2, "ap50": (1 / 2 + 1) / 2, "ap75": 1 / 4})
 
 
 def test_a_query_without_a_right_candidate_is_named(printed):

@@ -8,7 +8,8 @@ recall = evaluate.load(f"{evaluate_modules.FOLDER}/retrieval_recall.py")
 recall.compute(predictions=[[0.9, 0.2, 0.3], [0.1, 0.2, 0.8]], references=[[0], [1, 2]], ks=[1])  # {"recall@1": 1.0}
 ```
 
-`retrieval_recall`, `top_k_accuracy`, `hard_negative_wins`, `mean_class_iou`: the names differ from those on the Hub.
+`retrieval_recall`, `top_k_accuracy`, `hard_negative_wins`, `box_average_precision`, `mean_class_iou`: the names differ
+from those on the Hub.
 """
 
 from pathlib import Path
