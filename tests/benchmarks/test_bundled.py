@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
+import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,14 +143,22 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     low, high = result["metrics"]["top1"]["interval"]
     assert low <= result["metrics"]["top1"]["value"] <= high
     path = result_path(tmp_path, result)
-    assert path.name == "bundled-boxes-zh-embedded-paper-max_num_patches-64.json"
+    assert re.fullmatch(r"bundled-boxes-zh-embedded-paper-[0-9a-f]{8}\.json", path.name)
     write_result(result, path)
     assert json.loads(path.read_text(encoding="utf-8"))["metrics"].keys() == result["metrics"].keys()
     english = run(find("bundled-boxes-zh"), folder, embedder, language="en", show_progress_bar=False)
     assert english["language"] == "en"
-    assert result_path(tmp_path, english).name == "bundled-boxes-zh-en-embedded-paper.json"
-    half = {**english, "model": {**english["model"], "dtype": "bfloat16", "revision": "v1/a"}}
-    assert result_path(tmp_path, half).name == "bundled-boxes-zh-en-embedded-v1-a-bfloat16-paper.json"
+    assert result_path(tmp_path, english).name.startswith("bundled-boxes-zh-en-embedded-paper-")
+    of_model = {"dtype": "bfloat16", "revision": "v1", "fingerprint": "cafe", "name": f"模型/{'长' * 300}"}
+    others = [{**english, "model": {**english["model"], name: value}} for name, value in of_model.items()]
+    others += [{**english, "changed": {"crowds": False}}, {**english, "data": {**english["data"], "digest": "1"}}]
+    assert len({result_path(tmp_path, each) for each in (result, english, *others)}) == 2 + len(others)
+    assert all(len(result_path(tmp_path, each).name.encode()) < 255 for each in others)
+    assert result["data"]["path"] == str(folder)
+    elsewhere = shutil.copytree(folder, tmp_path / "别处")
+    data = [find("bundled-boxes-zh").read(each, None, find("bundled-boxes-zh").paper) for each in (folder, elsewhere)]
+    assert data[0].digest() == data[1].digest() == result["data"]["digest"]
+    assert replace(data[0], categories=[[0] * len(each) for each in data[0].boxes]).digest() != data[0].digest()
     with pytest.raises(ValueError, match="language='fr'; allowed for this bundled-boxes-zh: zh, en"):
         run(find("bundled-boxes-zh"), folder, embedder, language="fr", show_progress_bar=False)
 

@@ -23,6 +23,7 @@ RETRIEVAL = {
         "image_to_text/median_rank": {"value": 12.0, "interval": [11.0, 14.5], "count": 1000},
     },
     "counts": {"images": 1000, "items": 5000, "unreadable": 0, "problems": 0},
+    "data": {"path": "数据/Flickr", "images": None, "digest": "aa"},
     "left_out": [],
     "model": {"name": "embedded", "revision": None, "fingerprint": "1f2e3d4c5b6a", "dtype": "float32", "device": "cpu"},
     "versions": {"fgclip2": "0.1.0"},
@@ -122,6 +123,8 @@ SHARE = "image_to_text/recall@1"
         (changed("counts.unreadable", "-"), r"a\.json: counts: unreadable is missing"),
         (changed("counts.images", -1), r"a\.json: counts: images=-1; allowed: a whole number from 0"),
         (changed("left_out", [{"source": "x.jpg"}]), r"a\.json: left_out=\[\{'source': 'x\.jpg'\}\]; allowed: a list"),
+        (changed("data.digest", "-"), r"a\.json: data: digest is missing"),
+        (changed("settings", ["很长"] * 1000), r"a\.json: settings=\['很长', .{190,200}…; allowed"),
         (changed("model.name", "-"), r"a\.json: model: name is missing"),
     ],
 )
@@ -239,6 +242,14 @@ def test_an_unknown_benchmark_and_metric_are_printed_as_they_are():
 def test_an_unknown_language_is_named():
     with pytest.raises(ValueError, match=r"^language='fr'; allowed: en, zh$"):
         markdown([RETRIEVAL], "fr")
+
+
+def test_results_of_other_data_say_which():
+    other = {**RETRIEVAL, "data": {"path": "data/我的", "images": None, "digest": "bb"}}
+    text = markdown([RETRIEVAL, other])
+    assert "; Flickr |" in text
+    assert "; 我的 |" in text
+    assert "; Flickr |" not in markdown([RETRIEVAL, PART])
 
 
 # CSV

@@ -65,7 +65,11 @@ def test_from_a_data_set_to_a_report(run, boxes, captions, folder):
     assert "2 images, 3 items, left out 0" in printed
     run("bench", "run", "lit-cn", captions, "--images", folder, *kept, "--set", "max_num_patches=64")
     files = sorted(Path("结果").glob("*.json"))
-    assert [file.name.partition("-paper")[2] for file in files] == [".json", "-max_num_patches-64.json"]
+    assert [re.sub(r"-[0-9a-f]{8}\.json$", "", file.name) for file in files] == [
+        "boxclass-cn-zh-saved-paper",
+        "lit-cn-zh-saved-paper",
+    ]
+    assert "not the published data set: 2 images in place of 24221" in printed
     result = json.loads(files[0].read_text(encoding="utf-8"))
     assert len(result["per_item"]["rank"]) == 3
     assert result["settings"]["walk_type"] == "box"
@@ -144,6 +148,9 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     assert "box (5000.0, 10.0, 5100.0, 70.0) is outside the image of 160 x 96 pixels" in checked.stdout
     printed = run("bench", "run", "boxclass-cn", boxes, "--cache", folder / "cache").stdout
     assert "left out 1" in printed
+    assert re.search(
+        r"valid_category_data_total_zh\.json: annotations\[1\]: bbox is \[5000, 10, 100, 60\]|photo\.png: ", printed
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from .image_files import ImageFile, StoredImage
 
@@ -33,6 +37,21 @@ class DataSet:
     def items(self) -> int:
         """How many things are measured, as the published counts have it."""
         return len(self.images)
+
+    def digest(self) -> str:
+        """SHA-256 of all that is measured, images by their names: the same wherever the files are."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "problems"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, default=_as_json).encode()).hexdigest()
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).hexdigest()
+    if isinstance(value, ImageFile):
+        return PurePath(value.member or value.path).name
+    if isinstance(value, Mapping):
+        return dict(value)
+    return PurePath(str(value)).name  # an image within another file
 
 
 @dataclass(frozen=True)

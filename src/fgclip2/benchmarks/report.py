@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from .._imports import require
@@ -18,6 +18,8 @@ Point = tuple[str, float, Sequence[float] | None]  # label, value and, of ours, 
 
 _LISTED = 5  # records left out that the Markdown names, of each result
 _LONGEST = 60  # characters of a changed setting that it shows; the CSV has all
+
+_LONGEST_VALUE = 200  # characters of a wrong value that an error shows: it may be a whole file of something else
 
 _DETECTOR = "_detector"  # ends the names of what a detector had by itself
 _TEXTS = {
@@ -83,7 +85,8 @@ _PLOTTED = (
 )
 _CSV_COLUMNS = (
     "kind", "benchmark", "metric", "model", "backbone", "revision", "fingerprint", "language", "preset", "changed",
-    "value", "low", "high", "count", "images", "items", "unreadable", "problems", "part", "subset", "source", "created",
+    "data", "value", "low", "high", "count", "images", "items", "unreadable", "problems", "part", "subset", "source",
+    "created",
 )  # fmt: skip
 
 
@@ -125,9 +128,10 @@ def _check_result(result: Any, file: str) -> None:
     _check(isinstance(result, dict), file, result, "a JSON object")
     for key in ("benchmark", "language", "preset"):
         _check_key(result, key, file, lambda value: isinstance(value, str) and value != "", "a text that is not empty")
-    for key in ("changed", "settings", "metrics", "counts", "model"):
+    for key in ("changed", "settings", "metrics", "counts", "model", "data"):
         _check_key(result, key, file, lambda value: isinstance(value, dict), "a JSON object")
-    _check_key(result["model"], "name", f"{file}: model", lambda value: isinstance(value, str), "a text")
+    for key, of_it in (("model", "name"), ("data", "path"), ("data", "digest")):
+        _check_key(result[key], of_it, f"{file}: {key}", lambda value: isinstance(value, str), "a text")
     for key in ("images", "items", "unreadable", "problems"):
         _check_key(result["counts"], key, f"{file}: counts", _is_count, "a whole number from 0")
     _check(bool(result["metrics"]), f"{file}: metrics", {}, "at least one metric")
@@ -156,7 +160,9 @@ def _check_key(content: dict[str, Any], key: str, place: str, is_right: Callable
 
 def _check(is_right: bool, place: str, value: Any, allowed: str) -> None:
     if not is_right:
-        raise ValueError(f"{place}={value!r}; allowed: {allowed}")
+        text = repr(value)
+        short = text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+        raise ValueError(f"{place}={short}; allowed: {allowed}")
 
 
 def _is_number(value: Any) -> bool:
@@ -251,19 +257,27 @@ def _section(benchmark: str, results: Sequence[Result], language: str, sources: 
     model, settings, *rest = _COLUMNS[language]
     head = [model, settings, *(_metric_title(each, language) for each in metrics), *rest]
     rows = [head, ["---"] * 2 + ["---:"] * (len(metrics) + 3) + ["---"]]
-    rows += [_measured_row(each, metrics, language) for each in results]
+    names = _data_names(results)
+    rows += [_measured_row(each, metrics, language, *name) for each, name in zip(results, names, strict=True)]
     rows += _published_rows(published, metrics, language, sources)
     table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
     notes = [_left_out_note(each, language) for each in results if each["left_out"]]
     return "\n\n".join([f"## {_cell(benchmark)}", table, *notes])
 
 
-def _measured_row(result: Result, metrics: Sequence[str], language: str) -> list[str]:
+def _data_names(results: Sequence[Result]) -> list[list[str]]:
+    """The folder of each, where they are not of the same data."""
+    differ = len({each["data"]["digest"] for each in results}) > 1
+    return [[PureWindowsPath(each["data"]["path"]).name] if differ else [] for each in results]
+
+
+def _measured_row(result: Result, metrics: Sequence[str], language: str, *data_name: str) -> list[str]:
     values = [_value(metric, result["metrics"].get(metric)) for metric in metrics]
     counts = [f"{result['counts'][key]:,}" for key in ("images", "items")]
     measured = f"{_TEXTS[language]['measured']} {result.get('created', '')[:10]}".strip()
     name = _model(result) + _marks(result)
-    return [name, _settings(result, language), *values, *counts, f"{_left_out_count(result):,}", measured]
+    settings = "; ".join([_settings(result, language), *data_name])
+    return [name, settings, *values, *counts, f"{_left_out_count(result):,}", measured]
 
 
 def _published_rows(
@@ -348,6 +362,7 @@ def _measured_lines(result: Result) -> list[dict[str, Any]]:
         "part": _is_part(result),
         **{key: result["model"].get(key) or "" for key in ("revision", "fingerprint")},
         **{key: result.get(key, "") for key in ("benchmark", "language", "preset", "created")},
+        "data": result["data"]["path"],
         **{key: result["counts"][key] for key in ("images", "items", "unreadable", "problems")},
     }
     lines = []
@@ -406,9 +421,10 @@ def _plotted_metrics(results: Sequence[Result]) -> list[str]:
 def _points(benchmark: str, results: Sequence[Result], metric: str) -> list[Point]:
     """Ours first; where ours have no interval, it is the value alone."""
     points: list[Point] = []
-    for each in results:
+    for each, data_name in zip(results, _data_names(results), strict=True):
         if content := each["metrics"].get(metric):
-            label = f"{_model(each)}, {each['preset']}, {each['language']}{_marks(each).replace('†', '+')}"
+            marks = _marks(each).replace("†", "+")
+            label = f"{', '.join([_model(each), each['preset'], each['language'], *data_name])}{marks}"
             points.append((label, content["value"], content.get("interval") or (content["value"],) * 2))
     for number in published_numbers(benchmark):
         if number.metric == metric:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -64,10 +66,21 @@ def run(
     settings = benchmark.changed_settings(preset, changes or {})
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
     language = names_language(benchmark, data, language)
+    source = {"path": str(folder), "images": None if images is None else str(images)}
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     scores = benchmark.task.evaluate(data, encoder, settings, language)
     return make_result(
-        benchmark, preset, settings, language, data, scores, describe(model), started, with_items, with_intervals
+        benchmark,
+        preset,
+        settings,
+        language,
+        data,
+        source,
+        scores,
+        describe(model),
+        started,
+        with_items,
+        with_intervals,
     )
 
 
@@ -77,13 +90,14 @@ def make_result(
     settings: Settings,
     language: str,
     data: DataSet,
+    source: Mapping[str, str | None],
     scores: Scores,
     model: Mapping[str, Any],
     started: float,
     with_items: bool = False,
     with_intervals: bool = True,
 ) -> dict[str, Any]:
-    """The content of a result file; `started` is of `time.perf_counter`, the rest as in [`run`]."""
+    """The content of a result file; `source` is where the data are, `started` of `time.perf_counter`."""
     left_out = [asdict(problem) for problem in (*data.problems, *scores.left_out)]
     preset_values = asdict(benchmark.settings(preset))
     result = {
@@ -101,6 +115,7 @@ def make_result(
             "problems": len(data.problems),
         },
         "published_counts": dict(benchmark.published),
+        "data": {**source, "digest": data.digest()},
         "left_out": left_out[:MAX_LEFT_OUT],
         "model": dict(model),
         "versions": {
@@ -138,12 +153,25 @@ def names_language(benchmark: Benchmark, data: DataSet, language: str | None) ->
 
 
 def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
-    """Where to keep a result: one of another model, language, preset or setting gets another file."""
+    """Where to keep a result: one of other data, weights, language, preset or settings gets another file."""
     benchmark, language, model = result["benchmark"], result["language"], result["model"]
-    parts = [benchmark if benchmark.endswith(f"-{language}") else f"{benchmark}-{language}", model["name"]]
-    parts += [part for part in (model["revision"], model["dtype"]) if part not in (None, "float32")]
-    parts += [result["preset"], *(f"{name}-{value}" for name, value in sorted(result["changed"].items()))]
-    return Path(folder) / "{}.json".format("-".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts))
+    identity = [model[key] for key in ("name", "revision", "fingerprint", "dtype")]
+    identity += [result["data"]["digest"], result["changed"]]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    short_name = re.sub(r"[^\w.-]+", "-", PureWindowsPath(model["name"]).name).strip("-.")[:40]
+    first = benchmark if benchmark.endswith(f"-{language}") else f"{benchmark}-{language}"
+    return Path(folder) / f"{first}-{short_name}-{result['preset']}-{digest}.json"
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make sure that a folder for results is there or can be made, before there is anything to lose.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    nearest = next(each for each in (Path(folder), *Path(folder).absolute().parents) if each.exists())
+    with tempfile.TemporaryFile(dir=nearest):
+        pass
 
 
 def write_result(result: Mapping[str, Any], path: Path) -> None:

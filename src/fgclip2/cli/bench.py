@@ -42,6 +42,7 @@ DataPath = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option(help="Folder or zip archive of the images.  [default: in PATH]")]
 BUNDLED = "bundled"
+_SHOWN = 3  # records left out that are printed; the result file has them all
 
 
 def list_benchmarks(as_json: common.AsJson = False) -> None:
@@ -132,6 +133,7 @@ def run(
     """
     from .. import distributed
     from ..benchmarks.models import UNTRAINED, load_model
+    from ..benchmarks.runner import check_writable
 
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
@@ -141,6 +143,7 @@ def run(
     benchmarks = find_benchmarks(name, path)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
+    check_writable(output)
     common.hide_loading_bars()
     distributed.start_process_group()
     options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
@@ -260,16 +263,14 @@ def _run_pixels(folder: Path, output: Path) -> None:
 
 
 def _finish(result: dict[str, Any], output: Path) -> None:
-    """Store a result and print it."""
+    """Print a result and store it."""
     from .. import distributed
     from ..benchmarks.runner import result_path, write_result
 
     if distributed.rank() > 0:
         return
-    path = result_path(output, result)
-    write_result(result, path)
     marks = "".join(f" {name}={value}" for name, value in result["changed"].items())
-    typer.echo(f"{result['benchmark']}  {result['model']['name']}  {result['preset']}{marks}  -> {path}")
+    typer.echo(f"{result['benchmark']}  {result['model']['name']}  {result['preset']}{marks}")
     for name, metric in result["metrics"].items():
         scale, sign = (1, "") if name.endswith("rank") else (100, "%")
         interval = metric["interval"]
@@ -277,6 +278,15 @@ def _finish(result: dict[str, Any], output: Path) -> None:
         value = f"{scale * metric['value']:.2f}{sign}"
         typer.echo(f"  {name:<28}{value:>10}{between}")
     counts = result["counts"]
-    typer.echo(
-        f"  {counts['images']} images, {counts['items']} items, left out {counts['unreadable'] + counts['problems']}"
-    )
+    left_out = counts["unreadable"] + counts["problems"]
+    typer.echo(f"  {counts['images']} images, {counts['items']} items, left out {left_out}")
+    for problem in result["left_out"][:_SHOWN]:
+        typer.echo(f"    {problem['source']}: {problem['reason']}")
+    if left_out > _SHOWN:
+        typer.echo(f"    and {left_out - _SHOWN} more")
+    for name, published in result["published_counts"].items():
+        if counts.get(name, published) != published:
+            typer.echo(f"  not the published data set: {counts[name]} {name} in place of {published}")
+    path = result_path(output, result)
+    write_result(result, path)
+    typer.echo(f"  -> {path}")
