@@ -96,6 +96,15 @@ def test_retrieval_with_several_captions_and_several_images(encoder, picture):
     assert 0 <= low < 0.5 < high <= 1
 
 
+def test_images_with_equal_captions_are_not_to_be_told_apart_by_them(encoder, picture):
+    """As search queries and captions of COCO are; by captions each has its own image to find."""
+    images = [picture("a.png", "red"), picture("b.png", "red", "yellow"), picture("c.png", "green")]
+    data = RetrievalData(images, ["red", " Red", "green", "blue"], [(0, 0), (1, 1), (2, 2), (1, 3)])
+    scores = retrieval.evaluate(data, encoder, RetrievalSettings(), "en")
+    assert scores.per_item["image_to_text/rank"].tolist() == [1, 1, 1]
+    assert scores.per_item["text_to_image/rank"].tolist()[:3] == [1, 2, 1]
+
+
 def test_retrieval_leaves_unreadable_images_out_with_their_captions(encoder, picture, broken):
     images = [picture("a.png", "red"), broken, picture("b.png", "blue"), picture("c.png", "green")]
     captions = ["红", "黄", "blue", "蓝", "a green thing of no image"]

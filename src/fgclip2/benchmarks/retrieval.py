@@ -17,7 +17,8 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     """Recall at 1, 5 and 10, mean and median rank, both ways; ties count as wrong.
 
     An image that can't be read is left out, and with it a caption that has no other image. Images without a caption
-    are candidates only, and so are captions that never had an image.
+    are candidates only, and so are captions that never had an image. Captions of several images that say the same are
+    one candidate, right for each of them: no image is to be told apart from another by equal texts.
 
     Returns:
         Scores; `per_item` has the rank of each image and caption, 0 for what is no query.
@@ -36,13 +37,31 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     texts = encoder.texts(
         [data.captions[index] for index in captions.tolist()], settings.walk_type, settings.lower_case
     )
-    # From here on rows: of the images that can be read, and of the captions that stay.
-    rows = np.stack([np.searchsorted(encoded.owners, pairs[:, 0]), np.searchsorted(captions, pairs[:, 1])], axis=1)
+    # From here on rows: of the images that can be read, of the captions that stay, and of these each text once.
+    image_rows, rows = np.searchsorted(encoded.owners, pairs[:, 0]), np.searchsorted(captions, pairs[:, 1])
+    number: dict[str, int] = {}
+    said = (" ".join(data.captions[index].lower().split()) for index in captions.tolist())
+    distinct = np.array([number.setdefault(text, len(number)) for text in said])
+    _, firsts = np.unique(distinct, return_index=True)
     scores: dict[str, Estimate] = {}
     per_item: dict[str, np.ndarray] = {}
     for name, queries, candidates, its_pairs, owners, size in (
-        ("image_to_text", encoded.vectors, texts, rows, encoded.owners, len(data.images)),
-        ("text_to_image", texts, encoded.vectors, rows[:, ::-1], captions, len(data.captions)),
+        (
+            "image_to_text",
+            encoded.vectors,
+            texts[firsts],
+            np.stack([image_rows, distinct[rows]], axis=1),
+            encoded.owners,
+            len(data.images),
+        ),
+        (
+            "text_to_image",
+            texts,
+            encoded.vectors,
+            np.stack([rows, image_rows], axis=1),
+            captions,
+            len(data.captions),
+        ),
     ):
         query, first = np.unique(its_pairs[:, 0], return_index=True)
         ranks = ranks_of(queries, candidates, its_pairs, encoder.model)[query]
