@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on
+from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on, text_use
 from fgclip2.embedder import Skipped
 from fgclip2.errors import UnreadableImageError
+from fgclip2.modeling.image_processing_fgclip2 import patch_budget
 
 from ..test_embedder import draw
 
@@ -104,6 +105,36 @@ def test_only_models_of_many_sizes_take_a_patch_budget(checkpoint):
     model = load_model(folder, "cpu")
     changes = not np.allclose(model.encode_images([draw(160, 90, 3)]), model.encode_images([draw(160, 90, 3)], 16))
     assert changes == (family == "Siglip2")
+    assert ("max_num_patches" in model.ignored_settings) != changes
+    assert {"walk_type", "lower_case"} <= set(model.ignored_settings)
+
+
+def test_models_of_many_sizes_give_each_image_its_own_budget_as_fg_clip_2_does(checkpoint):
+    folder, family = checkpoint
+    images = [draw(160, 90, 1), draw(400, 300, 2), draw(170, 100, 3), draw(240, 250, 4)]
+    model = load_model(folder, "cpu")
+    model.batch_size = 3
+    own = [128, 576, 128, 256]
+    assert [patch_budget(image.height, image.width) for image in images] == own
+    if family != "Siglip2":
+        own = [None] * 4
+    expected = [model.encode_images([image], budget)[0] for image, budget in zip(images, own, strict=True)]
+    np.testing.assert_allclose(model.encode_images(images, "auto"), expected, atol=1e-6)
+
+
+def test_texts_that_are_cut_off_are_counted(checkpoint):
+    folder, family = checkpoint
+    length = {"ChineseCLIP": 52, "CLIP": 77, "MetaClip2": 77}.get(family, 64)
+    cut = int(family != "Siglip2")  # whose own tokenizer makes one unknown token of all that these few words don't have
+    assert text_use(load_model(folder, "cpu"), TEXTS, "long") == {"count": 3, "tokens": length, "cut": cut}
+    assert text_use(pair(), TEXTS, "short") is None
+    embedded = FGClip2Embedder.from_pretrained(device="cpu")
+    tokenizer = embedded.processor.tokenizer
+    for walk_type, tokens in (("short", 64), ("box", 64), ("long", 196)):
+        ids = tokenizer(TEXTS, truncation=False, padding=False)["input_ids"]
+        cut = sum(len(each) > tokens for each in ids)
+        assert text_use(embedded, TEXTS, walk_type) == {"count": 3, "tokens": tokens, "cut": cut}
+    assert text_use(embedded, ["一只黑猫" * 200, "a cat " * 300], "long")["cut"] == 2
 
 
 def test_a_model_without_features_is_refused(tmp_path):

@@ -250,7 +250,7 @@ def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
     ranks = score_ranks(similarities, np.stack([np.arange(len(categories)), categories], axis=1))
     scores = Scores(accuracies(ranks, categories, np.array(owners)), {"rank": ranks})
     model = {"name": PIXELS, "revision": None, "fingerprint": None, "device": "cpu", "dtype": "float32"}
-    source = {"path": str(folder), "images": None}
+    source = {"path": str(folder), "images": None, "texts": None}
     return make_result(benchmark, "paper", benchmark.paper, benchmark.language, data, source, scores, model, started)
 
 

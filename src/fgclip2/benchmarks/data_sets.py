@@ -38,6 +38,11 @@ class DataSet:
         """How many things are measured, as the published counts have it."""
         return len(self.images)
 
+    @property
+    def own_texts(self) -> Sequence[str]:
+        """The texts that images are compared with, where they are not names of classes."""
+        return ()
+
     def digest(self) -> str:
         """SHA-256 of all that is measured, images by their names: the same wherever the files are."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "problems"}
@@ -66,6 +71,11 @@ class RetrievalData(DataSet):
         """See the base class."""
         return len(self.captions)
 
+    @property
+    def own_texts(self) -> Sequence[str]:
+        """See the base class."""
+        return self.captions
+
 
 @dataclass(frozen=True)
 class RegionData(DataSet):
@@ -93,6 +103,11 @@ class HardNegativeData(DataSet):
         """See the base class."""
         return sum(map(len, self.boxes))
 
+    @property
+    def own_texts(self) -> Sequence[str]:
+        """See the base class."""
+        return [text for of_image in self.texts for of_box in of_image for text in of_box]
+
 
 @dataclass(frozen=True)
 class MatchingData(DataSet):
@@ -106,6 +121,11 @@ class MatchingData(DataSet):
     def items(self) -> int:
         """See the base class."""
         return len(self.pairs)
+
+    @property
+    def own_texts(self) -> Sequence[str]:
+        """See the base class."""
+        return self.texts
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,14 @@ from ..embedder import (
     unit_vectors,
 )
 from ..errors import UnreadableImageError
+from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.modeling_fgclip2 import FGClip2Model
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
 TEXT_LENGTHS = {"chinese_clip": 52}  # as its authors evaluate it; its text tower would take 512
+ONE_HEAD = ("walk_type", "lower_case")  # settings that mean nothing to models of one text head
 _LOADING_THREADS = 4
+_TEXTS_AT_ONCE = 8192
 
 
 class BenchmarkModel(Protocol):
@@ -79,6 +82,8 @@ class PairEmbedder:
         model: The module behind them, if there is one: results name its device and dtype.
         batch_size: Images or texts of a call.
         configuration: Tells its preprocessing from others, for what is kept on disk.
+        tokenizer, text_length: Of transformers, and how many tokens it takes: results say how many texts are longer.
+        ignored_settings: Settings of a benchmark that mean nothing to it; results say so.
 
     Example:
         >>> model = PairEmbedder(lambda images, max_num_patches: encode(images), lambda texts: embed(texts), "mine")
@@ -94,10 +99,14 @@ class PairEmbedder:
         model: torch.nn.Module | None = None,
         batch_size: int = 32,
         configuration: str | None = None,
+        tokenizer: Any = None,
+        text_length: int | None = None,
+        ignored_settings: tuple[str, ...] = ONE_HEAD,
     ):
         self.image_function, self.text_function = image_function, text_function
         self.name, self.revision, self.fingerprint = name, revision, fingerprint
         self.model, self.batch_size, self.configuration = model, batch_size, configuration
+        self.tokenizer, self.text_length, self.ignored_settings = tokenizer, text_length, ignored_settings
 
     def encode_images(
         self,
@@ -178,6 +187,20 @@ def run_on(model: BenchmarkModel) -> dict[str, str | None]:
     return {"device": weight.device.type, "dtype": str(weight.dtype).removeprefix("torch.")}
 
 
+def text_use(model: BenchmarkModel, texts: Sequence[str], walk_type: str) -> dict[str, int] | None:
+    """How many texts there are, how many tokens of each count, and of how many the rest is cut off; None if unknown."""
+    if isinstance(model, PairEmbedder):
+        tokenizer, length = model.tokenizer, model.text_length
+    else:
+        tokenizer = getattr(getattr(model, "processor", None), "tokenizer", None)
+        length = getattr(tokenizer, "long_length" if walk_type == "long" else "short_length", None)
+    if tokenizer is None or length is None:
+        return None
+    options = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
+    ids = (tokens for some in chunks(texts, _TEXTS_AT_ONCE) for tokens in tokenizer(some, **options)["input_ids"])
+    return {"count": len(texts), "tokens": length, "cut": sum(len(tokens) > length for tokens in ids)}
+
+
 def configuration_digest(model: BenchmarkModel) -> str | None:
     """Of what embeddings depend on besides the weights: sizes, preprocessing and vocabulary; None if it is unknown."""
     if isinstance(model, PairEmbedder):
@@ -210,7 +233,7 @@ def load_pair(
 ) -> PairEmbedder:
     """Load a model of transformers that has `get_image_features` and `get_text_features`.
 
-    An image has the size that the model was trained with; NaFlex models take a patch budget.
+    An image has the size that the model was trained with; NaFlex models take a patch budget, `"auto"` as FG-CLIP 2.
 
     Raises:
         OSError: There is no such checkpoint.
@@ -236,9 +259,22 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
         outputs = method(**inputs)
         return outputs.pooler_output if isinstance(outputs, BaseModelOutputWithPooling) else outputs
 
-    def images(batch: list[Image.Image], max_num_patches: int | str | None) -> torch.Tensor:
-        budget = {"max_num_patches": max_num_patches} if takes_budget and isinstance(max_num_patches, int) else {}
+    def of_one_size(batch: list[Image.Image], **budget: int) -> torch.Tensor:
         return features(model.get_image_features, processor.image_processor(batch, return_tensors="pt", **budget))
+
+    def images(batch: list[Image.Image], max_num_patches: int | str | None) -> torch.Tensor:
+        if not takes_budget or max_num_patches is None:
+            return of_one_size(batch)
+        if max_num_patches != "auto":
+            return of_one_size(batch, max_num_patches=int(max_num_patches))
+        patch_size = processor.image_processor.patch_size
+        budgets = [patch_budget(image.height, image.width, patch_size) for image in batch]
+        vectors: dict[int, torch.Tensor] = {}
+        for budget in set(budgets):
+            its = [index for index, each in enumerate(budgets) if each == budget]
+            rows = of_one_size([batch[index] for index in its], max_num_patches=budget)
+            vectors |= dict(zip(its, rows, strict=True))
+        return torch.stack([vectors[index] for index in range(len(batch))])
 
     def texts(batch: list[str]) -> torch.Tensor:
         # SigLIP was trained on lower-cased texts, padded to one length and attended to with their padding.
@@ -249,8 +285,18 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
         return features(model.get_text_features, inputs)
 
     revision = getattr(model.config, "_commit_hash", None)
-    configuration = digest_of(model.config, processor)
-    return PairEmbedder(images, texts, name, revision, model_fingerprint(model), model, configuration=configuration)
+    return PairEmbedder(
+        images,
+        texts,
+        name,
+        revision,
+        model_fingerprint(model),
+        model,
+        configuration=digest_of(model.config, processor),
+        tokenizer=processor.tokenizer,
+        text_length=text_length,
+        ignored_settings=ONE_HEAD if takes_budget else (*ONE_HEAD, "max_num_patches"),
+    )
 
 
 def float64_device(model: BenchmarkModel) -> torch.device:

@@ -21,7 +21,7 @@ from .. import distributed
 from .catalogue import Benchmark
 from .data_sets import DataSet
 from .encoding import PACKAGES, Encoder
-from .models import BenchmarkModel, run_on
+from .models import BenchmarkModel, run_on, text_use
 from .scores import Estimate, Scores
 from .settings import Settings, as_dict
 
@@ -66,7 +66,9 @@ def run(
     settings = benchmark.changed_settings(preset, changes or {})
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
     language = names_language(benchmark, data, language)
-    source = {"path": str(folder), "images": None if images is None else str(images)}
+    texts = data.own_texts
+    use = text_use(model, texts, as_dict(settings)["walk_type"]) if texts else None
+    source = {"path": str(folder), "images": None if images is None else str(images), "texts": use}
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     scores = benchmark.task.evaluate(data, encoder, settings, language)
     return make_result(
@@ -90,7 +92,7 @@ def make_result(
     settings: Settings,
     language: str,
     data: DataSet,
-    source: Mapping[str, str | None],
+    source: Mapping[str, Any],
     scores: Scores,
     model: Mapping[str, Any],
     started: float,
@@ -136,6 +138,7 @@ def describe(model: BenchmarkModel) -> dict[str, Any]:
         "revision": model.revision,
         "fingerprint": model.fingerprint,
         **run_on(model),
+        "ignored_settings": list(getattr(model, "ignored_settings", ())),
     }
 
 
