@@ -175,12 +175,12 @@ def test_every_row_of_a_table_has_as_many_cells():
 
 
 def test_every_published_number_of_a_benchmark_is_printed():
-    result = {**RETRIEVAL, "benchmark": "coco-cn"}
+    result = {**RETRIEVAL, "benchmark": "segmentation"}
     text = markdown([result])
-    for number in published_numbers("coco-cn"):
+    for number in published_numbers("segmentation"):
         assert f"{number.value * 100:.1f}" in text
-    assert "published, test: 1,000 images, 1,053 texts" in text
-    assert "published, 1,000 images x 5 texts" in text
+    assert "published, PC-59" in text
+    assert "published, VOC-21" in text
     assert "T→I mean R@1/5/10" not in text  # of MUGE only
     assert "T→I mean R@1/5/10" in markdown([{**result, "benchmark": "muge"}])
 
