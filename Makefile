@@ -63,6 +63,7 @@ perf: setup
 
 # The offline benchmark: results of the embedded checkpoint and two controls, and their tables.
 bench: setup
+	rm -f docs/bundled_benchmark/*.json
 	$(VENV)/bin/fgclip2 bench run bundled --controls --output docs/bundled_benchmark
 	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table --no-plot
 	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table_zh --no-plot --language zh

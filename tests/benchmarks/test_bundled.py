@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks import bundled, encoding
 from fgclip2.benchmarks.bundled import BUNDLED, build_bundled, run_pixels, write_scenes
+from fgclip2.benchmarks.report import markdown, read_results
 from fgclip2.benchmarks.runner import MAX_LEFT_OUT, result_path, run, write_result
 from fgclip2.data.demo.concepts import load_concepts
 from fgclip2.data.demo.scene_sets import build_scene_set
@@ -255,3 +257,24 @@ def test_of_two_builds_at_once_the_second_takes_what_the_first_has_made(cache, t
     folder = build_bundled(cache, SCENES + 2)
     assert (folder / "scenes" / "images.zip").is_file()
     assert set((cache / "bundled").iterdir()) - before == {folder}
+
+
+STORED = Path(__file__).parents[2] / "docs" / "bundled_benchmark"
+
+
+@pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.name)
+def test_the_stored_results_are_of_this_checkpoint_and_this_code(row, folder, embedder):
+    fresh = run(row, folder, embedder, show_progress_bar=False)
+    stored = {each["model"]["name"]: each for each in read_results(STORED) if each["benchmark"] == row.name}
+    assert stored["embedded"]["model"]["fingerprint"] == embedder.fingerprint
+    assert "untrained" in stored
+    for result in stored.values():
+        assert result.keys() == fresh.keys()
+        assert result["settings"] == fresh["settings"]
+        assert result["metrics"].keys() == fresh["metrics"].keys()
+        assert all(metric["interval"] for metric in result["metrics"].values())
+
+
+@pytest.mark.parametrize(("name", "language"), [("table.md", "en"), ("table_zh.md", "zh")])
+def test_the_stored_tables_are_of_the_stored_results(name, language):
+    assert (STORED / name).read_text(encoding="utf-8") == markdown(read_results(STORED), language)

@@ -64,6 +64,7 @@ def test_from_a_data_set_to_a_report(run, boxes, captions, folder):
     assert "top1" in printed
     assert "2 images, 3 items, left out 0" in printed
     run("bench", "run", "lit-cn", captions, "--images", folder, *kept, "--set", "max_num_patches=64")
+    run("bench", "run", "boxclass-cn", boxes, "--output", "没有缓存", "--no-cache")
     files = sorted(Path("结果").glob("*.json"))
     assert [re.sub(r"-[0-9a-f]{8}\.json$", "", file.name) for file in files] == [
         "boxclass-cn-zh-saved-paper",
@@ -73,6 +74,9 @@ def test_from_a_data_set_to_a_report(run, boxes, captions, folder):
     result = json.loads(files[0].read_text(encoding="utf-8"))
     assert len(result["per_item"]["rank"]) == 3
     assert result["settings"]["walk_type"] == "box"
+    assert not list(Path("没有缓存").rglob("*.safetensors"))
+    (again,) = [json.loads(file.read_text(encoding="utf-8")) for file in Path("没有缓存").glob("*.json")]
+    assert again["metrics"] == result["metrics"]
     run("bench", "report", "结果", "--output", "报告/表", "--language", "zh", "--no-plot", model=False)
     markdown = Path("报告/表.md").read_text(encoding="utf-8")
     assert "boxclass-cn" in markdown
@@ -162,13 +166,14 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
         (("bench", "run", "bundled", "--set", "walk_type=long"), "bundled-boxes-en: there is no setting 'walk_type'"),
         (("bench", "run", "lit-cn", "LIT-CN", "--revision", "main"), "works with a model"),
         (("bench", "run", "lit-cn", "LIT-CN", "--controls"), "works with bundled"),
+        (("bench", "run", "lit-cn", "LIT-CN", "--cache", "a", "--no-cache"), "does not go with"),
         (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type"), "NAME=VALUE"),
         (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type=box"), "allowed: short, long"),
         (("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"), "allowed: paper, released"),
     ],
 )
 def test_wrong_usage_is_named(run, captions, arguments, message):
-    code = 2 if "NAME=VALUE" in message or "works with" in message else 1
+    code = 2 if "NAME=VALUE" in message or "works with" in message or "does not go" in message else 1
     assert message in " ".join(run(*arguments, code=code).stderr.replace("│", " ").split())
 
 

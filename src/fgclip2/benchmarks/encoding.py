@@ -238,10 +238,10 @@ class Encoder:
             for number in range(distributed.rank(), len(starts), distributed.world_size()):
                 items = work.items[starts[number] : starts[number] + BLOCK_SIZE]
                 own[number] = self._block(work, [work.read(item) for item in items])
-                bar.update(len(items) * distributed.world_size())
+                bar.update(min(len(items) * distributed.world_size(), bar.total - bar.n))
         blocks = _gathered(own)
         problems = [
-            Problem(str(_source(work.items[start + index])), reason)
+            _problem(str(_source(work.items[start + index])), reason)
             for start, block in zip(starts, blocks, strict=True)
             for index, reason in sorted(block.reasons.items())
         ]
@@ -324,6 +324,10 @@ def _digest_of_content(content: bytes | UnreadableImageError) -> str:
 
 def _source(item: Any) -> Any:
     return item[0] if isinstance(item, tuple) else item
+
+
+def _problem(source: str, reason: str) -> Problem:
+    return Problem(source, reason.removeprefix(f"{source}: "))
 
 
 def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Image.Image], list[Skipped]]:

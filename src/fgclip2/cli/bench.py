@@ -122,6 +122,7 @@ def run(
     cache: Annotated[
         Path | None, typer.Option(help="Where embeddings are kept, for a killed run to go on.  [default: user's cache]")
     ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings.")] = False,
     items: Annotated[bool, typer.Option("--items", help="Also store a number for each item, such as ranks.")] = False,
     controls: Annotated[
         bool, typer.Option("--controls", help="With bundled: also an untrained model and nearest pixels.")
@@ -139,6 +140,8 @@ def run(
         raise typer.BadParameter("works with bundled", param_hint="--controls")
     if revision and (model in (None, UNTRAINED) or Path(model).is_dir()):
         raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
+    if cache and no_cache:
+        raise typer.BadParameter("does not go with --cache", param_hint="--no-cache")
     changes = _parse_changes(change)
     benchmarks = find_benchmarks(name, path)
     for benchmark in benchmarks:
@@ -147,7 +150,7 @@ def run(
     common.hide_loading_bars()
     distributed.start_process_group()
     options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
-    options["cache"] = cache or _default_cache()
+    options["cache"] = None if no_cache else cache or _default_cache()
     folder = path or fetch_bundled()
     for each in (model, UNTRAINED) if controls else (model,):
         loaded = load_model(each, common.split_devices(device), dtype, None if each == UNTRAINED else revision)
@@ -200,7 +203,7 @@ def _as_dict(found: Check) -> dict[str, Any]:
 def _print_check(name: str, found: Check, show: int) -> None:
     typer.echo(name)
     for key, (here, published) in found.counts.items():
-        typer.echo(f"  {key:<12}{here:>9}" + ("" if published is None else f"   published {published:>9}"))
+        typer.echo(f"  {key:<12}{here:>9}   published {'not known' if published is None else published:>9}")
     typer.echo(f"  {'problems':<12}{len(found.problems):>9}")
     for problem in found.problems[:show]:
         typer.echo(f"    {problem}")
