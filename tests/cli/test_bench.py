@@ -73,6 +73,7 @@ def test_from_a_data_set_to_a_report(run, boxes, captions, folder):
     assert "not the published data set: 2 images in place of 24221" in printed
     result = json.loads(files[0].read_text(encoding="utf-8"))
     assert len(result["per_item"]["rank"]) == 3
+    assert (result["data"]["path"], result["data"]["images"]) == (str(boxes), None)
     assert result["settings"]["walk_type"] == "box"
     assert not list(Path("没有缓存").rglob("*.safetensors"))
     (again,) = [json.loads(file.read_text(encoding="utf-8")) for file in Path("没有缓存").glob("*.json")]

@@ -190,7 +190,8 @@ def _read(name: str, reader: Callable[..., DataSet]) -> Callable[[Path, Path | N
 def _row(
     name: str, task: Any, language: str, subfolder: str, reader: Callable[..., DataSet], settings: Settings
 ) -> Benchmark:
-    return Benchmark(f"bundled-{name}-{language}", task, language, _read(subfolder, reader), settings, _SOURCE)
+    read = _read(subfolder, reader)
+    return Benchmark(f"bundled-{name}-{language}", task, language, read, settings, _SOURCE, is_fetched=True)
 
 
 def _boxes(folder: Path, images: Path) -> DataSet:
@@ -250,8 +251,7 @@ def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
     ranks = score_ranks(similarities, np.stack([np.arange(len(categories)), categories], axis=1))
     scores = Scores(accuracies(ranks, categories, np.array(owners)), {"rank": ranks})
     model = {"name": PIXELS, "revision": None, "fingerprint": None, "device": "cpu", "dtype": "float32"}
-    source = {"path": str(folder), "images": None, "texts": None}
-    return make_result(benchmark, "paper", benchmark.paper, benchmark.language, data, source, scores, model, started)
+    return make_result(benchmark, "paper", benchmark.paper, benchmark.language, data, {}, scores, model, started)
 
 
 def _pixels(box: Box) -> tuple[int, int, int, int]:

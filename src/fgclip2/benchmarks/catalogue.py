@@ -56,6 +56,7 @@ class Benchmark:
         source: Where the data are.
         differences: What `released` does otherwise, or neither preset can say; besides `COMMON_DIFFERENCES`.
         published: Published counts: "images", "items" (captions, boxes, pairs), "categories".
+        is_fetched: Whether this package makes the data itself, wherever: results name no folder then.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Benchmark:
     released: Settings | None = None
     differences: tuple[str, ...] = ()
     published: Mapping[str, int] = field(default_factory=dict)
+    is_fetched: bool = False
 
     def settings(self, preset: str) -> Settings:
         """Settings of a preset, "paper" or "released".

@@ -130,8 +130,11 @@ def _check_result(result: Any, file: str) -> None:
         _check_key(result, key, file, lambda value: isinstance(value, str) and value != "", "a text that is not empty")
     for key in ("changed", "settings", "metrics", "counts", "model", "data"):
         _check_key(result, key, file, lambda value: isinstance(value, dict), "a JSON object")
-    for key, of_it in (("model", "name"), ("data", "path"), ("data", "digest")):
+    for key, of_it in (("model", "name"), ("data", "digest")):
         _check_key(result[key], of_it, f"{file}: {key}", lambda value: isinstance(value, str), "a text")
+    _check_key(
+        result["data"], "path", f"{file}: data", lambda path: path is None or isinstance(path, str), "a text or null"
+    )
     for key in ("images", "items", "unreadable", "problems"):
         _check_key(result["counts"], key, f"{file}: counts", _is_count, "a whole number from 0")
     _check(bool(result["metrics"]), f"{file}: metrics", {}, "at least one metric")
@@ -268,7 +271,7 @@ def _section(benchmark: str, results: Sequence[Result], language: str, sources: 
 def _data_names(results: Sequence[Result]) -> list[list[str]]:
     """The folder of each, where they are not of the same data."""
     differ = len({each["data"]["digest"] for each in results}) > 1
-    return [[PureWindowsPath(each["data"]["path"]).name] if differ else [] for each in results]
+    return [[PureWindowsPath(each["data"]["path"] or "").name] if differ else [] for each in results]
 
 
 def _measured_row(result: Result, metrics: Sequence[str], language: str, *data_name: str) -> list[str]:

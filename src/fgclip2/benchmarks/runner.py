@@ -68,7 +68,9 @@ def run(
     language = names_language(benchmark, data, language)
     texts = data.own_texts
     use = text_use(model, texts, as_dict(settings)["walk_type"]) if texts else None
-    source = {"path": str(folder), "images": None if images is None else str(images), "texts": use}
+    source: dict[str, Any] = {"texts": use}
+    if not benchmark.is_fetched:
+        source |= {"path": str(folder), "images": None if images is None else str(images)}
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     scores = benchmark.task.evaluate(data, encoder, settings, language)
     return make_result(
@@ -117,7 +119,7 @@ def make_result(
             "problems": len(data.problems),
         },
         "published_counts": dict(benchmark.published),
-        "data": {**source, "digest": data.digest()},
+        "data": {"path": None, "images": None, "texts": None, **source, "digest": data.digest()},
         "left_out": left_out[:MAX_LEFT_OUT],
         "model": dict(model),
         "versions": {

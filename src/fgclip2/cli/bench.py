@@ -89,7 +89,7 @@ def check(
     wrong = []
     for each, found in checks.items():
         if not as_json:
-            _print_check(each, found, show)
+            _print_check(each, found, show, path is None)
         wrong += [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
         if found.problems:
             wrong.append(f"{len(found.problems)} problems")
@@ -200,10 +200,11 @@ def _as_dict(found: Check) -> dict[str, Any]:
     return {"counts": counts, "problems": [str(each) for each in found.problems]}
 
 
-def _print_check(name: str, found: Check, show: int) -> None:
+def _print_check(name: str, found: Check, show: int, is_fetched: bool) -> None:
     typer.echo(name)
     for key, (here, published) in found.counts.items():
-        typer.echo(f"  {key:<12}{here:>9}   published {'not known' if published is None else published:>9}")
+        beside = "" if is_fetched else f"   published {published or 'not known':>9}"
+        typer.echo(f"  {key:<12}{here:>9}{beside}")
     typer.echo(f"  {'problems':<12}{len(found.problems):>9}")
     for problem in found.problems[:show]:
         typer.echo(f"    {problem}")
