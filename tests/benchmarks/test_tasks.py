@@ -20,7 +20,7 @@ from fgclip2.benchmarks.data_sets import (
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder
-from fgclip2.benchmarks.scores import accuracies
+from fgclip2.benchmarks.scores import accuracies, mean
 from fgclip2.benchmarks.settings import (
     ClassificationSettings,
     HardNegativeSettings,
@@ -120,6 +120,13 @@ def test_intervals_where_nothing_is_wrong(encoder, picture):
     assert metrics["top1"].interval() == pytest.approx((0.025 ** (1 / 4), 1))
     assert metrics["top1_macro"].value == 1
     assert metrics["top1_macro"].interval() is None
+
+
+def test_a_share_whose_resamples_agree_has_no_interval():
+    """Of one image, or where each query is right at 10 alone; of ranks it has one."""
+    assert mean(np.array([True, False]), np.zeros(2, int)).interval() is None
+    assert mean(np.full(30, 1 / 3), np.arange(30)).interval() is None
+    assert mean(np.full(30, 2), np.arange(30)).interval() == (2, 2)
 
 
 def test_the_interval_of_a_mean_over_classes_is_about_its_value():

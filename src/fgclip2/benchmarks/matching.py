@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import best_threshold, bootstrap, roc_auc
 from .data_sets import MatchingData
 from .encoding import Encoder
-from .scores import Estimate, Scores, mean
+from .scores import Estimate, Scores, mean, with_spread
 from .settings import MatchingSettings
 
 _PAIRS_PER_BLOCK = 65536
@@ -49,14 +49,9 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
     images = pairs[is_used, 0]
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
+    resample = partial(bootstrap, roc_auc, cosines, labels, groups=images, samples=_RESAMPLES)
     metrics = {
-        "auc": Estimate(roc_auc(cosines, labels), len(labels), partial(_area_interval, cosines, labels, images)),
+        "auc": Estimate(roc_auc(cosines, labels), len(labels), lambda: with_spread(resample())),
         "accuracy": mean(is_right, images),
     }
     return Scores(metrics, {"cosine": per_item}, encoded.problems)
-
-
-def _area_interval(cosines: np.ndarray, labels: np.ndarray, images: np.ndarray) -> tuple[float, float] | None:
-    """None where all resamples have the same area, such as 1: they say nothing of its spread."""
-    low, high = bootstrap(roc_auc, cosines, labels, groups=images, samples=_RESAMPLES)
-    return (low, high) if low < high else None

@@ -16,6 +16,8 @@ from .models import BenchmarkModel, float64_device
 
 KS = (1, 5)
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -53,8 +55,19 @@ def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
 
     Values are shares from 0 to 1, e.g. right or wrong; integers are ranks.
     """
-    shares = not np.issubdtype(values.dtype, np.integer)
-    return Estimate(float(np.mean(values)), len(values), lambda: bootstrap_interval(values, groups, shares=shares))
+
+    def interval() -> tuple[float, float] | None:
+        if np.issubdtype(values.dtype, np.integer):
+            return bootstrap_interval(values, groups, shares=False)
+        return with_spread(bootstrap_interval(values, groups))
+
+    return Estimate(float(np.mean(values)), len(values), interval)
+
+
+def with_spread(interval: tuple[float, float]) -> tuple[float, float] | None:
+    """An interval of a share; None where all resamples have the same, which says nothing of its spread."""
+    low, high = interval
+    return interval if high - low > _ROUNDING else None
 
 
 def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
