@@ -319,7 +319,7 @@ def test_what_the_boxes_are_measured_by_is_checked_when_it_is_read(picture, tmp_
                 r"val2017\.json: annotations\[1\]: bbox \[0, 0, -1, 9\] is not",
             ),
             ([good, {"image_id": 2}], 0.5, r"val2017\.json: annotations\[1\] is .*; allowed: an object with a bbox"),
-            ([good], 1.5, r"2\.png: the score of a box is 1\.5; allowed: 0 to 1"),
+            ([good], 1.5, r"results\.json:2: score is 1\.5; allowed: 0 to 1"),
         ]
     ):
         folder = tmp_path / str(number)

@@ -3,6 +3,7 @@
 import zipfile
 
 import pytest
+from PIL import Image
 
 from fgclip2.benchmarks import image_files
 from fgclip2.benchmarks.image_files import ImageFile, ImageStore
@@ -65,6 +66,76 @@ def test_members_that_would_leave_the_folder_are_not_found(tmp_path):
     store = ImageStore(tmp_path)
     assert store.find("1.jpg") is None
     assert store.find("2.jpg").read() == b"rooted"  # a name within the archive; nothing is ever unpacked
+
+
+class PlainNames(zipfile.ZipInfo):
+    """A member whose name is in bytes of any encoding, without the flag that says UTF-8, as older tools write it."""
+
+    def __init__(self, name: bytes):
+        super().__init__(repr(name))
+        self.name = name
+
+    def _encodeFilenameFlags(self):  # noqa: N802
+        return self.name, 0
+
+
+def write_plain_zip(path, members: dict[bytes, bytes]):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(PlainNames(name), content)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_archives_of_windows_and_macos(tmp_path, encoding, separator):
+    """Names without a word of their encoding, parts by a backslash; the second byte of 誠 and 乗 in GBK is one."""
+    names = ["images/0.jpg", "images/猫/黑猫.jpg", "images/誠乗.jpg", "ascii.jpg"]
+    path = write_plain_zip(
+        tmp_path / "图.zip", {each.replace("/", separator).encode(encoding): each.encode() for each in names}
+    )
+    store = ImageStore(tmp_path)
+    for name in names:
+        image = store.find(f"data/{name}")
+        assert image.read() == name.encode()
+        assert str(image) == f"{path}:{name}"
+    assert store.find("黑猫.jpg") == store.find("猫/黑猫.jpg")
+    assert set(image_files.archive_members(path)) == set(names)
+
+
+def test_names_in_no_encoding_that_is_known_stay(tmp_path):
+    write_plain_zip(tmp_path / "a.zip", {b"\xff.jpg": b"1"})
+    assert ImageStore(tmp_path).find("\xa0.jpg").read() == b"1"  # as CP437, which the format names
+
+
+@pytest.mark.parametrize("name", ["..\\..\\猫.jpg", "a\\..\\猫.jpg", "../猫.jpg", "猫/..\\猫.jpg"])
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk"])
+def test_no_form_of_a_member_leaves_the_folder(tmp_path, name, encoding):
+    path = write_plain_zip(tmp_path / "images.zip", {name.encode(encoding): b"outside"})
+    assert ImageStore(tmp_path).find("猫.jpg") is None
+    assert image_files.archive_members(path) == {}
+
+
+def test_names_in_other_capitals_are_not_found_but_named(tmp_path):
+    (tmp_path / "images/Val").mkdir(parents=True)
+    (tmp_path / "images/Val/猫A.JPG").write_bytes(b"")
+    path = write_zip(tmp_path / "more.zip", {"Deep/0.JPG": b""})
+    store = ImageStore(tmp_path)
+    assert store.find("val/猫a.jpg") is store.find("0.jpg") is None
+    assert store.find_other_case("/data/val/猫a.jpg") == "images/Val/猫A.JPG"
+    assert store.find_other_case("deep/0.jpg") == store.find_other_case("other/0.jpg") == f"{path}:Deep/0.JPG"
+    assert store.find_other_case("猫a.jpg/1.jpg") is store.find_other_case("val") is None
+    assert ImageStore(path).find_other_case("0.jpg") == f"{path}:Deep/0.JPG"
+
+
+def test_sizes_by_headers_of_cut_off_images(tmp_path):
+    Image.effect_noise((300, 200), 90).save(tmp_path / "1.jpg")
+    content = (tmp_path / "1.jpg").read_bytes()
+    write_zip(tmp_path / "a.zip", {"2.jpg": content[:2000], "3.jpg": content[:10]})
+    store = ImageStore(tmp_path)
+    assert store.find("1.jpg").size() == store.find("2.jpg").size() == (300, 200)
+    assert store.find("3.jpg").size() is None
+    assert ImageFile(tmp_path / "gone.jpg").size() is None
 
 
 def test_a_truncated_archive_is_named(tmp_path):

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from fgclip2.benchmarks import classification, hard_negatives, matching, region_classification, retrieval
+from fgclip2.benchmarks.catalogue import find_benchmark
+from fgclip2.benchmarks.checking import check
 from fgclip2.benchmarks.data_sets import (
     ClassificationData,
     HardNegativeData,
@@ -18,6 +20,7 @@ from fgclip2.benchmarks.data_sets import (
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder
+from fgclip2.benchmarks.scores import accuracies, mean
 from fgclip2.benchmarks.settings import (
     ClassificationSettings,
     HardNegativeSettings,
@@ -25,6 +28,8 @@ from fgclip2.benchmarks.settings import (
     RegionSettings,
     RetrievalSettings,
 )
+
+from ..data.samples import write_json
 
 COLORS = {
     "red": (255, 0, 0),
@@ -103,6 +108,64 @@ def test_images_with_equal_captions_are_not_to_be_told_apart_by_them(encoder, pi
     scores = retrieval.evaluate(data, encoder, RetrievalSettings(), "en")
     assert scores.per_item["image_to_text/rank"].tolist() == [1, 1, 1]
     assert scores.per_item["text_to_image/rank"].tolist()[:3] == [1, 2, 1]
+
+
+def test_intervals_where_nothing_is_wrong(encoder, picture):
+    """Not of no width, but for the rank in the middle."""
+    images = [picture(f"{color}.png", color) for color in ("red", "green", "blue", "yellow")]
+    data = RetrievalData(images, ["红", "绿", "blue", "yellow"], [(index, index) for index in range(4)])
+    metrics = retrieval.evaluate(data, encoder, RetrievalSettings(), "zh").metrics
+    for name in ("recall@1", "mean_recall"):
+        assert metrics[f"image_to_text/{name}"].interval() == pytest.approx((0.025 ** (1 / 4), 1))
+    for name in ("mean_rank", "median_rank"):
+        assert metrics[f"text_to_image/{name}"].interval() == (1, 1)
+    matched = MatchingData(images, ["红", "绿"], [(0, 0), (0, 1), (1, 1), (2, 0)], [True, False, True, False])
+    metrics = matching.evaluate(matched, encoder, MatchingSettings(), "zh").metrics
+    assert metrics["auc"].value == 1
+    assert metrics["auc"].interval() is None
+    assert metrics["accuracy"].interval() == pytest.approx((0.025 ** (1 / 3), 1))
+    classes = ClassificationData(images, [0, 1, 2, 3], {"zh": ["红", "绿", "蓝", "黄"]})
+    metrics = classification.evaluate(classes, encoder, ClassificationSettings(templates="none"), "zh").metrics
+    assert metrics["top1"].interval() == pytest.approx((0.025 ** (1 / 4), 1))
+    assert metrics["top1_macro"].value == 1
+    assert metrics["top1_macro"].interval() is None
+
+
+def test_a_share_whose_resamples_agree_has_no_interval():
+    """Of one image, or where each query is right at 10 alone; of ranks it has one."""
+    assert mean(np.array([True, False]), np.zeros(2, int)).interval() is None
+    assert mean(np.full(30, 1 / 3), np.arange(30)).interval() is None
+    assert mean(np.full(30, 2), np.arange(30)).interval() == (2, 2)
+
+
+def test_the_interval_of_a_mean_over_classes_is_about_its_value():
+    """A hundred boxes of one class are right; of half of fifty classes the only box is wrong."""
+    ranks = np.array([1] * 100 + [1, 9] * 25)
+    estimates = accuracies(ranks, np.array([0] * 100 + list(range(1, 51))), np.arange(150))
+    assert estimates["top1_macro"].value == pytest.approx(26 / 51)
+    low, high = estimates["top1_macro"].interval()
+    assert low < 26 / 51 < high
+    ranks[100:] = 9  # resamples differ in the number of classes alone
+    estimates = accuracies(ranks, np.array([0] * 100 + list(range(1, 51))), np.arange(150))
+    assert estimates["top1_macro"].value == pytest.approx(1 / 51)
+    assert estimates["top1_macro"].interval() is None
+
+
+def test_checking_says_of_an_image_what_a_run_says(encoder, picture, broken, tmp_path):
+    """Which is not the address of a buffer."""
+    picture("a.png", "red")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": broken.path.name}],
+        "annotations": [{"image_id": each, "bbox": [0, 0, 9, 9], "category_id": 1} for each in (1, 2)],
+        "categories": [{"id": 1, "name": "红"}],
+    }
+    write_json(tmp_path / "valid_category_data_total_zh.json", content)
+    benchmark = find_benchmark("boxclass-cn")
+    (problem,) = check(benchmark, tmp_path, opened=True).problems
+    data = benchmark.read(tmp_path, None, benchmark.paper)
+    settings = RegionSettings(method="crop", templates="none")
+    assert region_classification.evaluate(data, encoder, settings, "zh").left_out == [problem]
+    assert str(problem) == f"{broken}: 6 bytes of no known image format"
 
 
 def test_retrieval_leaves_unreadable_images_out_with_their_captions(encoder, picture, broken):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
-from fgclip2.metrics import bootstrap, class_areas, class_iou, mean_iou
+from fgclip2.metrics import class_areas, class_iou, mean_iou, mean_iou_interval
 
 TRUTH = np.array([[0, 0, 1], [1, 1, 255]], dtype=np.uint8)
 PREDICTED = np.array([[0, 1, 1], [1, 2, 3]])
@@ -24,8 +24,36 @@ def test_images_add_up():
     areas = [class_areas(PREDICTED, TRUTH, 4, 255), class_areas(np.zeros((1, 5), int), np.zeros((1, 5), int), 4)]
     assert class_iou(sum(areas))[:2] == pytest.approx([6 / 7, 2 / 4])
     assert mean_iou(np.stack(areas)) == mean_iou(sum(areas))
-    low, high = bootstrap(mean_iou, np.stack(areas), samples=50)
-    assert (low, high) == (0.5, 1.0)
+
+
+def test_the_interval_by_hand():
+    """Class 0 is in both images, class 1 in one: it is compared with the mean of the classes."""
+    areas = [class_areas(PREDICTED, TRUTH, 4, 255), class_areas(np.zeros((1, 5), int), np.zeros((1, 5), int), 4)]
+    mean = (6 / 7 + 2 / 4) / 2
+    first = (1 - 6 / 7 * 2) * 2**0.5 / 7 / 2 + (2 - mean * 4) / 4 / 2
+    second = (5 - 6 / 7 * 5) * 2**0.5 / 7 / 2
+    spread = second - first  # of drawing one image twice
+    assert mean_iou_interval(np.stack(areas)) == pytest.approx((mean - spread, mean + spread))
+
+
+def test_the_interval_is_about_the_classes_of_the_whole_data():
+    """Rare classes are the worst here; resamples that lack them would make an interval above the value."""
+    truth = np.stack([np.zeros(200, int), *(np.full(200, number) for number in range(1, 61))])
+    predicted = truth.copy()
+    predicted[1:41] = 0
+    for repeats in (1, 3):
+        pairs = [(p, t) for p, t in zip(predicted, truth, strict=True) for _ in range(1 if t[0] else 30 * repeats)]
+        areas = np.stack([class_areas(p[None], t[None], 61) for p, t in pairs])
+        low, high = mean_iou_interval(areas)
+        assert low < mean_iou(areas) < high
+        assert mean_iou(areas) == pytest.approx(20 / 61, abs=0.02)
+        assert high - low == pytest.approx(2 * 1.96 * (1 / 3 * 2 / 3 * 60) ** 0.5 / 61, rel=0.2)
+
+
+def test_no_spread_is_no_interval():
+    areas = np.stack([class_areas(TRUTH[:, :2], TRUTH[:, :2], 2), class_areas(TRUTH[:, :2], TRUTH[:, :2], 2)])
+    assert mean_iou(areas) == 1
+    assert mean_iou_interval(areas) is None
 
 
 def test_nothing_counted_has_no_mean():

@@ -170,7 +170,11 @@ def _lvis_detections(names: tuple[str, ...]) -> Read:
 
 def _segmentation(folder: Path, images: Path | None, settings: Settings) -> DataSet:
     names = find_file(folder, ("classes.json", "classes.txt"), "whoever made the masks: names in the order of values")
-    return check_masks(read_segmentation(images or folder / "images", folder / "masks", names))
+    images, masks = (
+        given or next((path for path in (folder / name, folder / f"{name}.zip") if path.exists()), folder / name)
+        for name, given in (("images", images), ("masks", None))
+    )
+    return check_masks(read_segmentation(images, masks, names))
 
 
 _HUGGING_FACE = "https://huggingface.co/datasets"

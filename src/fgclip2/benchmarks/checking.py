@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from tqdm.auto import tqdm
 
-from ..data.records import load_image
+from .._records import load_input
 from ..errors import UnreadableImageError
 from .catalogue import Benchmark
 from .data_sets import DataSet, Problem
@@ -60,19 +58,12 @@ def _open_all(data: DataSet) -> list[Problem]:
     boxes = getattr(data, "boxes", [[]] * len(data.images))
     for image, its in zip(tqdm(data.images, unit="image", desc="opening"), boxes, strict=True):
         try:
-            width, height = _size(image.read())
+            width, height = load_input(0, image.read()).size
         except UnreadableImageError as error:
-            problems.append(Problem(str(image), str(error)))
+            problems.append(Problem(str(image), str(error).removeprefix("images[0]: ")))
             continue
         for box in its:
             if not (box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0):
                 reason = f"box {box} is outside the image of {width} x {height} pixels; mend it, or leave it out"
                 problems.append(Problem(str(image), reason))
     return problems
-
-
-def _size(content: bytes) -> tuple[int, int]:
-    try:
-        return load_image(Image.open(io.BytesIO(content))).size
-    except Exception as error:  # on corrupt data decoders raise nearly everything
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error

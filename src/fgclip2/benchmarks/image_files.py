@@ -6,15 +6,21 @@ import lzma
 import zipfile
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Protocol
+from typing import BinaryIO, Protocol, cast
+
+from PIL import ExifTags, Image
 
 from ..errors import UnreadableImageError
+from ..modeling.image_processing_fgclip2 import load_image
 
 MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_UTF8_FLAG = 0x800  # APPNOTE.TXT of PKWARE, appendix D
+_TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
 
 
 class StoredImage(Protocol):
@@ -33,7 +39,7 @@ class ImageFile:
     """An image on disk, or a member of a zip archive."""
 
     path: Path  # of the image, or of the archive
-    member: str | None = None
+    member: str | None = None  # as `archive_members` has it
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
@@ -45,16 +51,30 @@ class ImageFile:
             UnreadableImageError: It is gone, or broken within its archive.
         """
         try:
-            return self.path.read_bytes() if self.member is None else _read_member(self.path, self.member)
+            with self._open() as file:
+                return file.read()
         except (OSError, ValueError, KeyError, RuntimeError, EOFError, *_BROKEN_MEMBER) as error:
             raise UnreadableImageError(f"{self}: {error}") from error
 
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the upright image, by its header; None where that can't be read."""
+        try:
+            with self._open() as file, Image.open(file) as image:
+                if image.format == "TIFF":  # whose sizes some releases of Pillow turn already
+                    return load_image(image).size
+                width, height = image.size
+                is_turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+                return (height, width) if is_turned else (width, height)
+        except Exception:  # on corrupt data decoders raise nearly everything
+            return None
 
-def _read_member(archive: Path, member: str) -> bytes:
-    size = open_archive(archive).getinfo(member).file_size
-    if size > MAX_IMAGE_BYTES:
-        raise ValueError(f"{size} bytes unpacked; allowed: {MAX_IMAGE_BYTES}")
-    return open_archive(archive).read(member)
+    def _open(self) -> BinaryIO:
+        if self.member is None:
+            return self.path.open("rb")
+        info = archive_members(self.path)[self.member]
+        if info.file_size > MAX_IMAGE_BYTES:
+            raise ValueError(f"{info.file_size} bytes unpacked; allowed: {MAX_IMAGE_BYTES}")
+        return cast(BinaryIO, open_archive(self.path).open(info))
 
 
 @lru_cache(maxsize=64)
@@ -67,7 +87,43 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no whole zip archive ({error}); download it again") from error
+        raise ValueError(
+            f"{path} is no whole zip archive ({error}); download it again, or unpack it if it is of another kind"
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`.
+
+    Archives made on Windows may separate parts by a backslash, and have names in GBK; those of macOS have UTF-8 without
+    saying so.
+
+    Raises:
+        ValueError: It is truncated or no zip archive.
+    """
+    members = {}
+    for info in open_archive(path).infolist():
+        name = _member_name(info)
+        if not name.endswith("/") and ".." not in PureWindowsPath(name).parts:
+            members[name] = info
+    return members
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    name = info.orig_filename  # `filename` has its separators changed on some systems, also within a character of GBK
+    if not info.flag_bits & _UTF8_FLAG and not name.isascii():
+        name = _decoded(name.encode("cp437"), name)  # which zipfile takes it for
+    return name.replace("\\", "/")
+
+
+def _decoded(name: bytes, otherwise: str) -> str:
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return name.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return otherwise
 
 
 class ImageStore:
@@ -93,6 +149,7 @@ class ImageStore:
         else:
             self._folders = [each for each in (self.folder, self.folder / "images") if each.is_dir()]
             self.archives = [path for each in self._folders for path in sorted(each.glob("*.zip"))]
+        self._listings: dict[Path, dict[str, Path]] = {}  # of folders, by names in small letters
 
     def find(self, name: str) -> ImageFile | None:
         """The image of a name, or None.
@@ -113,18 +170,41 @@ class ImageStore:
                 return found[0]
         return None
 
+    def find_other_case(self, name: str) -> str | None:
+        """Of a name that is not found, where an image is whose name differs only in capitals."""
+        parts = _safe_parts(name)
+        for start in range(len(parts)):
+            for folder in self._folders:
+                found = self._file_in_other_case(folder, parts[start:])
+                if found is not None:
+                    return found.relative_to(self.folder).as_posix()
+            end = "/".join(parts[start:]).lower()
+            for image in self._members.get(parts[-1].lower(), []):
+                if f"/{image.member}".lower().endswith(f"/{end}"):
+                    return str(image)
+        return None
+
+    def _file_in_other_case(self, folder: Path, parts: Sequence[str]) -> Path | None:
+        path: Path | None = folder
+        for part in parts:
+            if path is None or not path.is_dir():
+                return None
+            if path not in self._listings:
+                self._listings[path] = {each.name.lower(): each for each in path.iterdir()}
+            path = self._listings[path].get(part.lower())
+        return path if path is not None and path.is_file() else None
+
     def _members_ending_in(self, end: str) -> list[ImageFile]:
-        named = self._members.get(PurePosixPath(end).name, [])
+        named = self._members.get(PurePosixPath(end).name.lower(), [])
         return [image for image in named if f"/{image.member}".endswith(f"/{end}")]
 
     @cached_property
     def _members(self) -> dict[str, list[ImageFile]]:
-        """Base name -> members of the archives."""
+        """Base name in small letters -> members of the archives."""
         members = defaultdict(list)
         for archive in self.archives:
-            for member in open_archive(archive).namelist():
-                if not member.endswith("/") and ".." not in PureWindowsPath(member).parts:
-                    members[PurePosixPath(member).name].append(ImageFile(archive, member))
+            for member in archive_members(archive):
+                members[PurePosixPath(member).name.lower()].append(ImageFile(archive, member))
         return dict(members)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import best_threshold, bootstrap, roc_auc
 from .data_sets import MatchingData
 from .encoding import Encoder
-from .scores import Estimate, Scores, mean
+from .scores import Estimate, Scores, mean, with_spread
 from .settings import MatchingSettings
 
 _PAIRS_PER_BLOCK = 65536
@@ -46,11 +46,12 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
             f"{len(encoded.problems)} images can't be read: {some}"
         )
     is_right = (cosines >= best_threshold(cosines, labels)) == labels
-    interval = partial(bootstrap, roc_auc, cosines, labels, groups=pairs[is_used, 0], samples=_RESAMPLES)
+    images = pairs[is_used, 0]
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
+    resample = partial(bootstrap, roc_auc, cosines, labels, groups=images, samples=_RESAMPLES)
     metrics = {
-        "auc": Estimate(roc_auc(cosines, labels), len(labels), interval),
-        "accuracy": mean(is_right, pairs[is_used, 0]),
+        "auc": Estimate(roc_auc(cosines, labels), len(labels), lambda: with_spread(resample())),
+        "accuracy": mean(is_right, images),
     }
     return Scores(metrics, {"cosine": per_item}, encoded.problems)

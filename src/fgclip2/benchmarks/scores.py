@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from .. import distributed
-from ..metrics import bootstrap, bootstrap_interval, pair_ranks, topk_accuracy
+from ..metrics import bootstrap_interval, class_mean_interval, pair_ranks, topk_accuracy
 from .data_sets import Problem
 from .models import BenchmarkModel, float64_device
 
 KS = (1, 5)
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Estimate:
     """A value, and of how many items it is.
 
     Attributes:
-        interval: Makes its 95% bootstrap interval; takes up to a minute, which a run in training need not wait for.
+        interval: Makes its 95% interval, None where the items show no spread; takes up to a minute, which a run in
+            training need not wait for.
     """
 
     value: float
     count: int
-    interval: Callable[[], tuple[float, float]] | None = field(default=None, compare=False)
+    interval: Callable[[], tuple[float, float] | None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,23 @@ class Scores:
 
 
 def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """Of values (N,), e.g. right or wrong, where those of a group (N,), e.g. of an image, are not independent."""
-    return Estimate(float(np.mean(values)), len(values), lambda: bootstrap_interval(values, groups))
+    """Of values (N,), where those of a group (N,), e.g. of an image, are not independent.
+
+    Values are shares from 0 to 1, e.g. right or wrong; integers are ranks.
+    """
+
+    def interval() -> tuple[float, float] | None:
+        if np.issubdtype(values.dtype, np.integer):
+            return bootstrap_interval(values, groups, shares=False)
+        return with_spread(bootstrap_interval(values, groups))
+
+    return Estimate(float(np.mean(values)), len(values), interval)
+
+
+def with_spread(interval: tuple[float, float]) -> tuple[float, float] | None:
+    """An interval of a share; None where all resamples have the same, which says nothing of its spread."""
+    low, high = interval
+    return interval if high - low > _ROUNDING else None
 
 
 def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
@@ -84,10 +102,7 @@ def accuracies(ranks: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> di
     """Top-1 and top-5 accuracy, micro and macro, of ranks, classes and images (N,)."""
     scores = recalls(ranks, groups, "top", KS)
     for k in KS:
-
-        def macro(ranks: np.ndarray, classes: np.ndarray, k: int = k) -> float:
-            return topk_accuracy(ranks, classes, (k,), "macro")[k]
-
-        interval = partial(bootstrap, macro, ranks, classes, groups=groups)
-        scores[f"top{k}_macro"] = Estimate(macro(ranks, classes), len(ranks), interval)
+        interval = partial(class_mean_interval, ranks <= k, np.ones(len(ranks)), classes, groups)
+        macro = topk_accuracy(ranks, classes, (k,), "macro")[k]
+        scores[f"top{k}_macro"] = Estimate(macro, len(ranks), interval)
     return scores

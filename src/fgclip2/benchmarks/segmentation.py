@@ -5,11 +5,13 @@ The paper's numbers are of another kind: of a head (Cat-Seg) trained on COCO-Stu
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..metrics import bootstrap, class_areas, mean_iou
+from ..metrics import class_areas, mean_iou, mean_iou_interval
 from .data_sets import SegmentationData
 from .encoding import Encoder
 from .image_files import ImageFile
@@ -53,7 +55,7 @@ def evaluate(data: SegmentationData, encoder: Encoder, settings: SegmentationSet
     right, counted, _ = areas.sum(axis=2).T
     per_item = np.full(len(data.images), np.nan)
     per_item[encoded.owners[counted > 0]] = right[counted > 0] / counted[counted > 0]
-    metrics = {"miou": Estimate(mean_iou(areas), len(areas), lambda: bootstrap(mean_iou, areas))}
+    metrics = {"miou": Estimate(mean_iou(areas), len(areas), partial(mean_iou_interval, areas))}
     return Scores(metrics, {"pixel_accuracy": per_item}, encoded.problems)
 
 

@@ -13,7 +13,7 @@ from .classification import (
     topk_accuracy,
 )
 from .detection import check_truth, coco_average_precision, lvis_average_precision
-from .intervals import bootstrap, bootstrap_interval
+from .intervals import bootstrap, bootstrap_interval, class_mean_interval
 from .retrieval import (
     TIE_TOLERANCE,
     mean_rank,
@@ -24,7 +24,7 @@ from .retrieval import (
     retrieval_ranks,
     score_ranks,
 )
-from .segmentation import class_areas, class_iou, mean_iou
+from .segmentation import class_areas, class_iou, mean_iou, mean_iou_interval
 
 __all__ = [
     "TIE_TOLERANCE",
@@ -34,12 +34,14 @@ __all__ = [
     "check_truth",
     "class_areas",
     "class_iou",
+    "class_mean_interval",
     "coco_average_precision",
     "hard_negative_accuracy",
     "hard_negative_wins",
     "lvis_average_precision",
     "matching_accuracy",
     "mean_iou",
+    "mean_iou_interval",
     "mean_rank",
     "median_rank",
     "pair_ranks",

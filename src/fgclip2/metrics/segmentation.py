@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .intervals import class_mean_interval
+
 
 def class_areas(predicted: np.ndarray, truth: np.ndarray, classes: int, ignored: int | None = None) -> np.ndarray:
     """Pixels of each class in one image; those of several images add up.
@@ -43,8 +45,7 @@ def mean_iou(areas: np.ndarray) -> float:
     """Mean of `class_iou` over the classes that occur in the truth, as detectron2's evaluator has it.
 
     Args:
-        areas: Of `class_areas`: (3, classes), or (images, 3, classes), which are added up; so that an interval over
-            images is `bootstrap(mean_iou, areas)`.
+        areas: Of `class_areas`: (3, classes), or (images, 3, classes), which are added up.
 
     Returns:
         NaN if none occurs.
@@ -52,3 +53,22 @@ def mean_iou(areas: np.ndarray) -> float:
     areas = np.asarray(areas)
     iou = class_iou(areas.sum(axis=0) if areas.ndim == 3 else areas)
     return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else float("nan")
+
+
+def mean_iou_interval(areas: np.ndarray) -> tuple[float, float] | None:
+    """95% interval over images of `mean_iou`, by `class_mean_interval`: of the same classes in every resample.
+
+    Args:
+        areas: Of `class_areas`, (images, 3, classes).
+
+    Returns:
+        None where it can't be told, as where every pixel is right.
+
+    Raises:
+        ValueError: No class occurs in the truth.
+    """
+    both, truth, predicted = np.moveaxis(np.asarray(areas, dtype=np.float64), 1, 0)  # (images, classes) each
+    union = truth + predicted - both
+    image, its_class = np.nonzero((union > 0) & truth.any(axis=0))
+    place = image, its_class
+    return class_mean_interval(both[place], union[place], its_class, image, truth[place] > 0)

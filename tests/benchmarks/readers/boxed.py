@@ -61,6 +61,7 @@ LVIS = {
         {"id": 2, "name": "bow_(weapon)", "synonyms": ["bow_(weapon)"], "frequency": "r"},
     ],
 }
+BOXCLASS_SIZE = (1040, 60)  # of its images, which the file does not say
 BOXCLASS = {
     "categories": [{"id": 1, "name": "红色连衣裙"}, {"id": 2, "name": "木制餐桌"}],
     "images": [{"id": 10, "file_name": "000010.jpg"}, {"id": 14, "file_name": "000014.jpg"}],
@@ -72,10 +73,10 @@ BOXCLASS = {
 }
 
 
-def write_pictures(folder: Path, *names: str) -> Path:
+def write_pictures(folder: Path, *names: str, size: tuple[int, int] = (4, 3)) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 3), "red").save(folder / name)
+        Image.new("RGB", size, "red").save(folder / name)
     return folder
 
 

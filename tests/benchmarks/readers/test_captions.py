@@ -321,7 +321,14 @@ def test_sharegpt4v_that_is_no_list(tmp_path, content):
 def test_dci(tmp_path, root):
     folder = tmp_path / root
     write_images(folder / "photos", "sa_1.jpg", "sa_2.jpg")
-    for number, text in ((2, "树下有一个人"), (1, "A man under a tree."), (3, ""), (4, "no photo")):
+    for number, text in (
+        (2, "树下有一个人"),
+        (1, "A man under a tree."),
+        (3, ""),
+        (6, " \n"),
+        (7, None),
+        (4, "no photo"),
+    ):
         record = {"image": f"sa_{number}.jpg", "short_caption": "short", "extra_caption": text, "mask_data": {}}
         write_json(folder / f"annotations/{number}.json", record)
     write(folder / "annotations/5.json", '{"image": "sa_')
@@ -329,9 +336,9 @@ def test_dci(tmp_path, root):
     data = read_dci(tmp_path)
     assert pairs(data) == [("sa_1.jpg", "A man under a tree."), ("sa_2.jpg", "树下有一个人")]
     assert problems(data, folder) == [
-        "annotations/3.json: extra_caption is ''; allowed: a text that is not blank",
         "annotations/4.json: image is 'sa_4.jpg'; allowed: an image in photos",
         "annotations/5.json: the file is broken or cut off; allowed: JSON in UTF-8",
+        "annotations/7.json: extra_caption is missing; allowed: a text that is not blank",
     ]
 
 

@@ -1,5 +1,7 @@
 """ImageNet-1k, ImageNet-v2 and one's own folders, names in both languages, and what does not fit."""
 
+import zipfile
+
 import pytest
 
 from fgclip2.benchmarks.image_files import ImageFile
@@ -74,6 +76,16 @@ def test_folders_named_by_their_classes(tmp_path, folders, language, names):
     assert data.classes == [0, 1]
 
 
+def test_links_to_folders_of_classes(tmp_path):
+    """As parts of ImageNet are made."""
+    whole = write_pictures(tmp_path / "whole", "苹果/1.jpg", "banana/1.jpg", "苹果/2.jpg")
+    part = write_pictures(tmp_path / "part", "pear/1.jpg")
+    (part / "苹果").symlink_to(whole / "苹果", target_is_directory=True)
+    data = read_image_classes(part)
+    assert data.images == [ImageFile(part / each) for each in ("pear/1.jpg", "苹果/1.jpg", "苹果/2.jpg")]
+    assert (data.classes, data.problems) == ([0, 1, 1], [])
+
+
 def test_names_by_folder(tmp_path):
     """Those without images are classes too, so a part of ImageNet keeps all 1,000 to choose from."""
     folder = write_pictures(tmp_path / "part", "n02/a.png", "n03/a.png", "n09/a.png")
@@ -144,10 +156,58 @@ def test_what_is_no_image_of_a_class(tmp_path):
     data = read_image_classes(folder, NAMES)
     assert data.images == [ImageFile(folder / "n01440764/a.png")]
     assert [str(problem) for problem in data.problems] == [
-        f"{folder / 'loose.png'}: the file lies in no folder of a class; allowed: folders of images",
         f"{folder / 'n01440764/notes.txt'}: the suffix is '.txt'; allowed: an image's, such as .jpg",
+        f"{folder / 'loose.png'}: the file lies in no folder of a class; allowed: folders of images",
         f"{folder / 'n01443537'}: the folder holds no image; allowed: at least one for each class",
     ]
+
+
+def zipped(folder, prefix=""):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for each in sorted(folder.rglob("*")):
+            archive.write(each, f"{prefix}{each.relative_to(folder).as_posix()}")
+        archive.writestr(f"__MACOSX/{prefix}._苹果", b"")
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "albums/", "相册/"])
+def test_classes_in_an_archive(tmp_path, prefix):
+    folder = write_pictures(tmp_path / "albums", "苹果/deep/1.jpg", "red_pear/2.JPG", "red_pear/10.jpg")
+    (folder / "苹果" / ".hidden.jpg").write_bytes(b"")
+    path = zipped(folder, prefix)
+    data = read_image_classes(path, language="en")
+    assert data.names == {"en": ["red pear", "苹果"]}
+    assert data.images == [
+        ImageFile(path, f"{prefix}{each}") for each in ("red_pear/10.jpg", "red_pear/2.JPG", "苹果/deep/1.jpg")
+    ]
+    assert (data.classes, data.problems) == ([0, 0, 1], [])
+    assert data.images[2].read() == (folder / "苹果/deep/1.jpg").read_bytes()
+
+
+def test_imagenet_in_an_archive(tmp_path):
+    """In folders, of which there may be one alone, or without."""
+    names = ("n01440764/a.JPEG", "n01484850/b.JPEG")
+    data = read_imagenet(zipped(write_pictures(tmp_path / "val", *names), "val/"), None, WORDNET, THREE)
+    assert (data.classes, data.names) == ([0, 2], THREE)
+    one = zipped(write_pictures(tmp_path / "part", "n01484850/b.JPEG"))
+    assert read_imagenet(tmp_path, one, WORDNET, THREE).classes == [2]
+    flat = zipped(write_pictures(tmp_path / "flat", "ILSVRC2012_val_00000001_n01484850.JPEG"), "val/")
+    assert read_imagenet(tmp_path, flat, WORDNET, THREE).classes == [2]
+
+
+def test_an_archive_beside_or_of_another_kind(tmp_path):
+    folder = tmp_path / "own"
+    zipped(write_pictures(folder / "albums", "苹果/1.jpg"))
+    write_pictures(folder, "苹果/1.jpg")
+    problem = read_image_classes(folder).problems[0]
+    assert str(problem) == (
+        f"{folder / 'albums.zip'}: the suffix is '.zip'; allowed: an image's, such as .jpg; give the archive in place "
+        "of the folder, or unpack it"
+    )
+    (tmp_path / "a.tar").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"a\.tar is no whole zip archive .*; download it again, or unpack it if"):
+        read_image_classes(tmp_path / "a.tar")
 
 
 def test_folders_that_measure_nothing(tmp_path):

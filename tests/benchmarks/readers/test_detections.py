@@ -83,6 +83,10 @@ def test_whole_files(tmp_path):
     from_0 = write_json(tmp_path / "a.json", [*RESULTS, RESULTS[0] | {"category_id": 0}])
     with pytest.raises(ValueError, match=r"a\.json:4: category_id is 0, but categories of .*val2017\.json begin at 1"):
         read_detections(from_0, path, images)
+    for score in (87.5, -0.1):
+        of_other_scale = write_json(tmp_path / "d.json", [*RESULTS, RESULTS[0] | {"score": score}])
+        with pytest.raises(ValueError, match=rf"d\.json:4: score is {score}; allowed: 0 to 1; divide percentages"):
+            read_detections(of_other_scale, path, images)
     with pytest.raises(ValueError, match=r"b\.json has no record that can be used and is empty"):
         read_detections(write_json(tmp_path / "b.json", []), path, images)
     results = write_json(tmp_path / "results.json", RESULTS)

@@ -78,8 +78,22 @@ def test_lines(tmp_path, images):
 
 
 def test_a_true_text_by_itself(tmp_path, images):
-    path = write_lines(tmp_path / "a.jsonl", [line(pos_expression="红色的木椅", width=None, height=None)])
+    path = write_lines(tmp_path / "a.jsonl", [line(pos_expression="红色的木椅")])
     assert read_fg_ovd(path, images).texts[0][0][0] == "红色的木椅"
+
+
+def test_sizes_that_are_not_listed_are_those_of_the_images(tmp_path):
+    images = write_pictures(tmp_path / "coco", "val2017/000000000139.jpg", size=(50, 80))
+    unsized = {"width": None, "height": None}
+    path = write_lines(tmp_path / "a.jsonl", [line(**unsized), line(**unsized, bbox=[10, 20, 45, 40])])
+    data = read_fg_ovd(path, images)
+    assert data.boxes == [[(10.5, 20, 40.5, 60)]]
+    (problem,) = data.problems
+    assert str(problem) == f"{path}:2: bbox is [10, 20, 45, 40]; allowed: a box within the image, 50 x 80 pixels"
+    path = write_json(tmp_path / "a.json", changed(RELEASE, "images", 0, **unsized))
+    data = read_fg_ovd(path, images)
+    assert data.boxes == [[(1, 2, 4, 6)]]
+    assert [problem.source for problem in data.problems] == [f"{path}: annotations[0]"]
 
 
 def test_the_authors_release(tmp_path, images):

@@ -6,10 +6,11 @@ import time
 import zipfile
 
 import pytest
+from PIL import ExifTags, Image
 
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.readers.regions import read_boxes
-from tests.benchmarks.readers.boxed import BOXCLASS, COCO, LVIS, changed, write_coco, write_pictures
+from tests.benchmarks.readers.boxed import BOXCLASS, BOXCLASS_SIZE, COCO, LVIS, changed, write_coco, write_pictures
 from tests.data.samples import write_json
 
 
@@ -60,7 +61,7 @@ def test_lvis(tmp_path):
 def test_boxclass_cn(tmp_path):
     """Chinese names, an archive of images, neither sizes nor ids of annotations."""
     path = write_json(tmp_path / "valid_category_data_total_zh.json", BOXCLASS)
-    write_pictures(tmp_path / "unpacked", "000010.jpg", "000014.jpg")
+    write_pictures(tmp_path / "unpacked", "000010.jpg", "000014.jpg", size=BOXCLASS_SIZE)
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for name in ("000010.jpg", "000014.jpg"):
             archive.write(tmp_path / "unpacked" / name, f"images/{name}")
@@ -71,8 +72,41 @@ def test_boxclass_cn(tmp_path):
     assert data.categories == [[0, 1], [1]]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_sizes_that_are_not_listed_are_those_of_the_upright_images(tmp_path, monkeypatch, suffix, zipped):
+    """The good box of an image with a bad one stays; each header is read once."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # turned by a quarter
+    names = [f"10{suffix}", f"14{suffix}"]
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", BOXCLASS_SIZE[::-1]).save(tmp_path / "images" / names[0], exif=exif)
+    (tmp_path / "images" / names[1]).write_bytes(b"broken")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+            for name in names:
+                archive.write(tmp_path / "images" / name, name)
+    named = changed(changed(BOXCLASS, "images", 0, file_name=names[0]), "images", 1, file_name=names[1])
+    boxes = [*named["annotations"], {"image_id": 10, "bbox": [1000, 2, 30, 60], "category_id": 2}]
+    path = write_json(tmp_path / "a.json", named | {"annotations": boxes})
+    opened = []
+    monkeypatch.setattr(ImageFile, "size", lambda self, size=ImageFile.size: opened.append(self) or size(self))
+    data = read_boxes(path, tmp_path / ("images.zip" if zipped else "images"), "zh")
+    assert data.boxes == [[(1, 2, 31, 42), (0, 0, 5, 5)], [(1000, 2, 1030, 42)]]  # the broken one fails when it is read
+    assert [str(problem) for problem in data.problems] == [
+        f"{path}: annotations[3]: bbox is [1000, 2, 30, 60]; allowed: a box within the image, 1040 x 60 pixels"
+    ]
+    assert opened == data.images
+
+
+def test_listed_sizes_are_trusted(tmp_path, monkeypatch):
+    path, images = write_coco(tmp_path)  # of 4 x 3 pixels
+    monkeypatch.setattr(ImageFile, "size", lambda self: pytest.fail("opened"))
+    assert read_boxes(path, images).items == 3
+
+
 def test_english_names_where_all_categories_have_them(tmp_path):
-    images = write_pictures(tmp_path, "000010.jpg", "000014.jpg")
+    images = write_pictures(tmp_path, "000010.jpg", "000014.jpg", size=BOXCLASS_SIZE)
     both = changed(changed(BOXCLASS, "categories", 0, name_en="red dress"), "categories", 1, name_en="wooden_table")
     assert read_boxes(write_json(tmp_path / "a.json", both), images, "zh").names == {
         "zh": ["红色连衣裙", "木制餐桌"],
@@ -85,10 +119,11 @@ def test_english_names_where_all_categories_have_them(tmp_path):
 def test_categories_from_0(tmp_path):
     """All of them would be off by one, silently."""
     from_0 = BOXCLASS | {"categories": [{"id": 0, "name": "红色连衣裙"}, {"id": 1, "name": "木制餐桌"}]}
-    images = write_pictures(tmp_path, "000010.jpg", "000014.jpg")
+    images = write_pictures(tmp_path, "000010.jpg", "000014.jpg", size=BOXCLASS_SIZE)
     path = write_json(tmp_path / "a.json", from_0)
     with pytest.raises(
-        ValueError, match=r"a\.json: categories: id is 0 \('红色连衣裙'\); allowed: .*; add 1 to the ids"
+        ValueError,
+        match=r"a\.json: categories: id is 0 \('红色连衣裙'\); allowed: .*; add 1 to the ids .* in the file$",
     ):
         read_boxes(path, images, "zh")
     annotations = [each | {"category_id": each["category_id"] - 1} for each in BOXCLASS["annotations"]]
@@ -124,7 +159,12 @@ def test_categories_from_0(tmp_path):
         ("annotations", {"bbox": [-1.5, 2, 30, 4]}, r"allowed: a box within the image"),
         ("annotations", {"bbox": [586, 2, 0.5, 4]}, r"allowed: a box within the image"),  # nothing left after the cut
         ("images", {"file_name": None}, r"images\[1\]: file_name is missing; allowed: a text"),
-        ("images", {"file_name": "other.jpg"}, r"the image is 'other.jpg'; allowed: an image in "),
+        ("images", {"file_name": "other.jpg"}, r"the image is 'other.jpg'; allowed: an image in [^;]*$"),
+        (
+            "images",
+            {"file_name": "000000000285.JPG"},
+            r"the image is '000000000285\.JPG'; allowed: an image in .*val2017; there is 000000000285\.jpg$",
+        ),
         ("images", {"file_name": "../000000000285.jpg"}, r"the image is '\.\./0.*'; allowed: a safe, unambiguous name"),
         ("images", {"width": 0}, r"images\[1\]: width is 0; allowed: a positive whole number of pixels"),
         ("images", {"height": "640"}, r"images\[1\]: height is '640'; allowed"),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.records import LANGUAGES, InvalidRecordError
 from ..data_sets import Box, Problem
-from ._files import check_object, problem_of, read_json
+from ._files import NamedImages, check_object, problem_of, read_json
 
 EDGE_TOLERANCE = 1.0  # pixels; COCO's own boxes leave the image by up to this much
 
@@ -96,7 +96,7 @@ def read_instances(
     if one_based and 0 in entries:
         raise ValueError(
             f"{path}: categories: id is 0 ({entries[0]['name']!r}); allowed: ids from 1, as this format counts; "
-            "add 1 to the ids of categories and annotations, or say one_based=False if both count from 0"
+            "add 1 to the ids of categories and annotations in the file"
         )
     return Instances(
         path=Path(path),
@@ -106,6 +106,14 @@ def read_instances(
         annotations=content["annotations"],
         problems=problems,
     )
+
+
+def with_size(image: ListedImage, images: NamedImages) -> ListedImage:
+    """An image with its real size where the file lists none, so that its boxes are checked by it."""
+    if image.width is not None and image.height is not None:
+        return image
+    width, height = images.size(image.name) or (None, None)
+    return replace(image, width=image.width or width, height=image.height or height)
 
 
 def corners(value: Any, image: ListedImage, source: str) -> Box:

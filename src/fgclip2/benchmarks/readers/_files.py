@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from operator import itemgetter
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ...data.readers.checks import IMAGE_SUFFIXES, shown
+from ...data.readers.checks import IMAGE_SUFFIXES, existing_folder, shown
 from ...data.records import InvalidRecordError
 from ..data_sets import Problem
-from ..image_files import ImageFile, ImageStore, open_archive
+from ..image_files import ImageFile, ImageStore, archive_members, open_archive
 
 _BOM = b"\xef\xbb\xbf"
+_OF_MACOS = "__MACOSX"  # a folder that it adds to archives
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
 
 Item = TypeVar("Item")
@@ -92,21 +94,53 @@ def existing_file(path: str | Path) -> Path:
     return path
 
 
-def image_files(folder: Path, problems: list[Problem]) -> list[ImageFile]:
-    """The images in a folder, however deep, in the order of paths; hidden files are none.
+def existing_root(path: str | Path) -> Path:
+    """Check an argument that names a folder of images, or a zip archive of one.
+
+    Raises:
+        ValueError: There is neither, or the archive is broken.
+    """
+    if not Path(path).is_file():
+        return existing_folder(path)
+    open_archive(Path(path))
+    return Path(path)
+
+
+def image_files(root: Path, problems: list[Problem], least_parts: int = 1) -> dict[PurePosixPath, ImageFile]:
+    """The images in a folder or zip archive, however deep, in the order of paths; hidden files are none.
 
     Args:
+        root: Of `existing_root`.
         problems: Files of other kinds are added.
+        least_parts: Of a path in an archive. A folder that all its images are in is left out of their paths if as many
+            parts are left: `albums.zip` may have `cats/1.jpg` or `albums/cats/1.jpg`.
+
+    Returns:
+        Path within the root -> image.
     """
-    images = []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+    images: dict[PurePosixPath, ImageFile] = {}
+    for path, file in sorted(_files_in(root), key=itemgetter(0)):
+        if any(part.startswith(".") for part in path.parts) or path.parts[0] == _OF_MACOS:
             continue
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(ImageFile(path))
-        else:
-            problems.append(Problem(str(path), f"the suffix is {path.suffix!r}; allowed: an image's, such as .jpg"))
+            images[path] = file
+            continue
+        way = "; give the archive in place of the folder, or unpack it" if path.suffix.lower() == ".zip" else ""
+        problems.append(Problem(str(file), f"the suffix is {path.suffix!r}; allowed: an image's, such as .jpg{way}"))
+    is_wrapped = root.is_file() and len({path.parts[0] for path in images}) == 1
+    if is_wrapped and min(len(path.parts) for path in images) > least_parts:
+        return {PurePosixPath(*path.parts[1:]): file for path, file in images.items()}
     return images
+
+
+def _files_in(root: Path) -> Iterator[tuple[PurePosixPath, ImageFile]]:
+    if root.is_file():
+        yield from ((PurePosixPath(member.lstrip("/")), ImageFile(root, member)) for member in archive_members(root))
+        return
+    for child in root.iterdir():  # a link to a folder of images, which rglob would not follow, is one
+        for path in (child, *child.rglob("*")):
+            if path.is_file():
+                yield PurePosixPath(path.relative_to(root).as_posix()), ImageFile(path)
 
 
 def problem_of(error: InvalidRecordError) -> Problem:
@@ -158,6 +192,7 @@ class NamedImages:
         for archive in self._store.archives:
             open_archive(archive)  # a broken one is an error of the data set, not of each record
         self._found: dict[str, ImageFile | None] = {}
+        self._sizes: dict[str, tuple[int, int] | None] = {}
         self._indices: dict[ImageFile, int] = {}
 
     @property
@@ -171,18 +206,33 @@ class NamedImages:
         Raises:
             InvalidRecordError: There is no such image, there are several, or the name leaves the folder.
         """
-        if name not in self._found:
-            try:
-                self._found[name] = self._store.find(name)
-            except ValueError as error:
-                raise InvalidRecordError(source, field, repr(name), f"a safe, unambiguous name ({error})") from error
-        image = self._found[name]
+        try:
+            image = self._find(name)
+        except ValueError as error:
+            raise InvalidRecordError(source, field, repr(name), f"a safe, unambiguous name ({error})") from error
         if image is None:
-            raise InvalidRecordError(source, field, repr(name), f"an image in {self._store.folder}")
+            other = self._store.find_other_case(name)
+            there = "" if other is None else f"; there is {other}"
+            raise InvalidRecordError(source, field, repr(name), f"an image in {self._store.folder}{there}")
         if image not in self._indices:
             self._indices[image] = len(self.files)
             self.files.append(image)
         return self._indices[image]
+
+    def size(self, name: str) -> tuple[int, int] | None:
+        """Width and height of the upright image of a name; None where `index` finds none or its header is broken."""
+        if name not in self._sizes:
+            try:
+                image = self._find(name)
+            except ValueError:
+                image = None
+            self._sizes[name] = None if image is None else image.size()
+        return self._sizes[name]
+
+    def _find(self, name: str) -> ImageFile | None:
+        if name not in self._found:
+            self._found[name] = self._store.find(name)
+        return self._found[name]
 
 
 def items_by_image(

@@ -10,13 +10,12 @@ from ...data.readers.checks import (
     check_language,
     check_language_option,
     check_text,
-    existing_folder,
     language_of_texts,
     shown,
 )
 from ..data_sets import ClassificationData, Problem
 from ..image_files import ImageFile
-from ._files import check_usable, existing_file, image_files, read_json
+from ._files import check_usable, existing_file, existing_root, image_files, read_json
 
 Names = Mapping[str, Sequence[str] | Mapping[str, str]]  # language -> names in the classes' order, or by folder
 
@@ -34,7 +33,8 @@ def read_image_classes(
     The order of classes is that of the folders' names, as numbers where all are numbers.
 
     Args:
-        folder: The folder; images may lie deeper in the classes' folders. Hidden files are no images.
+        folder: The folder, or a zip archive of it; images may lie deeper in the classes' folders. Hidden files are no
+            images.
         names: Language -> names, either a list in the order of classes, one for each folder, or an object by the name
             of the folder, which may name classes that have no images here; or a file of them, as `read_class_names`
             reads. None: the folders' own names, `_` read as a space.
@@ -50,7 +50,7 @@ def read_image_classes(
     """
     check_language_option(language)
     problems: list[Problem] = []
-    by_folder = _images_by_folder(existing_folder(folder), problems)
+    by_folder = _images_by_folder(existing_root(folder), problems)
     check_usable(sum(map(len, by_folder.values())), folder, problems)
     folders = _in_order(by_folder)
     if names is None:
@@ -87,7 +87,8 @@ def read_imagenet(
     No whole copy of any was at hand to check this reader against.
 
     Args:
-        folder: Has the folders or files, or `val/` or Kaggle's `ILSVRC/Data/CLS-LOC/val/` which has them.
+        folder: Has the folders or files, or `val/` or Kaggle's `ILSVRC/Data/CLS-LOC/val/` which has them; or a zip
+            archive of them.
         images: Where they are, if elsewhere.
         wordnet_ids: Of all classes, in their order.
         names: Language -> names of all classes, in their order.
@@ -95,19 +96,20 @@ def read_imagenet(
     Raises:
         ValueError: There is no such folder, or no image of a class in it.
     """
-    folder = existing_folder(folder)
+    folder = existing_root(folder)
     inside = (folder / name for name in ("val", "ILSVRC/Data/CLS-LOC/val"))
-    root = existing_folder(images or next((path for path in inside if path.is_dir()), folder))
+    root = existing_root(images or next((path for path in inside if path.is_dir()), folder))
+    folders = set(_class_folders(root))
     for keys in (wordnet_ids, [str(index) for index in range(len(wordnet_ids))]):
-        if any((root / key).is_dir() for key in keys):
+        if folders.intersection(keys):
             by_key = {language: dict(zip(keys, of_all, strict=True)) for language, of_all in names.items()}
             return read_image_classes(root, by_key)
     indices = {key: index for index, key in enumerate(wordnet_ids)}
     solution = _kaggle_solution(folder / "LOC_val_solution.csv")
     problems: list[Problem] = []
     found = []
-    for image in image_files(root, problems):
-        key = solution.get(image.path.stem) or image.path.stem.rpartition("_")[2]
+    for path, image in image_files(root, problems).items():
+        key = solution.get(path.stem) or path.stem.rpartition("_")[2]
         if key in indices:
             found.append((image, indices[key]))
         else:
@@ -205,16 +207,22 @@ def _in_order(folders: Iterable[str]) -> list[str]:
     return sorted(folders, key=lambda each: (int(each) if numbers else 0, each))
 
 
-def _images_by_folder(folder: Path, problems: list[Problem]) -> dict[str, list[ImageFile]]:
+def _class_folders(root: Path) -> list[str]:
+    if root.is_file():
+        return list(dict.fromkeys(path.parts[0] for path in image_files(root, [], 2) if len(path.parts) > 1))
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images_by_folder(root: Path, problems: list[Problem]) -> dict[str, list[ImageFile]]:
     """Name of a class's folder -> its images in the order of paths."""
-    found: dict[str, list[ImageFile]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if not path.is_dir():
-            problems.append(Problem(str(path), "the file lies in no folder of a class; allowed: folders of images"))
-            continue
-        found[path.name] = image_files(path, problems)
-        if not found[path.name]:
-            problems.append(Problem(str(path), "the folder holds no image; allowed: at least one for each class"))
+    found: dict[str, list[ImageFile]] = {each: [] for each in _class_folders(root)}
+    for path, image in image_files(root, problems, 2).items():
+        if len(path.parts) > 1:
+            found[path.parts[0]].append(image)
+        else:
+            problems.append(Problem(str(image), "the file lies in no folder of a class; allowed: folders of images"))
+    for folder, its in found.items():
+        if not its:
+            reason = "the folder holds no image; allowed: at least one for each class"
+            problems.append(Problem(str(root / folder), reason))
     return found

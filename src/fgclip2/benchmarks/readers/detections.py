@@ -39,7 +39,7 @@ def read_detections(
 
     Raises:
         ValueError: A file is missing, broken or in another format, the results count categories from 0 where the ground
-            truth does not, or none can be used.
+            truth does not, or have a score that is not from 0 to 1, or none can be used.
     """
     check_language(language, "language", "read_detections")
     instances = read_instances(ground_truth, language, one_based=False, names=names)
@@ -87,6 +87,16 @@ def _within_reach(value: Any, image: ListedImage, source: str) -> Box:
 
 
 def _score(value: Any, source: str) -> float:
+    """A score.
+
+    Raises:
+        InvalidRecordError: It is no number.
+        ValueError: It is not from 0 to 1: then all are probably of another scale, and only those up to 1 would be left.
+    """
     if not is_number(value):
         raise InvalidRecordError(source, "score", shown(value), "a finite number")
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"{source}: score is {value}; allowed: 0 to 1; divide percentages by 100, make probabilities of logits"
+        )
     return float(value)

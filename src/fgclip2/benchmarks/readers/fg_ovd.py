@@ -9,7 +9,7 @@ from typing import Any
 
 from ...data.readers.checks import check_text
 from ..data_sets import Box, HardNegativeData, Problem
-from ._coco import Instances, ListedImage, corners, listed_size, read_instances
+from ._coco import Instances, ListedImage, corners, listed_size, read_instances, with_size
 from ._files import (
     NamedImages,
     check_list,
@@ -49,11 +49,11 @@ def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
     path, found = existing_file(path), NamedImages(images)
     if path.suffix == ".jsonl":
         problems: list[Problem] = []
-        items = items_by_image(numbered_json_lines(path, problems), _from_line, found, problems)
+        items = items_by_image(numbered_json_lines(path, problems), partial(_from_line, found), found, problems)
     elif path.suffix == ".json":
         instances = read_instances(path, "en", one_based=False)
         problems = instances.problems
-        items = items_by_image(instances.records(), partial(_from_annotation, instances), found, problems)
+        items = items_by_image(instances.records(), partial(_from_annotation, instances, found), found, problems)
     else:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; allowed: .jsonl, .json")
     check_usable(len(items), path, problems)
@@ -65,21 +65,21 @@ def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
     )
 
 
-def _from_line(record: Mapping[str, Any], source: str) -> tuple[str, Item]:
+def _from_line(images: NamedImages, record: Mapping[str, Any], source: str) -> tuple[str, Item]:
     true, false = record.get("pos_expression"), record.get("neg_expression")
     true = true[0] if isinstance(true, list) and len(true) == 1 else true
     texts = [check_text(true, "pos_expression", source)]
     texts += [check_text(text, "neg_expression", source) for text in check_list(false, "neg_expression", source)]
     name = check_text(record.get("img_path"), "img_path", source)
     image = ListedImage(name, *(listed_size(record, key, source) for key in ("width", "height")))
-    return name, (corners(record.get("bbox"), image, source), texts)
+    return name, (corners(record.get("bbox"), with_size(image, images), source), texts)
 
 
-def _from_annotation(instances: Instances, record: Any, source: str) -> tuple[str, Item]:
+def _from_annotation(instances: Instances, images: NamedImages, record: Any, source: str) -> tuple[str, Item]:
     record = check_object(record, source)
     descriptions = next(iter(instances.names.values()))
     false = check_list(record.get("neg_category_ids"), "neg_category_ids", source)
     texts = [descriptions[instances.category_of(record, source)]]
     texts += [descriptions[instances.category(each, "neg_category_ids", source)] for each in false]
     image = instances.image_of(record, source)
-    return image.name, (corners(record.get("bbox"), image, source), texts)
+    return image.name, (corners(record.get("bbox"), with_size(image, images), source), texts)

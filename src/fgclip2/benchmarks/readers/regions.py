@@ -8,7 +8,7 @@ from typing import Any
 
 from ...data.readers.checks import check_language
 from ..data_sets import Box, RegionData
-from ._coco import check_new_id, corners, read_instances
+from ._coco import check_new_id, corners, read_instances, with_size
 from ._files import NamedImages, check_object, check_usable, items_by_image
 
 
@@ -27,8 +27,8 @@ def read_boxes(
     - LVIS v1 val (`lvis_v1_val.json`): 1,203 categories; images by `coco_url`, in train2017 and val2017; `_` in a name
       is read as a space, synonyms are not used.
     - BoxClass-CN (`jsonfile/valid_category_data_total_zh.json`, `images.zip`): 566 categories, named in Chinese; sizes
-      of images may be missing. No source says that a release names them in English too; where all categories have a
-      `name_en`, it is taken.
+      of images may be missing, then they are read from the images. No source says that a release names the categories
+      in English too; where all have a `name_en`, it is taken.
 
     Sources: cocodataset.org, "Data format"; lvis-dataset/lvis-api; and the evaluation in 360CVGroup/FG-CLIP, which
     counts all annotations, crowds too. No whole file of the three was at hand to check this reader against.
@@ -56,7 +56,7 @@ def read_boxes(
         record = check_object(record, source)
         check_new_id(record.get("id"), seen, source)
         image, category = instances.image_of(record, source), instances.category_of(record, source)
-        return image.name, (corners(record.get("bbox"), image, source), category)
+        return image.name, (corners(record.get("bbox"), with_size(image, found), source), category)
 
     records = instances.records()
     if not crowds:

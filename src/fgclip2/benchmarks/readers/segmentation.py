@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from ...data.readers.checks import existing_folder
+from ..._records import load_input
 from ...errors import UnreadableImageError
-from ...modeling.image_processing_fgclip2 import load_image
 from ..data_sets import Problem, SegmentationData
 from ..image_files import ImageFile, StoredImage
-from ._files import check_usable, image_files
+from ._files import check_usable, existing_root, image_files
 from .classification import Names, read_class_names
 
 _LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2")
@@ -32,7 +31,7 @@ def read_segmentation(
     No owner publishes this layout as such: it is the one that such conversions write.
 
     Args:
-        images, masks: Folders. Masks are lossless: 8 or 16 bits of grey, or a palette.
+        images, masks: Folders, or zip archives of them. Masks are lossless: 8 or 16 bits of grey, or a palette.
         names: Language -> names in the order of the masks' values, or a file of them, as `read_class_names` reads.
         ignored: The value of pixels that don't count; None: all count.
 
@@ -47,8 +46,8 @@ def read_segmentation(
     if any(isinstance(each, Mapping) for each in all_names.values()):
         raise ValueError("names are by folder; allowed: a list in the order of the masks' values")
     problems: list[Problem] = []
-    images_by_stem = _by_stem(existing_folder(images), (), problems)
-    masks_by_stem = _by_stem(existing_folder(masks), _LOSSY, problems)
+    images_by_stem = _by_stem(existing_root(images), (), problems)
+    masks_by_stem = _by_stem(existing_root(masks), _LOSSY, problems)
     for stem, image in images_by_stem.items():
         if stem not in masks_by_stem:
             problems.append(Problem(str(image), f"the image has no mask; allowed: {stem}.png in {masks}"))
@@ -85,6 +84,8 @@ def read_mask(mask: ImageFile, classes: int, ignored: int | None) -> np.ndarray:
             mode, values = opened.mode, np.asarray(opened)
     except UnreadableImageError:
         raise
+    except UnidentifiedImageError as error:  # whose message names a buffer of Python's
+        raise UnreadableImageError(f"{mask}: the mask is of no known image format") from error
     except Exception as error:  # on corrupt data decoders raise nearly everything
         raise UnreadableImageError(f"{mask}: {type(error).__name__}: {error}") from error
     if mode not in _MODES:
@@ -124,21 +125,19 @@ def _check_pair(image: StoredImage, mask: ImageFile, classes: int, ignored: int 
 
 def _size(image: StoredImage) -> tuple[int, int]:
     """(width, height) of the upright image."""
+    content = image.read()
     try:
-        with Image.open(io.BytesIO(image.read())) as opened:
-            return load_image(opened).size
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # on corrupt data decoders raise nearly everything
-        raise UnreadableImageError(f"{image}: {type(error).__name__}: {error}") from error
+        return load_input(0, content).size
+    except UnreadableImageError as error:
+        raise UnreadableImageError(str(error).replace("images[0]", str(image), 1)) from error
 
 
-def _by_stem(folder: Path, refused: tuple[str, ...], problems: list[Problem]) -> dict[str, ImageFile]:
-    """Path within the folder, without suffix -> image."""
+def _by_stem(root: Path, refused: tuple[str, ...], problems: list[Problem]) -> dict[str, ImageFile]:
+    """Path within the folder or archive, without suffix -> image."""
     found: dict[str, ImageFile] = {}
-    for image in image_files(folder, problems):
-        stem = PurePath(image.path.relative_to(folder)).with_suffix("").as_posix()
-        if image.path.suffix.lower() in refused:
+    for path, image in image_files(root, problems).items():
+        stem = path.with_suffix("").as_posix()
+        if path.suffix.lower() in refused:
             problems.append(Problem(str(image), "the mask is compressed with loss; allowed: .png or .tif"))
         elif stem in found:
             problems.append(Problem(str(image), f"the name is that of {found[stem]} too; allowed: each name once"))
