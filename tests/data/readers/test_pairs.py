@@ -79,9 +79,9 @@ def test_images_lie_beside_the_file_by_default(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,caption\n0.png,猫,x\n", r"a\.csv:2: the record is malformed \(3 fields in place of 2"),
-        ("image,caption\n0.png\n", r"a\.csv:2: the record is malformed \(1 fields in place of 2"),
-        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unexpected end of data"),
+        ("image,caption\n0.png,猫,x\n", r"a\.csv:2: the record is malformed \(3 cells in place of 2"),
+        ("image,caption\n0.png\n", r"a\.csv:2: the record is malformed \(1 cells in place of 2"),
+        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unclosed quote\); allowed: .*in quotes"),
         ('image,caption\n0.png,"猫"x\n', r"a\.csv:2: the record is malformed \(',' expected after"),
         ("image,caption\n0.png,\n", r"a\.csv:2: caption and long_caption is missing; allowed: at least one"),
         ("image,caption\n0.png, \n", r"a\.csv:2: caption is ' '; allowed: a text"),
