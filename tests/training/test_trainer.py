@@ -471,6 +471,9 @@ def test_losses_of_an_evaluation_are_means_over_batches_in_order():
             **golden.model()(**batch),
             "short_image_index": torch.arange(4),
             "long_image_index": torch.arange(4),
+            "image_hash": torch.arange(4),
+            "region_boxes": torch.zeros(0, 4),
+            **{name: batch[name] for name in ("short_input_ids", "long_input_ids")},
         }
         embedded |= {"region_index": batch["region_index"], "region_input_ids": batch["region_input_ids"]}
         embedded |= {"hard_index": batch["hard_index"], "hard_negative_mask": torch.ones(0, 10, dtype=torch.bool)}

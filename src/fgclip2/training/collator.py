@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,10 +191,10 @@ class ErrorsAsBatches:
             return {"error": error}
 
 
-def raise_error(batch: Mapping[str, Any]) -> None:
+def raise_error(batch: MutableMapping[str, Any]) -> None:
     """Raise what [`ErrorsAsBatches`] has handed out in place of a batch."""
     if "error" in batch:
-        raise batch["error"]
+        raise batch.pop("error")  # in the batch it would keep its own traceback, and with that the loader, alive
 
 
 def _hash(image: Image.Image) -> int:

@@ -5,7 +5,7 @@ Every rank embeds its share; then all have all embeddings and compute the same n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from itertools import chain
 from typing import Any
 
@@ -41,7 +41,7 @@ def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
 
 @torch.no_grad()
 def embed_batches(
-    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[Mapping[str, Any]]
+    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[MutableMapping[str, Any]]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Embed this rank's batches and gather those of all ranks.
 
