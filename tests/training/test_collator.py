@@ -57,8 +57,8 @@ def test_random_choices_follow_from_seed_epoch_and_record(processor, records):
 
 
 def test_names_of_files_need_not_be_utf8(processor, records):
-    """`\\udce9` stands for the byte 0xE9, as Python reads names of files."""
-    named = [replace(records[0], source=f"图片/caf{end}.png") for end in ("\udce9", "é")]
+    names = ("\udce9", "é")  # the first as Python reads the byte 0xE9
+    named = [replace(records[0], source=f"图片/caf{name}.png") for name in names]
     batches = [FGClip2Collator(processor, max_regions=1)(drawn([record])) for record in named]
     assert all(len(batch["region_index"]) == 1 for batch in batches)
 

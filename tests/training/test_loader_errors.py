@@ -55,7 +55,8 @@ WRONG = [
     pytest.param(
         {"image": "missing.png"},
         UnreadableImageError,
-        "{0}/图文.jsonl:6: {0}/missing.png: no such image file (on_error='skip' leaves such records out and counts them)",
+        "{0}/图文.jsonl:6: {0}/missing.png: no such image file "
+        "(on_error='skip' leaves such records out and counts them)",
         id="image",
     ),
 ]

@@ -328,7 +328,7 @@ class _Table:
         cells = "well-formed UTF-8, as many cells as the header has"
         if self.delimiter == "\t":
             return cells
-        return f"{cells}, those with commas, line ends or \" in quotes, where \" is doubled, e.g. \"a 12\"\" pizza\""
+        return f'{cells}, those with commas, line ends or " in quotes, where " is doubled, e.g. "a 12"" pizza"'
 
     def __call__(self, content: bytes) -> dict[str, str | None]:
         """Decode one row."""
