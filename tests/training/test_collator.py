@@ -56,6 +56,13 @@ def test_random_choices_follow_from_seed_epoch_and_record(processor, records):
     assert all(not torch.equal(first["region_input_ids"], other["region_input_ids"]) for other in others)
 
 
+def test_names_of_files_need_not_be_utf8(processor, records):
+    names = ("\udce9", "é")  # the first as Python reads the byte 0xE9
+    named = [replace(records[0], source=f"图片/caf{name}.png") for name in names]
+    batches = [FGClip2Collator(processor, max_regions=1)(drawn([record])) for record in named]
+    assert all(len(batch["region_index"]) == 1 for batch in batches)
+
+
 def test_long_texts_of_regions_come_about_half_the_time(processor):
     region = Region((0, 0, 1, 1), "短文本", "a long text")
     image = __import__("PIL.Image", fromlist=["new"]).new("RGB", (32, 32))

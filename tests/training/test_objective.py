@@ -214,12 +214,33 @@ def test_released_weights():
         ({"tic_weight": float("nan")}, "tic_weight=nan"),
         ({"region_negatives": "all"}, "region_negatives='all'; allowed: 'local', 'global'"),
         ({"sigmoid_form": "reduce"}, "allowed: 'gather', 'chunked', 'ring'"),
-        ({"num_hardest": 0}, "num_hardest=0"),
+        ({"tic_weight": "0.1"}, "tic_weight='0.1'; allowed: numbers from 0 on"),
+        ({"pair_weight": float("inf")}, "pair_weight=inf; allowed: numbers from 0 on"),
+        ({"short_weight": True}, "short_weight=True; allowed: numbers"),
+        ({"long_weight": None}, "long_weight=None; allowed: numbers"),
+        ({"num_hardest": 0}, "num_hardest=0; allowed: whole numbers from 1 on"),
+        ({"num_hardest": 2.5}, "num_hardest=2.5; allowed: whole numbers from 1 on"),
+        ({"sigmoid_chunk_size": "64"}, "sigmoid_chunk_size='64'; allowed: whole numbers from 1 on"),
+        ({"max_similarity": 95}, "max_similarity=95; allowed: numbers from -1 to 1"),
+        ({"max_similarity": [0.9]}, r"max_similarity=\[0.9\]; allowed: numbers from -1 to 1"),
+        ({"margin_bounds": 3}, "margin_bounds=3; allowed: two numbers, the lower one first"),
+        ({"margin_bounds": [10, 0]}, r"margin_bounds=\[10, 0\]; allowed: two numbers, the lower one first"),
+        ({"margin_bounds": [0, 1, 2]}, r"margin_bounds=\[0, 1, 2\]; allowed: two numbers"),
+        ({"margin_bounds": "01"}, "margin_bounds='01'; allowed: two numbers"),
+        ({"margin_bounds": [0, float("nan")]}, r"margin_bounds=\[0, nan\]; allowed: two numbers"),
+        ({"margin_ranks": ["all"]}, r"margin_ranks=\['all'\]; allowed: 'all', 'with_hard_negatives'"),
     ],
 )
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         FGClip2Objective(**arguments)
+
+
+def test_settings_as_yaml_and_json_have_them():
+    """Whole numbers for weights, and lists for pairs."""
+    settings = FGClip2Objective(region_weight=0, margin_bounds=[0, 5], max_similarity=1).settings
+    assert not settings.region_weight
+    assert settings.margin_bounds == [0, 5]
 
 
 def test_outputs_without_anything_to_learn_from():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.records import Record, Region, open_record_image
+from ..data.records import InvalidRecordError, Record, Region, open_record_image
+from ..data.shard_files import BrokenShardError
 from ..errors import UnreadableImageError
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .sampler import DrawnRecord, OnError
@@ -31,7 +33,7 @@ class FGClip2Collator:
         max_regions: Regions per image and step, drawn anew in each epoch (released: 4); `None`: all.
         num_hard_negatives: Hard negatives per region (released: 10); where there are fewer, they are masked.
         short_caption_prefix: Put before English short captions (the released training has `"a photo of "`).
-        training: `False`, for evaluation: every region with its short text.
+        training: `False`, for evaluation: every region with its short text, and a hash of each image.
         with_regions, with_hard_negatives, with_long_captions: What the objective needs.
         on_error: `"raise"` an `UnreadableImageError`, or `"skip"`: leave the record out of its batch and say so.
         seed: Of the choices.
@@ -54,15 +56,19 @@ class FGClip2Collator:
 
         Returns:
             The arguments of [`FGClip2ForTraining.forward`]; `short_image_index` and `long_image_index`, the image of
-            each caption; `hard_negative_mask`; and `skipped`, a list of reasons, one for each record left out.
+            each caption; `hard_negative_mask`; with `training=False` `image_hash`, int64 (B,), the same for equal
+            images only; and `skipped`, a list of reasons, one for each record left out.
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
+            InvalidRecordError: A record can't be used, likewise; a broken shard, also with `on_error="skip"`.
         """
         if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
             return {}
         records, images, epochs, skipped = self._open(drawn)
         batch: dict[str, Any] = {**self._pixels(images), "skipped": skipped}
+        if not self.training:
+            batch["image_hash"] = torch.tensor([_hash(image) for image in images], dtype=torch.int64)
         batch.update(self._captions("short", [self._short_caption(record) for record in records]))
         if self.with_long_captions:
             batch.update(self._captions("long", [record.long_caption for record in records]))
@@ -78,8 +84,8 @@ class FGClip2Collator:
                 if isinstance(record, Exception):
                     raise record
                 images.append(open_record_image(record))
-            except ValueError as error:
-                if self.on_error == "raise":
+            except (InvalidRecordError, UnreadableImageError) as error:
+                if self.on_error == "raise" or isinstance(error, BrokenShardError):
                     raise _with_remedy(error) from error
                 skipped.append(str(error))
                 continue
@@ -125,7 +131,8 @@ class FGClip2Collator:
         regions = record.regions
         if not self.training:
             return [(region, region.short_text) for region in regions]
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(record.source.encode())])
+        source = record.source.encode(errors="surrogateescape")  # names of files need not be UTF-8
+        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(source)])
         if self.max_regions is not None and len(regions) > self.max_regions:
             chosen = sorted(rng.choice(len(regions), self.max_regions, replace=False).tolist())
             regions = tuple(regions[number] for number in chosen)
@@ -165,6 +172,36 @@ class FGClip2Collator:
             "hard_input_ids": ids.view(len(groups), size, ids.shape[-1]),
             "hard_negative_mask": torch.arange(self.num_hard_negatives) < counts[:, None],
         }
+
+
+@dataclass(frozen=True)
+class ErrorsAsBatches:
+    """Hands out what a collator raises about the data as a batch, for [`raise_error`] in the process that trains.
+
+    Raised in a loader worker, torch would make it one text with a traceback, or another error.
+    """
+
+    collator: Callable[[Sequence[DrawnRecord]], dict[str, Any]]
+
+    def __call__(self, drawn: Sequence[DrawnRecord]) -> dict[str, Any]:
+        """The batch, or `{"error": ...}`."""
+        try:
+            return self.collator(drawn)
+        except (ValueError, OSError) as error:
+            return {"error": error}
+
+
+def raise_error(batch: MutableMapping[str, Any]) -> None:
+    """Raise what [`ErrorsAsBatches`] has handed out in place of a batch."""
+    if "error" in batch:
+        raise batch.pop("error")  # in the batch it would keep its own traceback, and with that the loader, alive
+
+
+def _hash(image: Image.Image) -> int:
+    """64 bits, signed, of the size and the pixels: one image may lie in several files."""
+    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=8)
+    digest.update(image.tobytes())
+    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 def _with_remedy(error: ValueError) -> ValueError:

@@ -5,7 +5,7 @@ Every rank embeds its share; then all have all embeddings and compute the same n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from itertools import chain
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor
 
 from ..data.records import RecordDataset
 from ..distributed import counts_over_ranks, gather_rows, rank, world_size
-from ..metrics import hard_negative_accuracy, recall_at_k, retrieval_ranks
+from ..metrics import hard_negative_accuracy, pair_ranks, recall_at_k
+from .collator import raise_error
 from .image_rows import INDICES, ROWS_OF, shift, take_images
 from .modeling import SCALES
 from .objective import FGClip2Objective
 from .sampler import Draw
 
-_KEPT = (*INDICES, "region_input_ids", "hard_negative_mask")  # of a batch, beside the embeddings
+# Of a batch, beside the embeddings.
+_KEPT = (*INDICES, "image_hash", "short_input_ids", "long_input_ids", "region_input_ids", "hard_negative_mask")
 
 
 def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
@@ -39,7 +41,7 @@ def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
 
 @torch.no_grad()
 def embed_batches(
-    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[Mapping[str, Any]]
+    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[MutableMapping[str, Any]]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Embed this rank's batches and gather those of all ranks.
 
@@ -49,17 +51,21 @@ def embed_batches(
 
     Returns:
         On the CPU, over all records in their order: the model's embeddings and scales, and of the batches the indices,
-        `region_input_ids` and `hard_negative_mask`; and the reasons for what this rank left out.
+        `image_hash`, the input ids of captions and regions' texts, `region_boxes` (K, 4) and `hard_negative_mask`; and
+        the reasons for what this rank left out.
     """
     pieces: list[list[dict[str, Tensor]]] = [[] for _ in range(world_size())]  # rank by rank, batch by batch
     scales: dict[str, Tensor] = {}
     skipped: list[str] = []
     for batch in batches:
+        raise_error(batch)
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
         scales = {name: outputs[name].detach().cpu() for name in SCALES if name in outputs}
         rows = {name: value for name, value in outputs.items() if name not in SCALES}
         rows |= {name: batch[name] for name in _KEPT if name in batch}
+        if "region_index" in batch:
+            rows["region_boxes"] = batch["boxes"][tuple(batch["region_index"].unbind(1))]
         for of_rank, piece in zip(pieces, _gather(rows), strict=True):
             of_rank.append(piece)
     return {**_join(chain.from_iterable(pieces)), **scales}, skipped
@@ -94,6 +100,9 @@ def evaluation_metrics(
 ) -> dict[str, float]:
     """Numbers of what `embed_batches` returned.
 
+    Equal images are one image, and equal texts (by what the tokenizer makes of them) one text, however many records
+    they are in. Right are all texts of an image and all images of a text; a query counts once.
+
     Args:
         embedded: Embeddings, indices and scales of all records.
         objective: Its losses are means over batches of `batch_size` records in their order.
@@ -101,25 +110,26 @@ def evaluation_metrics(
 
     Returns:
         `loss` and the named losses (`short_loss`, ...); for short and long captions `short_image_to_text_recall@1`
-        and so on, among all captions or images of the set; `region_accuracy`: regions nearest to their own text among
-        all distinct texts of regions; `hard_negative_accuracy`: regions whose text beats all hard negatives.
+        and so on, among all captions or images of the set; `region_accuracy`: regions nearest to a text of their own
+        among all texts of regions; `hard_negative_accuracy`: regions whose text beats all hard negatives.
     """
     metrics = _losses(embedded, objective, batch_size)
-    images = embedded["image_embeds"]
-    own = torch.arange(len(images))
+    image, first_image = _distinct(embedded["image_hash"])
+    images = embedded["image_embeds"][first_image]
     for walk in ("short", "long"):
         if len(embedded.get(f"{walk}_text_embeds", ())):
-            texts, owner = embedded[f"{walk}_text_embeds"], embedded[f"{walk}_image_index"]
-            with_text = torch.unique(owner)
+            text, first_text = _distinct(embedded[f"{walk}_input_ids"])
+            texts = embedded[f"{walk}_text_embeds"][first_text]
+            pairs = torch.stack([image[embedded[f"{walk}_image_index"]], text], dim=1)
             ranks = {
-                "image_to_text": retrieval_ranks(images[with_text], own[with_text], texts, owner),
-                "text_to_image": retrieval_ranks(texts, owner, images, own),
+                "image_to_text": pair_ranks(images, texts, pairs)[pairs[:, 0].unique()],
+                "text_to_image": pair_ranks(texts, images, pairs.flip(1)),
             }
             for direction, its_ranks in ranks.items():
                 for k, recall in recall_at_k(its_ranks).items():
                     metrics[f"{walk}_{direction}_recall@{k}"] = recall
     if len(embedded.get("region_embeds", ())):
-        metrics["region_accuracy"] = _region_accuracy(embedded)
+        metrics["region_accuracy"] = _region_accuracy(embedded, image)
     if len(embedded.get("hard_region_embeds", ())):
         metrics["hard_negative_accuracy"] = hard_negative_accuracy(
             embedded["hard_region_embeds"],
@@ -130,13 +140,24 @@ def evaluation_metrics(
     return metrics
 
 
-def _region_accuracy(embedded: Mapping[str, Tensor]) -> float:
-    _, text_of_region = torch.unique(embedded["region_input_ids"], dim=0, return_inverse=True)  # (K,)
-    first = torch.full((int(text_of_region.max()) + 1,), len(text_of_region))
-    first = first.scatter_reduce(0, text_of_region, torch.arange(len(text_of_region)), "amin")
-    texts = embedded["region_text_embeds"][first]  # (distinct, D)
-    ranks = retrieval_ranks(embedded["region_embeds"], text_of_region, texts, torch.arange(len(texts)))
+def _region_accuracy(embedded: Mapping[str, Tensor], image: Tensor) -> float:
+    """Regions are equal if they are the same box of equal images, `image` being the number of each record's."""
+    owner = image[embedded["region_index"][:, 0]]
+    region, first_region = _distinct(torch.cat([owner[:, None], embedded["region_boxes"].double()], dim=1))
+    text, first_text = _distinct(embedded["region_input_ids"])
+    ranks = pair_ranks(
+        embedded["region_embeds"][first_region],
+        embedded["region_text_embeds"][first_text],
+        torch.stack([region, text], dim=1),
+    )
     return recall_at_k(ranks, [1])[1]
+
+
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Number rows by their content: (N, ...) -> numbers (N,) from 0 to M - 1, and the first row of each (M,)."""
+    distinct, number = torch.unique(rows, dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(number))
+    return number, first.scatter_reduce(0, number, torch.arange(len(number)), "amin")
 
 
 def _losses(embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -46,21 +47,24 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_weight") and not value >= 0:
-                raise ValueError(f"{field.name}={value}; allowed: numbers from 0 on")
+            if field.name.endswith("_weight"):
+                self._check(field.name, lambda weight: _is_number(weight) and weight >= 0, "numbers from 0 on")
+        for name in ("num_hardest", "sigmoid_chunk_size"):
+            self._check(name, lambda count: type(count) is int and count >= 1, "whole numbers from 1 on")
+        self._check("max_similarity", lambda cosine: _is_number(cosine) and -1 <= cosine <= 1, "numbers from -1 to 1")
+        self._check("margin_bounds", _is_interval, "two numbers, the lower one first")
         allowed = {
             "margin_ranks": ("all", "with_hard_negatives"),
             "region_negatives": ("local", "global"),
             "sigmoid_form": SIGMOID_FORMS,
         }
         for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name}={getattr(self, name)!r}; allowed: {', '.join(map(repr, values))}")
-        if self.num_hardest < 1 or self.sigmoid_chunk_size < 1:
-            raise ValueError(
-                f"num_hardest={self.num_hardest}, sigmoid_chunk_size={self.sigmoid_chunk_size}; allowed: from 1 on"
-            )
+            self._check(name, values.__contains__, ", ".join(map(repr, values)))
+
+    def _check(self, name: str, is_allowed: Callable[[Any], bool], allowed: str) -> None:
+        value = getattr(self, name)
+        if not is_allowed(value):
+            raise ValueError(f"{name}={value!r}; allowed: {allowed}")
 
     @property
     def uses_regions(self) -> bool:
@@ -71,6 +75,14 @@ class ObjectiveSettings:
     def uses_hard_negatives(self) -> bool:
         """Whether hard negatives have any weight."""
         return self.hard_negative_weight > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
 
 
 PRESETS: dict[str, ObjectiveSettings] = {

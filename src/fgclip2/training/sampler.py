@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from ..data.records import LANGUAGES, InvalidRecordError, RecordDataset
+from ..data.records import LANGUAGES, RecordDataset
 from ..data.shards import ShardedRecords
 
 logger = logging.getLogger(__name__)
@@ -106,20 +107,15 @@ class BatchOrderSampler(Sampler[Draw]):
 class DrawnRecord(NamedTuple):
     """What the collator gets: a record, or why there is none, and the epoch."""
 
-    record: Any  # Record | InvalidRecordError | None, see DrawnStream
+    record: Any  # Record | Exception | None, see DrawnStream
     epoch: int
 
 
 class DrawnRecords(Dataset):
-    """A [`RecordDataset`] that is indexed by [`Draw`]s.
+    """A [`RecordDataset`] that is indexed by [`Draw`]s; what is wrong with a record is handed on to the collator."""
 
-    Args:
-        records: The data set.
-        on_error: `"raise"` what is wrong with a record, or hand it on for the collator to count (`"skip"`).
-    """
-
-    def __init__(self, records: RecordDataset, on_error: OnError = "raise"):
-        self.records, self._on_error = records, on_error
+    def __init__(self, records: RecordDataset):
+        self.records = records
 
     def __len__(self) -> int:
         return len(self.records)
@@ -128,14 +124,15 @@ class DrawnRecords(Dataset):
         index, epoch = draw
         try:
             return DrawnRecord(self.records[index], epoch)
-        except InvalidRecordError as error:
-            if self._on_error == "raise":
-                raise
+        except (ValueError, OSError) as error:
             return DrawnRecord(error, epoch)
 
 
 class DrawnStream(IterableDataset):
-    """[`ShardedRecords`] as the collator takes it; `None` stands for what a continued run has had."""
+    """[`ShardedRecords`] as the collator takes it; `None` stands for what a continued run has had.
+
+    A stream that breaks goes on with its error without end: a batch that is not full would be dropped.
+    """
 
     def __init__(self, records: ShardedRecords):
         self.records = records
@@ -145,4 +142,7 @@ class DrawnStream(IterableDataset):
 
     def __iter__(self) -> Iterator[DrawnRecord]:
         epoch = self.records.epoch
-        return (DrawnRecord(record, epoch) for record in self.records)
+        try:
+            yield from (DrawnRecord(record, epoch) for record in self.records)
+        except (ValueError, OSError) as error:
+            yield from repeat(DrawnRecord(error, epoch))

@@ -24,7 +24,7 @@ from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
 from .averaging import WeightAverage
 from .checkpoints import check_resumable, last_checkpoint
-from .collator import FGClip2Collator
+from .collator import ErrorsAsBatches, FGClip2Collator, raise_error
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
 from .log_window import LogWindow
@@ -113,7 +113,7 @@ class FGClip2Trainer(Trainer):
         super().__init__(
             model=module,
             args=args,
-            data_collator=self._collator(),
+            data_collator=ErrorsAsBatches(self._collator()),
             train_dataset=None if train_dataset is None else _drawn(train_dataset, args),
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -177,9 +177,9 @@ class FGClip2Trainer(Trainer):
         if not isinstance(eval_dataset, RecordDataset):
             raise ValueError(f"eval_dataset is a {type(eval_dataset).__name__}; allowed: a RecordDataset")
         return DataLoader(
-            DrawnRecords(eval_dataset, self.args.on_error),
+            DrawnRecords(eval_dataset),
             batch_sampler=share_of_rank(eval_dataset, self.args.eval_batch_size),
-            collate_fn=self._collator(training=False),
+            collate_fn=ErrorsAsBatches(self._collator(training=False)),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -194,6 +194,7 @@ class FGClip2Trainer(Trainer):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._window.waited += time.perf_counter() - start
         for batch in batches:
+            raise_error(batch)
             self._window.samples += len(batch["pixel_values"])
             for reason in batch.pop("skipped"):
                 self._report_skip(reason)
@@ -461,7 +462,7 @@ class FGClip2Trainer(Trainer):
 def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | DrawnStream:
     """A training set as the collator takes it."""
     if isinstance(dataset, RecordDataset):
-        return DrawnRecords(dataset, args.on_error)
+        return DrawnRecords(dataset)
     if not isinstance(dataset, ShardedRecords):
         raise ValueError(
             f"train_dataset is a {type(dataset).__name__}; allowed: a RecordDataset or ShardedRecords of fgclip2.data "

@@ -79,9 +79,9 @@ def test_images_lie_beside_the_file_by_default(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,caption\n0.png,猫,x\n", r"a\.csv:2: the record is malformed \(3 fields in place of 2"),
-        ("image,caption\n0.png\n", r"a\.csv:2: the record is malformed \(1 fields in place of 2"),
-        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unexpected end of data"),
+        ("image,caption\n0.png,猫,x\n", r"a\.csv:2: the record is malformed \(3 cells in place of 2"),
+        ("image,caption\n0.png\n", r"a\.csv:2: the record is malformed \(1 cells in place of 2"),
+        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unclosed quote\); allowed: .*in quotes"),
         ('image,caption\n0.png,"猫"x\n', r"a\.csv:2: the record is malformed \(',' expected after"),
         ("image,caption\n0.png,\n", r"a\.csv:2: caption and long_caption is missing; allowed: at least one"),
         ("image,caption\n0.png, \n", r"a\.csv:2: caption is ' '; allowed: a text"),
@@ -92,13 +92,49 @@ def test_images_lie_beside_the_file_by_default(tmp_path):
 )
 def test_wrong_rows(tmp_path, images, text, message):
     rows = text + "1.png,dog" + ",en" * text.startswith("image,caption,") + "\n"
-    if "unexpected" in message:
-        rows = text  # an open quotation takes in all that follows
     dataset = read_pairs(write(tmp_path / "a.csv", rows), images)
     with pytest.raises(InvalidRecordError, match=message):
         dataset[0]
-    if len(dataset) > 1:
-        assert dataset[1].short_caption == "dog"
+    assert len(dataset) == 2
+    assert dataset[1].short_caption == "dog"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['0.png,"一只猫', "1.png,a dog", "2.png,狗", '3.png,"a cat, a dog"', "4.png,猫"],  # a quote later
+        ['0.png,"一只猫', "1.png,a dog", "2.png,狗"],  # none
+        ['0.png,"一只猫', '1.png,"a dog', "2.png,狗"],  # two in turn
+        ['0.png,"一只猫', *(f"{number}.png,狗" for number in range(1, 20_000))],  # far more than one cell may hold
+    ],
+)
+def test_an_unclosed_quote_takes_no_other_row_with_it(tmp_path, images, rows):
+    dataset = read_pairs(write(tmp_path / "a.csv", "\n".join(["image,caption", *rows]) + "\n"), images)
+    assert len(dataset) == len(rows)
+    unclosed = [number for number, row in enumerate(rows) if row.count('"') == 1]
+    for number in range(len(rows)):
+        assert dataset.source(number).endswith(f"a.csv:{number + 2}")
+        if number in unclosed:
+            message = rf"a\.csv:{number + 2}: the record is malformed \(unclosed quote\); allowed: .* in quotes"
+            with pytest.raises(InvalidRecordError, match=message):
+                dataset[number]
+        else:
+            assert dataset[number].short_caption == rows[number].split(",", 1)[1].strip('"')
+
+
+def test_cells_of_several_lines_stay_whole(tmp_path, images):
+    rows = 'image,caption\n0.png,"一只猫\n""和""狗"\n1.png,"three\n\nlines"\n2.png,"open\n3.png,狗\n4.png,"a\nb"\n'
+    dataset = read_pairs(write(tmp_path / "a.csv", rows), images)
+    assert [dataset.source(number).rpartition(":")[2] for number in range(5)] == ["2", "4", "7", "8", "9"]
+    texts = [dataset[number].short_caption for number in (0, 1, 3, 4)]
+    assert texts == ['一只猫\n"和"狗', "three\n\nlines", "狗", "a\nb"]
+
+
+def test_tsv_says_nothing_of_quotes(tmp_path, images):
+    dataset = read_pairs(write(tmp_path / "a.tsv", 'image\tcaption\n0.png\t"猫\tx\n1.png\t"dog\n'), images)
+    with pytest.raises(InvalidRecordError, match=r"\(3 cells in place of 2\); allowed: .* as the header has$"):
+        dataset[0]
+    assert dataset[1].short_caption == '"dog'
 
 
 def test_other_encodings_are_told(tmp_path, images):

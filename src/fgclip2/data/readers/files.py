@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 SUFFIXES = (*JSON_SUFFIXES, *_DELIMITERS)
 
+_OPEN_AT_THE_END = "unexpected end of data"  # what Python's reader of CSV says
 _BLOCK_BYTES = 2**20
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
@@ -85,7 +87,8 @@ class FileRecords(RecordDataset):
             item = self._decode(self._content(index))
         except (ValueError, RecursionError, csv.Error) as error:
             reason = " ".join(str(error).split())
-            raise InvalidRecordError(source, "the record", f"malformed ({reason})", "well-formed UTF-8") from error
+            allowed = self._decode.allowed if isinstance(self._decode, _Table) else "well-formed JSON in UTF-8"
+            raise InvalidRecordError(source, "the record", f"malformed ({reason})", allowed) from error
         return self._parser(item, source)
 
     def _content(self, index: int) -> bytes:
@@ -319,9 +322,20 @@ class _Table:
     columns: tuple[str, ...]
     delimiter: str
 
+    @property
+    def allowed(self) -> str:
+        """How a row is written, for error messages."""
+        cells = "well-formed UTF-8, as many cells as the header has"
+        if self.delimiter == "\t":
+            return cells
+        return f'{cells}, those with commas, line ends or " in quotes, where " is doubled, e.g. "a 12"" pizza"'
+
     def __call__(self, content: bytes) -> dict[str, str | None]:
         """Decode one row."""
-        rows = list(_csv_reader(io.StringIO(content.decode(), newline="\n"), self.delimiter))
+        try:
+            rows = list(_csv_reader(io.StringIO(content.decode(), newline="\n"), self.delimiter))
+        except csv.Error as error:
+            raise ValueError("unclosed quote" if str(error) == _OPEN_AT_THE_END else str(error)) from error
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows in place of one")
         return self.item(rows[0])
@@ -329,7 +343,7 @@ class _Table:
     def item(self, row: Sequence[str]) -> dict[str, str | None]:
         """A row by columns; an empty cell is None."""
         if len(row) != len(self.columns):
-            raise ValueError(f"{len(row)} fields in place of {len(self.columns)}, as the header has")
+            raise ValueError(f"{len(row)} cells in place of {len(self.columns)}")
         return {column: value or None for column, value in zip(self.columns, row, strict=True)}
 
 
@@ -352,17 +366,19 @@ def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
 
 
 def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
+    """Yield the rows; one that has no end, or a wrong one, is its first line only: the others may well be rows."""
     with path.open("rb") as file:
         file.seek(start)
+        lines = _numbered_lines(file, path, number=2)
         taken: list[tuple[int, int, bytes]] = []  # the lines of the row being read
+        again: deque[tuple[int, int, bytes]] = deque()  # to be read again
 
-        def lines() -> Iterator[str]:
-            for numbered_line in _numbered_lines(file, path, number=2):
-                taken.append(numbered_line)
-                yield numbered_line[2].decode(errors="surrogateescape")
+        def texts() -> Iterator[str]:
+            while line := again.popleft() if again else next(lines, None):
+                taken.append(line)
+                yield line[2].decode(errors="surrogateescape")
 
-        source = lines()
-        reader = _csv_reader(source, table.delimiter)
+        reader = _csv_reader(texts(), table.delimiter)
         while True:
             taken.clear()
             item = None
@@ -374,7 +390,9 @@ def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
             except StopIteration:
                 return
             except csv.Error:
-                reader = _csv_reader(source, table.delimiter)  # goes on with the next line
+                again.extendleft(reversed(taken[1:]))
+                del taken[1:]
+                reader = _csv_reader(texts(), table.delimiter)
             except ValueError:
                 pass
             first_byte, number, _ = taken[0]
