@@ -225,12 +225,7 @@ def load_lora(
     path = adapter_folder(folder, revision)
     config = _lora_config_of(path, folder)
     if not isinstance(base, FGClip2Model):
-        kind = FGClip2ForTraining if trainable else FGClip2Model
-        if base is None:
-            base, of_base = _named_base(config, folder), config.revision or "main"
-        else:
-            of_base = "main"
-        base = kind.from_pretrained(base, revision=of_base, dtype=torch.float32)
+        base = _base_model(folder, config, base, FGClip2ForTraining if trainable else FGClip2Model)
     return FGClip2LoraModel.from_pretrained(base, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
 
 
@@ -252,6 +247,14 @@ def _lora_config_of(path: Path, name: str | os.PathLike) -> PeftConfig:
         raise ValueError(f"{name} has an adapter of type {config.peft_type}; allowed: LORA")
     config.task_type = None  # by which PEFT would choose a class of its own
     return config
+
+
+def _base_model(
+    folder: str | os.PathLike, config: PeftConfig, base: str | os.PathLike | None, kind: type[FGClip2Model]
+) -> FGClip2Model:
+    if base is not None:
+        return kind.from_pretrained(base, dtype=torch.float32)
+    return kind.from_pretrained(_named_base(config, folder), revision=config.revision or "main", dtype=torch.float32)
 
 
 def _named_base(config: PeftConfig, name: str | os.PathLike) -> str:

@@ -280,7 +280,8 @@ class FGClip2Trainer(Trainer):
     def _judge_window_without_samples(self, skipped: float) -> None:
         """Some bad records in a row are left out like others; a wrong path or a lost disk ends the run."""
         in_a_row = skipped - self._skipped_before
-        epoch = len(self.train_dataset) * world_size() if self._sampler is None else len(self._sampler)
+        stream: Any = self.train_dataset
+        epoch = len(stream) * world_size() if self._sampler is None else len(self._sampler)
         if in_a_row >= (min(_HOPELESS, epoch) if self._is_first_window else epoch):
             self._raise_without_samples(in_a_row)
         if rank() == 0:
@@ -395,7 +396,7 @@ class FGClip2Trainer(Trainer):
         """Steps of the last `train()` itself; none if the run that it continued was at its end."""
         return self.state.global_step - self._first_step
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
         """Train nothing if the checkpoint has all steps already: transformers would take one more."""
         if self.state.global_step >= self.state.max_steps:
             logger.info("all %d steps have been taken before: nothing is trained", self.state.max_steps)
