@@ -324,10 +324,10 @@ def test_going_on_with_another_batch_is_warned_of(saved_folder, tmp_path, record
     settings = {"save_strategy": "steps", "save_steps": 1}
     trainer(saved_folder, tmp_path, records, **settings).train()
     with caplog.at_level("WARNING"):
-        trainer(saved_folder, tmp_path, records, **settings, max_steps=3, per_device_train_batch_size=2).train(
-            resume_from_checkpoint=True
-        )
-    assert any(message.startswith("batch size: the run had 4 and goes on with 2") for message in caplog.messages)
+        changes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        trainer(saved_folder, tmp_path, records, **settings, max_steps=3, **changes).train(resume_from_checkpoint=True)
+    for change in ("batch size: the run had 4 and goes on with 2", "accumulation: the run had 1 and goes on with 2"):
+        assert any(message.startswith(change) for message in caplog.messages)
 
 
 def test_plain_peft_trains_and_saves_the_scales(saved_folder, tmp_path, records):
@@ -603,18 +603,22 @@ def test_losses_of_an_evaluation_are_means_over_batches_in_order():
     assert metrics["short_loss"] == pytest.approx((3 * parts[0] + parts[1]).item() / 4, rel=1e-5)
 
 
+class Slow(RecordDataset):
+    """Records that take so many seconds each."""
+
+    def __init__(self, records, seconds):
+        self._records, self._seconds, self.languages = records, seconds, records.languages
+
+    def _read(self, index):
+        time.sleep(self._seconds)
+        return self._records[index]
+
+    def _source(self, index):
+        return self._records.source(index)
+
+
 def test_the_log_says_what_is_the_bottleneck(saved_folder, tmp_path, records, caplog):
-    class Slow(RecordDataset):
-        languages = records.languages
-
-        def _read(self, index):
-            time.sleep(0.2)
-            return records[index]
-
-        def _source(self, index):
-            return records.source(index)
-
-    run = trainer(saved_folder, tmp_path, Slow(), max_steps=3)
+    run = trainer(saved_folder, tmp_path, Slow(records, 0.2), max_steps=3)
     with caplog.at_level("INFO", logger="fgclip2"):
         run.train()
     assert any("the loader is the bottleneck" in message for message in caplog.messages)
@@ -622,18 +626,8 @@ def test_the_log_says_what_is_the_bottleneck(saved_folder, tmp_path, records, ca
 
 
 def test_evaluation_does_not_count_as_training_time(saved_folder, tmp_path, records):
-    class Slow(RecordDataset):
-        languages = records.languages
-
-        def _read(self, index):
-            time.sleep(0.02)
-            return records[index]
-
-        def _source(self, index):
-            return records.source(index)
-
     args = arguments(tmp_path, eval_strategy="steps", eval_steps=1)
-    run = FGClip2Trainer(str(saved_folder), args, records, Slow())
+    run = FGClip2Trainer(str(saved_folder), args, records, Slow(records, 0.02))
     run.train()
     evaluation = min(row["eval_runtime"] for row in run.state.log_history if "eval_runtime" in row)
     assert evaluation > 0.8

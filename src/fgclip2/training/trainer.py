@@ -434,6 +434,7 @@ class FGClip2Trainer(Trainer):
         order = {
             "processes": world_size(),
             "batch size": self.args.per_device_train_batch_size,
+            "accumulation": self.args.gradient_accumulation_steps,
             "seed": self.args.order_seed,
         }
         if isinstance(self.train_dataset, DrawnStream):
