@@ -370,6 +370,7 @@ class FGClip2Trainer(Trainer):
     ) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
 
+        From a checkpoint that has all steps of the run no more are taken ([`steps_taken`]).
         What is not trained (`freeze`, and what the objective does not need) is frozen for the run only.
 
         Raises:
