@@ -8,13 +8,16 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, write_shards
 from fgclip2.training import FGClip2TrainingArguments
 from tests.training.conftest import records_folder
+from tests.training.test_trainer import EVERYTHING
 
 __all__ = ["records_folder"]
 
@@ -117,6 +120,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--max_regions", "0"], 1, "max_regions=0"),
         (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
         (["--processes", "4"], 2, "only with --dry-run"),
+        (["--freeze", *EVERYTHING], 1, "freeze leaves nothing to train"),
         (["--train_data", "没有.json"], 1, "没有.json"),
         (["--data_format", "lmdb"], 1, "data_format='lmdb'; allowed: finehard"),
         (["--images_folder", "a", "b"], 1, "images_folder has 2 values for 1 sources"),
@@ -144,6 +148,16 @@ def test_what_is_missing_is_named(run):
     assert "model is missing: pass --model" in run("train", code=1, model=False).stderr
     assert "train_data is missing" in run("train", "-m", "x", code=1, model=False).stderr
     assert "没有.yaml: no such file" in run("train", "没有.yaml", code=1, model=False).stderr
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="it is used")
+def test_processes_of_a_launcher_train_on_the_cpu_if_there_is_nothing_else(config, monkeypatch):
+    change(config, use_cpu=None)
+    assert not train_options.parse([str(config)]).args.use_cpu
+    monkeypatch.setenv("RANK", "0")
+    options = train_options.parse([str(config)])
+    assert options.args.use_cpu
+    assert "use_cpu" not in options.changed  # settings.yaml is for other machines too
 
 
 # -- dry run ----------------------------------------------------------------------------------------------------------
@@ -196,6 +210,7 @@ def test_the_plan_names_records_that_cannot_be_used(run, config):
         encoding="utf-8",
     )
     change(config, train_data="对.jsonl", images_folder=None)
+    assert "nothing to train" in run("train", config, "--dry-run", "--freeze", *EVERYTHING, model=False, code=1).stderr
     text = run("train", config, "--dry-run", model=False).stdout
     assert "4: 对.jsonl:2: " in text
     assert "没有.png" in text
@@ -232,6 +247,11 @@ def test_a_run_that_is_continued(run, config):
     assert FGClip2Embedder.from_pretrained(folder).encode_texts(["红色方块", "a red square"]).shape == (2, 32)
     assert train_options.parse([str(folder / "settings.yaml")]).args.save_steps == 1
 
+    repeated = run.json("train", config, "--resume", model=False)
+    assert repeated["steps"] == 2
+    assert repeated["metrics"] == {name: value for name, value in first["metrics"].items() if name.startswith("train_")}
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+
     again = run("train", config, model=False, code=1).stderr
     assert "训练 is not empty (its last checkpoint is checkpoint-2); allowed: --resume" in again
     result = run("train", config, "--resume", "--max_steps", 3, model=False)
@@ -247,6 +267,37 @@ def test_evaluation_and_lora(run, config, records_folder):
     assert "hard_negative_accuracy" in result.stdout
     assert "merge_lora('训练')" in result.stdout
     assert (Path("训练") / "adapter_model.safetensors").is_file()
+
+
+def test_lora_runs_with_the_same_seed_are_the_same(run, config):
+    def adapter(output, *flags):
+        torch.manual_seed(len(output))  # whatever came before
+        common = ["--output_dir", output, "--lora", "--lora_rank", 2, "--max_steps", 1, "--save_strategy", "no"]
+        run("train", config, *common, *flags, model=False)
+        return Path(output, "adapter_model.safetensors").read_bytes()
+
+    first, second, another = adapter("一"), adapter("second"), adapter("another one", "--seed", 7)
+    assert first == second
+    assert first != another
+
+
+def test_an_adapter_is_trained_further(run, config):
+    flags = ["--lora", "--lora_rank", 2, "--max_steps", 2]
+    planned = run.json("train", config, "--dry-run", *flags, model=False)["model"]
+    run("train", config, *flags, "--output_dir", "适配器", model=False)
+    change(config, model="适配器", learning_rate=0.0, max_steps=1)
+    plan = run.json("train", config, "--dry-run", model=False)["model"]
+    assert plan == {**planned, "name": "适配器", "lora": True}
+    result = run.json("train", config, model=False)
+    assert (result["lora"], result["steps"]) == (True, 1)
+    before, after = (load_file(Path(name, "adapter_model.safetensors")) for name in ("适配器", "训练"))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+    assert any(value.any() for name, value in after.items() if "lora_B" in name)
+    for mode in ([], ["--dry-run"]):
+        stderr = run("train", config, "--lora", "--output_dir", "新", *mode, model=False, code=1).stderr
+        assert "适配器 is an adapter, which is trained further as it is; allowed: without lora" in stderr
 
 
 def test_benchmarks_of_a_run(run, config):
@@ -287,7 +338,11 @@ def launch(folder: Path, *command: str) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes(folder, config, launcher):
-    """On a stream of shards with `torchrun`, on records with `accelerate launch`; only the first process prints."""
+    """On a stream of shards with `torchrun`, on records with `accelerate launch`; only the first process prints.
+
+    Neither needs to be told that there is no accelerator.
+    """
+    change(config, use_cpu=None)
     python = [sys.executable, "-m"]
     ddp = ["--config_file", str(ROOT / "recipes/accelerate/ddp.yaml")]
     commands = {
@@ -302,6 +357,8 @@ def test_two_processes(folder, config, launcher):
     plan = json.loads(launch(folder, *command, "--dry-run", "--json").stdout)
     assert plan["steps"]["contrastive_batch"] == 8
     assert json.loads(launch(folder, *command, "--json").stdout)["steps"] == 2
+    state = json.loads((folder / "训练" / "trainer_state.json").read_text(encoding="utf-8"))
+    assert state["epoch"] == 2 / {"torchrun": 5, "accelerate": 4}[launcher]  # of 8 records a step
     result = json.loads(launch(folder, *command, "--json", "--resume", "--max_steps=3").stdout)
     assert result["steps"] == 3
     assert result["resumed_from"].endswith("checkpoint-2")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fgclip2.training.gradient_cache import cached_step, split_batch
+from fgclip2.training.modeling import SCALES
 from fgclip2.training.objective import FGClip2Objective
 
 from . import golden
@@ -44,36 +45,43 @@ def test_gradients_add_up_and_are_scaled():
     assert_same_gradients(model, plain)
 
 
-def test_dropout_is_the_same_in_both_passes():
-    """With other masks in the second pass the gradients would belong to another function."""
-    batch = golden.batch(0)
-    results = []
-    for chunk_size in (4, 4):
-        torch.manual_seed(3)
-        model = golden.model()
-        for module in model.modules():
-            if hasattr(module, "dropout"):
-                module.dropout = 0.3
-        losses = cached_step(model, FGClip2Objective(), batch, chunk_size)
-        results.append((model, losses["loss"]))
-    torch.manual_seed(3)
-    plain = golden.model()
-    for module in plain.modules():
+def model_with_dropout():
+    model = golden.model()
+    for module in model.modules():
         if hasattr(module, "dropout"):
             module.dropout = 0.3
-    losses = FGClip2Objective()(plain(**batch), batch)
-    losses["loss"].backward()
-    torch.testing.assert_close(results[0][1], losses["loss"].detach())
-    assert_same_gradients(results[0][0], plain)
+    return model
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 4])
+def test_dropout_is_the_same_in_both_passes(chunk_size):
+    """With other masks in the second pass the gradients would belong to another function."""
+    batch = golden.batch(0)
+    model, plain = model_with_dropout(), model_with_dropout()
+    torch.manual_seed(3)
+    losses = cached_step(model, FGClip2Objective(), batch, chunk_size)
+    torch.manual_seed(3)
+    pieces = [plain(**chunk) for chunk in split_batch(batch, chunk_size)]  # each draws masks of its own
+    together = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0] if name not in SCALES}
+    expected = FGClip2Objective()({**pieces[0], **together}, batch)["loss"]
+    expected.backward()
+    torch.testing.assert_close(losses["loss"], expected.detach())
+    assert_same_gradients(model, plain)
 
 
 def test_random_state_goes_on_where_the_first_pass_left_it():
-    batch = golden.batch(0)
+    batch, model = golden.batch(0), model_with_dropout()
     torch.manual_seed(0)
-    cached_step(golden.model(), FGClip2Objective(), batch, 2)
+    cached_step(model, FGClip2Objective(), batch, 2)
     after = torch.rand(1)
     torch.manual_seed(0)
-    assert torch.equal(torch.rand(1), after)  # without dropout nothing is drawn
+    untouched = torch.rand(1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for chunk in split_batch(batch, 2):
+            model(**chunk)
+    assert torch.equal(torch.rand(1), after)
+    assert not torch.equal(untouched, after)
 
 
 def test_captions_of_some_images_and_no_regions():

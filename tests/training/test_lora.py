@@ -229,12 +229,14 @@ def test_each_way_of_loading_restores_all(way, adapter):
     assert_same(expected, embed(LOADERS[way](folder)))
 
 
-@pytest.mark.parametrize("way", ["ours", "PeftModel", "load_adapter"])
+@pytest.mark.parametrize("way", ["ours", "ours, its own base", "PeftModel", "load_adapter"])
 def test_training_goes_on_with_its_own_scales(way, adapter):
     folder, _ = adapter
     base = FGClip2ForTraining.from_pretrained(BASE)
-    if way == "ours":
-        model = load_lora(folder, base, trainable=True)
+    if way.startswith("ours"):
+        model = load_lora(folder, base if way == "ours" else None, trainable=True)
+        base = model.get_base_model()
+        assert isinstance(base, FGClip2ForTraining)
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert {f"base_model.model.{name}" for name in SCALES} < trained
         assert trained == {name for name, parameter in trained_model().named_parameters() if parameter.requires_grad}

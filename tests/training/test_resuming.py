@@ -100,6 +100,20 @@ def shards(records, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "epoch"), [(1, 2, 2 + 4 / 5), (2, 1, 7 / 10)])
+def test_a_run_over_a_stream_goes_on_with_other_processes(dropout_checkpoint, shards, tmp_path, before, after, epoch):
+    """From step 12 of 10 an epoch with 5, and from step 6 of 5 an epoch with 10."""
+    steps = 12 // before
+    options = ("--max_grad_norm=1.0", f"--save_steps={steps}")
+    run(dropout_checkpoint, shards, tmp_path, *options, f"--max_steps={steps}", processes=before)
+    more = steps + 2 if after == 2 else steps + 1
+    done = run(dropout_checkpoint, shards, tmp_path, *options, f"--max_steps={more}", processes=after)
+    assert f"processes: the run had {before} and goes on with {after}" in done.stderr
+    rows = json.loads((tmp_path / "log.json").read_text())
+    assert [row["epoch"] for row in rows if "loss" in row][-1] == pytest.approx(epoch)
+
+
 @pytest.mark.parametrize(
     ("processes", "workers"),
     [(1, 0), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],

@@ -159,43 +159,65 @@ def test_evaluation_by_language_and_best_checkpoint(saved_folder, tmp_path, reco
 
 
 def test_bad_records_are_left_out_and_counted(saved_folder, tmp_path, records, caplog):
-    class Broken(RecordDataset):
-        languages = records.languages
-
-        def _read(self, index):
-            record = records[index]
-            return replace(record, image=str(tmp_path / "missing.png")) if index < 10 else record
-
-        def _source(self, index):
-            return records.source(index)
-
-    run = trainer(saved_folder, tmp_path, Broken(), max_steps=8, on_error="skip")
+    broken = Failing(records, lambda index: index < 10)
+    run = trainer(saved_folder, tmp_path, broken, max_steps=8, on_error="skip")
     with caplog.at_level("WARNING"):
         run.train()
     skipped = [row["skipped"] for row in logs(run)]
     assert skipped == sorted(skipped)
     assert skipped[-1] == sum("left out: " in message and "records.json:" in message for message in caplog.messages) > 0
     with pytest.raises(ValueError, match=r"records.json:\d+: .*missing.png"):
-        trainer(saved_folder, tmp_path, Broken(), max_steps=8).train()
+        trainer(saved_folder, tmp_path, broken, max_steps=8).train()
 
 
-class Unreadable(RecordDataset):
-    """Records whose images are not there."""
+class Failing(RecordDataset):
+    """Records whose images are not there if `is_lost` says so of their number."""
 
-    def __init__(self, records, folder):
-        self._records, self._folder = records, folder
-        self.languages = records.languages
+    def __init__(self, records, is_lost):
+        self._records, self._is_lost, self.languages = records, is_lost, records.languages
 
     def _read(self, index):
-        return replace(self._records[index], image=str(self._folder / "missing.png"))
+        record = self._records[index]
+        return replace(record, image="missing.png") if self._is_lost(index) else record
 
     def _source(self, index):
         return self._records.source(index)
 
 
+def test_a_run_outlives_batches_without_one_readable_image(saved_folder, tmp_path, records, caplog):
+    """One record is a batch and a line of the log: the first two and the fourth are lost."""
+    settings = {"per_device_train_batch_size": 1, "max_steps": 5, "on_error": "skip"}
+    order = [draw.index for draw in trainer(saved_folder, tmp_path, records, **settings)._get_train_sampler()]
+    lost = {order[0], order[1], order[3]}
+    run = trainer(saved_folder, tmp_path, Failing(records, lost.__contains__), **settings)
+    with caplog.at_level("WARNING"):
+        run.train()
+    assert [row["skipped"] for row in logs(run)] == [1, 2, 2, 3, 3]
+    assert sum(message.startswith("no record could be used") for message in caplog.messages) == 3
+
+
+def test_a_disk_that_is_lost_ends_the_run(saved_folder, tmp_path, records):
+    """After one epoch of 9 batches without a usable record, however many there were before."""
+    run = None
+    lost = Failing(records, lambda index: run is not None and run.state.global_step >= 3)
+    run = trainer(saved_folder, tmp_path, lost, max_steps=30, on_error="skip")
+    with pytest.raises(ValueError, match=r"every record was left out, 36 in a row.*missing\.png"):
+        run.train()
+    assert run.state.global_step == 4 + 9  # a batch is fetched ahead
+
+
+def test_a_wrong_path_ends_the_run_early(saved_folder, tmp_path, records, monkeypatch):
+    monkeypatch.setattr("fgclip2.training.trainer._HOPELESS", 8)
+    run = trainer(saved_folder, tmp_path, Failing(records, lambda index: True), max_steps=30, on_error="skip")
+    with pytest.raises(ValueError, match=r"every record was left out, 8 in a row"):
+        run.train()
+    assert run.state.global_step == 2
+
+
 @pytest.mark.parametrize("logging_steps", [1, 50])
 def test_a_run_without_one_readable_image_is_an_error(saved_folder, tmp_path, records, logging_steps):
-    run = trainer(saved_folder, tmp_path, Unreadable(records, tmp_path), on_error="skip", logging_steps=logging_steps)
+    lost = Failing(records, lambda index: True)
+    run = trainer(saved_folder, tmp_path, lost, on_error="skip", logging_steps=logging_steps)
     with pytest.raises(ValueError, match=r"every record was left out.*records\.json:\d+: .*missing\.png"):
         run.train()
 
@@ -238,6 +260,13 @@ def test_what_is_trained_has_to_be_float32(saved_folder, tmp_path, records):
         FGClip2Trainer(model, arguments(tmp_path), records, processing_class=processor)
 
 
+def test_processes_that_the_arguments_do_not_know_of(saved_folder, tmp_path, records, monkeypatch):
+    """As without an accelerator under torchrun, where transformers has a process group and one process."""
+    monkeypatch.setattr("fgclip2.training.trainer.world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"2 processes run, but the arguments know of 1: .*; allowed.*use_cpu=True"):
+        trainer(saved_folder, tmp_path, records)
+
+
 def test_predict_has_metrics(saved_folder, tmp_path, records):
     run = trainer(saved_folder, tmp_path, records)
     outcome = run.predict(records)
@@ -252,14 +281,55 @@ def test_a_checkpoint_without_optimizer_is_not_gone_on_from(saved_folder, tmp_pa
         trainer(saved_folder, tmp_path, records, **settings).train(resume_from_checkpoint=True)
 
 
+def test_a_finished_run_is_not_gone_on_with(saved_folder, tmp_path, records, caplog):
+    """Two steps of the nine of an epoch are all: transformers would take a third, and so on at each repetition."""
+    settings = {"save_strategy": "steps", "save_steps": 1, "ema_decay": 0.5}
+    first = trainer(saved_folder, tmp_path, records, **settings)
+    first.train()
+    assert first.steps_taken == 2
+    again = trainer(saved_folder, tmp_path, records, **settings)
+    with caplog.at_level("INFO", logger="fgclip2"):
+        outcome = again.train(resume_from_checkpoint=True)
+    assert "all 2 steps have been taken before: nothing is trained" in caplog.messages
+    assert (outcome.global_step, again.steps_taken) == (2, 0)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    assert again.evaluate()["eval_loss"] == pytest.approx(first.evaluate()["eval_loss"], rel=1e-6)  # of the average
+    longer = trainer(saved_folder, tmp_path, records, max_steps=3, **settings)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.steps_taken == 1
+
+
+@pytest.mark.parametrize(("batch_size", "epoch", "had"), [(2, 0, 12), (8, 2, 2)])
+def test_going_on_over_shards_with_another_batch(saved_folder, tmp_path, records, batch_size, epoch, had):
+    """40 records: of 10 steps an epoch come 20 or 5; the run goes on from step 12 where its new epochs have that."""
+    from fgclip2.data import ShardedRecords, write_shards
+
+    write_shards(records, tmp_path / "shards", samples_per_shard=15)
+
+    def over_shards(batch_size, max_steps):
+        stream = ShardedRecords(tmp_path / "shards", batch_size, drop_last=True, buffer_size=8)
+        settings = {"per_device_train_batch_size": batch_size, "save_strategy": "steps", "save_steps": 6}
+        args = arguments(tmp_path / "run", max_steps=max_steps, learning_rate=0.0, **settings)
+        return FGClip2Trainer(str(saved_folder), args, stream)
+
+    over_shards(4, 12).train()
+    run = over_shards(batch_size, 14)
+    run.train(resume_from_checkpoint=True)
+    position = run.train_dataset.records.state_dict()
+    assert (position["epoch"], position["batches"]) == (epoch, had)
+    assert run.state.epoch == pytest.approx(14 / (40 // batch_size))
+
+
 def test_going_on_with_another_batch_is_warned_of(saved_folder, tmp_path, records, caplog):
     settings = {"save_strategy": "steps", "save_steps": 1}
     trainer(saved_folder, tmp_path, records, **settings).train()
     with caplog.at_level("WARNING"):
-        trainer(saved_folder, tmp_path, records, **settings, max_steps=3, per_device_train_batch_size=2).train(
-            resume_from_checkpoint=True
-        )
-    assert any(message.startswith("batch size: the run had 4 and goes on with 2") for message in caplog.messages)
+        changes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        trainer(saved_folder, tmp_path, records, **settings, max_steps=3, **changes).train(resume_from_checkpoint=True)
+    for change in ("batch size: the run had 4 and goes on with 2", "accumulation: the run had 1 and goes on with 2"):
+        assert any(message.startswith(change) for message in caplog.messages)
 
 
 def test_plain_peft_trains_and_saves_the_scales(saved_folder, tmp_path, records):
@@ -334,10 +404,25 @@ def test_averaged_weights_are_evaluated_and_saved(saved_folder, tmp_path, record
 
 
 def test_bf16_and_checkpointing(saved_folder, tmp_path, records):
-    run = trainer(saved_folder, tmp_path, records, bf16=True, gradient_checkpointing=True)
-    run.train()
-    assert all(math.isfinite(row["loss"]) for row in logs(run))
-    assert all(row["hard_negative_loss"] > 0 for row in logs(run))
+    """Checkpointed layers are called once more in each backward pass, and the run stays the same."""
+    losses, calls = [], []
+    for checkpointing in (False, True):
+        run = trainer(saved_folder, tmp_path, records, bf16=True, gradient_checkpointing=checkpointing)
+        dtypes: list[torch.dtype] = []
+
+        def remember(module, inputs, output, dtypes=dtypes):
+            dtypes.append(output.dtype)
+
+        for tower in (run.model.vision_model, run.model.text_model):
+            layer = tower.encoder.layers[0]
+            layer.self_attn.q_proj.register_forward_hook(remember)
+        run.train()
+        losses.append([row["loss"] for row in logs(run)])
+        calls.append(len(dtypes))
+        assert set(dtypes) == {torch.bfloat16}
+        assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+    assert calls == [2 * 3, 2 * 3 * 2]  # steps, towers (that of texts for long ones too), and again
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_a_plain_model_is_taken_and_shares_its_weights(saved_folder, tmp_path, records):
@@ -368,6 +453,27 @@ def test_lora_trains_little_and_is_saved_and_merged(saved_folder, tmp_path, reco
         features = torch.nn.functional.normalize(merged.eval().get_image_features(**pixels), dim=-1)
     torch.testing.assert_close(features, expected["image_embeds"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(merged.logit_scale, run.model.get_base_model().logit_scale)
+
+
+def test_an_adapter_is_trained_further_by_its_name(saved_folder, tmp_path, records):
+    from fgclip2.training.lora import FGClip2LoraModel, add_lora, lora_config, save_lora
+
+    model = add_lora(FGClip2ForTraining.from_pretrained(saved_folder), lora_config(rank=4))
+    with torch.no_grad():
+        model.get_base_model().logit_scale_hardneg.fill_(3.0)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    adapter = save_lora(model, tmp_path / "adapter")
+    run = FGClip2Trainer(str(adapter), arguments(tmp_path / "run"), records)
+    assert isinstance(run.model, FGClip2LoraModel)
+    before = {name: value.clone() for name, value in run.model.named_parameters()}
+    for name, value in model.named_parameters():
+        assert torch.equal(before[name], value), name
+    run.train()
+    changed = {name for name, value in run.model.named_parameters() if not torch.equal(value, before[name])}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert changed == trained
 
 
 def test_no_pickle_of_arguments_is_written(saved_folder, tmp_path, records):
@@ -407,6 +513,12 @@ def test_early_stopping(saved_folder, tmp_path, records):
     assert run.state.global_step == 3
 
 
+EVERYTHING = [
+    *("text_model", "vision_model", "longtext_head", "boxtext_head", "dense_feature_head"),
+    *("logit_scale", "logit_bias", "logit_scale_finegraind", "logit_scale_hardneg"),
+]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -419,6 +531,7 @@ def test_early_stopping(saved_folder, tmp_path, records):
         ({"dataloader_drop_last": False}, "dataloader_drop_last=False; allowed: True"),
         ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
         ({"freeze": ["vision"]}, "freeze has 'vision', which the model has not"),
+        ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*; allowed: to freeze a part"),
         ({"freeze_text_layers": 9}, "freeze_text_layers=9; allowed: 0 to 2, the layers of text_model"),
         ({"push_to_hub": True, "hub_strategy": "every_save"}, "hub_strategy='every_save'; allowed: 'end'"),
         (
@@ -495,22 +608,35 @@ def test_losses_of_an_evaluation_are_means_over_batches_in_order():
     assert metrics["short_loss"] == pytest.approx((3 * parts[0] + parts[1]).item() / 4, rel=1e-5)
 
 
+class Slow(RecordDataset):
+    """Records that take so many seconds each."""
+
+    def __init__(self, records, seconds):
+        self._records, self._seconds, self.languages = records, seconds, records.languages
+
+    def _read(self, index):
+        time.sleep(self._seconds)
+        return self._records[index]
+
+    def _source(self, index):
+        return self._records.source(index)
+
+
 def test_the_log_says_what_is_the_bottleneck(saved_folder, tmp_path, records, caplog):
-    class Slow(RecordDataset):
-        languages = records.languages
-
-        def _read(self, index):
-            time.sleep(0.2)
-            return records[index]
-
-        def _source(self, index):
-            return records.source(index)
-
-    run = trainer(saved_folder, tmp_path, Slow(), max_steps=3)
+    run = trainer(saved_folder, tmp_path, Slow(records, 0.2), max_steps=3)
     with caplog.at_level("INFO", logger="fgclip2"):
         run.train()
     assert any("the loader is the bottleneck" in message for message in caplog.messages)
     assert logs(run)[1]["data_wait"] > 0.3
+
+
+def test_evaluation_does_not_count_as_training_time(saved_folder, tmp_path, records):
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=1)
+    run = FGClip2Trainer(str(saved_folder), args, records, Slow(records, 0.02))
+    run.train()
+    evaluation = min(row["eval_runtime"] for row in run.state.log_history if "eval_runtime" in row)
+    assert evaluation > 0.8
+    assert 4 / logs(run)[1]["samples_per_second"] < evaluation  # the step after one
 
 
 def test_settings_of_a_run_are_json(saved_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -104,8 +105,9 @@ def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
     trainer = _trainer(options)
     benchmarks = train_benchmarks.add_benchmarks(trainer, options.benchmarks)
     trainer.add_callback(_keep_settings(output / SETTINGS_FILE, options.changed))
+    before = _training_metrics(output)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = dict(outcome.metrics)
+    metrics = dict(outcome.metrics) if trainer.steps_taken else before
     if trainer.eval_dataset is not None:
         metrics.update(trainer.evaluate())
     if benchmarks is not None and (trainer.eval_dataset is None or options.benchmarks.benchmark_steps):
@@ -117,7 +119,7 @@ def _run(options: train_options.TrainOptions, resume: bool) -> dict[str, Any]:
         "output": str(output),
         "resumed_from": checkpoint,
         "steps": outcome.global_step,
-        "lora": options.model.lora,
+        "lora": hasattr(trainer.model, "peft_config"),
         "metrics": metrics,
     }
 
@@ -146,6 +148,15 @@ def _start_from(args: FGClip2TrainingArguments, output: Path, resume: bool) -> s
     return found
 
 
+def _training_metrics(output: Path) -> dict[str, Any]:
+    """What is kept of a finished run's training, for one that goes on from its end and trains nothing."""
+    try:
+        metrics = json.loads((output / "all_results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in metrics.items() if name.startswith("train_")}
+
+
 def _keep_settings(file: Path, settings: dict[str, Any]) -> TrainerCallback:
     """Write the settings once all is well: a run that did not begin leaves its folder empty."""
     from transformers import TrainerCallback
@@ -159,29 +170,52 @@ def _keep_settings(file: Path, settings: dict[str, Any]) -> TrainerCallback:
 
 
 def _trainer(options: train_options.TrainOptions) -> FGClip2Trainer:
-    import torch
+    from transformers import set_seed
 
     from ..modeling.processing_fgclip2 import FGClip2Processor
-    from ..training import FGClip2ForTraining, FGClip2Trainer
+    from ..training import FGClip2Trainer
+    from ..training.start import base_checkpoint, load_for_training
 
-    name, hub = str(options.model.model), {"revision": options.model.revision} if options.model.revision else {}
-    processor = FGClip2Processor.from_pretrained(name, **hub)
+    name, revision = str(options.model.model), options.model.revision
+    checkpoint, checkpoint_revision = base_checkpoint(name, revision)
+    processor = FGClip2Processor.from_pretrained(checkpoint, revision=checkpoint_revision)
     records = train_data.open_train_data(options.data, options.args)
     held_out = train_data.open_eval_data(options.data)
-    model = FGClip2ForTraining.from_pretrained(name, dtype=torch.float32, **hub)
+    adapter = adapter_config(options.model)
+    set_seed(options.args.seed)  # of a new adapter's matrices; the trainer does the same again for what comes later
+    model: Any = load_for_training(name, revision)
     if options.model.lora:
-        model = add_lora(model, options.model)
+        from ..training.lora import add_lora
+
+        model = add_lora(model, adapter)
     return FGClip2Trainer(model, options.args, records, held_out, processor)
 
 
-def add_lora(model: Any, options: train_options.ModelOptions) -> Any:
-    """Give a model the adapter that the options describe."""
-    from ..training import lora
+def adapter_config(options: train_options.ModelOptions) -> Any:
+    """What PEFT shall make: by the options, or as the adapter has it that is trained further; `None`: no adapter.
 
-    config = lora.lora_config(
+    Raises:
+        ValueError: A number is out of its range, or a new adapter is asked for on top of another.
+    """
+    from ..training.start import is_adapter
+
+    name = str(options.model)
+    if is_adapter(name, options.revision):
+        if options.lora:
+            raise ValueError(
+                f"{name} is an adapter, which is trained further as it is; allowed: without lora, or a checkpoint "
+                "(fgclip2.training.lora.merge_lora makes one)"
+            )
+        from ..training.lora import read_config
+
+        return read_config(name, options.revision)
+    if not options.lora:
+        return None
+    from ..training.lora import lora_config
+
+    return lora_config(
         options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target, options.lora_train_heads
     )
-    return lora.add_lora(model, config)
 
 
 def _show_log(is_first: bool) -> None:
@@ -195,7 +229,8 @@ def _show_log(is_first: bool) -> None:
 
 def _print(result: dict[str, Any]) -> None:
     metrics, output = result["metrics"], result["output"]
-    typer.echo(f"{result['steps']} steps in {metrics['train_runtime']:.0f} s, mean loss {metrics['train_loss']:.4g}")
+    how = "in {train_runtime:.0f} s, mean loss {train_loss:.4g}" if "train_loss" in metrics else "taken before"
+    typer.echo(f"{result['steps']} steps {how.format(**metrics)}")
     for name, value in metrics.items():
         if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second")):
             typer.echo(f"  {name.removeprefix('eval_'):<35} {value:.4g}")

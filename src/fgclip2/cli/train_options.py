@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -25,7 +26,7 @@ class ModelOptions:
     """What to train."""
 
     model: str | None = field(
-        default=None, metadata={"aliases": ["-m"], "help": "Checkpoint to start from: folder or hub id (fgclip2 init)"}
+        default=None, metadata={"aliases": ["-m"], "help": "Checkpoint or adapter to start from: folder or hub id"}
     )
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of it on the hub"})
     lora: bool = field(default=False, metadata={"help": "Train low-rank matrices, heads and scales only (PEFT)"})
@@ -143,12 +144,12 @@ def parse(arguments: Sequence[str], planning: bool = False) -> TrainOptions:
         arguments: The command line behind `fgclip2 train`.
         planning: Nothing will run, so settings of a GPU that is not here do no harm.
 
+    Processes of a launcher without an accelerator train on the CPU, where transformers would take each for itself.
+
     Raises:
         typer.BadParameter: A flag is unknown or has a wrong value.
         ValueError: The same in the file, or settings don't go together.
     """
-    import torch
-
     parser = _parser()
     flags, config = list(arguments), None
     if flags and not flags[0].startswith("-"):
@@ -160,18 +161,29 @@ def parse(arguments: Sequence[str], planning: bool = False) -> TrainOptions:
         raise typer.BadParameter(str(error)) from error
     if rest:
         raise typer.BadParameter(_unknown(rest[0].split("=")[0], [f"--{name}" for name in _known(parser)]))
+    return _options(parser, namespace, _of_this_machine(planning))
+
+
+def _of_this_machine(planning: bool) -> dict[str, Any]:
+    """Settings without which the run, or the plan, would not work here."""
+    import torch
+
     if planning and not torch.cuda.is_available():
-        namespace.use_cpu, namespace.tf32 = True, None
-    return _options(parser, namespace)
+        return {"use_cpu": True, "tf32": None}
+    by_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"  # which has a way of its own
+    if "RANK" in os.environ and not by_deepspeed and not torch.accelerator.is_available():
+        return {"use_cpu": True}
+    return {}
 
 
-def _options(parser: HfArgumentParser, namespace: Namespace) -> TrainOptions:
+def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, Any]) -> TrainOptions:
+    """Sort options by group. Those of the machine are not among the changed: another may go on with the run."""
     changed = {}
     groups: list[Any] = []
     for group in parser.dataclass_types:
         values = {each.name: getattr(namespace, each.name) for each in fields(group) if each.init}
         changed.update({each.name: values[each.name] for each in fields(group) if values[each.name] != _default(each)})
-        groups.append(group(**values))
+        groups.append(group(**{name: machine.get(name, value) for name, value in values.items()}))
     for name, remedy in _ELSEWHERE.items():
         if name in changed:
             raise ValueError(f"{name} has no effect here; allowed: {remedy}")

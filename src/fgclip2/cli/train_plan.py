@@ -35,17 +35,19 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
     from ..modeling.processing_fgclip2 import FGClip2Processor
     from ..training import FGClip2Objective, plan
     from ..training.parameters import freeze, unused_parameters
+    from ..training.start import base_checkpoint
+    from .train import adapter_config
 
     args, name = options.args, options.model.model
-    hub: dict[str, Any] = {"revision": options.model.revision} if options.model.revision else {}
-    config = FGClip2Config.from_pretrained(str(name), **hub)
-    image_processor = FGClip2Processor.from_pretrained(str(name), **hub).image_processor
+    checkpoint, revision = base_checkpoint(str(name), options.model.revision)
+    config = FGClip2Config.from_pretrained(checkpoint, revision=revision)
+    image_processor = FGClip2Processor.from_pretrained(checkpoint, revision=revision).image_processor
     settings = FGClip2Objective(args.objective, **args.settings).settings
     model: Any = plan.meta_model(config)
-    if options.model.lora:
-        from .train import add_lora
+    if adapter := adapter_config(options.model):
+        from ..training.lora import add_lora
 
-        model = add_lora(model, options.model)
+        model = add_lora(model, adapter)
     freeze(model, unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
 
@@ -69,7 +71,7 @@ def make_plan(options: TrainOptions, world_size: int) -> dict[str, Any]:
     counts = plan.count_parameters(model)
     layers = {tower: plan.layers_with_gradients(model, f"{tower}_model") for tower in ("vision", "text")}
     return {
-        "model": {"name": name, "lora": options.model.lora, "parameters": {k: asdict(v) for k, v in counts.items()}},
+        "model": {"name": name, "lora": adapter is not None, "parameters": {k: asdict(v) for k, v in counts.items()}},
         "objective": {"preset": args.objective, **asdict(settings)},
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
         "benchmarks": train_benchmarks.describe_benchmarks(options.benchmarks),

@@ -204,7 +204,10 @@ def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Pat
 
 
 def load_lora(
-    folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike | None = None, trainable: bool = False
+    folder: str | os.PathLike,
+    base: FGClip2Model | str | os.PathLike | None = None,
+    trainable: bool = False,
+    revision: str | None = None,
 ) -> FGClip2LoraModel:
     """Load an adapter, with its heads, scales and bias, on the model that it was trained on.
 
@@ -212,29 +215,52 @@ def load_lora(
         folder: A folder or hub id of an adapter.
         base: The model (changed in place), its folder or hub id; by default the one that the adapter names. One that is
             loaded here is loaded in float32.
-        trainable: To train it further.
+        trainable: To train it further; a base that is loaded here is then an [`FGClip2ForTraining`].
+        revision: Branch, tag or commit of the adapter on the hub.
 
     Raises:
         ValueError: The folder has no safetensors, another kind of adapter, or one for another model; or no base model
             is named.
     """
-    path = adapter_folder(folder)
-    config = PeftConfig.from_pretrained(str(path))
-    if config.peft_type != PeftType.LORA:
-        raise ValueError(f"{folder} has an adapter of type {config.peft_type}; allowed: LORA")
+    path = adapter_folder(folder, revision)
+    config = _lora_config_of(path, folder)
     if not isinstance(base, FGClip2Model):
-        base = _base_model(folder, config, base)
-    config.task_type = None  # by which PEFT would choose a class of its own
+        base = _base_model(folder, config, base, FGClip2ForTraining if trainable else FGClip2Model)
     return FGClip2LoraModel.from_pretrained(base, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
 
 
-def _base_model(folder: str | os.PathLike, config: PeftConfig, base: str | os.PathLike | None) -> FGClip2Model:
+def read_config(folder: str | os.PathLike, revision: str | None = None) -> PeftConfig:
+    """Configuration of an adapter, to make a new one on the base model that it names.
+
+    Raises:
+        ValueError: As [`load_lora`].
+    """
+    config = _lora_config_of(adapter_folder(folder, revision), folder)
+    _named_base(config, folder)
+    config.inference_mode = False
+    return config
+
+
+def _lora_config_of(path: Path, name: str | os.PathLike) -> PeftConfig:
+    config = PeftConfig.from_pretrained(str(path))
+    if config.peft_type != PeftType.LORA:
+        raise ValueError(f"{name} has an adapter of type {config.peft_type}; allowed: LORA")
+    config.task_type = None  # by which PEFT would choose a class of its own
+    return config
+
+
+def _base_model(
+    folder: str | os.PathLike, config: PeftConfig, base: str | os.PathLike | None, kind: type[FGClip2Model]
+) -> FGClip2Model:
     if base is not None:
-        return FGClip2Model.from_pretrained(base, dtype=torch.float32)
+        return kind.from_pretrained(base, dtype=torch.float32)
+    return kind.from_pretrained(_named_base(config, folder), revision=config.revision or "main", dtype=torch.float32)
+
+
+def _named_base(config: PeftConfig, name: str | os.PathLike) -> str:
     if not config.base_model_name_or_path:
-        raise ValueError(f"{folder} names no base model; pass base=")
-    revision = config.revision or "main"
-    return FGClip2Model.from_pretrained(config.base_model_name_or_path, revision=revision, dtype=torch.float32)
+        raise ValueError(f"{name} names no base model; pass base=")
+    return config.base_model_name_or_path
 
 
 def merge_lora(folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike | None = None) -> FGClip2Model:

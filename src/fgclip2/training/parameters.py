@@ -40,7 +40,7 @@ def freeze(
         What is frozen now and was not.
 
     Raises:
-        ValueError: A name fits nothing, or a tower has fewer layers.
+        ValueError: A name fits nothing, a tower has fewer layers, or nothing is left to train.
     """
     names = list(names)
     parameters = {_WRAPPER.sub("", name): parameter for name, parameter in model.named_parameters()}
@@ -61,6 +61,8 @@ def freeze(
         frozen += [parameter for parameter in found if parameter.requires_grad]
         for parameter in found:
             parameter.requires_grad_(False)
+    if frozen and not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ValueError(f"freeze leaves nothing to train ({', '.join(names)}); allowed: to freeze a part")
     return frozen
 
 

@@ -32,11 +32,13 @@ from .modeling import FGClip2ForTraining
 from .objective import FGClip2Objective, ObjectiveSettings
 from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
+from .start import base_checkpoint, load_for_training
 
 logger = logging.getLogger(__name__)
 
 _STATE_NAME = "FGClip2Objective"
 _REPORTED_SKIPS = 20  # one by one; after so many only their number
+_HOPELESS = 256  # records left out from the start on, with none between them that can be used
 
 
 class FGClip2Trainer(Trainer):
@@ -51,7 +53,8 @@ class FGClip2Trainer(Trainer):
     so far).
 
     Args:
-        model: [`FGClip2ForTraining`], [`FGClip2Model`], PEFT's wrapper of the former, or a folder or hub id.
+        model: [`FGClip2ForTraining`], [`FGClip2Model`], PEFT's wrapper of the former, or a folder or hub id, also of
+            an adapter, which is then trained further.
         args: [`FGClip2TrainingArguments`].
         train_dataset: A [`RecordDataset`], or a [`ShardedRecords`] stream made for this rank.
         eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
@@ -89,12 +92,14 @@ class FGClip2Trainer(Trainer):
         **kwargs: Any,
     ):
         if isinstance(model, (str, Path)):
-            processing_class = processing_class or FGClip2Processor.from_pretrained(model)
+            checkpoint, revision = base_checkpoint(model)
+            processing_class = processing_class or FGClip2Processor.from_pretrained(checkpoint, revision=revision)
         if processing_class is None:
             raise ValueError("processing_class is missing: pass FGClip2Processor.from_pretrained(checkpoint)")
         module = _training_model(model)
         self.objective = objective or FGClip2Objective(args.objective, **args.settings)
         settings = self.objective.settings
+        _check_processes(args)
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(
             FGClip2Collator,
@@ -132,10 +137,13 @@ class FGClip2Trainer(Trainer):
         self._average: WeightAverage | None = None
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
+        self._epoch: int | None = None  # None: none has begun
+        self._first_step = 0
         self._window = LogWindow()
         self._skipped = 0  # records left out on this rank
         self._first_skip: str | None = None
-        self._is_first_window = True
+        self._is_first_window = True  # of those with samples
+        self._skipped_before = 0.0  # on all ranks, when the last window with samples ended, or at the start
         self._is_checkpointing = False
         self.add_callback(_RunCallback(self))
 
@@ -258,18 +266,32 @@ class FGClip2Trainer(Trainer):
         """Add what the objective and the loader have to say to the training log; called on every rank alike."""
         if "loss" in logs and self._window.steps:
             window = self._window.close(self.args.device)
+            logs = {**logs, **window, **self._scales(), "skipped": self._skipped_on_all_ranks()}
             if not window["samples_per_second"]:
-                self._raise_without_samples()
-            if self._is_first_window:
-                self._warn_of_missing_data(window)
-            logs = {**logs, **window, **self._scales()}
-            logs["skipped"] = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
+                self._judge_window_without_samples(logs["skipped"])
+            else:
+                self._skipped_before = logs["skipped"]
+                if self._is_first_window:
+                    self._warn_of_missing_data(window)
         super().log(logs, start_time)
 
-    def _raise_without_samples(self) -> None:
+    def _skipped_on_all_ranks(self) -> float:
+        return sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
+
+    def _judge_window_without_samples(self, skipped: float) -> None:
+        """Some bad records in a row are left out like others; a wrong path or a lost disk ends the run."""
+        in_a_row = skipped - self._skipped_before
+        stream: Any = self.train_dataset
+        epoch = len(stream) * world_size() if self._sampler is None else len(self._sampler)
+        if in_a_row >= (min(_HOPELESS, epoch) if self._is_first_window else epoch):
+            self._raise_without_samples(in_a_row)
+        if rank() == 0:
+            logger.warning("no record could be used since the last line of the log; %d are left out so far", skipped)
+
+    def _raise_without_samples(self, count: float) -> None:
         raise ValueError(
-            "every record was left out since the last line of the log, by on_error='skip'; the first of rank "
-            f"{rank()}: {self._first_skip} (fgclip2 data validate lists what is wrong with a data set)"
+            f"every record was left out, {count:.0f} in a row, by on_error='skip'; the first of rank {rank()}: "
+            f"{self._first_skip} (fgclip2 data validate lists what is wrong with a data set)"
         )
 
     def _warn_of_missing_data(self, window: Mapping[str, float]) -> None:
@@ -349,6 +371,7 @@ class FGClip2Trainer(Trainer):
     ) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
 
+        From a checkpoint that has all steps of the run no more are taken ([`steps_taken`]).
         What is not trained (`freeze`, and what the objective does not need) is frozen for the run only.
 
         Raises:
@@ -361,7 +384,7 @@ class FGClip2Trainer(Trainer):
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
             check_resumable(Path(str(self._resumed_from)))
-        self._average, self._skipped = None, 0
+        self._average = None
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -369,6 +392,19 @@ class FGClip2Trainer(Trainer):
             for parameter in self._frozen:
                 parameter.requires_grad_(True)
             self._frozen = []
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps of the last `train()` itself; none if the run that it continued was at its end."""
+        return self.state.global_step - self._first_step
+
+    def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
+        """Train nothing if the checkpoint has all steps already: transformers would take one more."""
+        if self.state.global_step >= self.state.max_steps:
+            logger.info("all %d steps have been taken before: nothing is trained", self.state.max_steps)
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a folder that loads as `FGClip2Model`: of the averaged weights if any, but not within checkpoints."""
@@ -383,8 +419,11 @@ class FGClip2Trainer(Trainer):
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        skipped = sum_over_ranks(torch.tensor(float(self._skipped), device=self.args.device)).item()
-        attributes = {"margin": self.objective.margin.item(), "skipped": int(skipped), "order": self._order_of_data()}
+        attributes = {
+            "margin": self.objective.margin.item(),
+            "skipped": int(self._skipped_on_all_ranks()),
+            "order": self._order_of_data(),
+        }
         self.state.stateful_callbacks[_STATE_NAME] = {"args": {}, "attributes": attributes}
         self._is_checkpointing = True
         try:
@@ -397,6 +436,7 @@ class FGClip2Trainer(Trainer):
         order = {
             "processes": world_size(),
             "batch size": self.args.per_device_train_batch_size,
+            "accumulation": self.args.gradient_accumulation_steps,
             "seed": self.args.order_seed,
         }
         if isinstance(self.train_dataset, DrawnStream):
@@ -418,7 +458,9 @@ class FGClip2Trainer(Trainer):
     # -- what the callback does ---------------------------------------------------------------------------------------
 
     def _on_train_begin(self) -> None:
-        self._window.restart()
+        self._epoch, self._first_step = None, self.state.global_step
+        self._window, self._is_first_window = LogWindow(), True
+        self._skipped, self._skipped_before, self._first_skip = 0, 0.0, None
         if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
         if self._resumed_from is None:
@@ -427,6 +469,7 @@ class FGClip2Trainer(Trainer):
         if attributes is None:
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
         self.objective.margin.fill_(attributes["margin"])
+        self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
         for name, value in self._order_of_data().items():
             before = attributes["order"].get(name)
@@ -440,19 +483,23 @@ class FGClip2Trainer(Trainer):
         if self._average is not None:
             self._average.load(self._resumed_from)
 
-    def _on_epoch_begin(self, epoch: int, loader: DataLoader) -> None:
+    def _on_epoch_begin(self, loader: DataLoader) -> None:
+        accumulated, steps = self.args.gradient_accumulation_steps, 0
+        if self._epoch is None:
+            # As transformers counts: by the epochs of this run, which may have other batches than the one before.
+            self._epoch, steps = divmod(self.state.global_step, max(1, -(-len(loader) // accumulated)))
+        else:
+            self._epoch += 1
         if self._sampler is not None:
-            self._sampler.set_epoch(epoch)
+            self._sampler.set_epoch(self._epoch)
         if isinstance(self.train_dataset, DrawnStream):
-            accumulated = self.args.gradient_accumulation_steps
-            steps_of_epoch = max(1, -(-len(loader) // accumulated))
-            steps = self.state.global_step - epoch * steps_of_epoch
-            self.train_dataset.records.set_epoch(epoch, steps * accumulated, placeholders=True)
+            self.train_dataset.records.set_epoch(self._epoch, steps * accumulated, placeholders=True)
 
     def _on_train_end(self) -> None:
         samples = sum_over_ranks(torch.tensor(float(self._window.all_samples), device=self.args.device))
-        if self.state.global_step and self._is_first_window and not samples:
-            self._raise_without_samples()
+        left_out = self._skipped_on_all_ranks() - self._skipped_before
+        if left_out and not samples and self._resumed_from is None:
+            self._raise_without_samples(left_out)
         share = self._window.total_waited_share
         if self._window.all_samples:
             verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
@@ -487,7 +534,7 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
 
 def _training_model(model: nn.Module | str | Path) -> nn.Module:
     if isinstance(model, (str, Path)):
-        return FGClip2ForTraining.from_pretrained(model, dtype=torch.float32)
+        return load_for_training(model)
     if hasattr(model, "peft_config"):
         from .lora import train_scales  # needs peft
 
@@ -498,6 +545,15 @@ def _training_model(model: nn.Module | str | Path) -> nn.Module:
 def _freeze(model: nn.Module, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
     frozen = freeze(model, unused_parameters(settings))
     return frozen + freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
+
+
+def _check_processes(args: FGClip2TrainingArguments) -> None:
+    """Without an accelerator transformers may start a process group and then train in each process for itself."""
+    if world_size() != args.world_size:
+        raise ValueError(
+            f"{world_size()} processes run, but the arguments know of {args.world_size}: each would train for itself; "
+            "allowed without an accelerator: use_cpu=True"
+        )
 
 
 def _check_float32(model: nn.Module) -> None:
@@ -534,7 +590,7 @@ class _RunCallback(TrainerCallback):
         self._trainer._on_train_end()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._trainer._on_epoch_begin(int(state.epoch or 0), kwargs["train_dataloader"])
+        self._trainer._on_epoch_begin(kwargs["train_dataloader"])
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._trainer
