@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.benchmarks import bundled, encoding
+from fgclip2.benchmarks import bundled, encoding, image_files
 from fgclip2.benchmarks.bundled import BUNDLED, build_bundled, run_pixels, write_scenes
 from fgclip2.benchmarks.report import markdown, read_results
 from fgclip2.benchmarks.runner import MAX_LEFT_OUT, result_path, run, write_result
@@ -160,6 +160,15 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     elsewhere = shutil.copytree(folder, tmp_path / "别处")
     data = [find("bundled-boxes-zh").read(each, None, find("bundled-boxes-zh").paper) for each in (folder, elsewhere)]
     assert data[0].digest() == data[1].digest() == result["data"]["digest"]
+    with zipfile.ZipFile(elsewhere / "scenes/images.zip") as archive:
+        images = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(elsewhere / "scenes/images.zip", "w") as archive:
+        for index, (name, content) in enumerate(images.items()):
+            archive.writestr(name, content[:-1] + bytes([content[-1] ^ 1]) if index == 0 else content)
+    image_files.open_archive.cache_clear()
+    image_files.archive_members.cache_clear()
+    other = find("bundled-boxes-zh").read(elsewhere, None, find("bundled-boxes-zh").paper)
+    assert other.digest() != data[0].digest()  # one byte of one image
     assert replace(data[0], categories=[[0] * len(each) for each in data[0].boxes]).digest() != data[0].digest()
     with pytest.raises(ValueError, match="language='fr'; allowed for this bundled-boxes-zh: zh, en"):
         run(find("bundled-boxes-zh"), folder, embedder, language="fr", show_progress_bar=False)

@@ -103,6 +103,14 @@ def test_archives_of_windows_and_macos(tmp_path, encoding, separator):
     assert set(image_files.archive_members(path)) == set(names)
 
 
+def test_european_names_of_older_archives_stay_european(tmp_path):
+    """Each of these is well-formed GBK too: m攂el.jpg."""
+    names = ["möbel.jpg", "Größe.jpg", "garçon.jpg", "Übung.jpg", "señorita/cañón.jpg"]
+    path = write_plain_zip(tmp_path / "a.zip", {each.encode("cp437"): each.encode() for each in names})
+    assert all(each.encode("cp437").decode("gbk") for each in names[:4])
+    assert set(image_files.archive_members(path)) == set(names)
+
+
 def test_names_in_no_encoding_that_is_known_stay(tmp_path):
     write_plain_zip(tmp_path / "a.zip", {b"\xff.jpg": b"1"})
     assert ImageStore(tmp_path).find("\xa0.jpg").read() == b"1"  # as CP437, which the format names

@@ -247,9 +247,11 @@ def test_an_unknown_language_is_named():
 def test_results_of_other_data_say_which():
     other = {**RETRIEVAL, "data": {"path": "data/我的", "images": None, "digest": "bb"}}
     text = markdown([RETRIEVAL, other])
-    assert "; Flickr |" in text
-    assert "; 我的 |" in text
-    assert "; Flickr |" not in markdown([RETRIEVAL, PART])
+    assert "; Flickr (aa) |" in text
+    assert "; 我的 (bb) |" in text
+    assert "Flickr (aa)" not in markdown([RETRIEVAL, PART])
+    fetched = [{**RETRIEVAL, "data": {"path": None, "digest": each}} for each in ("1", "2")]
+    assert "paper, zh; (1) |" in markdown(fetched)
 
 
 # CSV

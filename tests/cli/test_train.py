@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.cli import train_options
+from fgclip2.cli import train, train_options
 from fgclip2.data import read_finehard, write_shards
 from fgclip2.training import FGClip2TrainingArguments
 from tests.training.conftest import records_folder
@@ -267,6 +267,13 @@ def test_evaluation_and_lora(run, config, records_folder):
     assert "hard_negative_accuracy" in result.stdout
     assert "merge_lora('训练')" in result.stdout
     assert (Path("训练") / "adapter_model.safetensors").is_file()
+
+
+def test_an_adapter_names_the_revision_of_its_base_model(monkeypatch):
+    """By which it is loaded, and trained further."""
+    monkeypatch.setattr("fgclip2.training.start.is_adapter", lambda name, revision=None: False)
+    options = train_options.ModelOptions(model="org/模型", revision="v1", lora=True)
+    assert train.adapter_config(options).revision == "v1"
 
 
 def test_lora_runs_with_the_same_seed_are_the_same(run, config):

@@ -196,14 +196,16 @@ def test_a_run_outlives_batches_without_one_readable_image(saved_folder, tmp_pat
     assert sum(message.startswith("no record could be used") for message in caplog.messages) == 3
 
 
-def test_a_disk_that_is_lost_ends_the_run(saved_folder, tmp_path, records):
-    """After one epoch of 9 batches without a usable record, however many there were before."""
+@pytest.mark.parametrize(("allowed", "batches"), [(4096, 9), (18, 5)])
+def test_a_disk_that_is_lost_ends_the_run(saved_folder, tmp_path, records, monkeypatch, allowed, batches):
+    """After so many records, or one epoch of 9 batches of 4, however many could be used before."""
+    monkeypatch.setattr("fgclip2.training.trainer._LOST", allowed)
     run = None
     lost = Failing(records, lambda index: run is not None and run.state.global_step >= 3)
     run = trainer(saved_folder, tmp_path, lost, max_steps=30, on_error="skip")
-    with pytest.raises(ValueError, match=r"every record was left out, 36 in a row.*missing\.png"):
+    with pytest.raises(ValueError, match=rf"every record was left out, {4 * batches} in a row.*missing\.png"):
         run.train()
-    assert run.state.global_step == 4 + 9  # a batch is fetched ahead
+    assert run.state.global_step == 4 + batches  # a batch is fetched ahead
 
 
 def test_a_wrong_path_ends_the_run_early(saved_folder, tmp_path, records, monkeypatch):

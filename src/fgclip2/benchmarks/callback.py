@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .catalogue import Benchmark, find_benchmark
 from .data_sets import DataSet
-from .runner import run
+from .encoding import Encoder
+from .runner import names_language
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class BenchmarkCallback(TrainerCallback):
                 "ZeRO-2, or `fgclip2 bench run` on the saved folder"
             )
         self._trainer, self._every_steps, self._changes = trainer, every_steps, dict(changes or {})
-        self._benchmarks: list[tuple[Benchmark, Path]] = []
+        self._benchmarks: list[tuple[Benchmark, DataSet]] = []
         for benchmark, folder, images in benchmarks:
             self._add(find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, folder, images)
         if every_steps and self._chooses_the_best():
@@ -89,7 +90,10 @@ class BenchmarkCallback(TrainerCallback):
                 len(data.problems),
                 data.problems[0],
             )
-        self._benchmarks.append((dataclasses.replace(benchmark, read=lambda *_: data), Path(folder)))
+        self._benchmarks.append((benchmark, data))
+
+    def _settings(self, benchmark: Benchmark) -> Settings:
+        return benchmark.changed_settings("paper", self._changes)
 
     def _chooses_the_best(self) -> bool:
         """Whether the best checkpoint is the one with the best number of a benchmark."""
@@ -102,13 +106,13 @@ class BenchmarkCallback(TrainerCallback):
         values: dict[str, float] = {}
         with trainer.evaluating():
             model = _ModelInTraining(_plain_model(trainer), trainer.processing_class)
-            for benchmark, folder in self._benchmarks:
-                result = run(
-                    benchmark, folder, model, changes=self._changes, show_progress_bar=False, with_intervals=False
-                )
+            encoder = Encoder(model, show_progress_bar=False)
+            for benchmark, data in self._benchmarks:
+                settings, language = self._settings(benchmark), names_language(benchmark, data, None)
+                scores = benchmark.task.evaluate(data, encoder, settings, language)  # no more of `run`: no intervals
                 prefix = f"eval_{benchmark.name}"
-                values |= {f"{prefix}/{name}": metric["value"] for name, metric in result["metrics"].items()}
-                values[f"{prefix}/left_out"] = result["counts"]["problems"] + result["counts"]["unreadable"]
+                values |= {f"{prefix}/{name}": estimate.value for name, estimate in scores.metrics.items()}
+                values[f"{prefix}/left_out"] = len(data.problems) + len(scores.left_out)
         should_log = trainer.control.should_log
         trainer.log(dict(values))
         trainer.control.should_log = should_log  # or the line of the losses, due in the same step, would be left out

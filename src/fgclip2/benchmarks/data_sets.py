@@ -44,7 +44,7 @@ class DataSet:
         return ()
 
     def digest(self) -> str:
-        """SHA-256 of all that is measured, images by their names: the same wherever the files are."""
+        """SHA-256 of all that is measured, images by name, size and checksum: the same wherever the files are."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "problems"}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, default=_as_json).encode()).hexdigest()
 
@@ -53,7 +53,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Path):
         return hashlib.sha256(value.read_bytes()).hexdigest()
     if isinstance(value, ImageFile):
-        return PurePath(value.member or value.path).name
+        return [PurePath(value.member or value.path).name, *value.stamp()]
     if isinstance(value, Mapping):
         return dict(value)
     return PurePath(str(value)).name  # an image within another file

@@ -6,7 +6,7 @@ import lzma
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -68,6 +68,13 @@ class ImageFile:
         except Exception:  # on corrupt data decoders raise nearly everything
             return None
 
+    def stamp(self) -> tuple[int, ...]:
+        """What tells it from another of its name without reading it: bytes, and in an archive the CRC-32."""
+        if self.member is not None:
+            info = archive_members(self.path)[self.member]
+            return info.file_size, info.CRC
+        return (self.path.stat().st_size,) if self.path.exists() else ()
+
     def _open(self) -> BinaryIO:
         if self.member is None:
             return self.path.open("rb")
@@ -96,34 +103,52 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """The files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`.
 
-    Archives made on Windows may separate parts by a backslash, and have names in GBK; those of macOS have UTF-8 without
-    saying so.
+    Archives made on Windows may separate parts by a backslash, and have names in GBK or CP437; those of macOS have
+    UTF-8 without saying so.
 
     Raises:
         ValueError: It is truncated or no zip archive.
     """
     members = {}
-    for info in open_archive(path).infolist():
-        name = _member_name(info)
+    infos = open_archive(path).infolist()
+    encoding = _encoding_of_names(infos)
+    for info in infos:
+        name = _member_name(info, encoding)
         if not name.endswith("/") and ".." not in PureWindowsPath(name).parts:
             members[name] = info
     return members
 
 
-def _member_name(info: zipfile.ZipInfo) -> str:
+def _member_name(info: zipfile.ZipInfo, encoding: str) -> str:
     name = info.orig_filename  # `filename` has its separators changed on some systems, also within a character of GBK
-    if not info.flag_bits & _UTF8_FLAG and not name.isascii():
-        name = _decoded(name.encode("cp437"), name)  # which zipfile takes it for
+    if _is_unmarked(info):
+        name = name.encode("cp437").decode(encoding)  # which zipfile takes it for
     return name.replace("\\", "/")
 
 
-def _decoded(name: bytes, otherwise: str) -> str:
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return name.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return otherwise
+def _is_unmarked(info: zipfile.ZipInfo) -> bool:
+    return not info.flag_bits & _UTF8_FLAG and not info.orig_filename.isascii()
+
+
+def _encoding_of_names(infos: Iterable[zipfile.ZipInfo]) -> str:
+    """Of the names of an archive that don't say theirs.
+
+    Nearly all European names are well-formed GB18030 too, but few are GB 2312, the characters that Chinese names mostly
+    have: those with rarer ones are told by the others.
+    """
+    names = [info.orig_filename.encode("cp437") for info in infos if _is_unmarked(info)]
+    if all(_is_in(name, "utf-8") for name in names):
+        return "utf-8"
+    common = sum(_is_in(name, "gb2312") for name in names)
+    return "gb18030" if 2 * common >= len(names) and all(_is_in(name, "gb18030") for name in names) else "cp437"
+
+
+def _is_in(name: bytes, encoding: str) -> bool:
+    try:
+        name.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class ImageStore:

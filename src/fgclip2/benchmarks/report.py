@@ -269,9 +269,11 @@ def _section(benchmark: str, results: Sequence[Result], language: str, sources: 
 
 
 def _data_names(results: Sequence[Result]) -> list[list[str]]:
-    """The folder of each, where they are not of the same data."""
-    differ = len({each["data"]["digest"] for each in results}) > 1
-    return [[PureWindowsPath(each["data"]["path"] or "").name] if differ else [] for each in results]
+    """E.g. "LIT-CN (1f2e3d4c)": folder and digest of each, where they are not of the same data."""
+    if len({each["data"]["digest"] for each in results}) < 2:
+        return [[] for _ in results]
+    names = [PureWindowsPath(each["data"]["path"] or "").name for each in results]
+    return [[f"{name} ({each['data']['digest'][:8]})".strip()] for name, each in zip(names, results, strict=True)]
 
 
 def _measured_row(result: Result, metrics: Sequence[str], language: str, *data_name: str) -> list[str]:

@@ -18,7 +18,8 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
 
     An image that can't be read is left out, and with it a caption that has no other image. Images without a caption
     are candidates only, and so are captions that never had an image. Captions of several images that say the same are
-    one candidate, right for each of them: no image is to be told apart from another by equal texts.
+    one candidate, right for each of them: no image is to be told apart from another by equal texts. As queries each has
+    its own image to find, as published.
 
     Returns:
         Scores; `per_item` has the rank of each image and caption, 0 for what is no query.

@@ -39,7 +39,6 @@ def run(
     cache: str | Path | None = None,
     show_progress_bar: bool = True,
     with_items: bool = False,
-    with_intervals: bool = True,
 ) -> dict[str, Any]:
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
@@ -54,7 +53,6 @@ def run(
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
-        with_intervals: Whether metrics have bootstrap intervals, which take some seconds, or null.
 
     Returns:
         The content of a result file.
@@ -84,7 +82,6 @@ def run(
         describe(model),
         started,
         with_items,
-        with_intervals,
     )
 
 
@@ -99,7 +96,6 @@ def make_result(
     model: Mapping[str, Any],
     started: float,
     with_items: bool = False,
-    with_intervals: bool = True,
 ) -> dict[str, Any]:
     """The content of a result file; `source` is where the data are, `started` of `time.perf_counter`."""
     left_out = [asdict(problem) for problem in (*data.problems, *scores.left_out)]
@@ -111,7 +107,7 @@ def make_result(
         "preset": preset,
         "changed": {name: value for name, value in asdict(settings).items() if value != preset_values[name]},
         "settings": as_dict(settings),
-        "metrics": {name: _as_dict(estimate, with_intervals) for name, estimate in scores.metrics.items()},
+        "metrics": {name: _as_dict(estimate) for name, estimate in scores.metrics.items()},
         "counts": {
             "images": len(data.images),
             "items": data.items,
@@ -187,8 +183,8 @@ def write_result(result: Mapping[str, Any], path: Path) -> None:
     unfinished.replace(path)
 
 
-def _as_dict(estimate: Estimate, with_interval: bool) -> dict[str, Any]:
-    interval = estimate.interval() if with_interval and estimate.interval is not None else None
+def _as_dict(estimate: Estimate) -> dict[str, Any]:
+    interval = None if estimate.interval is None else estimate.interval()
     return {"value": estimate.value, "interval": interval, "count": estimate.count}
 
 

@@ -90,11 +90,13 @@ def check(
     for each, found in checks.items():
         if not as_json:
             _print_check(each, found, show, path is None)
-        wrong += [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
+        its = [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
         if found.problems:
-            wrong.append(f"{len(found.problems)} problems")
+            its.append(f"{len(found.problems)} problems")
+        if its:
+            wrong.append(f"{each}: {', '.join(its)}")
     if wrong:
-        raise ValueError(f"{folder}: {', '.join(wrong)}")
+        raise ValueError(f"{folder}: {'; '.join(wrong)}")
 
 
 def run(
@@ -267,12 +269,21 @@ def _run_pixels(folder: Path, output: Path) -> None:
 
 
 def _finish(result: dict[str, Any], output: Path) -> None:
-    """Print a result and store it."""
+    """Store a result and print it, also if one of the two fails."""
     from .. import distributed
     from ..benchmarks.runner import result_path, write_result
 
     if distributed.rank() > 0:
         return
+    path = result_path(output, result)
+    try:
+        write_result(result, path)
+    finally:
+        _print_result(result)
+    typer.echo(f"  -> {path}")
+
+
+def _print_result(result: dict[str, Any]) -> None:
     marks = "".join(f" {name}={value}" for name, value in result["changed"].items())
     typer.echo(f"{result['benchmark']}  {result['model']['name']}  {result['preset']}{marks}")
     for name, metric in result["metrics"].items():
@@ -291,6 +302,3 @@ def _finish(result: dict[str, Any], output: Path) -> None:
     for name, published in result["published_counts"].items():
         if counts.get(name, published) != published:
             typer.echo(f"  not the published data set: {counts[name]} {name} in place of {published}")
-    path = result_path(output, result)
-    write_result(result, path)
-    typer.echo(f"  -> {path}")

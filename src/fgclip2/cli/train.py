@@ -213,9 +213,11 @@ def adapter_config(options: train_options.ModelOptions) -> Any:
         return None
     from ..training.lora import lora_config
 
-    return lora_config(
+    config = lora_config(
         options.lora_rank, options.lora_alpha, options.lora_dropout, options.lora_target, options.lora_train_heads
     )
+    config.revision = options.revision  # of the base model, which is to be loaded for the adapter
+    return config
 
 
 def _show_log(is_first: bool) -> None:

@@ -101,7 +101,8 @@ def evaluation_metrics(
     """Numbers of what `embed_batches` returned.
 
     Equal images are one image, and equal texts (by what the tokenizer makes of them) one text, however many records
-    they are in. Right are all texts of an image and all images of a text; a query counts once.
+    they are in. Right are all texts of an image and all images of a text; a query counts once. Hard negatives are of
+    each record by itself.
 
     Args:
         embedded: Embeddings, indices and scales of all records.

@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 _STATE_NAME = "FGClip2Objective"
 _REPORTED_SKIPS = 20  # one by one; after so many only their number
-_HOPELESS = 256  # records left out from the start on, with none between them that can be used
+# Records left out in a row that end a run: from the start on, and later, where a whole shard may be bad.
+_HOPELESS, _LOST = 256, 4096
 
 
 class FGClip2Trainer(Trainer):
@@ -270,7 +271,7 @@ class FGClip2Trainer(Trainer):
             if not window["samples_per_second"]:
                 self._judge_window_without_samples(logs["skipped"])
             else:
-                self._skipped_before = logs["skipped"]
+                self._skipped_before, self._first_skip = logs["skipped"], None
                 if self._is_first_window:
                     self._warn_of_missing_data(window)
         super().log(logs, start_time)
@@ -283,7 +284,7 @@ class FGClip2Trainer(Trainer):
         in_a_row = skipped - self._skipped_before
         stream: Any = self.train_dataset
         epoch = len(stream) * world_size() if self._sampler is None else len(self._sampler)
-        if in_a_row >= (min(_HOPELESS, epoch) if self._is_first_window else epoch):
+        if in_a_row >= min(_HOPELESS if self._is_first_window else _LOST, epoch):
             self._raise_without_samples(in_a_row)
         if rank() == 0:
             logger.warning("no record could be used since the last line of the log; %d are left out so far", skipped)
