@@ -165,6 +165,7 @@ def test_ddp_waits_for_nothing(tmp_path):
         model = torch.nn.parallel.DistributedDataParallel(add_lora(golden.model()))
         for _ in range(2):  # the second step raises if the first left a gradient out
             sum(value.sum() for value in model(**golden.batch(0)).values()).backward()
+        assert all(each.grad is not None for each in model.parameters() if each.requires_grad)
     finally:
         torch.distributed.destroy_process_group()
 

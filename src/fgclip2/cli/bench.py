@@ -81,7 +81,7 @@ def check(
     """
     from ..benchmarks.checking import check as check_data
 
-    benchmarks = find_benchmarks(name, path)
+    benchmarks = find_benchmarks(name, path, images)
     folder = path or fetch_bundled()
     checks = {benchmark.name: check_data(benchmark, folder, images, open_images) for benchmark in benchmarks}
     if as_json:
@@ -145,7 +145,7 @@ def run(
     if cache and no_cache:
         raise typer.BadParameter("does not go with --cache", param_hint="--no-cache")
     changes = _parse_changes(change)
-    benchmarks = find_benchmarks(name, path)
+    benchmarks = find_benchmarks(name, path, images)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
     check_writable(output)
@@ -218,7 +218,7 @@ def _default_cache() -> Path:
     return default_cache().parent / "benchmarks"
 
 
-def find_benchmarks(name: str, path: Path | None) -> list[Benchmark]:
+def find_benchmarks(name: str, path: Path | None, images: Path | None = None) -> list[Benchmark]:
     """The benchmarks of a name: of a data set at a path, or of the package's own without one.
 
     Raises:
@@ -228,8 +228,11 @@ def find_benchmarks(name: str, path: Path | None) -> list[Benchmark]:
     from ..benchmarks.catalogue import find_benchmark
 
     rows = [row for row in BUNDLED_ROWS if name in (BUNDLED, row.name)]
-    if rows and path is not None:
-        raise ValueError(f"{name} takes no path ({path}): its data are fetched")
+    if rows and (path or images) is not None:
+        raise ValueError(f"{name} takes no path and no images ({path or images}): its data are fetched")
+    if not rows and name.startswith(BUNDLED):
+        names = ", ".join(row.name for row in BUNDLED_ROWS)
+        raise ValueError(f"there is no benchmark {name!r}; allowed: {BUNDLED}, {names}")
     if not rows and path is None:
         find_benchmark(name)
         raise ValueError(f"give the path of the data set of {name}; only {BUNDLED} has none")
