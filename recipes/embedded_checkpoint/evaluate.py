@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from metrics import chance, recalls
 from PIL import Image
 
-from fgclip2.data.demo.backgrounds import load_backgrounds
-from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
-from fgclip2.data.demo.controls import pixel_similarities, training_pictures
-from fgclip2.data.demo.cutouts import load_cutouts
-from fgclip2.data.demo.photographs import SETS, DescribedPicture, load_described
-from fgclip2.data.demo.protocols import PROTOCOLS, build_protocol_set
-from fgclip2.data.demo.scenes import Scene, SceneBuilder, long_caption
-from fgclip2.data.demo.sources import default_cache
+from fgclip2.drawings.backgrounds import load_backgrounds
+from fgclip2.drawings.concepts import ConceptTable, load_concepts
+from fgclip2.drawings.controls import pixel_similarities, training_pictures
+from fgclip2.drawings.cutouts import load_cutouts
+from fgclip2.drawings.photographs import SETS, DescribedPicture, load_described
+from fgclip2.drawings.protocols import PROTOCOLS, build_protocol_set
+from fgclip2.drawings.scenes import Scene, SceneBuilder, long_caption
+from fgclip2.drawings.sources import default_cache
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evaluate import ARTISTS
 
-from fgclip2.data.demo.concepts import LANGUAGES
+from fgclip2.languages import LANGUAGES
 
 
 def cell(values: list[float]) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fgclip2.data.demo.backgrounds import load_backgrounds
-from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable
-from fgclip2.data.demo.cutouts import load_training_cutouts
-from fgclip2.data.demo.scenes import SceneBuilder, long_caption
+from fgclip2.drawings.backgrounds import load_backgrounds
+from fgclip2.drawings.concepts import ConceptTable
+from fgclip2.drawings.cutouts import load_training_cutouts
+from fgclip2.drawings.scenes import SceneBuilder, long_caption
+from fgclip2.languages import LANGUAGES
 
 MAX_REGIONS = 5
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable
-from fgclip2.data.demo.phrases import with_article
+from fgclip2.drawings.concepts import ConceptTable
+from fgclip2.drawings.phrases import with_article
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.tokenization.train_tokenizer import train_tokenizer
 

@@ -2,7 +2,7 @@
 
     python recipes/embedded_checkpoint/train.py
 
-fetches and builds the data (`python -m fgclip2.data.demo`), trains, and writes the checkpoint to `--export`. A run that
+fetches and builds the data (`python -m fgclip2.drawings`), trains, and writes the checkpoint to `--export`. A run that
 was interrupted continues from its last checkpoint.
 """
 
@@ -28,11 +28,11 @@ from texts import build_text_pool, build_tokenizer
 from torch import nn
 from validation import validate
 
-from fgclip2.data.demo.__main__ import main as build_data
-from fgclip2.data.demo.backgrounds import load_backgrounds
-from fgclip2.data.demo.concepts import load_concepts
-from fgclip2.data.demo.cutouts import load_training_cutouts
-from fgclip2.data.demo.sources import default_cache
+from fgclip2.drawings.__main__ import main as build_data
+from fgclip2.drawings.backgrounds import load_backgrounds
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.cutouts import load_training_cutouts
+from fgclip2.drawings.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2EncoderLayer, FGClip2Model, FGClip2PoolingHead
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer

@@ -27,10 +27,11 @@ from transformers import TrainerCallback
 
 from fgclip2 import FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.data import concatenate, read_finehard
-from fgclip2.data.demo.concepts import LANGUAGES, load_concepts
-from fgclip2.data.demo.scene_sets import SceneSet, build_scene_set
-from fgclip2.data.demo.sources import default_cache
 from fgclip2.data.records import RecordDataset
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.scene_sets import SceneSet, build_scene_set
+from fgclip2.drawings.sources import default_cache
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 
 # Cumulative: each adds one term of the objective to those above it.

@@ -25,17 +25,18 @@ from scene_report import markdown
 
 import fgclip2
 from fgclip2 import FGClip2Embedder
-from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
-from fgclip2.data.demo.controls import (
+from fgclip2.drawings.concepts import ConceptTable, load_concepts
+from fgclip2.drawings.controls import (
     constant_image_scores,
     fit_text_scorer,
     pixel_similarities,
     text_scores,
     training_pictures,
 )
-from fgclip2.data.demo.scene_sets import SCENE_SPLITS, SceneSet, build_scene_set
-from fgclip2.data.demo.scenes import NEGATIVE_KINDS, NEGATIVES
-from fgclip2.data.demo.sources import default_cache
+from fgclip2.drawings.scene_sets import SCENE_SPLITS, SceneSet, build_scene_set
+from fgclip2.drawings.scenes import NEGATIVE_KINDS, NEGATIVES
+from fgclip2.drawings.sources import default_cache
+from fgclip2.languages import LANGUAGES
 from fgclip2.metrics import hard_negative_wins, retrieval_ranks
 
 KS = (1, 5, 10)

@@ -13,7 +13,7 @@ from scene_pool import ScenePool
 from scene_settings import SceneSettings
 from torch import Tensor
 
-from fgclip2.data.demo.concepts import LANGUAGES
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 Batch = dict[str, Tensor]

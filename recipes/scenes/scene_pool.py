@@ -16,10 +16,11 @@ from scene_settings import SceneSettings
 from torch import Tensor
 from tqdm import tqdm
 
-from fgclip2.data.demo.backgrounds import load_backgrounds
-from fgclip2.data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
-from fgclip2.data.demo.cutouts import load_training_cutouts
-from fgclip2.data.demo.scenes import SceneBuilder, scene_record
+from fgclip2.drawings.backgrounds import load_backgrounds
+from fgclip2.drawings.concepts import ConceptTable, load_concepts
+from fgclip2.drawings.cutouts import load_training_cutouts
+from fgclip2.drawings.scenes import SceneBuilder, scene_record
+from fgclip2.languages import LANGUAGES
 
 PATCH = 16
 MAX_PATCHES = 100

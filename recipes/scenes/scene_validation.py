@@ -8,8 +8,9 @@ from evaluate import Scenes, evaluate_model
 from validation import validate
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.data.demo.concepts import LANGUAGES, load_concepts
-from fgclip2.data.demo.scene_sets import build_scene_set
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.scene_sets import build_scene_set
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor

@@ -29,11 +29,11 @@ from scene_trainee import SceneTrainee, load_start, proxies_of_names
 from scene_validation import SceneValidation
 from texts import build_text_pool
 
-from fgclip2.data.demo.__main__ import main as build_data
-from fgclip2.data.demo.backgrounds import load_backgrounds
-from fgclip2.data.demo.concepts import load_concepts
-from fgclip2.data.demo.cutouts import load_training_cutouts
-from fgclip2.data.demo.sources import default_cache
+from fgclip2.drawings.__main__ import main as build_data
+from fgclip2.drawings.backgrounds import load_backgrounds
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.cutouts import load_training_cutouts
+from fgclip2.drawings.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer

@@ -14,6 +14,7 @@ from transformers.models.auto.processing_auto import AutoProcessor
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from ._moved import keep_old_names
 from .assets import embedded_checkpoint
 from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
@@ -23,14 +24,14 @@ from .modeling.processing_fgclip2 import FGClip2Processor
 from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 if TYPE_CHECKING:
-    from .embedder import FGClip2Embedder
+    from .embedding import FGClip2Embedder
     from .training import FGClip2Trainer, FGClip2TrainingArguments
 
 __version__ = version("fgclip2")
 
 # Loaded when first used: what they need is no part of plain embedding.
 _LAZY = {
-    "FGClip2Embedder": ".embedder",
+    "FGClip2Embedder": ".embedding",
     "FGClip2Trainer": ".training",
     "FGClip2TrainingArguments": ".training",
 }
@@ -84,4 +85,5 @@ def _register() -> None:
     task["impl"] = FGClip2ZeroShotImageClassificationPipeline
 
 
+keep_old_names()
 _register()

@@ -18,10 +18,10 @@ from fgclip2.benchmarks import bundled, encoding, image_files
 from fgclip2.benchmarks.bundled import BUNDLED, build_bundled, run_pixels, write_scenes
 from fgclip2.benchmarks.report import markdown, read_results
 from fgclip2.benchmarks.runner import MAX_LEFT_OUT, result_path, run, write_result
-from fgclip2.data.demo.concepts import load_concepts
-from fgclip2.data.demo.scene_sets import build_scene_set
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.scene_sets import build_scene_set
 
-from ..data.demo.conftest import cache, drawings, photographs, table  # noqa: F401
+from ..drawings.conftest import cache, drawings, photographs, table  # noqa: F401
 from ..ranks import run_on_ranks
 
 SCENES = 6

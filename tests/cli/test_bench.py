@@ -9,7 +9,7 @@ import pytest
 
 from fgclip2.benchmarks import bundled
 
-from ..data.demo.conftest import cache, drawings, photographs, table  # noqa: F401
+from ..drawings.conftest import cache, drawings, photographs, table  # noqa: F401
 
 CATEGORIES = [{"id": 1, "name": "猫"}, {"id": 2, "name": "狗"}]
 
@@ -187,7 +187,7 @@ def test_the_bundled_benchmark_with_its_controls(run, cache, table, folder, monk
     monkeypatch.setattr(bundled, "SCENES", 4)
     rows = tuple(row for row in bundled.BUNDLED if "boxes" in row.name or "hard" in row.name)
     monkeypatch.setattr(bundled, "BUNDLED", rows)
-    monkeypatch.setattr("fgclip2.data.demo.sources.default_cache", lambda: cache)
+    monkeypatch.setattr("fgclip2.drawings.sources.default_cache", lambda: cache)
     monkeypatch.setattr(bundled.build_bundled, "__defaults__", (4,))
     run("bench", "run", "bundled", "--controls", "--output", "结果", "--cache", folder / "cache")
     models = {json.loads(file.read_text(encoding="utf-8"))["model"]["name"] for file in Path("结果").glob("*.json")}

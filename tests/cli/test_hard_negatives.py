@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fgclip2.data.hard_negatives import generate_hard_negatives
+from fgclip2.hard_negatives import generate_hard_negatives
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from fgclip2.data.readers import read_finehard
-from fgclip2.data.records import InvalidRecordError, Record, concatenate, detect_language, open_record_image
+from fgclip2.data.records import InvalidRecordError, Record, concatenate, open_record_image
 from fgclip2.errors import UnreadableImageError
+from fgclip2.languages import detect_language
 from tests.data.samples import item, items, write_json, write_lines
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.demo.conftest import cache, drawings, photographs, table  # noqa: F401
+from tests.drawings.conftest import cache, drawings, photographs, table  # noqa: F401
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "scenes"
 

@@ -5,7 +5,7 @@
 - `boards`: 82 photographs, each with a title and a description that people wrote (GCompris).
 - `stamps`: photographs and drawings, each with a short sentence that people wrote (Tux Paint).
 
-All in English and in Chinese. Packages are fetched by name and checked, see [`fgclip2.data.demo.sources`]; not all of
+All in English and in Chinese. Packages are fetched by name and checked, see [`fgclip2.drawings.sources`]; not all of
 their licences allow to ship the pictures.
 """
 
@@ -23,12 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from .._records import load_input
-from ..data.demo.build import build_demo_data
-from ..data.demo.concepts import LANGUAGES, ConceptTable, load_concepts
-from ..data.demo.controls import pixel_similarities, training_pictures
-from ..data.demo.photographs import load_described
-from ..data.demo.scene_sets import SceneSet, build_scene_set
+from ..drawings.build import build_demo_data
+from ..drawings.concepts import ConceptTable, load_concepts
+from ..drawings.controls import pixel_similarities, training_pictures
+from ..drawings.photographs import load_described
+from ..drawings.scene_sets import SceneSet, build_scene_set
+from ..embedding.inputs import load_input
+from ..languages import LANGUAGES
 from ..metrics import score_ranks
 from . import hard_negatives, region_classification, retrieval
 from .catalogue import Benchmark

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from .._records import load_input
-from ..embedder import FGClip2Embedder
+from ..embedding.embedder import FGClip2Embedder
+from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .._records import load_input
+from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from .catalogue import Benchmark
 from .data_sets import DataSet, Problem

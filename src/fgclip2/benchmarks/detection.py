@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from .. import distributed
 from .._imports import require
-from .._records import load_input
 from ..data.readers.checks import shown
+from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..metrics import check_truth, coco_average_precision, lvis_average_precision
 from ..modeling.processing_fgclip2 import MIN_BOX_SIDE

@@ -25,8 +25,8 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from .. import distributed
-from .._records import load_input
-from ..embedder import Skipped
+from ..embedding.embedder import Skipped
+from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.processing_fgclip2 import check_boxes
 from .data_sets import Box, Problem

@@ -15,9 +15,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .._batching import bounded_map, chunks
-from .._records import ImageInput, load_input
-from ..embedder import (
+from ..embedding.embedder import (
     FGClip2Embedder,
     Skipped,
     default_device,
@@ -26,9 +24,11 @@ from ..embedder import (
     resolve_dtype,
     unit_vectors,
 )
+from ..embedding.inputs import ImageInput, load_input
 from ..errors import UnreadableImageError
 from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..streams import bounded_map, chunks
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
 TEXT_LENGTHS = {"chinese_clip": 52}  # as its authors evaluate it; its text tower would take 512

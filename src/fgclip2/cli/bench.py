@@ -213,7 +213,7 @@ def _print_check(name: str, found: Check, show: int, is_fetched: bool) -> None:
 
 
 def _default_cache() -> Path:
-    from ..data.demo.sources import default_cache
+    from ..drawings.sources import default_cache
 
     return default_cache().parent / "benchmarks"
 
@@ -247,7 +247,7 @@ def fetch_bundled() -> Path:
     """
     from .. import distributed
     from ..benchmarks.bundled import build_bundled
-    from ..data.demo.sources import default_cache
+    from ..drawings.sources import default_cache
 
     folder = None
     if distributed.rank() == 0:
@@ -266,7 +266,7 @@ def _run_one(benchmark: Benchmark, folder: Path, model: BenchmarkModel, output: 
 
 def _run_pixels(folder: Path, output: Path) -> None:
     from ..benchmarks.bundled import run_pixels
-    from ..data.demo.sources import default_cache
+    from ..drawings.sources import default_cache
 
     _finish(run_pixels(folder, default_cache()), output)
 

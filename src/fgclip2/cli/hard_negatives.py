@@ -10,7 +10,7 @@ import typer
 from . import common
 
 if TYPE_CHECKING:
-    from ..data.hard_negatives import HardNegativeReport
+    from ..hard_negatives import HardNegativeReport
 
 EXAMPLES = """
 fgclip2 data hard-negatives regions.jsonl with_negatives.jsonl
@@ -33,7 +33,7 @@ def hard_negatives(
 
     Chinese and English, by rules and a lexicon; the input stays as it is.
     """
-    from ..data.hard_negatives import write_hard_negatives
+    from ..hard_negatives import write_hard_negatives
 
     report = write_hard_negatives(source, target, count, seed, replace)
     if as_json:

@@ -124,7 +124,7 @@ def _describe_data(
 ) -> tuple[dict[str, Any], int]:
     """What is known of all records, and how many of them a process gets in an epoch."""
     from ..data import RecordDataset
-    from ..data.records import LANGUAGES
+    from ..languages import LANGUAGES
     from ..training.sampler import BatchOrderSampler
 
     args = options.args

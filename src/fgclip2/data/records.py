@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import io
 import operator
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UnreadableImageError
+from ..languages import Language
 from ..modeling.image_processing_fgclip2 import load_image
-
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")  # a data set's `languages` are indices into this
-
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
-_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f]+")
 
 
 class InvalidRecordError(ValueError):
@@ -135,17 +129,6 @@ def concatenate(datasets: Sequence[RecordDataset]) -> RecordDataset:
         ValueError: There is none.
     """
     return datasets[0] if len(datasets) == 1 else ConcatenatedRecords(datasets)
-
-
-def detect_language(text: str) -> Language:
-    """Chinese if a text has at least as many Chinese characters as Latin words, and any at all; else English.
-
-    So a Latin name within a Chinese sentence, or a Chinese sign within an English one, does not change it.
-    """
-    if text.isascii():
-        return "en"
-    characters = len(_HAN.findall(text))
-    return "zh" if characters and characters >= len(_LATIN_WORD.findall(text)) else "en"
 
 
 def open_record_image(record: Record) -> Image.Image:

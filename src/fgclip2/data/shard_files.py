@@ -19,10 +19,11 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from ..errors import UnreadableImageError
+from ..languages import Language
 from .readers.checks import IMAGE_SUFFIXES, shown
 from .readers.files import decode_json
 from .readers.finehard import check_item, item_of_record, record_of_item
-from .records import InvalidRecordError, Language, Record, RecordDataset, open_record_image
+from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..languages import Language
 from .readers.checks import check_language_option
-from .records import InvalidRecordError, Language, Record
+from .records import InvalidRecordError, Record
 from .shard_files import BrokenShardError, RawSample, Shard, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)

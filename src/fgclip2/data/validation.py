@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._batching import bounded_map, progress_bar
 from ..errors import UnreadableImageError
+from ..languages import Language
+from ..streams import bounded_map, progress_bar
 from .readers.checks import check_language_option, shown
 from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
-from .records import InvalidRecordError, Language, Record, RecordDataset, open_record_image
+from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, broken_shard, check_count
 
 Format = Literal["finehard", "pairs", "folder", "shards"]

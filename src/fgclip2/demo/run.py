@@ -4,15 +4,15 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .. import __version__
 from ..assets import demo_images
-from ..embedder import FGClip2Embedder
+from ..embedding.embedder import FGClip2Embedder
 from ..modeling.image_processing_fgclip2 import load_image
 from ..search import ImageIndex
 from ..visualization import overlay_heatmap
@@ -92,7 +92,7 @@ def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, A
     index = ImageIndex.build(
         bundle.folder, embedder, index_folder=output / "index", rebuild=True, show_progress_bar=False
     )
-    results: dict[str, Any] = {"indexed": len(index), "version": __version__, "checkpoint": embedder.name}
+    results: dict[str, Any] = {"indexed": len(index), "version": version("fgclip2"), "checkpoint": embedder.name}
     sections = [
         _search_by_text(index, embedder, bundle, results),
         _search_by_image(index, embedder, bundle, results),
@@ -101,7 +101,7 @@ def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, A
         _heat_maps(embedder, bundle, results),
     ]
     results["seconds"] = round(time.perf_counter() - started, 1)
-    summary = f"{len(index)} pictures indexed, {results['seconds']} s in all, fgclip2 {__version__}. "
+    summary = f"{len(index)} pictures indexed, {results['seconds']} s in all, fgclip2 {results['version']}. "
     page = output / "index.html"
     page.write_text(render("fgclip2: demo / 演示", sections, summary + _credits(bundle)), encoding="utf-8")
     (output / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -13,9 +13,12 @@ from ._folders import TRAINING_SCALES, check_shapes, new_folder, read_json, upda
 from .card import model_card
 
 CODE_FOLDER = Path(modeling_fgclip2.__file__).parent
-CODE_FILES = tuple(
-    f"{part}_fgclip2.py"
-    for part in ("configuration", "modeling", "image_processing", "tokenization", "processing", "pipeline")
+CODE_FILES = (
+    "layers.py",
+    *(
+        f"{part}_fgclip2.py"
+        for part in ("configuration", "modeling", "image_processing", "tokenization", "processing", "pipeline")
+    ),
 )
 
 MODEL_CLASS = "modeling_fgclip2.FGClip2Model"

@@ -11,6 +11,10 @@ PRESETS: dict[str, dict[str, int]] = {
     "so400m": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
 }
 
+# What a text is to the model -> the walk (embedding table and head) that FG-CLIP 2 encodes it by.
+WALK_OF_ROLE = {"caption": "short", "long_caption": "long", "region_phrase": "box"}
+WALK_TYPES = ("short", "long", "box")
+
 _REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
 
 
@@ -176,4 +180,4 @@ class FGClip2Config(PretrainedConfig):
         return cls(text_config=dict(PRESETS[name]), vision_config=dict(PRESETS[name]))
 
 
-__all__ = ["PRESETS", "FGClip2Config", "FGClip2TextConfig", "FGClip2VisionConfig"]
+__all__ = ["PRESETS", "WALK_OF_ROLE", "WALK_TYPES", "FGClip2Config", "FGClip2TextConfig", "FGClip2VisionConfig"]

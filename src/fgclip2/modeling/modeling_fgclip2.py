@@ -13,21 +13,29 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.generic import ModelOutput
 
-from .configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+from .configuration_fgclip2 import (
+    WALK_OF_ROLE,
+    WALK_TYPES,
+    FGClip2Config,
+    FGClip2TextConfig,
+    FGClip2VisionConfig,
+)
+from .layers import attend, boxes_in_patches, check_heads, key_padding_mask, pool_regions
 
 logger = logging.get_logger(__name__)
-
-WALK_TYPES = ("short", "long", "box")
 
 # How the official checkpoints spell their class: folders that name it have processor files of other models.
 _OFFICIAL_ARCHITECTURES = ["Fgclip2Model"]
 
-# A training checkpoint carries the log-scales of its region losses; the model has no use for them.
-_TRAINING_SCALES = [r"^logit_scale_(finegraind|hardneg)$"]
+# Log-scales of the region losses, as the official training checkpoints spell them. A training checkpoint has them; a
+# model to use has no use for them.
+TRAINING_SCALES = ("logit_scale_finegraind", "logit_scale_hardneg")
+SCALES = ("logit_scale", "logit_bias", *TRAINING_SCALES)
+_IGNORED_SCALES = [rf"^{name}$" for name in TRAINING_SCALES]
 
 
 @dataclass
@@ -57,80 +65,6 @@ class FGClip2Output(ModelOutput):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def eager_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[Tensor, Tensor]:
-    """Plain attention on (B, heads, N, d) with a broadcasting boolean mask; returns (B, N, heads, d) and weights."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        # The lowest finite value, not -inf: a row with every key masked stays finite.
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-def attend(
-    module: "FGClip2Attention | FGClip2PoolingAttention",
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-) -> Tensor:
-    """Multi-head attention through the configured implementation.
-
-    Args:
-        module: Has `config`, `num_heads` and `dropout`.
-        query: Shape (B, Q, D).
-        key, value: Shape (B, N, D).
-        mask: From [`key_padding_mask`].
-
-    Returns:
-        Shape (B, Q, D).
-    """
-    implementation = module.config._attn_implementation
-    function = eager_attention if implementation in (None, "eager") else ALL_ATTENTION_FUNCTIONS[implementation]
-    query, key, value = (
-        tensor.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)  # (B, heads, ., d)
-        for tensor in (query, key, value)
-    )
-    output, _ = function(
-        module,
-        query,
-        key,
-        value,
-        mask,
-        scaling=query.shape[-1] ** -0.5,
-        dropout=module.dropout if module.training else 0.0,
-        is_causal=False,
-    )
-    return output.flatten(2)
-
-
-def key_padding_mask(mask: Tensor | None, implementation: str | None) -> Tensor | None:
-    """Turn a (B, N) mask with 1 for valid keys into what the attention functions take; `None` if nothing is padded.
-
-    Returns:
-        Boolean, shape (B, 1, 1, N), never (N, N); for FlashAttention the (B, N) mask that it unpads with.
-    """
-    if mask is None:
-        return None
-    mask = mask.bool()
-    # A compiled or exported graph can't branch on the data, so there the mask stays.
-    if not torch.compiler.is_compiling() and bool(mask.all()):
-        return None
-    if implementation is not None and implementation.startswith("flash"):
-        return mask
-    return mask[:, None, None, :]
-
-
 class FGClip2Attention(nn.Module):
     """Bidirectional multi-head self-attention."""
 
@@ -138,7 +72,7 @@ class FGClip2Attention(nn.Module):
 
     def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
         super().__init__()
-        _check_heads(config.hidden_size, config.num_attention_heads)
+        check_heads(config.hidden_size, config.num_attention_heads)
         self.config = config
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout
@@ -163,7 +97,7 @@ class FGClip2PoolingAttention(nn.Module):
     def __init__(self, config: FGClip2VisionConfig):
         super().__init__()
         width = config.hidden_size
-        _check_heads(width, config.num_attention_heads)
+        check_heads(width, config.num_attention_heads)
         self.config = config
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout
@@ -176,11 +110,6 @@ class FGClip2PoolingAttention(nn.Module):
         query = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
         key, value = F.linear(hidden_states, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
         return self.out_proj(attend(self, query, key, value, mask))
-
-
-def _check_heads(hidden_size: int, num_attention_heads: int) -> None:
-    if hidden_size % num_attention_heads:
-        raise ValueError(f"hidden_size={hidden_size} is not divisible by num_attention_heads={num_attention_heads}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -317,65 +246,6 @@ def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches:
     rows = antialiased_weights(index // width, height, table.shape[0])  # (B, N, G)
     columns = antialiased_weights(index % width, width, table.shape[1])
     return (rows[..., :, None] * columns[..., None, :]).flatten(2) @ table.flatten(0, 1)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Region pooling
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def roi_align_weights(start: Tensor, end: Tensor, size: Tensor, num_cells: int) -> Tensor:
-    """Weights of RoIAlign along one axis (output size 1, aligned, adaptive sampling), which make it a matrix product.
-
-    Args:
-        start, end: Float32, shape (...), the interval in cells.
-        size: Integer, broadcasts with `start`, number of cells of the axis.
-        num_cells: At least the largest `size`; cells past `size` get zero.
-
-    Returns:
-        Float32, shape (..., num_cells): the mean over the interval's `ceil(end - start)` sample points of their linear
-        interpolation weights. Points more than one cell outside count as zero; an empty or inverted interval is zero.
-    """
-    start, end = start - 0.5, end - 0.5
-    length = end - start
-    count = length.ceil().clamp(min=0)
-    spacing = length / count.clamp(min=1)
-    # Spacing is above half a cell when there are two samples or more: only so many can fall between -1 and `size`.
-    max_samples = int(min(count.max().item(), 2 * num_cells + 4)) if count.numel() else 0
-    first = ((-1 - start) / spacing - 0.5).floor().clamp(min=0).nan_to_num(0.0, 0.0, 0.0)
-    sample = first[..., None] + torch.arange(max_samples, device=start.device)  # (..., S)
-    position = start[..., None] + (sample + 0.5) * spacing[..., None]
-    size = size[..., None]
-    counted = (sample < count[..., None]) & (position >= -1) & (position <= size)
-    position = torch.minimum(position.clamp(min=0), size - 1)
-    cell = torch.arange(num_cells, device=start.device)
-    weights = (1 - (position[..., None] - cell).abs()).clamp(min=0) * counted[..., None]  # (..., S, num_cells)
-    return weights.sum(-2) / count.clamp(min=1)[..., None]
-
-
-def pool_regions(dense_features: Tensor, spatial_shapes: Tensor, boxes: Tensor) -> Tensor:
-    """Pool one vector per box from dense maps: RoIAlign with a 1 x 1 output as one matrix product for the batch.
-
-    Args:
-        dense_features: Shape (B, N, D), row-major grids with padding behind.
-        spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
-        boxes: Float, shape (B, R, 4), (x1, y1, x2, y2) in patches.
-
-    Returns:
-        Shape (B, R, D), not normalised; zero for boxes of no area.
-    """
-    boxes = boxes.float()
-    height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]  # (B, 1)
-    num_patches = dense_features.shape[1]
-    index = torch.arange(num_patches, device=dense_features.device)[None]
-    valid = index < height * width  # (B, N)
-    max_height, max_width = (int(side) for side in spatial_shapes.amax(0).tolist())
-    rows = roi_align_weights(boxes[..., 1], boxes[..., 3], height, max_height)  # (B, R, max_height)
-    columns = roi_align_weights(boxes[..., 0], boxes[..., 2], width, max_width)
-    row = torch.where(valid, index // width, 0)[:, None].expand(-1, boxes.shape[1], -1)  # (B, R, N)
-    column = torch.where(valid, index % width, 0)[:, None].expand(-1, boxes.shape[1], -1)
-    weights = rows.gather(-1, row) * columns.gather(-1, column) * valid[:, None]  # (B, R, N)
-    return weights.to(dense_features.dtype) @ dense_features
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -535,7 +405,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         r"^dense_feature_head\.",
         r"^(longtext|boxtext)_head\.",
         r"^logit_(scale|bias)$",
-        *_TRAINING_SCALES,
+        *_IGNORED_SCALES,
     ]
 
     def __init__(self, config: FGClip2TextConfig):
@@ -647,7 +517,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
         r"^dense_feature_head\.",
         r"^(longtext|boxtext)_head\.",
         r"^logit_(scale|bias)$",
-        *_TRAINING_SCALES,
+        *_IGNORED_SCALES,
     ]
 
     def __init__(self, config: FGClip2VisionConfig):
@@ -736,7 +606,11 @@ class FGClip2Model(FGClip2PreTrainedModel):
 
     config_class = FGClip2Config
     main_input_name = "pixel_values"
-    _keys_to_ignore_on_load_unexpected = [r"position_ids$", *_TRAINING_SCALES]
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$", *_IGNORED_SCALES]
+
+    # How the package's other parts, which know no family by name, compare the embeddings of this one.
+    score_function = "sigmoid"
+    region_logit_scale = 100.0  # the released code compares regions with texts by a softmax at this scale
 
     def __init__(self, config: FGClip2Config):
         super().__init__(config)
@@ -761,6 +635,27 @@ class FGClip2Model(FGClip2PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.text_model.set_input_embeddings(value)
+
+    @property
+    def embedding_size(self) -> int:
+        """Length D of the embeddings."""
+        return self.config.vision_config.hidden_size
+
+    def get_score_scale_and_bias(self) -> tuple[float, float]:
+        """Return what `score_function` takes: scale * cosine + bias."""
+        return math.exp(self.logit_scale.item()), self.logit_bias.item()
+
+    def get_role_features(self, role: str, input_ids: Tensor) -> torch.FloatTensor:
+        """Embed texts by what they are to the model: `"caption"`, `"long_caption"` or `"region_phrase"`.
+
+        Args:
+            role: Decides the walk, and with it how many tokens each text has.
+            input_ids: Integer, shape (B, T), from `FGClip2Processor.tokenize` with the same role.
+
+        Returns:
+            Shape (B, projection_size), not normalised.
+        """
+        return self.get_text_features(input_ids, None, WALK_OF_ROLE[role])
 
     def get_text_features(
         self,
@@ -864,7 +759,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
         )
         if region_infos is None or image_sizes is None:
             raise ValueError("pass region_infos (boxes of each image) and image_sizes ((height, width) of each image)")
-        boxes = _boxes_in_patches(region_infos, image_sizes, spatial_shapes)
+        boxes = boxes_in_patches(region_infos, image_sizes, spatial_shapes)
         dense_features = self.get_image_dense_feature(pixel_values, pixel_attention_mask, spatial_shapes)
         regions = pool_regions(dense_features, spatial_shapes, boxes)  # (B, R, D)
         return [features[: len(image_boxes)] for features, image_boxes in zip(regions, region_infos, strict=True)]
@@ -927,33 +822,6 @@ def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:
         raise ValueError(f"return_loss=True needs as many texts as images, but (texts, images) is {shape}")
     signs = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
     return -F.logsigmoid(signs * logits).sum(-1).mean()
-
-
-def _boxes_in_patches(
-    region_infos: Sequence[Sequence[Sequence[float]]],
-    image_sizes: Sequence[tuple[int, int]],
-    spatial_shapes: Tensor,
-) -> Tensor:
-    """Boxes in pixels of each image -> float32 (B, max R, 4) in patches, short lists padded with empty boxes."""
-    if not len(region_infos) == len(image_sizes) == len(spatial_shapes):
-        raise ValueError(
-            f"{len(spatial_shapes)} images, but region_infos has {len(region_infos)} and "
-            f"image_sizes {len(image_sizes)} entries; allowed: one of each per image"
-        )
-    boxes = torch.zeros(len(region_infos), max(map(len, region_infos), default=0), 4, dtype=torch.float64)
-    for index, image_boxes in enumerate(region_infos):
-        if len(image_boxes):
-            rows = torch.as_tensor(image_boxes, dtype=torch.float64)
-            if rows.shape[1:] != (4,):
-                raise ValueError(f"region_infos[{index}] has shape {tuple(rows.shape)}; allowed: (boxes, 4)")
-            boxes[index, : len(rows)] = rows
-    sizes = torch.as_tensor(image_sizes, dtype=torch.float64)  # (B, 2)
-    if sizes.shape[1:] != (2,) or not bool((sizes > 0).all()):
-        raise ValueError(f"image_sizes={image_sizes!r}; allowed: positive (height, width) of each image")
-    grids = spatial_shapes.to("cpu", torch.float64)
-    width_height, grid_width_height = sizes.flip(1).repeat(1, 2), grids.flip(1).repeat(1, 2)  # (B, 4)
-    boxes = boxes * grid_width_height[:, None] / width_height[:, None]
-    return boxes.float().to(spatial_shapes.device)
 
 
 __all__ = [

@@ -5,10 +5,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .image_processing_fgclip2 import FGClip2ImageProcessor, load_images
+from .configuration_fgclip2 import WALK_OF_ROLE
+from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor, load_images
 from .tokenization_fgclip2 import FGClip2Tokenizer
 
 # What float32 tells apart in any image, and what keeps a box's sample points exact.
@@ -103,6 +107,55 @@ class FGClip2Processor(ProcessorMixin):
         # First, for transformers 5 pushes at the end of its own save.
         self.image_processor.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    # Patches that an image may have, for the parts of the package that know no family by name.
+    patch_budgets = PATCH_BUDGETS
+    text_roles = tuple(WALK_OF_ROLE)
+
+    def text_length(self, role: str) -> int:
+        """Return how many tokens a text of this role has at most, its end token included."""
+        return self.tokenizer.long_length if WALK_OF_ROLE[role] == "long" else self.tokenizer.short_length
+
+    def tokenize(self, texts: Sequence[str], role: str) -> dict[str, torch.Tensor]:
+        """Tokenize texts for `FGClip2Model.get_role_features`: `input_ids`, int64 (B, T)."""
+        return dict(self.tokenizer(list(texts), walk_type=WALK_OF_ROLE[role], return_tensors="pt"))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text before it is cut or padded, its end token included."""
+        ids = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
+        return [len(tokens) for tokens in ids]
+
+    def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
+        """Process one image without padding it.
+
+        Args:
+            image: Upright RGB image.
+            max_num_patches: Patch budget; `None`: the image processor's own setting.
+
+        Returns:
+            `pixel_values`, float32 (patches, 768), and `spatial_shapes`, int64 (2,): (height, width) of the grid.
+        """
+        inputs = self.image_processor(image, max_num_patches=max_num_patches, return_tensors="np")
+        height, width = inputs["spatial_shapes"][0]
+        return {
+            "pixel_values": inputs["pixel_values"][0][: height * width],
+            "spatial_shapes": inputs["spatial_shapes"][0],
+        }
+
+    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """Pad images of [`prepare_image`] to the longest of them: padded patches are masked and change nothing.
+
+        Returns:
+            `pixel_values` (B, N, 768), `pixel_attention_mask` (B, N) and `spatial_shapes` (B, 2).
+        """
+        counts = [len(image["pixel_values"]) for image in images]
+        pixel_values = torch.zeros(len(images), max(counts), images[0]["pixel_values"].shape[1])
+        mask = torch.zeros(len(images), max(counts), dtype=torch.int32)
+        for row, (image, count) in enumerate(zip(images, counts, strict=True)):
+            pixel_values[row, :count] = torch.from_numpy(image["pixel_values"])
+            mask[row, :count] = 1
+        shapes = torch.from_numpy(np.stack([image["spatial_shapes"] for image in images]))
+        return {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
 
     @property
     def model_input_names(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer, normalizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-WALK_TYPES = ("short", "long", "box")
+from .configuration_fgclip2 import WALK_TYPES
 
 DEFAULT_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 

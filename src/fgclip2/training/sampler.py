@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from ..data.records import LANGUAGES, RecordDataset
+from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
+from ..languages import LANGUAGES
 
 logger = logging.getLogger(__name__)
 

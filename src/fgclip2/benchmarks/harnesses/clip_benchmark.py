@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._records import ImageInput
-from ...embedder import FGClip2Embedder, unit_vectors
+from ...embedding.embedder import FGClip2Embedder, unit_vectors
+from ...embedding.inputs import ImageInput
 from ...modeling.image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...data.readers.checks import check_language, check_text, shown
-from ...data.records import LANGUAGES, InvalidRecordError
+from ...data.records import InvalidRecordError
+from ...languages import LANGUAGES
 from ..data_sets import Box, Problem
 from ._files import NamedImages, check_object, problem_of, read_json
 

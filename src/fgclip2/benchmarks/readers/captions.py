@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.readers.files import scan_list
-from ...data.records import InvalidRecordError, Language
+from ...data.records import InvalidRecordError
+from ...languages import Language
 from ..data_sets import RetrievalData
 from ._caption_files import (
     CaptionCollector,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..._records import load_input
+from ...embedding.inputs import load_input
 from ...errors import UnreadableImageError
 from ..data_sets import Problem, SegmentationData
 from ..image_files import ImageFile, StoredImage

@@ -6,7 +6,8 @@ import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..records import LANGUAGES, InvalidRecordError, Language, detect_language
+from ...languages import LANGUAGES, Language, detect_language
+from ..records import InvalidRecordError
 
 BOX_TOLERANCE = 1e-3  # how far outside 0..1 rounding may put a corner; it is clipped
 

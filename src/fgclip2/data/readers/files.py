@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from ..records import LANGUAGES, InvalidRecordError, Language, Record, RecordDataset
+from ...languages import LANGUAGES, Language
+from ..records import InvalidRecordError, Record, RecordDataset
 
 logger = logging.getLogger(__name__)
 

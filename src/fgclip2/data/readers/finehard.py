@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import InvalidRecordError, Language, Record, RecordDataset, Region, concatenate
+from ...languages import Language
+from ..records import InvalidRecordError, Record, RecordDataset, Region, concatenate
 from .checks import (
     check_box,
     check_captions,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..records import LANGUAGES, Language, Record, RecordDataset, detect_language
+from ...languages import LANGUAGES, Language, detect_language
+from ..records import Record, RecordDataset
 from .checks import IMAGE_SUFFIXES, check_language_option, check_text, existing_folder
 
 LABEL = "{}"  # stands for the label in a template

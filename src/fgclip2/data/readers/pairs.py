@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..._imports import require
-from ..records import LANGUAGES, InvalidRecordError, Language, Record, RecordDataset, concatenate
+from ...languages import LANGUAGES, Language
+from ..records import InvalidRecordError, Record, RecordDataset, concatenate
 from .checks import (
     check_captions,
     check_language,

@@ -1,4 +1,0 @@
-"""Bilingual demo data: drawings by several artists under their human-written English and Chinese names.
-
-`python -m fgclip2.data.demo --cache DIR` fetches and builds everything; the loaders here read what it built.
-"""

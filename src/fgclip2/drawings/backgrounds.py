@@ -1,0 +1,255 @@
+"""Backgrounds for pasted cut-outs: photographs, split by file, and procedural ones for variety in training.
+
+Layout of the cache: `backgrounds/<file name>.npy`, (H, W, 3) uint8, the shorter side `SHORT_SIDE`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from .sources import PERMISSIVE_LICENCES, WALLPAPERS, fetch, read_members
+from .splits import BACKGROUND_SPLITS, BackgroundSplit
+
+SHORT_SIDE = 384
+_SHRINK_FACTORS = (1, 2, 3, 4, 6)  # a crop shows a detail at 1, much of the photograph at 6
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One background file, with what its licence asks to be said."""
+
+    name: str  # file name without suffix, as in `splits.BACKGROUND_SPLITS`
+    source: str  # key of `sources.WALLPAPERS`
+    author: str
+    licence: str
+
+    @property
+    def is_permissive(self) -> bool:
+        """Whether it may be trained on and shipped."""
+        return self.licence in PERMISSIVE_LICENCES
+
+
+# Only photographs: the packages' patterns and drawings are left out (but one blurred colour field, for training).
+PHOTOGRAPHS: tuple[Photograph, ...] = (
+    Photograph("aitzgorri_by_Aitzol_Berasategi", "lomiri-16.04", "Aitzol Berasategi", "CC-BY-4.0"),
+    Photograph("friends_by_Aitzol_Berasategi", "lomiri-16.04", "Aitzol Berasategi", "CC-BY-4.0"),
+    Photograph("life_by_Aitzol_Berasategi", "lomiri-16.04", "Aitzol Berasategi", "CC-BY-4.0"),
+    Photograph("picosdeeuropa_by_Aitzol_Berasategi", "lomiri-16.04", "Aitzol Berasategi", "CC-BY-4.0"),
+    Photograph("sunset_by_Aitzol_Berasategi", "lomiri-16.04", "Aitzol Berasategi", "CC-BY-4.0"),
+    Photograph("Picture_0B_by_freespace", "lomiri-16.04", 'Trevor "Freespace"', "CC-BY-4.0"),
+    Photograph("Picture_1A_by_freespace", "lomiri-16.04", 'Trevor "Freespace"', "CC-BY-4.0"),
+    Photograph("umang_by_Abhishek_Mudgal", "lomiri-16.04", "Abhishek Mudgal", "CC-BY-4.0"),
+    Photograph("Wine_by_Jakkub_Mede", "lomiri-16.04", "Jakub Mede", "CC-BY-4.0"),
+    Photograph("seeding_by_Clements_Engelhardt", "lomiri-16.04", "Clemens Engelhardt", "CC0-1.0"),
+    Photograph("Bridge_by_Sander_Klootwijk", "lomiri-16.04", "Sander Klootwijk", "CC-BY-SA-4.0"),
+    Photograph("Dragonfly_by_Bolly", "lomiri-16.04", "Bolly", "CC-BY-SA-4.0"),
+    Photograph("free_by_Peter_Nerlich", "lomiri-16.04", "Peter Nerlich", "CC-BY-SA-4.0"),
+    Photograph("greentock_by_Peter_Nerlich", "lomiri-16.04", "Peter Nerlich", "CC-BY-SA-4.0"),
+    Photograph("Kleiber_by_Lukas_Baubkus", "lomiri-20.04", "Lukas Baubkus", "CC-BY-SA-3.0"),
+    Photograph("Aqua", "mate", "Charles Barbin", "GPL-2.0-or-later"),
+    Photograph("Blinds", "mate", "Lennart Poettering, Andrea Cimitan", "GPL-2.0-or-later"),
+    Photograph("Dune", "mate", "Marco Cogoni, Hylke Bons", "GPL-2.0-or-later"),
+    Photograph("FreshFlower", "mate", "Jens Ansorg", "GPL-2.0-or-later"),
+    Photograph("Garden", "mate", "Charles Barbin", "GPL-2.0-or-later"),
+    Photograph("GreenMeadow", "mate", "Timothy Schellhase, Lapo Calamandrei", "GPL-2.0-or-later"),
+    Photograph("LadyBird", "mate", "Charles Barbin", "GPL-2.0-or-later"),
+    Photograph("RainDrops", "mate", "blackcombwhistler07", "GPL-2.0-or-later"),
+    Photograph("Storm", "mate", "Sergey Nazarov", "GPL-2.0-or-later"),
+    Photograph("TwoWings", "mate", "Charles Barbin, Hylke Bons", "GPL-2.0-or-later"),
+    Photograph("Wood", "mate", "Jean-François Fortin Tam", "GPL-2.0-or-later"),
+    Photograph("YellowFlower", "mate", "Charles Barbin", "GPL-2.0-or-later"),
+)
+
+
+def build_backgrounds(cache: Path) -> dict[str, int]:
+    """Fetch the wallpaper packages and write what is not in the cache yet.
+
+    Returns:
+        Split -> number of photographs.
+    """
+    folder = cache / "backgrounds"
+    folder.mkdir(parents=True, exist_ok=True)
+    for source_key, source in WALLPAPERS.items():
+        archive = fetch(source, cache)
+        names = {photo.name for photo in PHOTOGRAPHS if photo.source == source_key}
+        missing = names - {path.stem for path in folder.glob("*.npy")}
+        for path, content in read_members(archive, partial(_is_wallpaper, missing)) if missing else ():
+            np.save(folder / f"{PurePosixPath(path).stem}.npy", shrink_photograph(content))
+    splits = list(BACKGROUND_SPLITS.values())
+    return {split: splits.count(split) for split in dict.fromkeys(splits)}
+
+
+def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool = False) -> list[np.ndarray]:
+    """The photographs of one split, in table order.
+
+    Args:
+        cache: the folder that was built.
+        split: "train", "validation" or "test". All of "train" is permissive.
+        permissive_only: leave out what may not be shipped.
+
+    Returns:
+        (H, W, 3) uint8 arrays, RGB, the shorter side `SHORT_SIDE`.
+
+    Raises:
+        ValueError: no such split.
+        FileNotFoundError: the cache was not built; the message has the command.
+    """
+    if split not in BACKGROUND_SPLITS.values():
+        raise ValueError(f"no split {split!r}; there are {', '.join(dict.fromkeys(BACKGROUND_SPLITS.values()))}")
+    names = [
+        photo.name
+        for photo in PHOTOGRAPHS
+        if BACKGROUND_SPLITS[photo.name] == split and (photo.is_permissive or not permissive_only)
+    ]
+    paths = [Path(cache) / "backgrounds" / f"{name}.npy" for name in names]
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; run: python -m fgclip2.drawings --cache {cache}")
+    return [np.load(path) for path in paths]
+
+
+def shrink_photograph(content: bytes) -> np.ndarray:
+    """Decode an image file and scale its shorter side to `SHORT_SIDE`: (H, W, 3) uint8."""
+    file = Image.open(io.BytesIO(content))
+    file.draft("RGB", (SHORT_SIDE * 2, SHORT_SIDE * 2))  # JPEG decodes faster at an eighth to a half of its size
+    image = file.convert("RGB")
+    scale = SHORT_SIDE / min(image.size)
+    size = (max(SHORT_SIDE, round(image.width * scale)), max(SHORT_SIDE, round(image.height * scale)))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def pyramid(photograph: np.ndarray) -> list[np.ndarray]:
+    """The photograph at all crop scales: (H, W, 3) uint8 -> arrays of (H // f, W // f, 3), by box averaging."""
+    levels = []
+    for factor in _SHRINK_FACTORS:
+        height, width = photograph.shape[0] // factor, photograph.shape[1] // factor
+        cells = photograph[: height * factor, : width * factor].reshape(height, factor, width, factor, 3)
+        levels.append(cells.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8))
+    return levels
+
+
+def random_crops(
+    pyramids: Sequence[Sequence[np.ndarray]], count: int, height: int, width: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Random windows of random photographs, at random scales, mirrored half of the time.
+
+    Args:
+        pyramids: what `pyramid` gives, for each photograph; the first level at least as large as one crop.
+        count: number of crops B.
+        height: of a crop.
+        width: of a crop.
+        rng: random state.
+
+    Returns:
+        (B, height, width, 3) uint8.
+    """
+    crops = np.empty((count, height, width, 3), dtype=np.uint8)
+    for index in range(count):
+        levels = pyramids[int(rng.integers(len(pyramids)))]
+        fitting = [level for level in levels if level.shape[0] >= height and level.shape[1] >= width]
+        level = fitting[int(rng.integers(len(fitting)))]
+        top = rng.integers(level.shape[0] - height + 1)
+        left = rng.integers(level.shape[1] - width + 1)
+        crop = level[top : top + height, left : left + width]
+        crops[index] = crop[:, ::-1] if rng.random() < 0.5 else crop
+    return crops
+
+
+def procedural_backgrounds(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Plain colours, gradients, stripes, grain, blurred blobs and clouds, in equal shares.
+
+    Args:
+        count: number of backgrounds B.
+        height: in pixels.
+        width: in pixels.
+        rng: random state.
+
+    Returns:
+        (B, height, width, 3) uint8.
+    """
+    makers = (_plain, _gradients, _stripes, _grain, _blobs, _clouds)
+    kinds = rng.integers(len(makers), size=count)
+    backgrounds = np.empty((count, height, width, 3), dtype=np.uint8)
+    for kind, make in enumerate(makers):
+        rows = np.flatnonzero(kinds == kind)
+        if len(rows):
+            backgrounds[rows] = make(len(rows), height, width, rng).clip(0, 255)
+    return backgrounds
+
+
+def _is_wallpaper(names: set[str], path: str) -> bool:
+    parts = PurePosixPath(path)
+    return parts.stem in names and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")
+
+
+def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(0, 255, size=(count, 1, 1, 3)).astype(np.float32)
+
+
+def _mix(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Between two random colours: (B, H, W) weights from 0 to 1 -> (B, H, W, 3)."""
+    first, second = _colours(len(weights), rng), _colours(len(weights), rng)
+    return first + (second - first) * weights[..., None]
+
+
+def _ramps(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, H, W): 0 to 1 along a random direction."""
+    angle = rng.uniform(0, 2 * np.pi, size=(count, 1, 1)).astype(np.float32)
+    rows = np.linspace(-0.5, 0.5, height, dtype=np.float32)[None, :, None]
+    columns = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, None, :]
+    return (rows * np.sin(angle) + columns * np.cos(angle)) / np.sqrt(2) + 0.5
+
+
+def _plain(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    return np.broadcast_to(_colours(count, rng), (count, height, width, 3))
+
+
+def _gradients(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    return _mix(_ramps(count, height, width, rng), rng)
+
+
+def _stripes(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    periods = rng.uniform(2, 14, size=(count, 1, 1)).astype(np.float32)
+    wave = np.sin(2 * np.pi * periods * _ramps(count, height, width, rng))
+    sharpness = rng.uniform(0.5, 6, size=(count, 1, 1)).astype(np.float32)
+    return _mix((sharpness * wave).clip(-1, 1) / 2 + 0.5, rng)
+
+
+def _blobs(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Random colours on a coarse grid, interpolated: like what is out of focus."""
+    grid = rng.uniform(0, 255, size=(count, int(rng.integers(3, 9)), int(rng.integers(3, 9)), 3))
+    return _upsample(grid.astype(np.float32), height, width)
+
+
+def _clouds(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Two colours mixed by noise whose amplitude halves as its frequency doubles, roughly as in natural images."""
+    weights = np.zeros((count, height, width), dtype=np.float32)
+    for octave in range(5):
+        grid = rng.uniform(-1, 1, size=(count, 2 * 2**octave + 1, 2 * 2**octave + 1, 1)).astype(np.float32)
+        weights += _upsample(grid, height, width)[..., 0] / 2**octave
+    return _mix((weights * rng.uniform(0.3, 1, size=(count, 1, 1)) + 0.5).clip(0, 1), rng)
+
+
+def _grain(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal((count, height, width, 3), dtype=np.float32)
+    strength = rng.uniform(5, 60, size=(count, 1, 1, 1)).astype(np.float32)
+    return _colours(count, rng) + strength * noise
+
+
+def _upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, corners aligned: (B, h, w, C) -> (B, height, width, C)."""
+    rows, columns = _interpolation(height, grid.shape[1]), _interpolation(width, grid.shape[2])
+    return np.einsum("hi,bijc,wj->bhwc", rows, grid, columns, optimize=True)
+
+
+def _interpolation(size: int, cells: int) -> np.ndarray:
+    """(size, cells) float32: linear interpolation of `cells` values to `size` positions."""
+    position = np.linspace(0, cells - 1, size, dtype=np.float32)[:, None]
+    return np.maximum(0, 1 - np.abs(position - np.arange(cells, dtype=np.float32)[None, :]))

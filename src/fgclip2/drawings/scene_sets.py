@@ -1,0 +1,140 @@
+"""Sets of composed scenes for training, validation and tests, as FineHARD folders in the cache or one by one.
+
+Layout of a set: `cache/scenes/<split>-<count>-<seed>-<digest>/` with `scenes_en.json`, `scenes_zh.json` (records of the
+same pictures in both languages) and `images/*.webp`. The digest is of the concepts and of the code that makes scenes,
+so a set of other code is never taken for this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..languages import LANGUAGES
+from .backgrounds import load_backgrounds
+from .concepts import ConceptTable
+from .cutouts import load_cutouts, load_training_cutouts
+from .scenes import Scene, SceneBuilder, write_scenes
+from .splits import BackgroundSplit
+
+SceneSplit = Literal["train", "validation", "test", "test-held-out-concepts"]
+
+# artist, photographs, and whether the things are those that were held out from training
+_EVALUATION_SPLITS: dict[str, tuple[str, BackgroundSplit, bool]] = {
+    "validation": ("emojione-v1", "validation", False),
+    "test": ("twemoji", "test", False),
+    "test-held-out-concepts": ("twemoji", "test", True),
+}
+SCENE_SPLITS = ("train", *_EVALUATION_SPLITS)
+_SOURCES = ("scenes.py", "phrases.py", "scene_sets.py")
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """Scenes on disk."""
+
+    folder: Path
+    records: Mapping[str, list[dict[str, Any]]]  # language -> records of the same pictures, see `scene_record`
+
+    def __len__(self) -> int:
+        return len(self.records[LANGUAGES[0]])
+
+    def image(self, index: int) -> Image.Image:
+        """The picture of a scene, RGB."""
+        with Image.open(self.folder / self.records[LANGUAGES[0]][index]["f_path"]) as image:
+            return image.convert("RGB")
+
+    def boxes(self, index: int) -> list[list[int]]:
+        """The boxes (x1, y1, x2, y2) of a scene in whole pixels."""
+        width, height = self.image(index).size
+        regions = self.records[LANGUAGES[0]][index]["bbox_info"]
+        return [[round(v * s) for v, s in zip(r["bbox"], (width, height) * 2, strict=True)] for r in regions]
+
+
+def scene_builder(cache: Path, table: ConceptTable, split: SceneSplit) -> SceneBuilder:
+    """The builder of a split's scenes.
+
+    Args:
+        cache: the folder that was built.
+        table: the concepts.
+        split: "train" has permissive artists, training photographs and no held-out concept; "validation" has EmojiOne
+            1 and "test" Twemoji, each with its own photographs and trained concepts only, and
+            "test-held-out-concepts" is as "test" with nothing but held-out concepts.
+
+    Raises:
+        ValueError: no such split.
+    """
+    if split == "train":
+        return SceneBuilder(table, load_training_cutouts(cache, table), load_backgrounds(cache, "train"))
+    if split not in _EVALUATION_SPLITS:
+        raise ValueError(f"no split {split!r} of scenes; there are {', '.join(SCENE_SPLITS)}")
+    artist, photographs, held_out = _EVALUATION_SPLITS[split]
+    concept_ids, rgba = load_cutouts(cache, artist)
+    rows = np.flatnonzero(table.is_held_out[concept_ids] == held_out)
+    return SceneBuilder(table, {artist: (concept_ids[rows], rgba[rows])}, load_backgrounds(cache, photographs))
+
+
+def generate_scenes(builder: SceneBuilder, seed: int, start: int = 0) -> Iterator[Scene]:
+    """Scenes without end, for training on the fly; scene n depends on `seed` and n alone.
+
+    Args:
+        builder: of a split.
+        seed: of the whole sequence.
+        start: the n to begin with, to resume.
+    """
+    for number in itertools.count(start):
+        yield builder.build(np.random.default_rng([seed, number]))
+
+
+def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: int, seed: int) -> SceneSet:
+    """Make a set, or read it where it was made before; the same arguments give the same set.
+
+    Args:
+        cache: the folder that was built.
+        table: the concepts.
+        split: see `scene_builder`.
+        count: how many scenes, the first ones of `generate_scenes`.
+        seed: of the sequence.
+
+    Raises:
+        ValueError: no such split, or no scene wanted.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}; allowed: at least 1 scene")
+    builder = scene_builder(cache, table, split)
+    parent = Path(cache) / "scenes"
+    folder = parent / f"{split}-{count}-{seed}-{_digest(Path(cache))}"
+    if not folder.exists():
+        parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+        try:
+            write_scenes(unfinished, builder, count, seed)
+            unfinished.rename(folder)  # whole or not at all
+        except OSError:
+            if not folder.exists():  # another process may have been first
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return load_scene_set(folder)
+
+
+def load_scene_set(folder: Path) -> SceneSet:
+    """Read a folder that `build_scene_set` or `write_scenes` wrote."""
+    texts = {language: (Path(folder) / f"scenes_{language}.json").read_text("utf-8") for language in LANGUAGES}
+    return SceneSet(Path(folder), {language: json.loads(text) for language, text in texts.items()})
+
+
+def _digest(cache: Path) -> str:
+    """Of the concepts and of the code that makes scenes."""
+    parts = [cache / "concepts.json", *(Path(__file__).parent / name for name in _SOURCES)]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]

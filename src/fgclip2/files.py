@@ -1,0 +1,94 @@
+"""Files that every part of the package reads or writes: JSON in UTF-8, and writing that is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+UTF8_BOM = b"\xef\xbb\xbf"
+
+# What Pillow decodes by itself and people keep images in.
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".jp2",
+        ".avif",
+        ".ppm",
+        ".pgm",
+    ]
+)
+
+
+def decode_json(content: bytes) -> Any:
+    """Decode JSON in UTF-8, with or without a byte order mark; other encodings are an error, not a guess.
+
+    Raises:
+        ValueError: The content is not UTF-8 or not JSON.
+    """
+    return json.loads(content.removeprefix(UTF8_BOM).decode())
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not UTF-8 or not JSON; the message names it.
+    """
+    try:
+        return decode_json(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a name beside `path` to write to, which takes the place of `path` when the block ends without an error.
+
+    A reader sees the old file or the whole new one, also where two processes write at once; after an error nothing
+    is left behind. Beside its final place, because a rename is all or nothing only within one file system.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yield an empty folder that takes the name `folder` at the end; if the work on it fails, nothing is left of it.
+
+    Raises:
+        ValueError: `folder` is a file, or has something in it.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder: choose a new name, or remove it first")
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        if folder.exists():
+            folder.rmdir()  # an empty one: Windows does not rename over it
+        staging.replace(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise

@@ -1,0 +1,179 @@
+"""Hard negatives for the regions of a whole file of records in FineHARD's schema."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..data.readers.checks import check_text, shown
+from ..data.records import InvalidRecordError
+from .generation import Generator, HardNegative, generate_hard_negatives
+from .vocabulary import KINDS, Kind, Vocabulary
+
+Generate = Callable[..., list[HardNegative]]
+
+
+@dataclass
+class HardNegativeReport:
+    """What `write_hard_negatives` did."""
+
+    records: int = 0
+    regions: int = 0
+    kept: int = 0  # regions that had negatives and keep them
+    filled: int = 0  # regions that have new ones
+    by_kind: Counter[str] = field(default_factory=Counter)  # new negatives
+    without: list[tuple[str, str]] = field(default_factory=list)  # where, and the text that has nothing to change
+
+
+def write_hard_negatives(
+    source: str | Path,
+    target: str | Path,
+    count: int = 10,
+    seed: int = 0,
+    replace: bool = False,
+    vocabulary: Vocabulary | None = None,
+    kinds: Sequence[Kind] = KINDS,
+    generator: Generator | None = None,
+) -> HardNegativeReport:
+    """Copy a file of records and give its regions hard negatives.
+
+    Regions get `short_expr_negs` (`{"0": text, ...}`), `neg_kinds` (`{"0": kind, ...}`) and `flag_short_neg` 1; where
+    the text has nothing to change, the flag is 0. Everything else stays as it is. JSONL is read a line at a time; a
+    JSON list is held in memory.
+
+    Args:
+        source: One JSON list of records, or one record on each line.
+        target: A new file of the same form. It appears when it is complete.
+        replace: Make new negatives also for regions that have some; these are kept where no new ones can be made.
+        count, seed, vocabulary, kinds, generator: As for `generate_hard_negatives`. Records with `is_cn` true are
+            Chinese; the language of others is seen from each text.
+
+    Returns:
+        Counts, and the regions for which nothing could be generated.
+
+    Raises:
+        ValueError: A record can't be used; names file, line (or number in the list), field and value. Or the
+            generator gave what can't be used.
+        FileExistsError: There is a file at `target`.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists():
+        raise FileExistsError(f"{target} exists; choose a new name, or remove it first")
+    report = HardNegativeReport()
+    generate = partial(
+        generate_hard_negatives, count=count, seed=seed, vocabulary=vocabulary, kinds=kinds, generator=generator
+    )
+    with source.open(encoding="utf-8-sig") as lines, _complete_file(target) as output:
+        try:
+            is_list = _begins_list(lines)
+            items = _list_items(lines, source) if is_list else _line_items(lines, source)
+            _write(_filled(items, generate, replace, report), is_list, output)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{source} is not UTF-8 ({error.reason}); convert it") from error
+    return report
+
+
+def _filled(
+    items: Iterator[tuple[Any, str]], generate: Generate, replace: bool, report: HardNegativeReport
+) -> Iterator[Any]:
+    for item, place in items:
+        for region, where in _regions(item, place):
+            _fill(region, where, item.get("is_cn"), generate, replace, report)
+        report.records += 1
+        yield item
+
+
+def _fill(
+    region: dict[str, Any], where: str, is_chinese: Any, generate: Generate, replace: bool, report: HardNegativeReport
+) -> None:
+    """Give one region its negatives."""
+    report.regions += 1
+    has_some = region.get("flag_short_neg") != 0 and bool(region.get("short_expr_negs"))
+    if has_some and not replace:
+        report.kept += 1
+        return
+    text = region["short_expr"]
+    try:
+        negatives = generate(text, language="zh" if is_chinese else None)
+    except ValueError as error:
+        raise ValueError(f"{where}.short_expr: {error}") from error
+    if negatives:
+        region["flag_short_neg"] = 1
+        region["short_expr_negs"] = {str(number): each.text for number, each in enumerate(negatives)}
+        region["neg_kinds"] = {str(number): each.kind for number, each in enumerate(negatives)}
+        report.filled += 1
+        report.by_kind.update(each.kind for each in negatives)
+        return
+    report.without.append((where, text))
+    if has_some:
+        report.kept += 1
+    else:
+        region["flag_short_neg"] = 0
+
+
+def _regions(item: Any, place: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the regions of a record, and where they are."""
+    if not isinstance(item, dict):
+        raise InvalidRecordError(place, "the record", shown(item), "one JSON object")
+    if item.get("is_cn") not in (None, True, False):
+        raise InvalidRecordError(place, "is_cn", shown(item["is_cn"]), "true or false")
+    regions = item.get("bbox_info") or []
+    if not isinstance(regions, list):
+        raise InvalidRecordError(place, "bbox_info", shown(regions), "a list")
+    for number, region in enumerate(regions):
+        name = f"bbox_info[{number}]"
+        if not isinstance(region, dict):
+            raise InvalidRecordError(place, name, shown(region), "one JSON object")
+        check_text(region.get("short_expr"), f"{name}.short_expr", place)
+        yield region, f"{place}: {name}"
+
+
+def _begins_list(lines: TextIO) -> bool:
+    start = lines.tell()
+    first = next((line.strip() for line in iter(lines.readline, "") if line.strip()), "")
+    lines.seek(start)
+    return first.startswith("[")
+
+
+def _list_items(lines: TextIO, source: Path) -> Iterator[tuple[Any, str]]:
+    try:
+        items = json.load(lines)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidRecordError(str(source), "the list", f"malformed ({error})", "one JSON list") from error
+    yield from ((item, f"{source}:{number}") for number, item in enumerate(items, 1))
+
+
+def _line_items(lines: TextIO, source: Path) -> Iterator[tuple[Any, str]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield json.loads(line), f"{source}:{number}"
+            except (json.JSONDecodeError, RecursionError) as error:
+                place = f"{source}:{number}"
+                raise InvalidRecordError(place, "the record", f"malformed ({error})", "well-formed JSON") from error
+
+
+def _write(items: Iterator[Any], is_list: bool, output: TextIO) -> None:
+    begin, between, end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
+    output.write(begin)
+    for number, item in enumerate(items):
+        output.write((between if number else "") + json.dumps(item, ensure_ascii=False))
+    output.write(end)
+
+
+@contextmanager
+def _complete_file(target: Path) -> Iterator[TextIO]:
+    """Write beside the target; it gets its name only when all is written."""
+    partial_file = target.with_name(f".{target.name}.partial")
+    try:
+        with partial_file.open("w", encoding="utf-8", newline="\n") as output:
+            yield output
+        partial_file.replace(target)
+    finally:
+        partial_file.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""Which family a checkpoint is of: one table, read by everything that opens a folder or a hub id."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from .configuration_fgclip2 import FGClip2Config
+from .modeling_fgclip2 import FGClip2Model
+from .processing_fgclip2 import FGClip2Processor
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family of this package."""
+
+    title: str  # as people write it
+    model_type: str  # in config.json
+    config: type[Any]
+    model: type[Any]  # a DualEncoder
+    processor: type[Any]  # its DualEncoderProcessor
+
+
+FAMILIES = (Family("FG-CLIP 2", "fgclip2", FGClip2Config, FGClip2Model, FGClip2Processor),)
+
+
+def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
+    """Return the family of a checkpoint, or `None` if it is of none that this package has.
+
+    Args:
+        name: Folder or hub id.
+        hub_arguments: `revision`, `token`, `cache_dir`, `local_files_only` or `subfolder`.
+
+    Raises:
+        OSError: There is no such checkpoint, or it has no config.json.
+    """
+    # Not AutoConfig, which would want to run code of folders that name some.
+    settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)
+    return next((family for family in FAMILIES if family.model_type == settings.get("model_type")), None)
