@@ -1,6 +1,7 @@
 """The package as a whole: frozen public names, imports that point down, what an import costs."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -60,25 +61,51 @@ def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Full names of what a file imports, relative imports resolved; "fgclip2.X" also for `from fgclip2 import X`."""
+def imported_names(path: Path, source: str) -> set[str]:
+    """Full names of what a file imports from this package, e.g. "fgclip2.data.records.Record"."""
     package = ["fgclip2", *path.relative_to(SOURCE).parts[:-1]]
-    modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *filter(None, [node.module])])
-            modules |= {f"{module}.{alias.name}" for alias in node.names}
-    return modules
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "fgclip2"}
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms of this package that a file imports; what no room has is the package's own, "__init__"."""
-    names = [module.split(".") for module in imported_modules(path)]
-    inside = [name[1] if len(name) > 1 else "__init__" for name in names if name[0] == "fgclip2"]
-    return {room if room in FLOOR_OF else "__init__" for room in inside}
+def file_of(name: str) -> Path | None:
+    """The file of the module that a full name is, or is in; `None` for a name of the package itself."""
+    parts = name.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        module = SOURCE.joinpath(*parts[:length])
+        for file in (module.with_suffix(".py"), module / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def wrong_imports(names: dict[Path, set[str]]) -> list[str]:
+    """Imports of another room on the same floor or above, and a circle of files if there is one."""
+    wrong = []
+    for path, imported in names.items():
+        room = room_of(path)
+        for name in sorted(imported):
+            file = file_of(name)
+            other = "__init__" if file is None else room_of(file)
+            if other != room and FLOOR_OF[other] >= FLOOR_OF[room]:
+                wrong.append(f"{path.relative_to(SOURCE)} (floor {FLOOR_OF[room]}) imports {name} ({FLOOR_OF[other]})")
+    try:
+        graphlib.TopologicalSorter({path: set(map(file_of, names[path])) - {None} for path in names}).prepare()
+    except graphlib.CycleError as error:
+        wrong.append("circle: " + " -> ".join(str(path.relative_to(SOURCE)) for path in error.args[1]))
+    return wrong
+
+
+@pytest.fixture(scope="module")
+def names_by_file() -> dict[Path, set[str]]:
+    return {path: imported_names(path, path.read_text(encoding="utf-8")) for path in files()}
 
 
 def test_public_names_grow_only_on_purpose():
@@ -93,14 +120,29 @@ def test_every_room_has_its_floor():
     assert {room_of(path) for path in files()} <= FLOOR_OF.keys()
 
 
-def test_imports_point_down():
-    wrong = [
-        f"{path.relative_to(SOURCE)} (floor {FLOOR_OF[room_of(path)]}) imports {room} (floor {FLOOR_OF[room]})"
-        for path in files()
-        for room in imported_rooms(path) - {room_of(path)}
-        if FLOOR_OF[room] >= FLOOR_OF[room_of(path)]
-    ]
+def test_imports_point_down(names_by_file):
+    wrong = wrong_imports(names_by_file)
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [
+        ("embedding/inputs.py", "from .embedder import FGClip2Embedder"),
+        ("embedding/inputs.py", "from ..search import SearchIndex"),
+        ("data/records.py", "from ..embedding.embedder import FGClip2Embedder"),
+        ("data/records.py", "def later():\n    from fgclip2.embedder import FGClip2Embedder"),
+        ("demo/run.py", "from ..cli import common"),
+        ("diagnostics.py", "from .training import FGClip2Trainer"),
+        ("metrics/retrieval.py", "import fgclip2.training"),
+        ("metrics/retrieval.py", "from fgclip2 import FGClip2Trainer"),
+        ("training/trainer.py", "from .. import search"),
+        ("files.py", "from . import errors"),
+    ],
+)
+def test_an_import_that_points_up_is_seen(names_by_file, file, planted):
+    path = SOURCE / file
+    assert wrong_imports({**names_by_file, path: names_by_file[path] | imported_names(path, planted)})
 
 
 def test_one_file_has_the_collectives():
