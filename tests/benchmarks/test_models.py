@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on, text_use
-from fgclip2.embedding.embedder import Skipped
+from fgclip2.embedding import Skipped
 from fgclip2.errors import UnreadableImageError
 from fgclip2.modeling.image_processing_fgclip2 import patch_budget
 

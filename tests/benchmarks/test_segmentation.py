@@ -17,7 +17,7 @@ from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.benchmarks.runner import run
 from fgclip2.benchmarks.segmentation import predict
 from fgclip2.benchmarks.settings import SegmentationSettings, as_dict, change
-from fgclip2.embedding.embedder import Skipped, unit_vectors
+from fgclip2.embedding import Skipped, unit_vectors
 
 from ..data.samples import write_json
 from ..ranks import run_on_ranks
