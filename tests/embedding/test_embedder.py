@@ -306,9 +306,15 @@ def test_boxes_must_be_a_list_for_each_image(embedder, images):
         (lambda e: e.encode_regions([], [], "cxcywh"), "box_format must be 'xyxy' or 'xywh', got 'cxcywh'"),
         (lambda e: e.classify([], "猫"), "labels must be a list .*, got '猫'"),
         (lambda e: e.classify([], []), r"labels must be a list of at least one label, got \[\]"),
-        (lambda e: e.classify([], ["猫"], templates="一张照片"), r"templates must be .*where the label goes, got \['一张照片'\]"),
+        (
+            lambda e: e.classify([], ["猫"], templates="一张照片"),
+            r"templates must be .*where the label goes, got \['一张照片'\]",
+        ),
         (lambda e: e.classify([], ["猫"], walk_type="box"), "classify_regions"),
-        (lambda e: e.classify_regions([], [], ["猫"], walk_type="short"), "only with texts of walk_type='box', got 'short'"),
+        (
+            lambda e: e.classify_regions([], [], ["猫"], walk_type="short"),
+            "only with texts of walk_type='box', got 'short'",
+        ),
         (lambda e: e.classify([], ["猫", 3]), r"labels\[1\] must be a string"),
         (lambda e: e.classify([], ["bad \ud83d"], ["{}", "一张{}"]), r"labels\[0\] has the lone surrogate"),
         (lambda e: e.classify([], ["猫"], ["{}", None]), r"templates\[1\] must be a string"),
@@ -373,7 +379,7 @@ def test_similarity_is_the_cosine_and_zero_vectors_give_zero(embedder):
     assert embedder.similarity(a[0], b[0]) == pytest.approx(0.6)
     with pytest.raises(ValueError, match="length 2, b of length 3"):
         embedder.similarity(a, np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="`b` must be .*, got list"):
+    with pytest.raises(ValueError, match=r"`b` must be .*, got list"):
         embedder.similarity(a, [b])
 
 
