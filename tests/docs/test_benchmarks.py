@@ -39,7 +39,7 @@ def test_commands_exist_with_their_options(document):
     assert len(lines) == 5
     for line in lines:
         words = shlex.split(line.partition("#")[0])
-        command = bench[words[2]]
+        command = bench[words[2]].load()
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= options
 
