@@ -3,6 +3,8 @@ TORCH ?= torch==2.13.0
 # Where pip would take a CUDA build of several GB: TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_OPTIONS ?=
 VENV ?= .venv
+# Two workers, each file in one of them, so that what its tests share is made once.
+PARALLEL ?= -n 2 --dist loadfile
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
@@ -10,19 +12,20 @@ LOWEST_PYTHON ?= python3.10
 
 setup: $(VENV)/.ready
 
-# torch is pinned apart from the package's own metadata, which only has its lower bound.
+# torch is pinned apart from the package's own metadata, which only has its lower bound. Python compiles what it imports;
+# compiling every file of every package beforehand is most of what an installation takes.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"
-	$(RUN) -m pip install --quiet --editable ".[dev]"
+	$(RUN) -m pip install --quiet --no-compile $(TORCH_OPTIONS) "$(TORCH)"
+	$(RUN) -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 test: setup
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest $(PARALLEL)
 
 test-slow: setup
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m slow $(PARALLEL)
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(VENV)/bin/fgclip2 demo --output demo_output
