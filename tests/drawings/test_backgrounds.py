@@ -75,7 +75,7 @@ def test_procedural_backgrounds_differ_in_kind():
 def test_splits_are_loaded_by_file(cache):
     assert [len(load_backgrounds(cache, split)) for split in ("train", "validation", "test")] == [7, 7, 13]
     assert len(load_backgrounds(cache, "test", permissive_only=True)) == 2
-    with pytest.raises(ValueError, match="no split 'dev'; there are train, validation, test"):
+    with pytest.raises(ValueError, match="split must be 'train', 'validation' or 'test', got 'dev'"):
         load_backgrounds(cache, "dev")
 
 

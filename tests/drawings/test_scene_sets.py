@@ -98,8 +98,8 @@ def test_artists_and_photographs_of_the_splits_are_apart():
 @pytest.mark.parametrize(
     ("split", "count", "message"),
     [
-        ("style", 1, "no split 'style' of scenes; there are train, validation, test, test-held-out-concepts"),
-        ("train", 0, "count=0; allowed: at least 1 scene"),
+        ("style", 1, "split must be 'train', 'validation', 'test' or 'test-held-out-concepts', got 'style'"),
+        ("train", 0, "count must be a positive integer, got 0"),
     ],
 )
 def test_what_there_is_not(cache, table, split, count, message):

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from ..checks import check_choice
 from .sources import PERMISSIVE_LICENCES, WALLPAPERS, fetch, read_members
 from .splits import BACKGROUND_SPLITS, BackgroundSplit
 
@@ -101,8 +102,7 @@ def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool 
         ValueError: no such split.
         FileNotFoundError: the cache was not built; the message has the command.
     """
-    if split not in BACKGROUND_SPLITS.values():
-        raise ValueError(f"no split {split!r}; there are {', '.join(dict.fromkeys(BACKGROUND_SPLITS.values()))}")
+    check_choice("split", split, dict.fromkeys(BACKGROUND_SPLITS.values()))
     names = [
         photo.name
         for photo in PHOTOGRAPHS

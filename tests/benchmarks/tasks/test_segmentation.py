@@ -16,7 +16,7 @@ from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.benchmarks.runner import run
 from fgclip2.benchmarks.tasks import SegmentationData, SegmentationSettings, as_dict, change, segmentation
 from fgclip2.benchmarks.tasks.segmentation import predict
-from fgclip2.embedding.embedder import Skipped, unit_vectors
+from fgclip2.embedding import Skipped, unit_vectors
 
 from ...data.samples import write_json
 from ...embedding.test_embedder import draw
