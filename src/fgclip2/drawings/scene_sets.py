@@ -8,8 +8,7 @@ so a set of other code is never taken for this one.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from ..languages import LANGUAGES
 from .backgrounds import load_backgrounds
 from .concepts import ConceptTable
 from .cutouts import load_cutouts, load_training_cutouts
-from .scenes import Scene, SceneBuilder, write_scenes
+from .scenes import SceneBuilder, write_scenes
 from .splits import BackgroundSplit
 
 SceneSplit = Literal["train", "validation", "test", "test-held-out-concepts"]
@@ -82,18 +81,6 @@ def scene_builder(cache: Path, table: ConceptTable, split: SceneSplit) -> SceneB
     return SceneBuilder(table, {artist: (concept_ids[rows], rgba[rows])}, load_backgrounds(cache, photographs))
 
 
-def generate_scenes(builder: SceneBuilder, seed: int, start: int = 0) -> Iterator[Scene]:
-    """Scenes without end, for training on the fly; scene n depends on `seed` and n alone.
-
-    Args:
-        builder: of a split.
-        seed: of the whole sequence.
-        start: the n to begin with, to resume.
-    """
-    for number in itertools.count(start):
-        yield builder.build(np.random.default_rng([seed, number]))
-
-
 def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: int, seed: int) -> SceneSet:
     """Make a set, or read it where it was made before; the same arguments give the same set.
 
@@ -101,8 +88,8 @@ def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: 
         cache: the folder that was built.
         table: the concepts.
         split: see `scene_builder`.
-        count: how many scenes, the first ones of `generate_scenes`.
-        seed: of the sequence.
+        count: How many scenes; scene n depends on `seed` and n alone.
+        seed: Seed of the whole sequence.
 
     Raises:
         ValueError: no such split, or no scene wanted.
