@@ -11,6 +11,7 @@ import fgclip2
 
 SOURCE = Path(fgclip2.__file__).parent
 PUBLIC_NAMES = [
+    "Embedder",
     "FGClip2Config",
     "FGClip2Embedder",
     "FGClip2ImageProcessor",
@@ -42,7 +43,7 @@ FLOORS = (
         "visualization",
     },
     {"modeling"},
-    {"data", "drawings", "embedding", "metrics", "tokenization"},
+    {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo"},
     {"cli"},

@@ -184,7 +184,7 @@ def test_no_tar_at_all(tmp_path):
     with pytest.raises(ValueError, match=r"没有\.tar: no such shard"):
         list_shards(str(tmp_path / "没有.tar"))
     (tmp_path / "空").mkdir()
-    with pytest.raises(ValueError, match="shards must be a folder with .*; there is no shard"):
+    with pytest.raises(ValueError, match=r"shards must be a folder with .*; there is no shard"):
         list_shards(tmp_path / "空")
 
 

@@ -208,7 +208,7 @@ def test_a_lexicon_of_ones_own(tmp_path):
         ),
         (
             lambda content: content["object"]["birds"]["words"][0].update(near=["dog"]),
-            "near of 'eagle' must be .* got 'dog'",
+            r"near of 'eagle' must be .* got 'dog'",
         ),
         (lambda content: content["object"]["birds"].update(landmarks=True), "object.birds has wrong.*'landmarks'"),
     ],

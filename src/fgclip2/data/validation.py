@@ -17,7 +17,7 @@ import numpy as np
 from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..languages import Language
-from ..streams import bounded_map, progress_bar
+from ..streams import bounded_map, chunks
 from .readers.checks import check_language_option, shown
 from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
@@ -108,19 +108,19 @@ def validate(
     check_language_option(language)
     attempts: Iterator[Attempt]
     if isinstance(dataset, RecordDataset):
-        records = range(len(dataset))
-        attempts = (partial(dataset.__getitem__, index) for index in records)
+        size = len(dataset)
+        attempts = (partial(dataset.__getitem__, index) for index in range(size))
     else:
-        records = range(sum(max(shard.samples, 0) for shard in dataset))
+        size = sum(max(shard.samples, 0) for shard in dataset)
         attempts = _shard_attempts(dataset, language)
     report, keys = Report(), array("Q")
     check = partial(_check, images=images)
-    with progress_bar(records, show_progress_bar, "records") as bar:
-        for outcome in bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads):
+    outcomes = bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads)
+    for some in chunks(outcomes, _AHEAD_PER_THREAD, size, show_progress_bar, "records"):
+        for outcome in some:
             _count(report, outcome)
             if outcome.image_key is not None:
                 keys.append(outcome.image_key)
-            bar.update()
     report.repeated_images = len(keys) - len(np.unique(np.array(keys, dtype=np.uint64)))
     return report
 

@@ -222,7 +222,7 @@ def test_wrong_images_in_data_set_objects(image):
 
 
 def test_no_data_set_objects():
-    with pytest.raises(ValueError, match="dataset must be a datasets.Dataset, with a length, got list"):
+    with pytest.raises(ValueError, match=r"dataset must be a datasets\.Dataset, with a length, got list"):
         from_dataset([{"image": "0.png", "caption": "猫"}])
     with pytest.raises(ValueError, match="no column 'image'"):
         from_dataset(FakeDataset([{"path": "0.png", "caption": "猫"}]))
