@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,10 +32,12 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def check_number(name: str, value: Any, low: float, high: float) -> None:
-    """Raise a `ValueError` unless `value` is a number from `low` to `high`; NaN and booleans are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raise a `ValueError` unless `value` is a finite number from `low` to `high`; NaN and booleans are none."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high:
+        bounds = f" from {low} to {high}" if high < math.inf else f" from {low} on" if low > -math.inf else ""
+        raise ValueError(f"{name} must be a finite number{bounds}, got {value!r}")
 
 
 def check_positive_integer(name: str, value: Any) -> None:

@@ -82,7 +82,7 @@ def test_folders_and_shards(validate, records, folder):
 
 
 def test_wrong_usage(validate, records):
-    assert "finehard, fineregion-cn, pairs, folder, shards" in validate("记录.json", "--format", "csv", code=2).stderr
+    assert "'pairs', 'folder' or 'shards', got 'csv'" in validate("记录.json", "--format", "csv", code=2).stderr
     assert "allowed with pairs only" in validate("记录.json", "--image-column", "x", code=2).stderr
     assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr
     assert "images='all'" in validate("记录.json", "--images", "all", code=1).stderr

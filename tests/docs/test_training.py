@@ -48,7 +48,7 @@ def written(value: object) -> str:
 
 def default(cls: type, name: str) -> str:
     each = next(each for each in fields(cls) if each.name == name)
-    return written(train_options._default(each))
+    return written(train_options.default_of(each))
 
 
 def rows_of_first_cells(document: Path, names: set[str]) -> dict[str, list[str]]:

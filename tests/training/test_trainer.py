@@ -532,9 +532,9 @@ EVERYTHING = [
         ({"ema_decay": 1.0}, "ema_decay=1.0; allowed: between 0 and 1"),
         ({"dataloader_drop_last": False}, "dataloader_drop_last=False; allowed: True"),
         ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
-        ({"freeze": ["vision"]}, "freeze has 'vision', which the model has not"),
+        ({"freeze": ["vision"]}, "`freeze` must name modules or parameters of the model, .*got 'vision'"),
         ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*; allowed: to freeze a part"),
-        ({"freeze_text_layers": 9}, "freeze_text_layers=9; allowed: 0 to 2, the layers of text_model"),
+        ({"freeze_text_layers": 9}, "`freeze_text_layers` must be from 0 to 2, the layers of text_model, got 9"),
         ({"push_to_hub": True, "hub_strategy": "every_save"}, "hub_strategy='every_save'; allowed: 'end'"),
         (
             {
