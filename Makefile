@@ -70,12 +70,12 @@ bench: setup
 
 # Trains the embedded checkpoint anew in its two stages (hours of CPU time), into .cache/scenes/export.
 checkpoint: setup
-	$(RUN) recipes/embedded_checkpoint/train.py
-	$(RUN) recipes/scenes/train.py
+	$(RUN) -m recipes.embedded_checkpoint.train
+	$(RUN) -m recipes.scenes.train
 
 # What each term of the objective is worth: 5 settings, 3 seeds, equal compute and equal steps (hours; resumable).
 ablation: setup
-	$(RUN) recipes/scenes/ablation.py --output recipes/scenes/ablation
+	$(RUN) -m recipes.scenes.ablation --output recipes/scenes/ablation
 
 clean:
 	rm -rf $(VENV) .cache dist build demo_output perf_output

@@ -53,7 +53,7 @@ def folder(cache, table, tmp_path_factory):  # noqa: F811
 
 
 def bundled_image(seed: int):
-    from ..test_embedder import draw
+    from ..embedding.test_embedder import draw
 
     return draw(96, 64, seed)
 

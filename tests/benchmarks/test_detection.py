@@ -22,7 +22,7 @@ from fgclip2.benchmarks.runner import run, write_result
 from fgclip2.benchmarks.settings import DetectionSettings, as_dict, change
 
 from ..data.samples import write_json
-from ..test_embedder import draw
+from ..embedding.test_embedder import draw
 from .test_tasks import COLORS, mean_colors, named_colors
 
 pytest.importorskip("pycocotools")

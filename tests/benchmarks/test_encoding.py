@@ -11,8 +11,8 @@ from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder, configuration_digest
 
+from ..embedding.test_embedder import draw
 from ..ranks import run_on_ranks
-from ..test_embedder import draw
 
 TEXTS = [f"{word}{number}" for number in range(6) for word in ("猫", "dog ")] * 2
 BOXES = [[(0.0, 0.0, 40.0, 30.0)], [(5.0, 5.0, 20.5, 30.5), (0.0, 10.0, 48.0, 64.0)]]

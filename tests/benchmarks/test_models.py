@@ -11,11 +11,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on, text_use
-from fgclip2.embedding.embedder import Skipped
+from fgclip2.embedding import Skipped
 from fgclip2.errors import UnreadableImageError
 from fgclip2.modeling.image_processing_fgclip2 import patch_budget
 
-from ..test_embedder import draw
+from ..embedding.test_embedder import draw
 
 TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 TEXT = {**TOWER, "vocab_size": 12, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}

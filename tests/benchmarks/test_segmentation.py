@@ -17,11 +17,11 @@ from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.benchmarks.runner import run
 from fgclip2.benchmarks.segmentation import predict
 from fgclip2.benchmarks.settings import SegmentationSettings, as_dict, change
-from fgclip2.embedding.embedder import Skipped, unit_vectors
+from fgclip2.embedding import Skipped, unit_vectors
 
 from ..data.samples import write_json
+from ..embedding.test_embedder import draw
 from ..ranks import run_on_ranks
-from ..test_embedder import draw
 from .test_tasks import COLORS, mean_colors, named_colors
 
 NAMES = {"en": ["red", "green", "blue"], "zh": ["红", "绿", "蓝"]}

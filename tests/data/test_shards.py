@@ -224,7 +224,7 @@ def test_languages_by_option(folder):
         ({"rank": -1}, "rank=-1; allowed: 0 to 0"),
         ({"world_size": 48, "rank": 47}, "47 samples for 48 ranks; allowed: at least 48"),
         ({"world_size": 3, "batch_size": 16, "drop_last": True}, "47 samples for 3 ranks; allowed: at least 48"),
-        ({"language": "cn"}, "language='cn'; allowed"),
+        ({"language": "cn"}, "language must be 'en', 'zh' or None, got 'cn'"),
     ],
 )
 def test_wrong_arguments(folder, arguments, message):

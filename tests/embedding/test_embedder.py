@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
-from fgclip2.embedding.embedder import Skipped, model_fingerprint
+from fgclip2.embedding import Skipped, model_fingerprint
 from fgclip2.errors import UnreadableImageError
 from tests.checkpoints import official_folder, saved_folder
 

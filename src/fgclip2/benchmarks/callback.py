@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from ..embedding.embedder import FGClip2Embedder
+from ..embedding import FGClip2Embedder
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.modeling_fgclip2 import FGClip2Model

@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from .. import distributed
-from ..embedding.embedder import Skipped
+from ..embedding import Skipped
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.processing_fgclip2 import check_boxes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..embedding.embedder import average_templates, fill_templates
+from ..embedding import average_templates, fill_templates
 from . import class_names
 from .encoding import Encoder
 

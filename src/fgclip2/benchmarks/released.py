@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from ..embedding.embedder import FGClip2Embedder
+from ..embedding import FGClip2Embedder
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from .models import BenchmarkModel
 

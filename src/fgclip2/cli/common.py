@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..embedding.embedder import FGClip2Embedder, Skipped
+    from ..embedding import FGClip2Embedder, Skipped
 
 Model = Annotated[
     str | None,
@@ -40,7 +40,7 @@ TopK = Annotated[int, typer.Option(min=1, help="How many to print.")]
 
 def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> FGClip2Embedder:
     """Load a checkpoint; `device` may name several with commas between them."""
-    from ..embedding.embedder import FGClip2Embedder
+    from ..embedding import FGClip2Embedder
 
     hide_loading_bars()
     return FGClip2Embedder.from_pretrained(model, split_devices(device), dtype)

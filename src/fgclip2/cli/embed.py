@@ -14,7 +14,7 @@ from . import common
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..embedding.embedder import FGClip2Embedder
+    from ..embedding import FGClip2Embedder
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
 

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from ..errors import UnreadableImageError
+from ..files import IMAGE_SUFFIXES, decode_json, replacing
 from ..languages import Language
-from .readers.checks import IMAGE_SUFFIXES, shown
-from .readers.files import decode_json
+from .readers.checks import shown
 from .readers.finehard import check_item, item_of_record, record_of_item
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 
@@ -267,9 +267,8 @@ def write_index(folder: str | Path, shards: Sequence[Shard]) -> None:
     """Write `index.json`: the name and the number of samples of each shard, which all lie in `folder`."""
     entries = [{"name": Path(shard.path).name, "samples": shard.samples} for shard in shards]
     content = json.dumps({"shards": entries}, ensure_ascii=False, indent=1)
-    partial = Path(folder) / f".{INDEX_NAME}.partial"
-    partial.write_text(content + "\n", encoding="utf-8")
-    partial.replace(Path(folder) / INDEX_NAME)
+    with replacing(Path(folder) / INDEX_NAME) as unfinished:
+        unfinished.write_text(content + "\n", encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -302,9 +301,8 @@ def write_shards(dataset: RecordDataset, folder: str | Path, samples_per_shard: 
     for number, start in enumerate(range(0, len(dataset), samples_per_shard)):
         indices = range(start, min(start + samples_per_shard, len(dataset)))
         path = folder / f"{number:06d}.tar"
-        partial = folder / f".{path.name}.partial"
-        _write_shard(dataset, indices, partial)
-        partial.replace(path)
+        with replacing(path) as unfinished:
+            _write_shard(dataset, indices, unfinished)
         shards.append(Shard(str(path), len(indices)))
     write_index(folder, shards)
     return shards

@@ -16,10 +16,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .backgrounds import PHOTOGRAPHS, Photograph, load_backgrounds, pyramid, random_crops
+from .backgrounds import (
+    PHOTOGRAPHS,
+    Photograph,
+    load_backgrounds,
+    paste,
+    pyramid,
+    random_crops,
+    random_square,
+    white_canvas,
+)
 from .concepts import ConceptTable
 from .cutouts import load_cutouts
-from .protocols import paste, random_square, white_canvas
 from .scenes import SceneBuilder, write_scenes
 from .sources import ARTWORK, PERMISSIVE_LICENCES, WALLPAPERS
 from .splits import BACKGROUND_SPLITS, BackgroundSplit

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import decode_json, read_json, replacing
 from ..languages import LANGUAGES, Language
 from .sources import NAMES, fetch, read_member
 from .splits import held_out_keys
@@ -114,11 +115,12 @@ def build_concepts(cache: Path) -> ConceptTable:
     """Fetch the name packages, write `cache/concepts.json` and return the table."""
     archives = {key: fetch(source, cache) for key, source in NAMES.items()}
     annotations = {language: _annotations(archives, language) for language in LANGUAGES}
-    emoji = json.loads(read_member(archives["emojibase"], "package/en/data.json"))
-    messages = json.loads(read_member(archives["emojibase"], "package/en/messages.json"))
+    emoji = decode_json(read_member(archives["emojibase"], "package/en/data.json"))
+    messages = decode_json(read_member(archives["emojibase"], "package/en/messages.json"))
     table = split_concepts(select_concepts(emoji, messages, annotations))
     rows = [asdict(concept) for concept in table]
-    (cache / "concepts.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    with replacing(cache / "concepts.json") as unfinished:
+        unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
     return table
 
 
@@ -131,7 +133,7 @@ def load_concepts(cache: Path) -> ConceptTable:
     path = Path(cache) / "concepts.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run: python -m fgclip2.drawings --cache {cache}")
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = read_json(path)
     for row in rows:
         row.update({column: tuple(row[column]) for column in ("keywords_en", "keywords_zh")})
     return ConceptTable(tuple(Concept(**row) for row in rows))
@@ -166,23 +168,28 @@ def select_concepts(
     return concepts
 
 
-def split_concepts(concepts: Sequence[Concept], choose: Callable[..., set[str]] = held_out_keys) -> ConceptTable:
+def split_concepts(
+    concepts: Sequence[Concept],
+    choose: Callable[[Sequence[str], Mapping[str, Sequence[str]]], set[str]] = held_out_keys,
+) -> ConceptTable:
     """Mark the concepts that are held out, and take their names out of the others' keywords.
 
     A concept is eligible only if it has no near synonym, in the strict sense, among all concepts (things or not), so
     that neither a drawing nor a text that is trained on shows it under another name.
 
     Args:
-        concepts: none held out.
+        concepts: None of them is held out.
         choose: `splits.held_out_keys`, or a stand-in of the same signature.
 
     Returns:
         The table.
     """
-    things = [concept for concept in concepts if concept.is_thing]
     leaks = np.logical_or.reduce(near_synonym_matrix(concepts, strict=True), axis=1)  # (N,)
-    eligible = [concept for concept, leak in zip(concepts, leaks, strict=True) if concept.is_thing and not leak]
-    keys = choose(things, eligible)
+    eligible: dict[str, list[str]] = {}
+    for concept, leak in zip(concepts, leaks, strict=True):
+        if concept.is_thing and not leak:
+            eligible.setdefault(concept.group, []).append(concept.key)
+    keys = choose([concept.group for concept in concepts if concept.is_thing], eligible)
     held_out = [concept for concept in concepts if concept.key in keys]
     return ConceptTable(
         tuple(
@@ -219,8 +226,8 @@ def near_synonym_matrix(concepts: Sequence[Concept], strict: bool = False) -> np
 
 def _annotations(archives: Mapping[str, Path], language: str) -> dict[str, dict[str, list[str]]]:
     derived_path = f"package/annotationsDerived/{language}/annotations.json"
-    derived = json.loads(read_member(archives["cldr-derived"], derived_path))
-    plain = json.loads(read_member(archives["cldr"], f"package/annotations/{language}/annotations.json"))
+    derived = decode_json(read_member(archives["cldr-derived"], derived_path))
+    plain = decode_json(read_member(archives["cldr"], f"package/annotations/{language}/annotations.json"))
     return {**derived["annotationsDerived"]["annotations"], **plain["annotations"]["annotations"]}
 
 

@@ -8,7 +8,6 @@ than once, or not at all.
 from __future__ import annotations
 
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from .._imports import require
+from ..checks import check_choice
+from ..files import decode_json, replacing
 from .concepts import Concept, ConceptTable
 from .sources import ARTWORK, fetch, read_members
 from .splits import artists
@@ -209,8 +210,7 @@ def load_cutouts(cache: Path, artist: str) -> tuple[np.ndarray, np.ndarray]:
         ValueError: no such artist.
         FileNotFoundError: the cache was not built; the message has the command.
     """
-    if artist not in ARTWORK:
-        raise ValueError(f"no artist {artist!r}; there are {', '.join(ARTWORK)}")
+    check_choice("artist", artist, ARTWORK)
     path = Path(cache) / "cutouts" / f"{artist}.npy"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run: python -m fgclip2.drawings --cache {cache}")
@@ -234,7 +234,7 @@ def load_training_cutouts(cache: Path, table: ConceptTable) -> dict[str, tuple[n
 def read_icon_set(archive: Path, skip: Collection[str] = ()) -> IconSet:
     """Read an Iconify package, without the icons named in `skip`."""
     files = ("package/icons.json", "package/chars.json")
-    members = {path: json.loads(content) for path, content in read_members(archive, files.__contains__)}
+    members = {path: decode_json(content) for path, content in read_members(archive, files.__contains__)}
     icons = members["package/icons.json"]
     return IconSet(
         icons={name: icon for name, icon in icons["icons"].items() if name not in skip},
@@ -348,9 +348,9 @@ def write_cutouts(folder: Path, artist: str, drawings: Iterable[tuple[int, Image
             images.append(pixels)
     order = np.argsort(ids, kind="stable")
     np.save(folder / f"{artist}.ids.npy", np.array(ids, dtype=np.int64)[order])
-    unfinished = folder / f"{artist}.unfinished.npy"
-    np.save(unfinished, np.stack(images)[order])
-    unfinished.replace(folder / f"{artist}.npy")  # there only when complete, so an interrupted build resumes
+    # There only when complete, so an interrupted build resumes. An open file: `np.save` would add ".npy" to a name.
+    with replacing(folder / f"{artist}.npy") as unfinished, unfinished.open("wb") as file:
+        np.save(file, np.stack(images)[order])
 
 
 def alpha_box(rgba: np.ndarray, threshold: int = 127) -> tuple[int, int, int, int]:

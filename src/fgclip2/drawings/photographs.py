@@ -22,6 +22,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from .._imports import require
+from ..checks import check_choice
+from ..files import decode_json, read_json, replacing
 from .concepts import ConceptTable
 from .cutouts import render_svg
 from .sources import DESCRIBED, fetch, read_members
@@ -74,12 +76,11 @@ def load_described(cache: Path, name: str) -> list[DescribedPicture]:
         ValueError: no such set.
         FileNotFoundError: the cache was not built; the message has the command.
     """
-    if name not in SETS:
-        raise ValueError(f"no set {name!r}; there are {', '.join(SETS)}")
+    check_choice("name", name, SETS)
     path = Path(cache) / "described" / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run: python -m fgclip2.drawings --cache {cache}")
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = read_json(path)
     return [DescribedPicture(**{**row, "path": path.parent / row["path"]}) for row in rows]
 
 
@@ -99,7 +100,9 @@ def read_gcompris(archive: Path) -> tuple[dict[str, bytes], dict[str, str]]:
 
 def word_pictures(resources: Mapping[str, bytes]) -> Iterator[tuple[bytes, DescribedPicture]]:
     """Vocabulary drawings that have a word in both languages."""
-    words = {language: json.loads(resources[f"{_WORDS_FOLDER}content-{language}.json"]) for language in ("en", "zh_CN")}
+    words = {
+        language: decode_json(resources[f"{_WORDS_FOLDER}content-{language}.json"]) for language in ("en", "zh_CN")
+    }
     for path, content in resources.items():
         stem = PurePosixPath(path).stem
         english, chinese = (words[language].get(f"{stem}.ogg", "") for language in ("en", "zh_CN"))
@@ -240,7 +243,8 @@ def _write_set(
         path = f"{name}/{picture.path}.webp"
         decode_on_white(content).save(folder / path, quality=90)
         rows.append({**asdict(picture), "path": path, "concept_id": ids.get(_bare_noun(picture.short_en))})
-    (folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+    with replacing(folder / f"{name}.json") as unfinished:
+        unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def decode_on_white(content: bytes) -> Image.Image:

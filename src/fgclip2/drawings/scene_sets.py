@@ -8,11 +8,7 @@ so a set of other code is never taken for this one.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ..checks import check_choice, check_positive_integer
+from ..files import new_folder, read_json
 from ..languages import LANGUAGES
 from .backgrounds import load_backgrounds
 from .concepts import ConceptTable
 from .cutouts import load_cutouts, load_training_cutouts
-from .scenes import Scene, SceneBuilder, write_scenes
+from .scenes import SceneBuilder, write_scenes
 from .splits import BackgroundSplit
 
 SceneSplit = Literal["train", "validation", "test", "test-held-out-concepts"]
@@ -76,24 +74,11 @@ def scene_builder(cache: Path, table: ConceptTable, split: SceneSplit) -> SceneB
     """
     if split == "train":
         return SceneBuilder(table, load_training_cutouts(cache, table), load_backgrounds(cache, "train"))
-    if split not in _EVALUATION_SPLITS:
-        raise ValueError(f"no split {split!r} of scenes; there are {', '.join(SCENE_SPLITS)}")
+    check_choice("split", split, ("train", *_EVALUATION_SPLITS))
     artist, photographs, held_out = _EVALUATION_SPLITS[split]
     concept_ids, rgba = load_cutouts(cache, artist)
     rows = np.flatnonzero(table.is_held_out[concept_ids] == held_out)
     return SceneBuilder(table, {artist: (concept_ids[rows], rgba[rows])}, load_backgrounds(cache, photographs))
-
-
-def generate_scenes(builder: SceneBuilder, seed: int, start: int = 0) -> Iterator[Scene]:
-    """Scenes without end, for training on the fly; scene n depends on `seed` and n alone.
-
-    Args:
-        builder: of a split.
-        seed: of the whole sequence.
-        start: the n to begin with, to resume.
-    """
-    for number in itertools.count(start):
-        yield builder.build(np.random.default_rng([seed, number]))
 
 
 def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: int, seed: int) -> SceneSet:
@@ -103,35 +88,29 @@ def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: 
         cache: the folder that was built.
         table: the concepts.
         split: see `scene_builder`.
-        count: how many scenes, the first ones of `generate_scenes`.
-        seed: of the sequence.
+        count: How many scenes; scene n depends on `seed` and n alone.
+        seed: Seed of the whole sequence.
 
     Raises:
         ValueError: no such split, or no scene wanted.
     """
-    if count < 1:
-        raise ValueError(f"count={count}; allowed: at least 1 scene")
+    check_positive_integer("count", count)
     builder = scene_builder(cache, table, split)
-    parent = Path(cache) / "scenes"
-    folder = parent / f"{split}-{count}-{seed}-{_digest(Path(cache))}"
+    folder = Path(cache) / "scenes" / f"{split}-{count}-{seed}-{_digest(Path(cache))}"
     if not folder.exists():
-        parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
         try:
-            write_scenes(unfinished, builder, count, seed)
-            unfinished.rename(folder)  # whole or not at all
+            with new_folder(folder) as unfinished:
+                write_scenes(unfinished, builder, count, seed)
         except OSError:
             if not folder.exists():  # another process may have been first
                 raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return load_scene_set(folder)
 
 
 def load_scene_set(folder: Path) -> SceneSet:
     """Read a folder that `build_scene_set` or `write_scenes` wrote."""
-    texts = {language: (Path(folder) / f"scenes_{language}.json").read_text("utf-8") for language in LANGUAGES}
-    return SceneSet(Path(folder), {language: json.loads(text) for language, text in texts.items()})
+    folder = Path(folder)
+    return SceneSet(folder, {language: read_json(folder / f"scenes_{language}.json") for language in LANGUAGES})
 
 
 def _digest(cache: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import os
@@ -26,11 +25,23 @@ from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from ..modeling.tokenization_fgclip2 import check_text
 from ..streams import batches_of_a_kind, bounded_map, chunks, progress_bar
-from .inputs import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
+from .devices import Device, default_device, resolve_devices, resolve_dtype
+from .fingerprint import model_fingerprint
+from .inputs import (
+    Boxes,
+    ImageInput,
+    ImageRecord,
+    Skipped,
+    as_iterable,
+    collate,
+    is_image,
+    make_record,
+    pair_with_boxes,
+)
+from .labels import average_templates, fill_templates, normalised
 
 logger = logging.getLogger(__name__)
 
-Device = str | torch.device
 Batch = TypeVar("Batch")
 Outputs = TypeVar("Outputs")
 
@@ -44,13 +55,6 @@ MAX_LOADING_THREADS = 8
 
 # The tokenizer keeps padding and truncation of a call in its state, which threads would share.
 _TOKENIZER_LOCK = threading.Lock()
-
-
-class Skipped(NamedTuple):
-    """An input that `on_error="skip"` left out: its index among the inputs, and why."""
-
-    index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
-    reason: str
 
 
 class FGClip2Embedder:
@@ -303,7 +307,7 @@ class FGClip2Embedder:
                 )
         if a.shape[-1] != b.shape[-1]:
             raise ValueError(f"a has vectors of length {a.shape[-1]}, b of length {b.shape[-1]}")
-        return _normalised(a) @ _normalised(b).T
+        return normalised(a) @ normalised(b).T
 
     def probabilities(self, similarity: np.ndarray) -> np.ndarray:
         """Turn cosines of images and texts into the model's probabilities that they belong together.
@@ -668,79 +672,10 @@ def unit_vectors(features: Tensor) -> np.ndarray:
     return vectors
 
 
-def _normalised(vectors: np.ndarray) -> np.ndarray:
-    """L2-normalise in float32; zero vectors stay zero."""
-    vectors = vectors.astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Each label in every template, the templates of the first label first."""
-    # Not str.format: a label or template may have braces of its own.
-    return [template.replace("{}", label) for label in labels for template in templates]
-
-
-def average_templates(vectors: np.ndarray, labels: int) -> np.ndarray:
-    """Embeddings of [`fill_templates`] (labels * templates, D) -> of labels: float32 (labels, D), L2-normalised."""
-    return _normalised(vectors.reshape(labels, len(vectors) // labels, -1).mean(1))
-
-
 def _region_probabilities(regions: np.ndarray, label_vectors: np.ndarray) -> np.ndarray:
     logits = REGION_LOGIT_SCALE * FGClip2Embedder.similarity(regions, label_vectors)
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Checkpoints and devices
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def model_fingerprint(model: FGClip2Model) -> str:
-    """Hash names, shapes and values (as float32) of every weight."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        values = weight.detach().float().cpu().contiguous().numpy()
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(values.astype("<f4", copy=False).data)
-    return digest.hexdigest()
-
-
-def default_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
-
-
-def resolve_devices(device: Device | Sequence[Device] | None, default: torch.device) -> list[torch.device]:
-    """Check one device or several; none is `default`."""
-    if device is None:
-        return [default]
-    names = [device] if isinstance(device, (str, torch.device)) else list(device)
-    if not names:
-        raise ValueError("device is an empty list; name at least one device, e.g. ['cuda:0', 'cuda:1']")
-    try:
-        devices = [torch.device(name) for name in names]
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r} is no torch device; allowed e.g.: 'cpu', 'cuda:0', 'mps'") from error
-    for each in devices:
-        try:
-            torch.empty(0, device=each)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={str(each)!r} can't be used here: {str(error).splitlines()[0]}") from error
-    return devices
-
-
-def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """A dtype by its name; `"auto"` by the device."""
-    if dtype == "auto":
-        if device.type in ("cpu", "mps"):
-            return torch.float32
-        return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
-    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}; allowed: 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype")
-    return resolved
 
 
 def _replicate(model: FGClip2Model, devices: list[torch.device]) -> list[FGClip2Model]:

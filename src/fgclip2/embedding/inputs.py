@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,13 @@ Boxes = Sequence[Sequence[float]]
 
 # A PIL image that reads its file lazily may be in a list twice, and is not safe in two threads.
 _PIL_LOCK = threading.Lock()
+
+
+class Skipped(NamedTuple):
+    """An input that `on_error="skip"` left out: its index among the inputs, and why."""
+
+    index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding.embedder import FGClip2Embedder, Skipped
+from ..embedding import FGClip2Embedder, Skipped
 from ..errors import IncompatibleIndexError
 from .scan import ImageFile, UnusableFile, scan_folder
 from .store import read_index, refuse_foreign_manifest, write_index

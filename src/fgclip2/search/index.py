@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..embedding.embedder import FGClip2Embedder
+from ..embedding import FGClip2Embedder
 from ..errors import IncompatibleIndexError
 from .build import IndexBuild, IndexReport
 from .scan import ImageFile, UnusableFile

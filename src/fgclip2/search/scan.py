@@ -8,24 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".jp2",
-        ".avif",
-        ".ppm",
-        ".pgm",
-    }
-)
+from ..files import IMAGE_SUFFIXES
 
 
 class ImageFile(NamedTuple):

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, default_collate
 from fgclip2 import FGClip2Embedder, metrics
 from fgclip2.assets import embedded_checkpoint
 from fgclip2.benchmarks.harnesses.clip_benchmark import ClipBenchmarkModel, load_clip, pack_image, unpack_images
-from fgclip2.embedding.embedder import average_templates, fill_templates
+from fgclip2.embedding import average_templates, fill_templates
 
 from .packages import import_or_skip
 from .pictures import CLASSES, NAMES, TEMPLATES, captions, pictures

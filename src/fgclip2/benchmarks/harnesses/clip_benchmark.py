@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...embedding.embedder import FGClip2Embedder, unit_vectors
+from ...embedding import FGClip2Embedder, unit_vectors
 from ...embedding.inputs import ImageInput
 from ...modeling.image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...embedding.embedder import FGClip2Embedder
+from ...embedding import FGClip2Embedder
 from ..models import BenchmarkModel
 
 OWNER = "fgclip2"  # mteb's names have an owner; of models without one

@@ -8,8 +8,9 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ...data.readers.checks import IMAGE_SUFFIXES, existing_folder, shown
+from ...data.readers.checks import existing_folder, shown
 from ...data.records import InvalidRecordError
+from ...files import IMAGE_SUFFIXES
 from ..data_sets import Problem
 from ..image_files import ImageFile, ImageStore, archive_members, open_archive
 

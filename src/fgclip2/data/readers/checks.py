@@ -6,30 +6,11 @@ import math
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ...checks import check_choice
 from ...languages import LANGUAGES, Language, detect_language
 from ..records import InvalidRecordError
 
 BOX_TOLERANCE = 1e-3  # how far outside 0..1 rounding may put a corner; it is clipped
-
-# What Pillow decodes by itself and people keep images in.
-IMAGE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".jp2",
-        ".avif",
-        ".ppm",
-        ".pgm",
-    )
-)
 
 _A_TEXT = "a text that is not blank"
 _A_BOX = "x1, y1, x2, y2 (and a score) as fractions from 0 to 1 of width and height, with x1 < x2 and y1 < y2"
@@ -104,13 +85,8 @@ def check_language(value: Any, field: str, source: str) -> Language:
 
 
 def check_language_option(language: Any) -> None:
-    """Check an argument `language` of a reader.
-
-    Raises:
-        ValueError: it is neither None nor one of `LANGUAGES`.
-    """
-    if language is not None and language not in LANGUAGES:
-        raise ValueError(f"language={language!r}; allowed: {', '.join(map(repr, LANGUAGES))} or None")
+    """Raise a `ValueError` unless `language`, an argument of a reader, is None or one of `LANGUAGES`."""
+    check_choice("language", language, (*LANGUAGES, None))
 
 
 def language_of_texts(*texts: Any) -> Language:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from ...files import UTF8_BOM, decode_json
 from ...languages import LANGUAGES, Language
 from ..records import InvalidRecordError, Record, RecordDataset
 
@@ -31,7 +32,6 @@ SUFFIXES = (*JSON_SUFFIXES, *_DELIMITERS)
 
 _OPEN_AT_THE_END = "unexpected end of data"  # what Python's reader of CSV says
 _BLOCK_BYTES = 2**20
-_BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
 
 
@@ -160,7 +160,7 @@ def _scan(path: Path, parser: Parser) -> FileRecords:
 def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
     delimiter = _DELIMITERS.get(path.suffix.lower())
     with path.open("rb") as file:
-        head = file.read(_BLOCK_BYTES).removeprefix(_BOM).lstrip()
+        head = file.read(_BLOCK_BYTES).removeprefix(UTF8_BOM).lstrip()
         file.seek(0)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise ValueError(f"{path} is UTF-16; allowed: UTF-8")
@@ -182,11 +182,6 @@ def _language_index(parser: Parser, item: Any) -> int:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def decode_json(content: bytes) -> Any:
-    """Decode UTF-8 and nothing else: `json.loads` guesses at encodings."""
-    return json.loads(content.decode())
-
-
 def _numbered_lines(file: BinaryIO, path: Path, number: int = 1) -> Iterator[tuple[int, int, bytes]]:
     """Yield (start, line number, line) from where a file stands."""
     start = file.tell()
@@ -200,7 +195,7 @@ def _numbered_lines(file: BinaryIO, path: Path, number: int = 1) -> Iterator[tup
 def _scan_lines(path: Path) -> Iterator[Span]:
     with path.open("rb") as file:
         for start, number, line in _numbered_lines(file, path):
-            skipped = len(_BOM) if start == 0 and line.startswith(_BOM) else 0
+            skipped = len(UTF8_BOM) if start == 0 and line.startswith(UTF8_BOM) else 0
             content = line[skipped:].strip()
             if content:
                 start += line.index(content, skipped)
@@ -355,7 +350,7 @@ def _csv_reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 
 def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
     """Read the first line, and leave the file after it."""
-    line = file.readline(MAX_RECORD_BYTES).removeprefix(_BOM)
+    line = file.readline(MAX_RECORD_BYTES).removeprefix(UTF8_BOM)
     try:
         columns = next(_csv_reader([line.decode()], delimiter), [])
     except (UnicodeDecodeError, csv.Error) as error:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import IMAGE_SUFFIXES
 from ...languages import LANGUAGES, Language, detect_language
 from ..records import Record, RecordDataset
-from .checks import IMAGE_SUFFIXES, check_language_option, check_text, existing_folder
+from .checks import check_language_option, check_text, existing_folder
 
 LABEL = "{}"  # stands for the label in a template
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LANGUAGES = ("en", "zh")
+from fgclip2.languages import LANGUAGES
 
 
 def cell(value: dict | float) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgclip2.drawings.protocols import PROTOCOLS, build_protocol_set, paste, random_square
+from recipes.embedded_checkpoint.protocols import PROTOCOLS, build_protocol_set
 
 
 def build(cache, table, protocol, **options):
@@ -40,33 +40,6 @@ def test_photo_has_the_same_place_as_placed(cache, table):
     assert (photo == 255).all(axis=-1).mean() < 0.01  # no white left
 
 
-def test_squares_are_inside_and_of_all_allowed_sizes():
-    rng = np.random.default_rng(0)
-    squares = np.array([random_square(100, 80, rng) for _ in range(500)])
-    sides = squares[:, 2] - squares[:, 0]
-    assert (sides == squares[:, 3] - squares[:, 1]).all()
-    assert (sides.min(), sides.max()) == (48, 76)  # 0.6 to 0.95 of 80
-    assert squares[:, :2].min() == 0
-    assert squares[:, 2].max() == 100
-    assert squares[:, 3].max() == 80
-
-
-def test_pasting_leaves_the_background_alone():
-    background = Image.new("RGB", (20, 20), (0, 0, 255))
-    image = paste(background, Image.new("RGBA", (96, 96), (255, 0, 0, 255)), (5, 6, 15, 12))
-    pixels = np.asarray(image)
-    assert (pixels[6:12, 5:15] == (255, 0, 0)).all()
-    assert (pixels == (255, 0, 0)).all(axis=-1).sum() == 60
-    assert background.getpixel((7, 7)) == (0, 0, 255)
-
-
-def test_half_transparent_edges_mix_without_darkening():
-    cutout = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
-    cutout.paste((255, 255, 255, 255), (0, 0, 48, 96))
-    image = paste(Image.new("RGB", (33, 33), "white"), cutout, (0, 0, 33, 33))
-    assert (np.asarray(image) == 255).all()  # white on white stays white, whatever hides behind transparency
-
-
 def test_unknown_protocol(cache, table):
-    with pytest.raises(ValueError, match="no protocol 'hard'; there are clean, placed, photo"):
+    with pytest.raises(ValueError, match="protocol must be 'clean', 'placed' or 'photo', got 'hard'"):
         build(cache, table, "hard")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluate import Scenes, evaluate_model
-from validation import validate
-
 from fgclip2 import FGClip2Embedder
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import build_scene_set
@@ -15,6 +12,9 @@ from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from ..embedded_checkpoint.validation import validate
+from .evaluate import Scenes, evaluate_model
 
 SCENE_PATCHES = 100
 PHOTO_PATCHES = 36

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from drawings import Drawings, load_drawings, vary_colours, vary_drawings
-from scene_settings import SceneSettings
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,7 +17,11 @@ from fgclip2.drawings.backgrounds import load_backgrounds
 from fgclip2.drawings.concepts import ConceptTable, load_concepts
 from fgclip2.drawings.cutouts import load_training_cutouts
 from fgclip2.drawings.scenes import SceneBuilder, scene_record
+from fgclip2.files import new_folder, read_json
 from fgclip2.languages import LANGUAGES
+
+from ..embedded_checkpoint.drawings import Drawings, load_drawings, vary_colours, vary_drawings
+from .settings import SceneSettings
 
 PATCH = 16
 MAX_PATCHES = 100
@@ -63,7 +64,7 @@ def build_pool(folder: Path, cache: Path, settings: SceneSettings, processes: in
             chunks = executor.map(partial(_write_chunk, folder, cache, settings), missing)
             list(tqdm(chunks, "chunks of scenes", len(missing)))
     chunks = [_chunk(folder, number) for number in range(settings.num_chunks)]
-    texts = [json.loads((chunk / "records.json").read_text(encoding="utf-8")) for chunk in chunks]
+    texts = [read_json(chunk / "records.json") for chunk in chunks]
     return ScenePool(
         [np.load(chunk / "patches.npy", mmap_mode="r") for chunk in chunks],
         np.concatenate([np.load(chunk / "grids.npy") for chunk in chunks]),
@@ -92,13 +93,10 @@ def _write_chunk(folder: Path, cache: Path, settings: SceneSettings, number: int
     texts = {"concepts": [[place[region.truth.concept_id] for region in scene.regions] for scene in scenes]}
     for language in LANGUAGES:
         texts[language] = [scene_record(scene, table, language, "") for scene in scenes]
-    unfinished = folder / f".unfinished-{number:03d}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    np.save(unfinished / "patches.npy", patches)
-    np.save(unfinished / "grids.npy", grids)
-    (unfinished / "records.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-    unfinished.rename(_chunk(folder, number))
+    with new_folder(_chunk(folder, number)) as unfinished:
+        np.save(unfinished / "patches.npy", patches)
+        np.save(unfinished / "grids.npy", grids)
+        (unfinished / "records.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
 def varied_builder(cache: Path, table: ConceptTable, settings: SceneSettings, rng: np.random.Generator) -> SceneBuilder:

@@ -7,14 +7,15 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from batches import TrainingBatches
-from loop import ReadyBatches
-from scene_pool import ScenePool
-from scene_settings import SceneSettings
 from torch import Tensor
 
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from ..embedded_checkpoint.batches import TrainingBatches
+from ..embedded_checkpoint.loop import ReadyBatches
+from .pool import ScenePool
+from .settings import SceneSettings
 
 Batch = dict[str, Tensor]
 

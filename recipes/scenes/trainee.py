@@ -6,8 +6,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from losses import Trainee
-from scene_settings import SceneSettings
 from torch import Tensor, nn
 
 from fgclip2.drawings.concepts import ConceptTable
@@ -15,6 +13,12 @@ from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_fgclip2 import TRAINING_SCALES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
+
+from ..embedded_checkpoint.losses import Trainee
+from .settings import SceneSettings
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / ".cache" / "embedded_checkpoint" / "export"  # of the first stage
 
 
 class SceneTrainee(Trainee):
@@ -48,6 +52,12 @@ class SceneTrainee(Trainee):
         }
         loss = sum(self.weights[name] * value for name, value in losses.items())
         return {"loss": loss, **losses, **of_scenes}
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Raise a `FileNotFoundError` that says how to make the first stage's checkpoint, unless it is there."""
+    if not (folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{folder} has no model.safetensors; run: python -m recipes.embedded_checkpoint.train")
 
 
 def load_start(folder: Path, region_scale: float) -> FGClip2ForTraining:

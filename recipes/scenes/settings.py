@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from settings import Settings
+from ..embedded_checkpoint.settings import Settings
 
 # Weights of the package's objective. Released weights suit towers that know words and things already, fed by batches of
 # hundreds; here regions and hard negatives are what is to be learnt, so the region loss has full weight.

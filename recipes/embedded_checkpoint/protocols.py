@@ -13,14 +13,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .backgrounds import load_backgrounds, pyramid, random_crops
-from .concepts import ConceptTable
-from .cutouts import load_cutouts
-from .splits import BackgroundSplit
+from fgclip2.checks import check_choice
+from fgclip2.drawings.backgrounds import load_backgrounds, paste, pyramid, random_crops, random_square, white_canvas
+from fgclip2.drawings.concepts import ConceptTable
+from fgclip2.drawings.cutouts import load_cutouts
+from fgclip2.drawings.splits import BackgroundSplit
 
 Protocol = Literal["clean", "placed", "photo"]
 PROTOCOLS: tuple[Protocol, ...] = ("clean", "placed", "photo")
-SCALES = (0.6, 0.95)  # of the canvas
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def build_protocol_set(
     Raises:
         ValueError: no such artist, protocol or split.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    check_choice("protocol", protocol, PROTOCOLS)
     all_ids, rgba = load_cutouts(cache, artist)
     concept_ids, first = np.unique(all_ids, return_index=True)
     things = table.is_thing[concept_ids]
@@ -82,25 +81,3 @@ def build_protocol_set(
             background = Image.fromarray(random_crops(photographs, 1, canvas, canvas, rng)[0])
         images.append(paste(background, cutout, box))
     return ProtocolSet(images, concept_ids)
-
-
-def white_canvas(side: int) -> Image.Image:
-    """A white square."""
-    return Image.new("RGB", (side, side), "white")
-
-
-def random_square(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random square (x1, y1, x2, y2) inside, its side `SCALES` of the shorter side of the canvas."""
-    side = round(min(width, height) * rng.uniform(*SCALES))
-    left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
-    return left, top, left + side, top + side
-
-
-def paste(background: Image.Image, cutout: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """A copy of `background` (RGB) with `cutout` (RGBA) scaled into `box` (x1, y1, x2, y2)."""
-    size = (box[2] - box[0], box[3] - box[1])
-    if cutout.size != size:
-        cutout = cutout.resize(size, Image.Resampling.LANCZOS)  # Pillow premultiplies, so edges don't darken
-    image = background.copy()
-    image.paste(cutout, box[:2], cutout)
-    return image
