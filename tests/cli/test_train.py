@@ -119,7 +119,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
     [
         (["--learning_rte", "1"], 2, "did you mean --learning_rate?"),
         (["--max_regions", "four"], 2, "invalid int value"),
-        (["--max_regions", "0"], 1, "max_regions=0"),
+        (["--max_regions", "0"], 1, "`max_regions` must be a positive integer, got 0"),
         (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
         (["--processes", "4"], 2, "only with --dry-run"),
         (["--freeze", *EVERYTHING], 1, "freeze leaves nothing to train"),

@@ -524,18 +524,18 @@ EVERYTHING = [
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "stage2"}, "preset='stage2'; allowed: 'released', 'paper'"),
-        ({"objective_settings": {"fgv": 1}}, "objective_settings has fgv; allowed: contrast_weight"),
-        ({"language_batches": "english"}, "language_batches='english'; allowed: 'homogeneous', 'mixed'"),
-        ({"on_error": "ignore"}, "on_error='ignore'; allowed: 'raise', 'skip'"),
-        ({"max_regions": 0}, "max_regions=0; allowed: from 1 on"),
-        ({"ema_decay": 1.0}, "ema_decay=1.0; allowed: between 0 and 1"),
-        ({"dataloader_drop_last": False}, "dataloader_drop_last=False; allowed: True"),
-        ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
+        ({"objective": "stage2"}, "`preset` must be 'released' or 'paper', got 'stage2'"),
+        ({"objective_settings": {"fgv": 1}}, "`objective_settings` must be of contrast_weight, .*, got fgv"),
+        ({"language_batches": "english"}, "`language_batches` must be 'homogeneous' or 'mixed', got 'english'"),
+        ({"on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
+        ({"max_regions": 0}, "`max_regions` must be a positive integer, got 0"),
+        ({"ema_decay": 1.0}, "`ema_decay` must be between 0 and 1, e.g. 0.999, got 1.0"),
+        ({"dataloader_drop_last": False}, "`dataloader_drop_last` must be True"),
+        ({"max_num_patches": "big"}, "`max_num_patches` must be 'auto' or a positive integer, got 'big'"),
         ({"freeze": ["vision"]}, "`freeze` must name modules or parameters of the model, .*got 'vision'"),
-        ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*; allowed: to freeze a part"),
+        ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*: freeze only a part of the model"),
         ({"freeze_text_layers": 9}, "`freeze_text_layers` must be from 0 to 2, the layers of text_model, got 9"),
-        ({"push_to_hub": True, "hub_strategy": "every_save"}, "hub_strategy='every_save'; allowed: 'end'"),
+        ({"push_to_hub": True, "hub_strategy": "every_save"}, "`hub_strategy` must be 'end', .*, got 'every_save'"),
         (
             {
                 "save_only_model": True,
