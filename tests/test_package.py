@@ -42,7 +42,7 @@ FLOORS = (
         "visualization",
     },
     {"modeling"},
-    {"data", "drawings", "embedding", "metrics", "tokenization"},
+    {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo"},
     {"cli"},

@@ -32,12 +32,16 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; booleans are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raise a `ValueError` unless `value` is a finite number from `low` to `high`; NaN and booleans are none."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= value <= high:
-        bounds = f" from {low} to {high}" if high < math.inf else f" from {low} on" if low > -math.inf else ""
-        raise ValueError(f"{name} must be a finite number{bounds}, got {value!r}")
+    if not is_number(value) or not low <= value <= high:
+        bounds = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 def check_positive_integer(name: str, value: Any) -> None:

@@ -46,14 +46,17 @@ _SHOWN = 3  # records left out that are printed; the result file has them all
 
 
 def list_benchmarks(as_json: common.AsJson = False) -> None:
-    """List the benchmarks: name, what it measures, language, where to get it; with --json how the presets differ."""
+    """List the benchmarks.
+
+    Each has a name, what it measures, its language and where to get it; --json also says how the presets differ.
+    """
     from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
     from ..benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES
 
     rows = [
         {
             "name": each.name,
-            "task": _task(each),
+            "task": each.kind.replace("_", " "),
             "language": each.language,
             "source": each.source,
             "differences": [*COMMON_DIFFERENCES, *each.differences],
@@ -75,7 +78,9 @@ def check(
     show: Annotated[int, typer.Option(min=0, help="How many problems to list.")] = 20,
     as_json: common.AsJson = False,
 ) -> None:
-    """Read a data set whole: what it holds, what was published, and what is wrong with it.
+    """Read a data set whole and list what is wrong with it.
+
+    It also prints what the data set holds and what was published of it.
 
     Exit code 1 if anything is wrong or missing.
     """
@@ -130,7 +135,9 @@ def run(
         bool, typer.Option("--controls", help="With bundled: also an untrained model and nearest pixels.")
     ] = False,
 ) -> None:
-    """Measure a model on a data set, print the numbers and store them with every setting.
+    """Measure a model on a data set.
+
+    The numbers are printed, and stored with every setting.
 
     Under torchrun the processes share the work. A run that was killed goes on where it was.
     """
@@ -169,7 +176,10 @@ def report(
     language: Annotated[str, typer.Option(help="en or zh.")] = "en",
     plot: Annotated[bool, typer.Option(help="Draw a picture too; needs matplotlib.")] = True,
 ) -> None:
-    """Put results beside the published numbers: Markdown, CSV and a plot."""
+    """Put results beside the published numbers.
+
+    Writes Markdown, CSV and a plot.
+    """
     from ..benchmarks import report as reports
 
     read = reports.read_results(results)
@@ -181,10 +191,6 @@ def report(
         reports.plot(read, written[2])
     for path in written if plot else written[:2]:
         typer.echo(str(path))
-
-
-def _task(benchmark: Benchmark) -> str:
-    return benchmark.task.__name__.rpartition(".")[2].replace("_", " ")
 
 
 def _parse_changes(changes: list[str] | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..data.shard_files import Shard
     from ..data.validation import Report
 
-VALIDATE_EXAMPLES = """
+EXAMPLES = """
 fgclip2 data validate FineHARD/jsonfiles --images-folder FineHARD/images
 fgclip2 data validate pairs.csv --images open --json
 fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径 --short-caption-column 描述
@@ -55,9 +55,9 @@ def validate(
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that read and decode.")] = 8,
     as_json: common.AsJson = False,
 ) -> None:
-    """Read a data set whole, count what it holds and list what is wrong with it.
+    """Read a data set whole and list what is wrong with it.
 
-    Exit code 1 if anything is wrong.
+    It also counts what the data set holds. The exit code is 1 if anything is wrong.
     """
     from ..checks import one_of
     from ..data import validation

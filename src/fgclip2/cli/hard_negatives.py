@@ -29,9 +29,10 @@ def hard_negatives(
     show: Annotated[int, typer.Option(min=0, help="How many regions without negatives to list; with --json all.")] = 20,
     as_json: common.AsJson = False,
 ) -> None:
-    """Give regions hard negatives: their short texts with one attribute, count, relation or object made false.
+    """Give regions hard negatives.
 
-    Chinese and English, by rules and a lexicon; the input stays as it is.
+    These are their short texts with one attribute, count, relation or object made false, in Chinese and English, by
+    rules and a lexicon. The input stays as it is.
     """
     from ..hard_negatives import write_hard_negatives
 

@@ -37,9 +37,10 @@ def search(
     device: common.Device = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Search a folder of images by texts or images. The score is the cosine.
+    """Search a folder of images by texts or images.
 
-    The folder is indexed first; the index is kept, and later only new and changed files are embedded.
+    The folder is indexed first; the index is kept, and later only new and changed files are embedded. The score of a
+    hit is its cosine with the query.
     """
     budget = common.parse_max_patches(max_patches)
     from ..search import ImageIndex

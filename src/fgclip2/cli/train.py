@@ -35,6 +35,9 @@ class TrainCommand(TyperCommand):
                 formatter.write_dl(rows)
 
 
+COMMAND_SETTINGS = {"cls": TrainCommand, "context_settings": {"ignore_unknown_options": True}}
+
+
 def _print_full_help(value: bool) -> None:
     if value:
         typer.echo(train_options.full_help())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_number, check_positive_integer
+from ..checks import check_choice, check_number, check_positive_integer, is_number
 from ..distributed import counts_over_ranks, gather_rows, mean_over_ranks, sum_over_ranks
 from .losses import (
     hard_negative_loss,
@@ -57,10 +57,9 @@ class ObjectiveSettings:
         check_choice("`region_negatives`", self.region_negatives, ("local", "global"))
         check_choice("`sigmoid_form`", self.sigmoid_form, SIGMOID_FORMS)
         bounds: Any = self.margin_bounds
-        if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
+        is_pair = isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(map(is_number, bounds))
+        if not is_pair or bounds[0] > bounds[1]:
             raise ValueError(f"`margin_bounds` must be two numbers, the lower one first, got {bounds!r}")
-        check_number("the lower of `margin_bounds`", bounds[0])
-        check_number("the upper of `margin_bounds`", bounds[1], bounds[0])
 
     @property
     def uses_regions(self) -> bool:
