@@ -231,7 +231,7 @@ def test_released_weights():
         ({"margin_bounds": "01"}, "`margin_bounds` must be two numbers, .*got '01'"),
         (
             {"margin_bounds": [0, float("nan")]},
-            "the upper of `margin_bounds` must be a number from 0 on, got nan",
+            r"`margin_bounds` must be two numbers, .*got \[0, nan\]",
         ),
         ({"margin_ranks": ["all"]}, r"`margin_ranks` must be 'all' or 'with_hard_negatives', got \['all'\]"),
     ],
