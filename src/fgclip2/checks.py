@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,9 +32,14 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; booleans are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_number(name: str, value: Any, low: float, high: float) -> None:
     """Raise a `ValueError` unless `value` is a number from `low` to `high`; NaN and booleans are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    if not is_number(value) or not low <= value <= high:
         raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
 
 

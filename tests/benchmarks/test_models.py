@@ -126,15 +126,15 @@ def test_texts_that_are_cut_off_are_counted(checkpoint):
     folder, family = checkpoint
     length = {"ChineseCLIP": 52, "CLIP": 77, "MetaClip2": 77}.get(family, 64)
     cut = int(family != "Siglip2")  # whose own tokenizer makes one unknown token of all that these few words don't have
-    assert text_use(load_model(folder, "cpu"), TEXTS, "long") == {"count": 3, "tokens": length, "cut": cut}
-    assert text_use(pair(), TEXTS, "short") is None
+    assert text_use(load_model(folder, "cpu"), TEXTS, "long_caption") == {"count": 3, "tokens": length, "cut": cut}
+    assert text_use(pair(), TEXTS, "caption") is None
     embedded = FGClip2Embedder.from_pretrained(device="cpu")
     tokenizer = embedded.processor.tokenizer
-    for walk_type, tokens in (("short", 64), ("box", 64), ("long", 196)):
+    for role, tokens in (("caption", 64), ("region_phrase", 64), ("long_caption", 196)):
         ids = tokenizer(TEXTS, truncation=False, padding=False)["input_ids"]
         cut = sum(len(each) > tokens for each in ids)
-        assert text_use(embedded, TEXTS, walk_type) == {"count": 3, "tokens": tokens, "cut": cut}
-    assert text_use(embedded, ["一只黑猫" * 200, "a cat " * 300], "long")["cut"] == 2
+        assert text_use(embedded, TEXTS, role) == {"count": 3, "tokens": tokens, "cut": cut}
+    assert text_use(embedded, ["一只黑猫" * 200, "a cat " * 300], "long_caption")["cut"] == 2
 
 
 def test_a_model_without_features_is_refused(tmp_path):

@@ -171,8 +171,11 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
         (("bench", "run", "lit-cn", "LIT-CN", "--controls"), "works with bundled"),
         (("bench", "run", "lit-cn", "LIT-CN", "--cache", "a", "--no-cache"), "does not go with"),
         (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type"), "NAME=VALUE"),
-        (("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type=box"), "allowed: short, long"),
-        (("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"), "allowed: paper, released"),
+        (
+            ("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type=box"),
+            "walk_type must be 'short' or 'long', got 'box'",
+        ),
+        (("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"), "preset must be 'paper' or 'released', got 'best'"),
     ],
 )
 def test_wrong_usage_is_named(run, captions, arguments, message):

@@ -15,11 +15,10 @@ from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
+from .base import DataSet, Settings
 from .catalogue import Benchmark, find_benchmark
-from .data_sets import DataSet
 from .encoding import Encoder
 from .runner import names_language
-from .settings import Settings
 
 logger = logging.getLogger(__name__)
 

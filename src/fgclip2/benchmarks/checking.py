@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
+from .base import DataSet, Problem
 from .catalogue import Benchmark
-from .data_sets import DataSet, Problem
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ from .. import distributed
 from ..embedding import Skipped
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
+from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
+from ..modeling.interface import Role
 from ..modeling.processing_fgclip2 import check_boxes
-from .data_sets import Box, Problem
+from .base import Box, Problem
 from .image_files import StoredImage
 from .models import BenchmarkModel, configuration_digest, run_on
 from .released import keep_case
@@ -95,13 +97,15 @@ class Encoder:
     cache: Path | None = None
     show_progress_bar: bool = True
 
-    def texts(self, texts: Sequence[str], walk_type: str = "auto", lower_case: bool = True) -> np.ndarray:
-        """Float32 (N, D): a vector for each text; texts that repeat themselves are encoded once.
+    def texts(self, texts: Sequence[str], role: Role, lower_case: bool = True) -> np.ndarray:
+        """Embed texts: float32 (N, D), a vector for each; texts that repeat themselves are encoded once.
 
         Args:
-            texts, walk_type: As of the model's `encode_texts`.
+            texts: N texts.
+            role: What the texts are to the model.
             lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
         """
+        walk_type = WALK_OF_ROLE[role]  # as `encode_texts` of every model has it
         row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         model = self.model if lower_case else keep_case(self.model)
         work = _Work(

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ..embedding import FGClip2Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
 from ..embedding.pairs import ONE_HEAD
 from ..modeling.image_processing_fgclip2 import patch_budget
+from ..modeling.interface import DualEncoderProcessor, Role
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..streams import chunks
 
@@ -96,18 +97,21 @@ def run_on(model: BenchmarkModel) -> dict[str, str | None]:
     return {"device": weight.device.type, "dtype": str(weight.dtype).removeprefix("torch.")}
 
 
-def text_use(model: BenchmarkModel, texts: Sequence[str], walk_type: str) -> dict[str, int] | None:
-    """How many texts there are, how many tokens of each count, and of how many the rest is cut off; None if unknown."""
-    if isinstance(model, PairEmbedder):
-        tokenizer, length = model.tokenizer, model.text_length
+def text_use(model: BenchmarkModel, texts: Sequence[str], role: Role) -> dict[str, int] | None:
+    """Count the texts, the tokens that count of each, and the texts of which the rest is cut off; `None` if unknown."""
+    processor = getattr(model, "processor", None)
+    if isinstance(processor, DualEncoderProcessor):
+        length, count_tokens = processor.text_length(role), processor.count_tokens
+    elif isinstance(model, PairEmbedder) and model.tokenizer is not None and model.text_length is not None:
+        length = model.text_length
+
+        def count_tokens(texts: Sequence[str]) -> list[int]:
+            options = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
+            return [len(ids) for ids in model.tokenizer(texts, **options)["input_ids"]]
     else:
-        tokenizer = getattr(getattr(model, "processor", None), "tokenizer", None)
-        length = getattr(tokenizer, "long_length" if walk_type == "long" else "short_length", None)
-    if tokenizer is None or length is None:
         return None
-    options = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
-    ids = (tokens for some in chunks(texts, _TEXTS_AT_ONCE) for tokens in tokenizer(some, **options)["input_ids"])
-    return {"count": len(texts), "tokens": length, "cut": sum(len(tokens) > length for tokens in ids)}
+    cut = sum(tokens > length for some in chunks(texts, _TEXTS_AT_ONCE) for tokens in count_tokens(some))
+    return {"count": len(texts), "tokens": length, "cut": cut}
 
 
 def configuration_digest(model: BenchmarkModel) -> str | None:

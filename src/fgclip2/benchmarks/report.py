@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from .._imports import require
-from .class_names import LANGUAGES
+from ..languages import LANGUAGES
 from .published import PublishedNumber, Source, published_numbers
 
 Result = dict[str, Any]  # content of a result file

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from .. import distributed
+from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
-from .data_sets import DataSet
 from .encoding import PACKAGES, Encoder
 from .models import BenchmarkModel, run_on, text_use
 from .scores import Estimate, Scores
-from .settings import Settings, as_dict
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
 
@@ -65,7 +64,7 @@ def run(
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
     language = names_language(benchmark, data, language)
     texts = data.own_texts
-    use = text_use(model, texts, as_dict(settings)["walk_type"]) if texts else None
+    use = text_use(model, texts, settings.role) if texts else None
     source: dict[str, Any] = {"texts": use}
     if not benchmark.is_fetched:
         source |= {"path": str(folder), "images": None if images is None else str(images)}
@@ -102,7 +101,7 @@ def make_result(
     preset_values = asdict(benchmark.settings(preset))
     result = {
         "benchmark": benchmark.name,
-        "task": benchmark.task.__name__.rpartition(".")[2],
+        "task": benchmark.kind,
         "language": language,
         "preset": preset,
         "changed": {name: value for name, value in asdict(settings).items() if value != preset_values[name]},

@@ -56,7 +56,7 @@ def list_benchmarks(as_json: common.AsJson = False) -> None:
     rows = [
         {
             "name": each.name,
-            "task": _task(each),
+            "task": each.kind.replace("_", " "),
             "language": each.language,
             "source": each.source,
             "differences": [*COMMON_DIFFERENCES, *each.differences],
@@ -191,10 +191,6 @@ def report(
         reports.plot(read, written[2])
     for path in written if plot else written[:2]:
         typer.echo(str(path))
-
-
-def _task(benchmark: Benchmark) -> str:
-    return benchmark.task.__name__.rpartition(".")[2].replace("_", " ")
 
 
 def _parse_changes(changes: list[str] | None) -> dict[str, str]:

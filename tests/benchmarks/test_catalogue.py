@@ -7,7 +7,7 @@ from PIL import Image
 
 from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
 from fgclip2.benchmarks.class_names import class_names
-from fgclip2.benchmarks.settings import (
+from fgclip2.benchmarks.tasks import (
     ClassificationSettings,
     HardNegativeSettings,
     RegionSettings,
@@ -29,16 +29,24 @@ def test_values_come_as_text():
         (
             RetrievalSettings(),
             {"walk": "long"},
-            "no setting 'walk'; allowed: max_num_patches, walk_type",
+            "no setting 'walk'; choose one of max_num_patches, walk_type",
         ),
-        (RetrievalSettings(), {"walk_type": "box"}, "walk_type='box'; allowed: short, long"),
-        (RetrievalSettings(), {"max_num_patches": "many"}, "max_num_patches='many'"),
-        (RegionSettings(), {"method": "pool"}, "method='pool'; allowed: roi, crop"),
+        (RetrievalSettings(), {"walk_type": "box"}, "walk_type must be 'short' or 'long', got 'box'"),
+        (
+            RetrievalSettings(),
+            {"max_num_patches": "many"},
+            "max_num_patches must be 'auto' or a positive integer, got 'many'",
+        ),
+        (RegionSettings(), {"method": "pool"}, "method must be 'roi' or 'crop', got 'pool'"),
         (RegionSettings(), {"walk_type": "short"}, "no setting 'walk_type'"),
-        (RegionSettings(), {"crowds": "yes"}, "crowds='yes'; allowed: true, false"),
-        (ClassificationSettings(), {"whole_batches_of": "0"}, "whole_batches_of=0; allowed: a positive integer"),
-        (ClassificationSettings(), {"whole_batches_of": "many"}, "whole_batches_of='many'"),
-        (HardNegativeSettings(), {"ties": "half"}, "ties='half'; allowed: wrong, right"),
+        (RegionSettings(), {"crowds": "yes"}, "crowds must be 'true' or 'false', got 'yes'"),
+        (ClassificationSettings(), {"whole_batches_of": "0"}, "whole_batches_of must be a positive integer, got 0"),
+        (
+            ClassificationSettings(),
+            {"whole_batches_of": "many"},
+            "whole_batches_of must be a positive integer, got 'many'",
+        ),
+        (HardNegativeSettings(), {"ties": "half"}, "ties must be 'wrong' or 'right', got 'half'"),
     ],
 )
 def test_mistakes_name_what_is_allowed(settings, changes, message):
@@ -57,9 +65,9 @@ def test_every_difference_of_the_presets_is_explained():
         if benchmark.settings("released") != benchmark.settings("paper"):
             assert benchmark.differences, benchmark.name
     assert COMMON_DIFFERENCES
-    with pytest.raises(ValueError, match="preset='best'; allowed: paper, released"):
+    with pytest.raises(ValueError, match="preset must be 'paper' or 'released', got 'best'"):
         find_benchmark("lit-cn").settings("best")
-    with pytest.raises(ValueError, match="no benchmark 'lit'; allowed: lit-cn"):
+    with pytest.raises(ValueError, match="no benchmark 'lit'; choose one of lit-cn"):
         find_benchmark("lit")
 
 

@@ -7,22 +7,21 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.benchmarks import encoding, segmentation
+from fgclip2.benchmarks import encoding
 from fgclip2.benchmarks.catalogue import find_benchmark
 from fgclip2.benchmarks.checking import check
-from fgclip2.benchmarks.data_sets import SegmentationData
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.benchmarks.runner import run
-from fgclip2.benchmarks.segmentation import predict
-from fgclip2.benchmarks.settings import SegmentationSettings, as_dict, change
+from fgclip2.benchmarks.tasks import SegmentationData, SegmentationSettings, as_dict, change, segmentation
+from fgclip2.benchmarks.tasks.segmentation import predict
 from fgclip2.embedding import Skipped, unit_vectors
 
-from ..data.samples import write_json
-from ..embedding.test_embedder import draw
-from ..ranks import run_on_ranks
-from .test_tasks import COLORS, mean_colors, named_colors
+from ...data.samples import write_json
+from ...embedding.test_embedder import draw
+from ...ranks import run_on_ranks
+from .colors import COLORS, mean_colors, named_colors
 
 NAMES = {"en": ["red", "green", "blue"], "zh": ["红", "绿", "蓝"]}
 PLAIN = SegmentationSettings(templates="none")
@@ -133,8 +132,8 @@ def test_a_folder_is_checked_and_measured(picture, mask, tmp_path):
     found = check(benchmark, tmp_path)
     reasons = {each.source.rpartition("/")[2]: each.reason for each in found.problems}
     assert found.counts["images"] == (2, None)
-    assert "has the value 9; allowed: 0 to 2, and 255" in reasons["wrong.png"]
-    assert "has 8 x 16 pixels; allowed: the 32 x 16" in reasons["small.png"]
+    assert "has the value 9; values must be 0 to 2, or 255" in reasons["wrong.png"]
+    assert "has 8 x 16 pixels, but " in reasons["small.png"]
     assert "broken.png" in reasons
     options = {"changes": {"templates": "none"}, "with_items": True, "show_progress_bar": False}
     result = run(benchmark, tmp_path, ColorMaps(), language="zh", **options)
@@ -250,7 +249,7 @@ def test_mistakes_are_named(encoder, picture, mask, tmp_path):
         evaluate(images=[ImageFile(tmp_path / "无.png")])
     with pytest.raises(ValueError, match="every pixel of the masks is 255, which does not count"):
         evaluate(masks=[mask("b.png", 255, 255, 255, 255)])
-    with pytest.raises(ValueError, match=r"c\.png: the mask has the value 7; allowed: 0 to 2, and 255"):
+    with pytest.raises(ValueError, match=r"c\.png: the mask has the value 7; values must be 0 to 2, or 255"):
         evaluate(masks=[mask("c.png", 0, 7, 0, 0)])
     with pytest.raises(ValueError, match=r"无\.png"):
         evaluate(masks=[ImageFile(tmp_path / "无.png")])
@@ -258,7 +257,7 @@ def test_mistakes_are_named(encoder, picture, mask, tmp_path):
 
 def test_settings():
     assert as_dict(PLAIN)["walk_type"] == "box"
-    with pytest.raises(ValueError, match=r"background_threshold=2\.0; allowed: a number from -1 to 1"):
+    with pytest.raises(ValueError, match=r"background_threshold must be a number from -1 to 1, got 2\.0"):
         change(PLAIN, {"background_threshold": "2"})
-    with pytest.raises(ValueError, match="background_threshold='off'; allowed"):
+    with pytest.raises(ValueError, match="background_threshold must be a number from -1 to 1, got 'off'"):
         change(PLAIN, {"background_threshold": "off"})
