@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from typing import Any
 
 # Not the top-level name: some releases put a dummy there that asks for torchvision.
@@ -15,6 +14,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, Au
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
+from .checks import environment_flag
 from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
@@ -31,7 +31,7 @@ def register() -> None:
 
     The environment variable `FGCLIP2_NO_REGISTER=1` turns this off.
     """
-    if os.environ.get("FGCLIP2_NO_REGISTER", "0") not in ("", "0"):
+    if environment_flag("FGCLIP2_NO_REGISTER"):
         return
     if FGClip2Config.model_type in CONFIG_MAPPING:
         logger.warning(
@@ -53,7 +53,7 @@ def register() -> None:
     AutoImageProcessor.register(FGClip2Config, slow_image_processor_class=FGClip2ImageProcessor, exist_ok=True)
     AutoTokenizer.register(FGClip2Config, fast_tokenizer_class=FGClip2Tokenizer, exist_ok=True)
     AutoProcessor.register(FGClip2Config, FGClip2Processor, exist_ok=True)
-    ZeroShotImageClassificationPipeline.__new__ = _new_zero_shot_pipeline  # type: ignore[assignment]
+    ZeroShotImageClassificationPipeline.__new__ = _new_zero_shot_pipeline  # type: ignore[method-assign]
 
 
 def _new_zero_shot_pipeline(cls: type, *args: Any, **kwargs: Any) -> Any:

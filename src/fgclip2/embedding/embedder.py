@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..assets import embedded_checkpoint
+from ..checkpoints import locate_checkpoint
 from ..errors import UnreadableImageError
 from ..modeling.image_processing_fgclip2 import check_max_num_patches
 from ..modeling.modeling_fgclip2 import FGClip2Model
@@ -128,7 +129,8 @@ class FGClip2Embedder:
         """Load a checkpoint.
 
         Args:
-            name: Folder or hub id; `None`: the small checkpoint inside this package.
+            name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
+                inside this package.
             device: E.g. `"cpu"`, `"cuda:1"`, or a list such as `["cuda:0", "cuda:1"]`, which splits the work; `None`:
                 the accelerator if there is one, else the CPU.
             dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
@@ -142,8 +144,8 @@ class FGClip2Embedder:
         """
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
-        source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
+        source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
         try:
             model, info = FGClip2Model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
         except OSError as error:  # which does not always name the checkpoint
