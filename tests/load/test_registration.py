@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers.utils import logging
 
 from fgclip2 import FGClip2Model, embedded_checkpoint
+from fgclip2.modeling import modeling_fgclip2
 
 # As a release of transformers that has an `fgclip2` of its own, with the same names of classes.
 NATIVE = """
@@ -75,28 +77,28 @@ print([dict(mapping._extra_content) for mapping in mappings], "__new__" in vars(
     assert (native.stdout, native.stderr) == ("True\n", "")
 
 
-def test_small_checkpoints_load_without_a_progress_bar(tmp_path, capfd):
-    from transformers.utils import logging
-
+@pytest.fixture
+def bars():
+    """Progress bars of transformers are on, whatever ran before."""
     before = logging.is_progress_bar_enabled()
     logging.enable_progress_bar()
-    try:
-        FGClip2Model.from_pretrained(embedded_checkpoint())
-        assert "Loading weights" not in capfd.readouterr().err
-        assert logging.is_progress_bar_enabled()
-        (tmp_path / "config.json").write_bytes(Path(embedded_checkpoint(), "config.json").read_bytes())
-        (tmp_path / "model.safetensors").write_bytes(b"broken")
-        with pytest.raises(Exception, match=r"(?i)header|safetensors"):
-            FGClip2Model.from_pretrained(tmp_path)
-        assert logging.is_progress_bar_enabled()
-    finally:
-        if not before:
-            logging.disable_progress_bar()
+    yield
+    if not before:
+        logging.disable_progress_bar()
 
 
-def test_large_checkpoints_load_with_a_progress_bar(monkeypatch, capfd):
-    from fgclip2.modeling import modeling_fgclip2
+def test_small_checkpoints_load_without_a_progress_bar(bars, tmp_path, capfd):
+    FGClip2Model.from_pretrained(embedded_checkpoint())
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()
+    (tmp_path / "config.json").write_bytes(Path(embedded_checkpoint(), "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(Exception, match=r"(?i)header|safetensors"):
+        FGClip2Model.from_pretrained(tmp_path)
+    assert logging.is_progress_bar_enabled()
 
+
+def test_large_checkpoints_load_with_a_progress_bar(bars, monkeypatch, capfd):
     monkeypatch.setattr(modeling_fgclip2, "BYTES_WORTH_A_PROGRESS_BAR", 0)
     FGClip2Model.from_pretrained(embedded_checkpoint())
     assert "Loading weights" in capfd.readouterr().err
