@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..checkpoints import locate_checkpoint
 from ..embedding import FGClip2Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
 from ..embedding.pairs import ONE_HEAD
 from ..modeling.image_processing_fgclip2 import patch_budget
@@ -82,7 +83,8 @@ def load_model(
         return FGClip2Embedder.from_pretrained(None, device, dtype)
     if name == UNTRAINED:
         return untrained(FGClip2Embedder.from_pretrained(None, device, dtype))
-    model_type = AutoConfig.from_pretrained(name, revision=revision).model_type
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    model_type = AutoConfig.from_pretrained(source, **hub_arguments).model_type
     if model_type == FGClip2Model.config_class.model_type:
         return FGClip2Embedder.from_pretrained(name, device, dtype, revision)
     return load_pair(name, device, dtype, revision)
@@ -153,10 +155,11 @@ def load_pair(
         ValueError: It has no image and text features.
     """
     run_device = resolve_devices(device, default_device())[0]
-    model = AutoModel.from_pretrained(name, revision=revision, dtype=resolve_dtype(dtype, run_device))
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    model = AutoModel.from_pretrained(source, dtype=resolve_dtype(dtype, run_device), **hub_arguments)
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise ValueError(f"{name} is a {type(model).__name__}, which has no image and text features")
-    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(name, revision=revision), str(name))
+    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(source, **hub_arguments), str(name))
 
 
 def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
