@@ -16,13 +16,13 @@ fgclip2 export 导出 --model 我的模型
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="New folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     model: common.Model = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Write a checkpoint that loads without this package.
 
-    The folder carries the code; transformers loads it with trust_remote_code=True.
+    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True.
     """
     from ..assets import embedded_checkpoint
     from ..checkpoints import locate_checkpoint
