@@ -11,6 +11,7 @@ import fgclip2
 
 SOURCE = Path(fgclip2.__file__).parent
 PUBLIC_NAMES = [
+    "Embedder",
     "FGClip2Config",
     "FGClip2Embedder",
     "FGClip2ImageProcessor",

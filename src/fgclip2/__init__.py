@@ -12,7 +12,7 @@ from ._moved import keep_old_names
 
 if TYPE_CHECKING:
     from .assets import embedded_checkpoint
-    from .embedding import FGClip2Embedder
+    from .embedding import Embedder, FGClip2Embedder
     from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
     from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
     from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Each public name and its home, which is imported when the name is first used.
 _HOMES = {
     "FGClip2Config": ".modeling.configuration_fgclip2",
+    "Embedder": ".embedding",
     "FGClip2Embedder": ".embedding",
     "FGClip2ImageProcessor": ".modeling.image_processing_fgclip2",
     "FGClip2Model": ".modeling.modeling_fgclip2",
@@ -42,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Embedder",
     "FGClip2Config",
     "FGClip2Embedder",
     "FGClip2ImageProcessor",

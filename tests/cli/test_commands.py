@@ -78,7 +78,7 @@ def test_embed_names_or_skips_broken_images(run, folder):
         (["photo.png", "-o", "没有/v.npy"], 1, "there is no folder 没有"),
         (["missing.png", "-o", "v.npy"], 1, "missing.png: no such image file"),
         (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
-        (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "walk_type='region'"),
+        (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "walk_type must be 'auto'"),
         (["空", "-o", "v.npy"], 1, "there are no images in 空"),
         (["photo.png", "-o", "v.npy", "--device", "quantum"], 1, "device='quantum'"),
     ],
@@ -223,7 +223,7 @@ def test_regions(run, embedder, given):
         (["--box", "50,50,10,10"], 1, "boxes[0][0]=[50.0, 50.0, 10.0, 10.0] is inverted"),
         (["--boxes", "[[0, 0, NaN, 5]]"], 1, "not finite"),
         (["--boxes", "[3]"], 1, "four numbers"),
-        (["--box", "1,2,3,4", "--box-format", "yxyx"], 1, "box_format='yxyx'"),
+        (["--box", "1,2,3,4", "--box-format", "yxyx"], 1, "box_format must be 'xyxy' or 'xywh', got 'yxyx'"),
     ],
 )
 def test_regions_mistakes(run, arguments, code, message):

@@ -23,6 +23,7 @@ def test_files(exported_folder):
         "config.json",
         "configuration_fgclip2.py",
         "image_processing_fgclip2.py",
+        "inputs.py",
         "layers.py",
         "model.safetensors",
         "modeling_fgclip2.py",

@@ -531,7 +531,7 @@ EVERYTHING = [
         ({"max_regions": 0}, "max_regions=0; allowed: from 1 on"),
         ({"ema_decay": 1.0}, "ema_decay=1.0; allowed: between 0 and 1"),
         ({"dataloader_drop_last": False}, "dataloader_drop_last=False; allowed: True"),
-        ({"max_num_patches": "big"}, "max_num_patches='big'; allowed: 'auto' or a positive integer"),
+        ({"max_num_patches": "big"}, "max_num_patches must be 'auto' or a positive integer, got 'big'"),
         ({"freeze": ["vision"]}, "freeze has 'vision', which the model has not"),
         ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*; allowed: to freeze a part"),
         ({"freeze_text_layers": 9}, "freeze_text_layers=9; allowed: 0 to 2, the layers of text_model"),

@@ -57,9 +57,10 @@ def embed(
     inputs: Sequence[Any] = texts if not images else _expand(images)
     embedder = common.load_embedder(model, device)
     skipped: list[Any] = []
-    if images:
-        encoded = embedder.encode_images(inputs, budget, batch_size, on_error="skip" if skip_errors else "raise")
-        vectors, skipped = encoded if skip_errors else (encoded, [])
+    if images and skip_errors:
+        vectors, skipped = embedder.encode_images(inputs, budget, batch_size, on_error="skip")
+    elif images:
+        vectors = embedder.encode_images(inputs, budget, batch_size)
     else:
         vectors = embedder.encode_texts(inputs, walk_type, batch_size)
     left_out = common.report_skipped(inputs, skipped)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UnreadableImageError
 from ..languages import Language
-from ..streams import bounded_map, progress_bar
+from ..streams import bounded_map, chunks
 from .readers.checks import check_language_option, shown
 from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
@@ -110,12 +110,12 @@ def validate(
     attempts = _attempts(dataset) if isinstance(dataset, RecordDataset) else _shard_attempts(dataset, language)
     report, keys = Report(), array("Q")
     check = partial(_check, images=images)
-    with progress_bar(_sized(dataset), show_progress_bar, "records") as bar:
-        for outcome in bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads):
+    outcomes = bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads)
+    for some in chunks(outcomes, _AHEAD_PER_THREAD, _size(dataset), show_progress_bar, "records"):
+        for outcome in some:
             _count(report, outcome)
             if outcome.image_key is not None:
                 keys.append(outcome.image_key)
-            bar.update()
     report.repeated_images = len(keys) - len(np.unique(np.array(keys, dtype=np.uint64)))
     return report
 
@@ -145,10 +145,10 @@ def guess_format(path: str | Path) -> tuple[Format, str]:
     return "pairs", f"no f_path in {file.name}"
 
 
-def _sized(dataset: RecordDataset | Sequence[Shard]) -> range:
+def _size(dataset: RecordDataset | Sequence[Shard]) -> int:
     if isinstance(dataset, RecordDataset):
-        return range(len(dataset))
-    return range(sum(max(shard.samples, 0) for shard in dataset))
+        return len(dataset)
+    return sum(max(shard.samples, 0) for shard in dataset)
 
 
 Attempt = Callable[[], Record]  # raises what is wrong

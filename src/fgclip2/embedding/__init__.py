@@ -1,7 +1,8 @@
 """From images, regions and texts to vectors: the embedder and what it is made of."""
 
 from .devices import default_device, resolve_devices, resolve_dtype
-from .embedder import REGION_LOGIT_SCALE, FGClip2Embedder, unit_vectors
+from .embedder import Embedder, unit_vectors
+from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
 from .fingerprint import model_fingerprint
 from .inputs import Skipped
 from .labels import average_templates, fill_templates
@@ -9,6 +10,7 @@ from .pairs import PairEmbedder
 
 __all__ = [
     "REGION_LOGIT_SCALE",
+    "Embedder",
     "FGClip2Embedder",
     "PairEmbedder",
     "Skipped",

@@ -22,3 +22,9 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
     """L2-normalise in float32; zero vectors stay zero."""
     vectors = vectors.astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (..., labels) into shares that sum to 1 over the labels."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -14,6 +14,7 @@ from .card import model_card
 
 CODE_FOLDER = Path(modeling_fgclip2.__file__).parent
 CODE_FILES = (
+    "inputs.py",
     "layers.py",
     *(
         f"{part}_fgclip2.py"
