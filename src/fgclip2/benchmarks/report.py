@@ -235,9 +235,9 @@ def _tables(benchmark: str, results: Sequence[Result], language: str, sources: d
             titles = [_metric_title(metric, language) for metric in beside]
             table = [[_COLUMNS[language]["model"], *titles, _COLUMNS[language]["details"]]]
             table.append(["---", *["---:"] * len(beside), "---"])
-            for model, values, details in measured:
+            for model, values, its_details in measured:
                 if not values.keys().isdisjoint(beside):
-                    table.append([model, *(values.get(metric, "–") for metric in beside), details])
+                    table.append([model, *(values.get(metric, "–") for metric in beside), its_details])
             tables.append(_table(table))
     return tables
 
