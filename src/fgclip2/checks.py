@@ -37,10 +37,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_number(name: str, value: Any, low: float, high: float) -> None:
-    """Raise a `ValueError` unless `value` is a number from `low` to `high`; NaN and booleans are none."""
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise a `ValueError` unless `value` is a finite number from `low` to `high`; NaN and booleans are none."""
     if not is_number(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+        bounds = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 def check_positive_integer(name: str, value: Any) -> None:

@@ -97,7 +97,7 @@ def test_a_sound_data_set_is_checked_against_the_published_counts(run, boxes):
 
 def missing_folder(root: Path) -> str:
     root.rename(root.with_name("elsewhere"))
-    return r"BoxClass-CN is no folder; allowed: an existing folder"
+    return r"BoxClass-CN is no folder: give an existing one"
 
 
 def truncated_zip(root: Path) -> str:
