@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..embedding import FGClip2Embedder, Skipped
+    from ..embedding import Embedder, Skipped
 
 Model = Annotated[
     str | None,
@@ -23,15 +23,25 @@ Model = Annotated[
         help="Folder, hub id or modelscope://namespace/name of the checkpoint.  [default: the one in the package]",
     ),
 ]
-Device = Annotated[str | None, typer.Option(
-        help="Where to compute, e.g. cpu, cuda:1, or cuda:0,cuda:1 to share the work.  [default: an accelerator, else cpu]"
-    )]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to compute, e.g. cpu, cuda:1, or cuda:0,cuda:1 to share the work.  [default: accelerator, else cpu]"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 MaxPatches = Annotated[
     str | None,
-    typer.Option(metavar="N|auto", help="Patches per image; auto chooses by its size.  [default: the checkpoint's setting]"),
+    typer.Option(
+        metavar="N|auto", help="Patches per image; auto chooses by its size.  [default: the checkpoint's setting]"
+    ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per step if they have 256 patches; other inputs come in batches of as many tokens.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Images per step if they have 256 patches; other inputs come in batches of as many tokens."
+    ),
+]
 SkipErrors = Annotated[
     bool, typer.Option("--skip-errors", help="Leave out images that can't be read, and report them.")
 ]
@@ -44,7 +54,7 @@ Templates = Annotated[
 TopK = Annotated[int, typer.Option(min=1, help="Number of results to print.")]
 
 
-def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> FGClip2Embedder:
+def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> Embedder:
     """Load a checkpoint; `device` may name several with commas between them."""
     from ..embedding import Embedder
 

@@ -21,7 +21,9 @@ def doctor(
     checkpoint: Annotated[str | None, typer.Option(help="Folder or hub id of another checkpoint to check too.")] = None,
     coco_image: Annotated[
         Path | None,
-        typer.Option(help="Picture 000000039769.jpg of COCO val2017, to check the regions of the official base as --checkpoint."),
+        typer.Option(
+            help="Picture 000000039769.jpg of COCO val2017, to check the regions of the official base as --checkpoint."
+        ),
     ] = None,
     device: common.Device = None,
     as_json: common.AsJson = False,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..checks import one_of
+from ..checks import check_choice, one_of
 from ..files import replacing
 from . import common
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..embedding import FGClip2Embedder
+    from ..embedding import Embedder
 
 SUFFIXES = (".npy", ".safetensors", ".jsonl")
 
@@ -28,11 +28,18 @@ fgclip2 embed --text "a dog" --text "一只狗" --output -
 
 
 def embed(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .npy, .safetensors, .jsonl, or - for JSONL on stdout.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="File to write: .npy, .safetensors, .jsonl, or - for JSONL on stdout."),
+    ],
     images: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of images.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Text to embed instead of images; may be repeated.")] = None,
-    texts_file: Annotated[Path | None, typer.Option(help="UTF-8 file with one text on each line, or - for stdin.")] = None,
-    walk_type: Annotated[str, typer.Option(help="Text head: auto, short, long, or box (to compare with regions).")] = "auto",
+    texts_file: Annotated[
+        Path | None, typer.Option(help="UTF-8 file with one text on each line, or - for stdin.")
+    ] = None,
+    walk_type: Annotated[
+        str, typer.Option(help="Text head: auto, short, long, or box (to compare with regions).")
+    ] = "auto",
     max_patches: common.MaxPatches = None,
     batch_size: common.BatchSize = 32,
     skip_errors: common.SkipErrors = False,
@@ -55,6 +62,10 @@ def embed(
     if not to_stdout and not output.resolve().parent.is_dir():
         raise ValueError(f"{output}: there is no folder {output.parent}")  # now rather than after the work
     budget = common.parse_max_patches(max_patches)
+    from ..embedding.fgclip2 import ROLE_OF_WALK
+
+    check_choice("--walk-type", walk_type, ROLE_OF_WALK)
+    role = ROLE_OF_WALK[walk_type]
     texts = text or (common.read_lines(texts_file) if texts_file else [])
     inputs: Sequence[Any] = texts if not images else list_images(images)
     embedder = common.load_embedder(model, device)
@@ -64,7 +75,7 @@ def embed(
     elif images:
         vectors = embedder.encode_images(inputs, budget, batch_size)
     else:
-        vectors = embedder.encode_texts(inputs, walk_type, batch_size)
+        vectors = embedder.encode_texts(inputs, role=role, batch_size=batch_size)
     left_out = common.report_skipped(inputs, skipped)
     indices = {index for index, _ in skipped}
     names = [str(name) for index, name in enumerate(inputs) if index not in indices]
@@ -94,7 +105,7 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
     return expanded
 
 
-def write_vectors(output: Path, kind: str, names: list[str], vectors: np.ndarray, embedder: AnyEmbedder) -> None:
+def write_vectors(output: Path, kind: str, names: list[str], vectors: np.ndarray, embedder: Embedder) -> None:
     """Write vectors to a file in the format of its suffix, or to stdout for `-`."""
     lines = (
         json.dumps({kind: name, "embedding": vector.tolist()}, ensure_ascii=False)

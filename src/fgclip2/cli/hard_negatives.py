@@ -20,13 +20,22 @@ fgclip2 data hard-negatives 区域标注.json 带负例.json --count 5 --replace
 
 def hard_negatives(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="File of records as FineHARD has them: a JSON list, or one record on each line.")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="File of records as FineHARD has them: a JSON list, or one record on each line."
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New file to write, of the same form.")],
     count: Annotated[int, typer.Option(min=1, help="Largest number of negatives of a region.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the choice among possible negatives; the same seed gives the same negatives.")] = 0,
-    replace: Annotated[bool, typer.Option("--replace", help="Make new negatives also for regions that have some.")] = False,
-    show: Annotated[int, typer.Option(min=0, help="Number of regions without negatives to list; --json lists all.")] = 20,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the choice among possible negatives; the same seed gives the same negatives.")
+    ] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make new negatives also for regions that have some.")
+    ] = False,
+    show: Annotated[
+        int, typer.Option(min=0, help="Number of regions without negatives to list; --json lists all.")
+    ] = 20,
     as_json: common.AsJson = False,
 ) -> None:
     """Give regions hard negatives.

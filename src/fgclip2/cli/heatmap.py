@@ -18,7 +18,9 @@ fgclip2 heatmap 街道.jpg "红色的伞" --output 伞.png --max-patches 4096
 def heatmap(
     image: Annotated[Path, typer.Argument(help="Image file to look at.")],
     text: Annotated[str, typer.Argument(help="Text to look for in the image.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, in the format of its suffix, e.g. .png or .jpg.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write, in the format of its suffix, e.g. .png or .jpg.")
+    ],
     opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the colours over the image.")] = 0.55,
     max_patches: common.MaxPatches = None,
     model: common.Model = None,

@@ -24,13 +24,17 @@ fgclip2 search 照片 --image 狗.png
 
 def search(
     folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
-    queries: Annotated[list[str] | None, typer.Argument(help="Texts to search by; without any, the index is only brought up to date.")] = None,
+    queries: Annotated[
+        list[str] | None, typer.Argument(help="Texts to search by; without any, the index is only brought up to date.")
+    ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
     top_k: common.TopK = 10,
     index: Annotated[
         Path | None, typer.Option(help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index]")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")
+    ] = False,
     max_patches: common.MaxPatches = None,
     batch_size: common.BatchSize = 32,
     model: common.Model = None,
