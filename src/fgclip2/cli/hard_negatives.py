@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import common
-
-if TYPE_CHECKING:
-    from ..hard_negatives import HardNegativeReport
 
 EXAMPLES = """
 fgclip2 data hard-negatives regions.jsonl with_negatives.jsonl
@@ -50,11 +47,7 @@ def hard_negatives(
         counts = {name: getattr(report, name) for name in ("records", "regions", "kept", "filled")}
         without = [{"source": place, "text": text} for place, text in report.without]
         common.print_json({"output": str(target), **counts, "by_kind": dict(report.by_kind), "without": without})
-    else:
-        _print(report, show)
-
-
-def _print(report: HardNegativeReport, show: int) -> None:
+        return
     rows = [
         ("records", report.records),
         ("regions", report.regions),

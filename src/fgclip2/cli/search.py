@@ -52,11 +52,10 @@ def search(
     embedder = common.load_embedder(model, device)
     built = ImageIndex.build(folder, embedder, index, budget, batch_size, rebuild)
     if built.report is not None:
-        counts = asdict(built.report)
+        report = built.report
         typer.echo(
-            "{images} images: {added} new, {updated} changed, {removed} removed, {unusable} not usable".format(
-                images=len(built), **counts
-            ),
+            f"{len(built)} images: {report.added} new, {report.updated} changed, {report.removed} removed, "
+            f"{report.unusable} not usable",
             err=True,
         )
         for path, reason in built.unusable[:UNUSABLE_SHOWN]:
@@ -65,8 +64,8 @@ def search(
             typer.echo(f"  and {len(built.unusable) - UNUSABLE_SHOWN} more (--json lists all)", err=True)
     texts, images = queries or [], image or []
     results = [
-        *results_of(built, folder, "text", texts, built.search(texts, embedder, top_k) if texts else []),
-        *results_of(built, folder, "image", images, built.search(images, embedder, top_k) if images else []),
+        *_results(built, folder, "text", texts, built.search(texts, embedder, top_k) if texts else []),
+        *_results(built, folder, "image", images, built.search(images, embedder, top_k) if images else []),
     ]
     if as_json:
         counts = {"images": len(built), **asdict(built.report)} if built.report else {}
@@ -80,7 +79,7 @@ def search(
             typer.echo(f"  {hit['score']:.4f}  {hit['path']}")
 
 
-def results_of(
+def _results(
     index: ImageIndex, folder: Path, kind: str, queries: list[Any], hits: list[list[Any]]
 ) -> list[dict[str, Any]]:
     """Return the hits of each query, with paths below the folder as the user named it."""
