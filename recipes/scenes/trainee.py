@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from fgclip2.drawings.concepts import ConceptTable
 from fgclip2.languages import LANGUAGES
+from fgclip2.modeling.modeling_fgclip2 import TRAINING_SCALES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
-from fgclip2.training.modeling import TRAINING_SCALES
 
 from ..embedded_checkpoint.losses import Trainee
 from .settings import SceneSettings

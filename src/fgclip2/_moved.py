@@ -25,6 +25,8 @@ MOVED = {
     "fgclip2.data.demo": "fgclip2.drawings",
     "fgclip2.data.hard_negatives": "fgclip2.hard_negatives",
     "fgclip2.embedder": "fgclip2.embedding",
+    "fgclip2.training.modeling": "fgclip2.training.tasks.fgclip2",
+    "fgclip2.training.sigmoid_over_ranks": "fgclip2.training.losses.sigmoid_over_ranks",
 }
 
 

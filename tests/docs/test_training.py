@@ -32,7 +32,7 @@ def written(value: object) -> str:
 
 def default(cls: type, name: str) -> str:
     each = next(each for each in fields(cls) if each.name == name)
-    return written(train_options._default(each))
+    return written(train_options.default_of(each))
 
 
 def test_every_field_of_the_objective_is_in_the_table(document):

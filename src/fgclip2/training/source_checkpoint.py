@@ -18,8 +18,7 @@ from transformers.configuration_utils import PretrainedConfig
 
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from ..modeling.modeling_fgclip2 import FGClip2Model, resize_position_grid
-from .modeling import TRAINING_SCALES
+from ..modeling.modeling_fgclip2 import TRAINING_SCALES, FGClip2Model, resize_position_grid
 
 # Fixed-resolution SigLIP 2 checkpoints are published as `siglip`, NaFlex ones as `siglip2`.
 SOURCE_CONFIGS: dict[str, type[PretrainedConfig]] = {

@@ -1,4 +1,4 @@
-"""The sigmoid loss between the images of this rank and the texts of all ranks, in three forms with one result."""
+"""The sigmoid loss between the images of this rank and the texts of all ranks, in two forms with one result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from ..distributed import gather_rows, rank, ring_blocks, ring_sum, world_size
-from .losses import sigmoid_pair_sum
+from ...distributed import gather_rows, rank, ring_blocks, ring_sum, world_size
+from .sigmoid import sigmoid_pair_sum
 
-SigmoidForm = Literal["gather", "chunked", "ring"]
-SIGMOID_FORMS: tuple[SigmoidForm, ...] = ("gather", "chunked", "ring")
+SigmoidForm = Literal["gather", "ring"]
+SIGMOID_FORMS: tuple[SigmoidForm, ...] = ("gather", "ring")
 
 
 def sigmoid_loss_over_ranks(
@@ -22,45 +21,26 @@ def sigmoid_loss_over_ranks(
     logit_bias: Tensor,
     counts: list[int],
     form: SigmoidForm = "gather",
-    chunk_size: int = 4096,
 ) -> Tensor:
-    """A rank's part of the sigmoid loss of all ranks' pairs; the mean over ranks is the loss of one process.
+    """Compute a rank's part of the sigmoid loss of all ranks' pairs; the mean over ranks is the loss of one process.
 
     Args:
         image_embeds, text_embeds: Shape (counts[rank], D), text i belonging to image i.
         logit_scale, logit_bias: One element each.
         counts: Pairs of each rank; a rank may have none.
-        form: `"gather"` holds all texts and all logits; `"chunked"` all texts, but only `chunk_size` columns of logits
-            at once; `"ring"` only two ranks' texts at once. The last two compute logits again for the gradient.
-        chunk_size: Texts per chunk of `"chunked"`.
+        form: `"gather"` holds all texts and all logits; `"ring"` only two ranks' texts at once, and computes logits
+            again for the gradient.
 
     Returns:
         Scalar: the sum over this rank's images and all texts, times ranks / pairs of all ranks. With equal counts that
         is the sum divided by this rank's number of images, as released. Gradients reach other ranks' texts.
     """
-    inputs = (image_embeds, text_embeds, logit_scale, logit_bias)
     if form == "ring":
-        total = _RingPairSum.apply(*inputs, counts)
-    elif form == "chunked":
-        total = _chunked_pair_sum(*inputs, counts, chunk_size)
+        total = _RingPairSum.apply(image_embeds, text_embeds, logit_scale, logit_bias, counts)
     else:
-        texts = gather_rows(text_embeds, counts)
+        texts = gather_rows(text_embeds, counts)  # (sum of counts, D)
         total = sigmoid_pair_sum(image_embeds, texts, logit_scale, logit_bias, offset=sum(counts[: rank()]))
     return total * (world_size() / max(1, sum(counts)))
-
-
-def _chunked_pair_sum(
-    image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, logit_bias: Tensor, counts: list[int], size: int
-) -> Tensor:
-    first = sum(counts[: rank()])
-    chunks = gather_rows(text_embeds, counts).split(size)
-    sums = [
-        checkpoint(
-            sigmoid_pair_sum, image_embeds, chunk, logit_scale, logit_bias, first - index * size, use_reentrant=False
-        )
-        for index, chunk in enumerate(chunks)
-    ]
-    return torch.stack(sums).sum()
 
 
 class _RingPairSum(torch.autograd.Function):
