@@ -3,6 +3,8 @@ TORCH ?= torch==2.13.0
 # Where pip would take a CUDA build of several GB: TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_OPTIONS ?=
 VENV ?= .venv
+# Two workers, each file in one of them, so that what its tests share is made once.
+PARALLEL ?= -n 2 --dist loadfile
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
@@ -10,19 +12,20 @@ LOWEST_PYTHON ?= python3.10
 
 setup: $(VENV)/.ready
 
-# torch is pinned apart from the package's own metadata, which only has its lower bound.
+# torch is pinned apart from the package's own metadata, which only has its lower bound. Python compiles what it imports;
+# compiling every file of every package beforehand is most of what an installation takes.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"
-	$(RUN) -m pip install --quiet --editable ".[dev]"
+	$(RUN) -m pip install --quiet --no-compile $(TORCH_OPTIONS) "$(TORCH)"
+	$(RUN) -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 test: setup
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest $(PARALLEL)
 
 test-slow: setup
-	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m slow
+	HF_HUB_OFFLINE=1 $(RUN) -m pytest -m slow $(PARALLEL)
 
 demo: setup
 	HF_HUB_OFFLINE=1 $(VENV)/bin/fgclip2 demo --output demo_output
@@ -36,27 +39,22 @@ types: setup
 
 # The load and parity tests on the lowest and the newest supported transformers, and exported code on 4.57.6.
 compat: setup
-	$(RUN) scripts/compat.py
+	$(RUN) -m scripts.compat
 
 # The same with the lowest transformers, torch and Python (a download of 5 GB: that torch has no small CPU build on PyPI).
 compat-lowest: setup
-	$(RUN) scripts/compat.py --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON)
+	$(RUN) -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON)
 
 # The adapters for MTEB and CLIP_benchmark beside these packages. The latter's own dependencies have no CPU build on PyPI,
 # and its code fails with numpy 2.4.
-harnesses: .cache/harnesses/.ready
+harnesses: setup
+	$(RUN) -m scripts.environments .cache/harnesses "numpy<2.4" "mteb~=2.26" --editable ".[bench]"
+	$(VENV)/bin/python -m pip --python .cache/harnesses/bin/python install --quiet --no-deps "clip-benchmark~=1.6.2"
 	HF_HUB_OFFLINE=1 FGCLIP2_HARNESSES=1 .cache/harnesses/bin/python -m pytest tests/benchmarks/harnesses
-
-.cache/harnesses/.ready: pyproject.toml
-	$(PYTHON) -m venv .cache/harnesses
-	.cache/harnesses/bin/python -m pip install --quiet $(TORCH_OPTIONS) "$(TORCH)"
-	.cache/harnesses/bin/python -m pip install --quiet --editable ".[bench]" "numpy<2.4" "mteb~=2.26" pytest pytest-timeout
-	.cache/harnesses/bin/python -m pip install --quiet --no-deps "clip-benchmark~=1.6.2"
-	touch $@
 
 # The wheel, checked, installed in a bare environment, its doctor and demo run from there.
 package: setup
-	$(RUN) scripts/package.py
+	$(RUN) -m scripts.package
 
 perf: setup
 	$(RUN) -m scripts.perf --output docs/performance.md
@@ -70,12 +68,12 @@ bench: setup
 
 # Trains the embedded checkpoint anew in its two stages (hours of CPU time), into .cache/scenes/export.
 checkpoint: setup
-	$(RUN) recipes/embedded_checkpoint/train.py
-	$(RUN) recipes/scenes/train.py
+	$(RUN) -m recipes.embedded_checkpoint.train
+	$(RUN) -m recipes.scenes.train
 
 # What each term of the objective is worth: 5 settings, 3 seeds, equal compute and equal steps (hours; resumable).
 ablation: setup
-	$(RUN) recipes/scenes/ablation.py --output recipes/scenes/ablation
+	$(RUN) -m recipes.scenes.ablation --output recipes/scenes/ablation
 
 clean:
 	rm -rf $(VENV) .cache dist build demo_output perf_output

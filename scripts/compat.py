@@ -1,14 +1,14 @@
-"""Run the load and parity tests at the lowest and the newest supported transformers, and exported code on 4.57 too.
+"""Run the tests that depend on other packages' releases on the lowest and the newest supported transformers.
 
-    python scripts/compat.py                                        # 5.18.0, the newest 5.x, 4.57.6
-    python scripts/compat.py --transformers 5.18.0 --torch 2.6.0 --python python3.10     # the lower bounds
+    python -m scripts.compat                                        # 5.18.0, the newest 5.x, 4.57.6
+    python -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python python3.10     # the lower bounds
 
-Each release gets a virtual environment of its own in a cache folder, made once. In those of 5.x this package is
-installed by its own metadata; the one of 4.57.6 has only what loads an exported folder. Needs the standard library.
+What each 5.x release exports is loaded in all the others too, and on 4.57.6, which runs exported code only. The release
+that this environment has is not tested again, for the default tests run on it. Other releases get an environment each
+in a cache folder, made once: without `--torch` and `--python` it shares what it can with this one.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -17,56 +17,36 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parent.parent
+from .environments import ROOT, link_torch, make_environment
+
 LOWEST = "5.18.0"
 REMOTE_CODE_ONLY = "4.57.6"  # the package needs more, a checkpoint that carries its code does not
-TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "peft>=0.20"]
-TEST_FOLDERS = ["parity", "load", "hub", "remote_code", "modeling", "tokenization", "training", "distributed"]
+TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "peft>=0.20"]
+# Left out are the tests of what uses torch, transformers and their companions through the package only: data, drawings,
+# metrics, benchmarks, search, commands and documents.
+TESTS = ["parity", "load", "hub", "remote_code", "modeling", "tokenization", "training", "distributed"]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
 
 
 @dataclass
 class Environment:
-    """A virtual environment with one release of transformers."""
+    """An interpreter with one release of transformers."""
 
-    folder: Path
     transformers: str
     torch: str
-    base_python: str
-
-    @property
-    def python(self) -> Path:
-        return self.folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python: Path
 
     @property
     def has_package(self) -> bool:
         return not self.transformers.startswith("4.")
 
-    def requirements(self) -> list[str]:
-        pins = [f"torch=={self.torch}", f"transformers=={self.transformers}"]
-        return [*pins, "--editable", str(ROOT), *TEST_PACKAGES] if self.has_package else [*pins, "pillow"]
-
-    def recipe(self) -> str:
-        """What the environment is made from; an environment with another recipe is made anew."""
-        metadata = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest() if self.has_package else None
-        return json.dumps([self.base_python, self.requirements(), metadata])
-
-    def is_complete(self) -> bool:
-        marker = self.folder / "complete.json"
-        return marker.is_file() and marker.read_text(encoding="utf-8") == self.recipe()
-
-    def build(self) -> None:
-        if self.is_complete():
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        print(f"building {self.folder}", flush=True)
-        start = time.monotonic()
-        subprocess.run([self.base_python, "-m", "venv", str(self.folder)], check=True)
-        subprocess.run([self.python, "-m", "pip", "install", "--quiet", *self.requirements()], check=True, cwd=ROOT)
-        (self.folder / "complete.json").write_text(self.recipe(), encoding="utf-8")
-        print(f"built in {time.monotonic() - start:.0f} s", flush=True)
+    @property
+    def is_this_one(self) -> bool:
+        return self.python == Path(sys.executable)
 
 
 @dataclass
@@ -85,7 +65,7 @@ class Row:
 
 
 def newest_transformers(python: str) -> str:
-    """Newest 5.x release that pip would install for this interpreter."""
+    """Return the newest 5.x release that pip would install for this interpreter."""
     command = [python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -95,7 +75,7 @@ def newest_transformers(python: str) -> str:
 
 
 def count_results(junit: Path) -> dict[str, int]:
-    """Numbers of tests in a JUnit file of pytest; all 0 if pytest did not get as far as writing it."""
+    """Return the numbers of tests in a JUnit file of pytest; all 0 if pytest did not get as far as writing it."""
     suites = ElementTree.parse(junit).getroot().iter("testsuite") if junit.is_file() else []
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for suite in suites:
@@ -112,20 +92,22 @@ def run_tests(environment: Environment, what: str, arguments: list[str], others:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "junit.xml"
-        command = [environment.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", *arguments]
+        command = [environment.python, *PYTEST, f"--junitxml={junit}", *arguments]
         exit_code = subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
         counts = count_results(junit)
     return Row(environment, what, counts, exit_code, time.monotonic() - start)
 
 
-def run_matrix(environments: list[Environment]) -> list[Row]:
-    """The tests in each environment with the package, and what each of these exports in all the other environments."""
-    folders = [f"tests/{name}" for name in TEST_FOLDERS]
+def run_matrix(environments: list[Environment], tests: list[str]) -> list[Row]:
+    """Run the tests in each environment with the package, and load what each of these exports in all the others."""
     rows = []
     for environment in environments:
         if not environment.has_package:
             continue
-        rows.append(run_tests(environment, ", ".join(TEST_FOLDERS), folders, []))
+        if environment.is_this_one:
+            print(f"transformers {environment.transformers}: as in this environment, where `make test` runs all tests")
+        else:
+            rows.append(run_tests(environment, ", ".join(tests), [f"tests/{name}" for name in tests], []))
         others = [other for other in environments if other is not environment]
         if others:
             what = f"its exported code on {', '.join(other.transformers for other in others)}"
@@ -147,35 +129,52 @@ def format_table(rows: list[Row]) -> str:
     )
 
 
-def make_environments(cache: Path, releases: list[str], torch: str, python: str) -> list[Environment]:
-    releases = [newest_transformers(python) if release == "newest" else release for release in releases]
-    version = subprocess.run(
-        [python, "-c", "import platform; print(platform.python_version())"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    return [
-        Environment(cache / f"transformers-{release}-torch-{torch}-python-{version}", release, torch, python)
-        for release in dict.fromkeys(releases)
-    ]
+def shared_environment(cache: Path, release: str) -> Environment:
+    """Return this environment or, for another release, one that takes from it what it can."""
+    torch = version("torch")
+    if release == version("transformers"):
+        return Environment(release, torch, Path(sys.executable))
+    folder, pin = cache / f"transformers-{release}", f"transformers=={release}"
+    if release.startswith("4."):  # beside the companions of its own time
+        return Environment(release, torch, make_environment(folder, [pin, "pillow"], link_torch(cache / "torch")))
+    return Environment(release, torch, make_environment(folder, [pin, "--editable", "."]))
+
+
+def whole_environment(cache: Path, release: str, torch: str, python: str) -> Environment:
+    """Return an environment that shares nothing with this one."""
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    python_version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    folder = cache / f"transformers-{release}-torch-{torch}-python-{python_version}"
+    pins = [f"torch=={torch}", f"transformers=={release}"]
+    package = ["pillow"] if release.startswith("4.") else ["--editable", ".", *TEST_PACKAGES]
+    return Environment(release, torch, make_environment(folder, [*pins, *package], shared=None, python=python))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "compat", help="folder of the environments")
-    parser.add_argument("--torch", default="2.13.0", help="release of torch, the same in all environments")
-    parser.add_argument("--python", default=sys.executable, help="interpreter that makes the environments")
+    parser.add_argument("--torch", help="release of torch in all environments; left out: the one of this environment")
+    parser.add_argument("--python", help="interpreter that makes all environments; left out: this one")
     parser.add_argument(
         "--transformers", nargs="+", default=[LOWEST, "newest", REMOTE_CODE_ONLY], help="releases, or 'newest'"
     )
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders in tests/")
     arguments = parser.parse_args()
-    python = shutil.which(arguments.python)
-    if python is None:
-        parser.error(f"--python {arguments.python}: no such interpreter")
     if all(release.startswith("4.") for release in arguments.transformers):
         parser.error("--transformers: at least one 5.x release, which exports what 4.x loads")
-    environments = make_environments(arguments.cache.resolve(), arguments.transformers, arguments.torch, python)
-    for environment in environments:
-        environment.build()
-    rows = run_matrix(environments)
+    python = shutil.which(arguments.python or sys.executable)
+    if python is None:
+        parser.error(f"--python {arguments.python}: no such interpreter")
+    cache = arguments.cache.resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    named = [newest_transformers(python) if name == "newest" else name for name in arguments.transformers]
+    releases = list(dict.fromkeys(named))
+    if arguments.torch or arguments.python:
+        torch = arguments.torch or version("torch").split("+")[0]
+        environments = [whole_environment(cache, release, torch, python) for release in releases]
+    else:
+        environments = [shared_environment(cache, release) for release in releases]
+    rows = run_matrix(environments, arguments.tests)
     print(format_table(rows))
     return 0 if all(row.passed for row in rows) else 1
 

@@ -1,11 +1,10 @@
 """Build wheel and sdist, check them, install the wheel in a bare environment and run its doctor and demo there.
 
-    python scripts/package.py
+    python -m scripts.package
 
-The bare environment gets the pinned torch and what the wheel's own metadata asks for, and none of this checkout.
+The bare environment gets this one's torch and what the wheel's own metadata asks for, and none of this checkout.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from .environments import ROOT, link_torch, make_environment
+
 LIMIT_MEGABYTES = 20
 
 
@@ -33,12 +33,9 @@ def build(output: Path) -> Path:
     return wheel
 
 
-def run_installed(wheel: Path, folder: Path, torch: str) -> None:
+def run_installed(wheel: Path, folder: Path) -> None:
     """Install into an environment of its own and use it from outside the checkout, offline."""
-    run(sys.executable, "-m", "venv", folder / "venv")
-    binaries = folder / "venv" / "bin"
-    run(binaries / "python", "-m", "pip", "install", "--quiet", torch)
-    run(binaries / "python", "-m", "pip", "install", "--quiet", wheel)
+    binaries = make_environment(folder / "venv", [str(wheel)], link_torch(folder / "torch")).parent
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
     environment.pop("PYTHONPATH", None)
     run(binaries / "fgclip2", "doctor", cwd=folder, env=environment)
@@ -48,14 +45,11 @@ def run_installed(wheel: Path, folder: Path, torch: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch", default="torch==2.13.0", help="requirement of torch for the bare environment")
-    arguments = parser.parse_args()
     output = ROOT / "dist"
     shutil.rmtree(output, ignore_errors=True)
     wheel = build(output)
     with tempfile.TemporaryDirectory() as folder:
-        run_installed(wheel, Path(folder), arguments.torch)
+        run_installed(wheel, Path(folder))
     print("package: all good")
 
 

@@ -12,6 +12,7 @@ import fgclip2
 
 SOURCE = Path(fgclip2.__file__).parent
 PUBLIC_NAMES = [
+    "Embedder",
     "FGClip2Config",
     "FGClip2Embedder",
     "FGClip2ImageProcessor",
@@ -42,8 +43,8 @@ FLOORS = (
         "streams",
         "visualization",
     },
-    {"modeling"},
-    {"data", "drawings", "embedding", "metrics", "tokenization"},
+    {"checkpoints", "modeling"},
+    {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo"},
     {"cli"},

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from drawings import Drawings, compose_singles, sample_backgrounds
-from scenes import MAX_REGIONS, TrainingScene, group_by_canvas
-from settings import Settings, augmentation_strength, canvas_side, plain_share
-from texts import TextPool
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from .drawings import Drawings, compose_singles, sample_backgrounds
+from .scenes import MAX_REGIONS, TrainingScene, group_by_canvas
+from .settings import Settings, augmentation_strength, canvas_side, plain_share
+from .texts import TextPool
 
 Batch = dict[str, Tensor]
 

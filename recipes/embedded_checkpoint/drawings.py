@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fgclip2.drawings.backgrounds import procedural_backgrounds, pyramid, random_crops
+from fgclip2.drawings.backgrounds import pyramid, random_crops
 from fgclip2.drawings.concepts import ConceptTable
+
+from .backgrounds import procedural_backgrounds
 
 # The three Fluent sets are one design: together they count little more than one artist.
 ARTIST_WEIGHTS = {"fluent-emoji-3d": 0.5, "fluent-emoji-flat": 0.5, "fluent-emoji": 0.5}

@@ -1,6 +1,6 @@
 """Evaluate an exported checkpoint as users run it: folder, processor, model.
 
-    python recipes/embedded_checkpoint/evaluate.py --split validation --output results.json
+    python -m recipes.embedded_checkpoint.evaluate --split validation --output results.json
 
 The splits: `validation` (EmojiOne 1 on validation photographs) is what settings are chosen by; `style` (OpenMoji) and
 `test` (Twemoji), both on test photographs, and `described` are looked at once, when the settings are frozen. Each run
@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from metrics import chance, recalls
 from PIL import Image
 
 from fgclip2.drawings.backgrounds import load_backgrounds
@@ -27,12 +26,15 @@ from fgclip2.drawings.concepts import ConceptTable, load_concepts
 from fgclip2.drawings.controls import pixel_similarities, training_pictures
 from fgclip2.drawings.cutouts import load_cutouts
 from fgclip2.drawings.photographs import SETS, DescribedPicture, load_described
-from fgclip2.drawings.protocols import PROTOCOLS, build_protocol_set
 from fgclip2.drawings.scenes import Scene, SceneBuilder, long_caption
 from fgclip2.drawings.sources import default_cache
+from fgclip2.files import read_json
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
+
+from .metrics import chance, recalls
+from .protocols import PROTOCOLS, build_protocol_set
 
 CHECKPOINT = Path(__file__).parents[2] / "src" / "fgclip2" / "assets" / "checkpoint"
 ARTISTS = {"validation": "emojione-v1", "style": "openmoji", "test": "twemoji"}
@@ -218,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--region-patches", type=int, nargs="+", default=[36, 64, 100, 144])
     options = parser.parse_args(arguments)
     encoder = Encoder(options.checkpoint, options.max_num_patches)
-    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    results = read_json(options.output) if options.output.exists() else {}
     for split in options.split:
         if split == "test":
             log_test_run(options)

@@ -1,17 +1,16 @@
 """Print `results.json` as the tables of the README.
 
-python recipes/embedded_checkpoint/report.py recipes/embedded_checkpoint/results.json
+python -m recipes.embedded_checkpoint.report recipes/embedded_checkpoint/results.json
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 
-from evaluate import ARTISTS
-
+from fgclip2.files import read_json
 from fgclip2.languages import LANGUAGES
+
+from .evaluate import ARTISTS
 
 
 def cell(values: list[float]) -> str:
@@ -80,7 +79,7 @@ def described_table(results: dict) -> str:
 
 
 def main() -> None:
-    results = json.loads(Path(sys.argv[1]).read_text())
+    results = read_json(sys.argv[1])
     for make in (protocol_table, caption_table, region_table, described_table):
         print(make(results))
 

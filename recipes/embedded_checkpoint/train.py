@@ -1,6 +1,6 @@
 """First stage of the small bilingual checkpoint that ships in the package; the second is `recipes/scenes/train.py`.
 
-    python recipes/embedded_checkpoint/train.py
+    python -m recipes.embedded_checkpoint.train
 
 fetches and builds the data (`python -m fgclip2.drawings`), trains, and writes the checkpoint to `--export`. A run that
 was interrupted continues from its last checkpoint.
@@ -16,17 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batches import TrainingBatches
-from drawings import background_pool, load_drawings
-from export import export
-from loop import run_training
-from losses import Trainee
-from optimizer import build_optimizer
-from scenes import build_scenes
-from settings import Settings, lr_factor
-from texts import build_text_pool, build_tokenizer
 from torch import nn
-from validation import validate
 
 from fgclip2.drawings.__main__ import main as build_data
 from fgclip2.drawings.backgrounds import load_backgrounds
@@ -36,6 +26,17 @@ from fgclip2.drawings.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2EncoderLayer, FGClip2Model, FGClip2PoolingHead
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from .batches import TrainingBatches
+from .drawings import background_pool, load_drawings
+from .export import export
+from .loop import run_training
+from .losses import Trainee
+from .optimizer import build_optimizer
+from .scenes import build_scenes
+from .settings import Settings, lr_factor
+from .texts import build_text_pool, build_tokenizer
+from .validation import validate
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".cache" / "embedded_checkpoint"

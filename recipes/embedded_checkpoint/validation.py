@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from fgclip2.drawings.concepts import load_concepts
-from fgclip2.drawings.protocols import build_protocol_set
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from .protocols import build_protocol_set
 
 VALIDATION_ARTIST = "emojione-v1"
 CANVAS = 96

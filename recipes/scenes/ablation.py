@@ -1,6 +1,6 @@
 """What each term of the objective is worth: the package's trainer on scenes, from the first stage's checkpoint.
 
-    python recipes/scenes/ablation.py --output recipes/scenes/ablation
+    python -m recipes.scenes.ablation --output recipes/scenes/ablation
 
 Five cumulative settings (captions only; + regions; + hard negatives; + rank loss; + TIC), every one with all seeds, at
 equal compute: as many steps as the whole objective's FLOPs pay for, and, where that is more, also at equal steps.
@@ -16,12 +16,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-import first_stage  # before the modules that are the first stage's
 import torch
-from ablation_report import introduction, markdown
-from scene_settings import OBJECTIVE, SceneSettings
-from scene_trainee import load_start
-from scene_validation import SceneValidation
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainerCallback
 
@@ -31,8 +26,14 @@ from fgclip2.data.records import RecordDataset
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import SceneSet, build_scene_set
 from fgclip2.drawings.sources import default_cache
+from fgclip2.files import read_json, replacing
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
+
+from .ablation_report import introduction, markdown
+from .settings import OBJECTIVE, SceneSettings
+from .trainee import CHECKPOINT, ROOT, check_checkpoint, load_start
+from .validation import SceneValidation
 
 # Cumulative: each adds one term of the objective to those above it.
 SETTINGS: dict[str, dict[str, float]] = {
@@ -166,7 +167,7 @@ class Ablation:
         if not path.exists():
             counted = {name: flops_of_a_step(self.options, name, self.records) for name in SETTINGS}
             write_whole(path, json.dumps(counted, indent=1) + "\n")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
     def result(self, name: str, steps: int, seed: int) -> dict:
         """Of the result file, after a run if there is none.
@@ -178,7 +179,7 @@ class Ablation:
         settings = run_settings(self.options, name, steps, seed)
         if not path.exists():
             write_whole(path, json.dumps(run(self.options, settings, self.records, self.validation), indent=1) + "\n")
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path)
         if result["settings"] != settings:
             raise ValueError(f"{path} has other settings than this run: remove it, or choose another --output")
         print(json.dumps({"setting": name, "steps": steps, "seed": seed, **result["metrics"]}), flush=True)
@@ -193,17 +194,16 @@ class Ablation:
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=first_stage.CHECKPOINT, help="to start from")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="to start from")
     parser.add_argument("--output", type=Path, required=True, help="folder of results and table")
-    parser.add_argument("--work", type=Path, default=first_stage.ROOT / ".cache" / "scenes" / "ablation")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "scenes" / "ablation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200, help="of the whole objective")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="autocast")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    first_stage.check_checkpoint(options.checkpoint)
+    check_checkpoint(options.checkpoint)
     ablation = Ablation(options)
     flops = ablation.flops()
     compute = ablation.results(equal_compute(flops, options.steps))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LANGUAGES = ("en", "zh")
+from fgclip2.languages import LANGUAGES
+
 METRICS = ("long", "short", "box", "hard", "photo")
 COLUMNS = tuple(f"{metric}_{language}" for metric in METRICS for language in LANGUAGES)
 # Two-sided 95% quantiles of Student's t by degrees of freedom.

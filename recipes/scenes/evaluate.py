@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on composed scenes, in English and Chinese, beside what chance, pixels and texts alone reach.
 
-    python recipes/scenes/evaluate.py --split validation --output results/validation
+    python -m recipes.scenes.evaluate --split validation --output results/validation
 
 The numbers: recall of long and short captions among the scenes, both ways; the name of the thing in a box among all
 837; and hard negatives, won where the true expression of a region beats all ten (ties are lost). Intervals are 95%
@@ -20,24 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from scene_metrics import pairwise_wins, summary
-from scene_report import markdown
 
 import fgclip2
 from fgclip2 import FGClip2Embedder
 from fgclip2.drawings.concepts import ConceptTable, load_concepts
-from fgclip2.drawings.controls import (
-    constant_image_scores,
-    fit_text_scorer,
-    pixel_similarities,
-    text_scores,
-    training_pictures,
-)
+from fgclip2.drawings.controls import pixel_similarities, training_pictures
 from fgclip2.drawings.scene_sets import SCENE_SPLITS, SceneSet, build_scene_set
 from fgclip2.drawings.scenes import NEGATIVE_KINDS, NEGATIVES
 from fgclip2.drawings.sources import default_cache
 from fgclip2.languages import LANGUAGES
 from fgclip2.metrics import hard_negative_wins, retrieval_ranks
+
+from .controls import constant_image_scores, fit_text_scorer, text_scores
+from .metrics import pairwise_wins, summary
+from .report import markdown
 
 KS = (1, 5, 10)
 NAMING_KS = (1, 5)

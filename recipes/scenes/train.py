@@ -1,6 +1,6 @@
 """Second stage of the checkpoint that ships: composed scenes and the whole objective, without forgetting the first.
 
-    python recipes/scenes/train.py
+    python -m recipes.scenes.train
 
 starts from the first stage's checkpoint, makes its scenes, trains, and writes the result to `--export`. A run that was
 interrupted continues from its last checkpoint.
@@ -14,20 +14,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import first_stage  # before the modules that are the first stage's
 import numpy as np
 import torch
-from batches import TrainingBatches
-from drawings import background_pool, load_drawings
-from export import export
-from loop import run_training
-from optimizer import build_optimizer
-from scene_batches import SceneBatches
-from scene_pool import build_pool
-from scene_settings import SceneSettings, lr_factor
-from scene_trainee import SceneTrainee, load_start, proxies_of_names
-from scene_validation import SceneValidation
-from texts import build_text_pool
 
 from fgclip2.drawings.__main__ import main as build_data
 from fgclip2.drawings.backgrounds import load_backgrounds
@@ -39,7 +27,19 @@ from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2ForTraining
 
-WORK = first_stage.ROOT / ".cache" / "scenes"
+from ..embedded_checkpoint.batches import TrainingBatches
+from ..embedded_checkpoint.drawings import background_pool, load_drawings
+from ..embedded_checkpoint.export import export
+from ..embedded_checkpoint.loop import run_training
+from ..embedded_checkpoint.optimizer import build_optimizer
+from ..embedded_checkpoint.texts import build_text_pool
+from .batches import SceneBatches
+from .pool import build_pool
+from .settings import SceneSettings, lr_factor
+from .trainee import CHECKPOINT, ROOT, SceneTrainee, check_checkpoint, load_start, proxies_of_names
+from .validation import SceneValidation
+
+WORK = ROOT / ".cache" / "scenes"
 SMOKE = {
     "num_chunks": 1,
     "scenes_per_chunk": 60,
@@ -86,9 +86,7 @@ def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenize
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument(
-        "--checkpoint", type=Path, default=first_stage.CHECKPOINT, help="to start from (default: %(default)s)"
-    )
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="to start from (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
     parser.add_argument("--pool", type=Path, help="of training scenes (default: `pool` in `--work`)")
     parser.add_argument("--export", type=Path, help="of the result (default: `export` in `--work`)")
@@ -102,8 +100,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
 
+    check_checkpoint(options.checkpoint)
     build_data(["--cache", str(options.cache), "--skip-described"])
-    tokenizer = FGClip2Tokenizer.from_pretrained(first_stage.check_checkpoint(options.checkpoint))
+    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint)
     batches = build_batches(settings, options, tokenizer)
     start = FGClip2Model.from_pretrained(options.checkpoint, dtype=torch.float32)
     model = load_start(options.checkpoint, settings.region_scale)

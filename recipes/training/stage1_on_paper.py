@@ -1,11 +1,13 @@
-"""Prints the table of docs/training.md: what stage 1 takes at the published sizes, by `fgclip2.training.plan`.
+"""Prints the table of docs/training.md: what stage 1 takes at the published sizes, by `fgclip2.training.estimates`.
 
 python recipes/training/stage1_on_paper.py
 """
 
+import torch
+
 from fgclip2 import FGClip2Config
-from fgclip2.training import FGClip2Objective, plan
-from fgclip2.training.parameters import freeze, unused_parameters
+from fgclip2.training import FGClip2ForTraining, FGClip2Objective, estimates
+from fgclip2.training.parameters import count_parameters, freeze
 
 PAIRS = 10**9
 PROCESSES = 160
@@ -20,24 +22,25 @@ HEADER = (
 
 
 def column(preset: str) -> dict[str, str]:
-    """One size, as text by row."""
+    """Return the cells of one size, by row."""
     config = FGClip2Config.from_preset(preset)
     objective = FGClip2Objective("paper", region_weight=0.0, tic_weight=0.0, hard_negative_weight=0.0)
-    model = plan.meta_model(config)
-    freeze(model, unused_parameters(objective.settings))
-    count = plan.count_parameters(model)["total"]
-    data = plan.DataSummary(1, max_patches=PATCHES)
-    contents = plan.StepContents.expected(PER_PROCESS[preset], data, objective.settings, 0)
-    width = config.vision_config.hidden_size
+    with torch.device("meta"):  # without memory for weights
+        model = FGClip2ForTraining(config)
+    freeze(model, model.unused_parameters(objective.settings))
+    count = count_parameters(model)["total"]
+    data = estimates.DataSummary(1, max_patches=PATCHES)
+    contents = estimates.StepContents.expected(PER_PROCESS[preset], data, objective.settings, 0)
+    width = model.embedding_size
 
-    def activations(part: plan.StepContents, checkpointing: bool) -> float:
-        return sum(plan.activation_memory(config, part, mixed=True, checkpointing=checkpointing).values())
+    def activations(part: estimates.StepContents, checkpointing: bool) -> float:
+        return sum(model.activation_memory(config, part, mixed=True, checkpointing=checkpointing).values())
 
-    def state(strategy: plan.Strategy) -> float:
-        return sum(plan.state_memory(count, strategy, PROCESSES, mixed=True).values())
+    def state(strategy: estimates.Strategy) -> float:
+        return sum(estimates.state_memory(count, strategy, PROCESSES, mixed=True).values())
 
-    similarity = {form: plan.similarity_memory(width, contents, PROCESSES, form) for form in ("gather", "ring")}
-    embeddings = {form: plan.embedding_traffic(width, contents, PROCESSES, form) for form in ("gather", "ring")}
+    similarity = {form: estimates.similarity_memory(width, contents, PROCESSES, form) for form in ("gather", "ring")}
+    embeddings = {form: estimates.embedding_traffic(width, contents, PROCESSES, form) for form in ("gather", "ring")}
     cached = activations(contents.share(CHUNK), True)
     batch = PER_PROCESS[preset] * PROCESSES
     return {
@@ -54,10 +57,10 @@ def column(preset: str) -> dict[str, str]:
         "sigmoid losses: gather": gigabytes(similarity["gather"]),
         "sigmoid losses: ring": gigabytes(similarity["ring"]),
         "in all: DDP, checkpointing, cache, ring": gigabytes(state("ddp") + cached + similarity["ring"]),
-        "sent per process and step: gradients, DDP": gigabytes(plan.gradient_traffic(count, "ddp", PROCESSES)),
+        "sent per process and step: gradients, DDP": gigabytes(estimates.gradient_traffic(count, "ddp", PROCESSES)),
         "sent: texts, gather": gigabytes(embeddings["gather"]),
         "sent: texts, ring": gigabytes(embeddings["ring"]),
-        "one checkpoint": gigabytes(plan.checkpoint_size(count)),
+        "one checkpoint": gigabytes(estimates.checkpoint_size(count)),
     }
 
 
@@ -66,9 +69,9 @@ def gigabytes(value: float) -> str:
 
 
 def table() -> str:
-    """Markdown."""
+    """Return the table in Markdown."""
     columns = [column(preset) for preset in PER_PROCESS]
-    rows = [f"| {name} | {' | '.join(each[name] for each in columns)} |" for name in columns[0]]
+    rows = [f"| {name} | {' | '.join(cells[name] for cells in columns)} |" for name in columns[0]]
     return "\n".join([*HEADER, *rows])
 
 

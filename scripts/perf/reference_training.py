@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgclip2.training.modeling import FGClip2ForTraining
+from fgclip2.training import FGClip2ForTraining
 
 END_OF_TEXT = 1
 

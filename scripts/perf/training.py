@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from fgclip2 import FGClip2Config, FGClip2Processor, embedded_checkpoint
 from fgclip2.data.records import Record, Region, open_record_image
 from fgclip2.distributed import world_size
+from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.gradient_cache import cached_step
-from fgclip2.training.modeling import FGClip2ForTraining
+from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 from fgclip2.training.objective import FGClip2Objective
 from fgclip2.training.sampler import DrawnRecord
-from fgclip2.training.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 
 from .measuring import Row, added_peak_memory, in_fresh_process, on_ranks, paired_ratio, peak_memory
 from .reference_training import padded_batch, reference_loss
@@ -226,7 +226,7 @@ def sigmoid_memory(form: SigmoidForm, batch: int, width: int) -> float:
 
 def _sigmoid_step(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, form: SigmoidForm) -> None:
     counts = [len(images)] * world_size()
-    sigmoid_loss_over_ranks(images, texts, scale, bias, counts, form, chunk_size=1024).backward()
+    sigmoid_loss_over_ranks(images, texts, scale, bias, counts, form).backward()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,42 +1,49 @@
 """FG-CLIP 2: bilingual (Chinese/English) fine-grained image-text embeddings, regions and dense features.
 
-Importing this package registers its classes with transformers' Auto classes and pipelines.
+Importing this package registers its classes with transformers' Auto classes and pipelines, unless the environment
+variable `FGCLIP2_NO_REGISTER=1` is set.
 """
 
+import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-# Not the top-level name: some releases put a dummy there that asks for torchvision.
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForZeroShotImageClassification
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.models.auto.processing_auto import AutoProcessor
-from transformers.models.auto.tokenization_auto import AutoTokenizer
-from transformers.pipelines import PIPELINE_REGISTRY
-
 from ._moved import keep_old_names
-from .assets import embedded_checkpoint
-from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
-from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
-from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
-from .modeling.processing_fgclip2 import FGClip2Processor
-from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 if TYPE_CHECKING:
-    from .embedding import FGClip2Embedder
+    from .assets import embedded_checkpoint
+    from .embedding import Embedder, FGClip2Embedder
+    from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+    from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+    from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+    from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
+    from .modeling.processing_fgclip2 import FGClip2Processor
+    from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
     from .training import FGClip2Trainer, FGClip2TrainingArguments
 
-__version__ = version("fgclip2")
+    __version__: str
 
-# Loaded when first used: what they need is no part of plain embedding.
-_LAZY = {
+# Each public name and its home, which is imported when the name is first used.
+_HOMES = {
+    "FGClip2Config": ".modeling.configuration_fgclip2",
+    "Embedder": ".embedding",
     "FGClip2Embedder": ".embedding",
+    "FGClip2ImageProcessor": ".modeling.image_processing_fgclip2",
+    "FGClip2Model": ".modeling.modeling_fgclip2",
+    "FGClip2Processor": ".modeling.processing_fgclip2",
+    "FGClip2TextConfig": ".modeling.configuration_fgclip2",
+    "FGClip2TextModel": ".modeling.modeling_fgclip2",
+    "FGClip2Tokenizer": ".modeling.tokenization_fgclip2",
     "FGClip2Trainer": ".training",
     "FGClip2TrainingArguments": ".training",
+    "FGClip2VisionConfig": ".modeling.configuration_fgclip2",
+    "FGClip2VisionModel": ".modeling.modeling_fgclip2",
+    "FGClip2ZeroShotImageClassificationPipeline": ".modeling.pipeline_fgclip2",
+    "embedded_checkpoint": ".assets",
 }
 
 __all__ = [
+    "Embedder",
     "FGClip2Config",
     "FGClip2Embedder",
     "FGClip2ImageProcessor",
@@ -56,8 +63,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name], __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -65,25 +76,9 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _register() -> None:
-    """Make transformers' Auto classes and pipelines find this model, also in folders in the official layout."""
-    for config, model in (
-        (FGClip2Config, FGClip2Model),
-        (FGClip2TextConfig, FGClip2TextModel),
-        (FGClip2VisionConfig, FGClip2VisionModel),
-    ):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, model, exist_ok=True)
-    # The official quick start loads the model by AutoModelForCausalLM.
-    for auto_model in (AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
-        auto_model.register(FGClip2Config, FGClip2Model, exist_ok=True)
-    AutoImageProcessor.register(FGClip2Config, slow_image_processor_class=FGClip2ImageProcessor, exist_ok=True)
-    AutoTokenizer.register(FGClip2Config, fast_tokenizer_class=FGClip2Tokenizer, exist_ok=True)
-    AutoProcessor.register(FGClip2Config, FGClip2Processor, exist_ok=True)
-    # Not register_pipeline, which warns: for every other model the class does what the one that it replaces does.
-    task = PIPELINE_REGISTRY.supported_tasks["zero-shot-image-classification"]
-    task["impl"] = FGClip2ZeroShotImageClassificationPipeline
-
-
 keep_old_names()
-_register()
+# The console script answers --help and shell completion without transformers: there, each command registers first.
+if not getattr(sys.modules.get("fgclip2_command"), "registers_before_a_command", False):
+    from ._registration import register
+
+    register()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,13 +33,24 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
-def check_number(name: str, value: Any, low: float, high: float) -> None:
-    """Raise a `ValueError` unless `value` is a number from `low` to `high`; NaN and booleans are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; booleans are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raise a `ValueError` unless `value` is a finite number from `low` to `high`; NaN and booleans are none."""
+    if not is_number(value) or not low <= value <= high:
+        bounds = f"from {low} on" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name} must be a number {bounds}, got {value!r}")
 
 
 def check_positive_integer(name: str, value: Any) -> None:
     """Raise a `ValueError` unless `value` is an integer above zero; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def environment_flag(name: str) -> bool:
+    """Return whether an environment variable is set to anything but 0 and the empty string."""
+    return os.environ.get(name, "") not in ("", "0")

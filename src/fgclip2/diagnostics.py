@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .embedding.embedder import FGClip2Embedder
+from .embedding import FGClip2Embedder
 
 KNOWN_ANSWERS = "known_answers.json"
 # Measured on one CPU: float32 repeats within 5e-7, bfloat16 is off by 2e-3. Room for the float32 of other processors.

@@ -40,7 +40,10 @@ def decode_json(content: bytes) -> Any:
     Raises:
         ValueError: The content is not UTF-8 or not JSON.
     """
-    return json.loads(content.removeprefix(UTF8_BOM).decode())
+    try:
+        return json.loads(content.removeprefix(UTF8_BOM).decode())
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deeply") from error
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -53,7 +56,7 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return decode_json(Path(path).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not JSON in UTF-8, or is broken or cut off: {error}; get it again") from error
 
 
 @contextmanager

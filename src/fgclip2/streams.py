@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -42,7 +42,12 @@ def bounded_map(
 
 
 def batches_of_a_kind(
-    items: Iterable[Item], kind: Callable[[Item], Kind], capacity: Callable[[Kind], int]
+    items: Iterable[Item],
+    kind: Callable[[Item], Kind],
+    capacity: Callable[[Kind], int],
+    total: int | None = None,
+    show_progress_bar: bool | None = False,
+    unit: str = "item",
 ) -> Iterator[list[Item]]:
     """Gather a stream into batches in which all items are of one kind, holding one open batch of each kind.
 
@@ -50,25 +55,35 @@ def batches_of_a_kind(
         items: May be endless.
         kind: The kind of an item, e.g. its patch budget; there should be few.
         capacity: Size of a full batch of a kind. Batches that are not full come last, the smallest kind first.
+        total: Number of items, where it is known, for the progress bar.
+        show_progress_bar: Show progress on stderr, a batch being done when the next one is asked for; `None`: on a
+            terminal, for many items or an unknown number.
+        unit: What the progress bar calls an item.
     """
     open_batches: dict[Kind, list[Item]] = {}
-    for item in items:
-        batch = open_batches.setdefault(kind(item), [])
-        batch.append(item)
-        if len(batch) >= capacity(kind(item)):
-            yield open_batches.pop(kind(item))
-    yield from (open_batches[key] for key in sorted(open_batches))  # type: ignore[type-var]
+    is_small = total is not None and total < ITEMS_WORTH_A_PROGRESS_BAR
+    # tqdm's own None hides the bar where there is no terminal.
+    hidden = (is_small or None) if show_progress_bar is None else not show_progress_bar
+    with tqdm(total=total, disable=hidden, unit=unit) as bar:
+        for item in items:
+            batch = open_batches.setdefault(kind(item), [])
+            batch.append(item)
+            if len(batch) >= capacity(kind(item)):
+                yield open_batches.pop(kind(item))
+                bar.update(len(batch))
+        for key in sorted(open_batches):  # type: ignore[type-var]
+            yield open_batches[key]
+            bar.update(len(open_batches[key]))
+        if total is not None:
+            bar.update(total - bar.n)  # items that were left out on the way are done, too
 
 
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Gather a stream into lists of `size` items, the last one maybe shorter."""
-    return batches_of_a_kind(items, lambda _: 0, lambda _: size)
-
-
-def progress_bar(items: Iterable[Any], show: bool | None, unit: str) -> tqdm:
-    """Return a progress bar on stderr; `show=None` shows it on a terminal, for many items or an unknown number."""
-    total = len(items) if isinstance(items, Sized) else None
-    disable = None if show is None else not show  # tqdm's None: where there is no terminal
-    if show is None and total is not None and total < ITEMS_WORTH_A_PROGRESS_BAR:
-        disable = True
-    return tqdm(total=total, disable=disable, unit=unit)
+def chunks(
+    items: Iterable[Item],
+    size: int,
+    total: int | None = None,
+    show_progress_bar: bool | None = False,
+    unit: str = "item",
+) -> Iterator[list[Item]]:
+    """Gather a stream into lists of `size` items, the last one maybe shorter; see [`batches_of_a_kind`]."""
+    return batches_of_a_kind(items, lambda _: 0, lambda _: size, total, show_progress_bar, unit)

@@ -209,8 +209,12 @@ def test_what_is_left_out_is_said_and_counted(make_trainer, caplog):
         ([("docci", "LIT-CN", None)], {}, "docci_descriptions"),
         ([*ENTRIES, ("lit-cn", "LIT-CN", None)], {}, "lit-cn is given twice"),
         (ENTRIES, {"changes": {"templates": "none"}}, "no setting 'templates'"),
-        (ENTRIES, {"changes": {"max_num_patches": "many"}}, "max_num_patches='many'"),
-        (ENTRIES, {"every_steps": 0}, "every_steps=0; allowed: from 1 on"),
+        (
+            ENTRIES,
+            {"changes": {"max_num_patches": "many"}},
+            "max_num_patches must be 'auto' or a positive integer, got 'many'",
+        ),
+        (ENTRIES, {"every_steps": 0}, "every_steps must be a positive integer, or None"),
     ],
 )
 def test_mistakes_are_named_before_the_run(make_trainer, entries, options, message):

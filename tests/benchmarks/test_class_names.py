@@ -51,11 +51,11 @@ def test_templates_have_one_place_for_the_name(language, known):
 @pytest.mark.parametrize(
     ("function", "name", "language", "message"),
     [
-        (class_names, "imagenet-21k", "zh", r"^name='imagenet-21k'; allowed: imagenet, coco$"),
-        (class_names, "../coco", "en", r"^name='../coco'; allowed: imagenet, coco$"),
-        (class_names, "coco", "fr", r"^language='fr'; allowed: en, zh$"),
-        (templates, "coco", "en", r"^name='coco'; allowed: imagenet$"),
-        (templates, "imagenet", "cn", r"^language='cn'; allowed: en, zh$"),
+        (class_names, "imagenet-21k", "zh", r"^name must be 'imagenet' or 'coco', got 'imagenet-21k'$"),
+        (class_names, "../coco", "en", r"^name must be 'imagenet' or 'coco', got '../coco'$"),
+        (class_names, "coco", "fr", r"^language must be 'en' or 'zh', got 'fr'$"),
+        (templates, "coco", "en", r"^name must be 'imagenet', got 'coco'$"),
+        (templates, "imagenet", "cn", r"^language must be 'en' or 'zh', got 'cn'$"),
     ],
 )
 def test_an_unknown_name_or_language_is_named(function, name, language, message):

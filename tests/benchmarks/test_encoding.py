@@ -11,8 +11,8 @@ from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder, configuration_digest
 
+from ..embedding.test_embedder import draw
 from ..ranks import run_on_ranks
-from ..test_embedder import draw
 
 TEXTS = [f"{word}{number}" for number in range(6) for word in ("猫", "dog ")] * 2
 BOXES = [[(0.0, 0.0, 40.0, 30.0)], [(5.0, 5.0, 20.5, 30.5), (0.0, 10.0, 48.0, 64.0)]]
@@ -86,11 +86,13 @@ def test_a_box_that_no_model_takes_leaves_its_image_out(embedder, folder):
 def test_texts_are_encoded_once_each(embedder):
     calls = []
     model = PairEmbedder(lambda *_: [], lambda texts: calls.extend(texts) or [[1.0, len(text)] for text in texts], "x")
-    vectors = encoder(model).texts(TEXTS)
+    vectors = encoder(model).texts(TEXTS, "caption")
     assert calls == TEXTS[:12]
     assert vectors.shape == (24, 2)
     np.testing.assert_array_equal(vectors[:12], vectors[12:])
-    np.testing.assert_allclose(encoder(embedder).texts(TEXTS, "box"), embedder.encode_texts(TEXTS, "box"), atol=1e-5)
+    np.testing.assert_allclose(
+        encoder(embedder).texts(TEXTS, "region_phrase"), embedder.encode_texts(TEXTS, "box"), atol=1e-5
+    )
 
 
 def test_a_model_without_region_features_is_told_to_crop(folder):
@@ -148,7 +150,7 @@ def encode_everything(folder: str) -> dict:
     encoder = Encoder(FGClip2Embedder.from_pretrained(device="cpu"), None, show_progress_bar=False)
     images = encoder.images(files(Path(folder)), 64)
     regions = encoder.regions(files(Path(folder)), boxes(), 64, "roi")
-    texts = encoder.texts(TEXTS, "box")
+    texts = encoder.texts(TEXTS, "region_phrase")
     return {
         "vectors": [torch.from_numpy(each) for each in (images.vectors, regions.vectors, texts)],
         "rows": regions.rows.tolist(),

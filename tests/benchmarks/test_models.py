@@ -11,11 +11,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks.models import UNTRAINED, PairEmbedder, configuration_digest, load_model, run_on, text_use
-from fgclip2.embedding.embedder import Skipped
+from fgclip2.embedding import Skipped
 from fgclip2.errors import UnreadableImageError
 from fgclip2.modeling.image_processing_fgclip2 import patch_budget
 
-from ..test_embedder import draw
+from ..embedding.test_embedder import draw
 
 TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 TEXT = {**TOWER, "vocab_size": 12, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
@@ -126,15 +126,15 @@ def test_texts_that_are_cut_off_are_counted(checkpoint):
     folder, family = checkpoint
     length = {"ChineseCLIP": 52, "CLIP": 77, "MetaClip2": 77}.get(family, 64)
     cut = int(family != "Siglip2")  # whose own tokenizer makes one unknown token of all that these few words don't have
-    assert text_use(load_model(folder, "cpu"), TEXTS, "long") == {"count": 3, "tokens": length, "cut": cut}
-    assert text_use(pair(), TEXTS, "short") is None
+    assert text_use(load_model(folder, "cpu"), TEXTS, "long_caption") == {"count": 3, "tokens": length, "cut": cut}
+    assert text_use(pair(), TEXTS, "caption") is None
     embedded = FGClip2Embedder.from_pretrained(device="cpu")
     tokenizer = embedded.processor.tokenizer
-    for walk_type, tokens in (("short", 64), ("box", 64), ("long", 196)):
+    for role, tokens in (("caption", 64), ("region_phrase", 64), ("long_caption", 196)):
         ids = tokenizer(TEXTS, truncation=False, padding=False)["input_ids"]
         cut = sum(len(each) > tokens for each in ids)
-        assert text_use(embedded, TEXTS, walk_type) == {"count": 3, "tokens": tokens, "cut": cut}
-    assert text_use(embedded, ["一只黑猫" * 200, "a cat " * 300], "long")["cut"] == 2
+        assert text_use(embedded, TEXTS, role) == {"count": 3, "tokens": tokens, "cut": cut}
+    assert text_use(embedded, ["一只黑猫" * 200, "a cat " * 300], "long_caption")["cut"] == 2
 
 
 def test_a_model_without_features_is_refused(tmp_path):

@@ -41,9 +41,9 @@ def test_only_texts_with_capitals_change_and_the_model_itself_does_not(embedder)
 
 def test_the_cache_tells_them_apart(embedder, tmp_path):
     encoder = Encoder(embedder, tmp_path, show_progress_bar=False)
-    lower, kept = encoder.texts(TEXTS, "long"), encoder.texts(TEXTS, "long", lower_case=False)
+    lower, kept = encoder.texts(TEXTS, "long_caption"), encoder.texts(TEXTS, "long_caption", lower_case=False)
     assert not np.allclose(lower, kept)
-    np.testing.assert_array_equal(encoder.texts(TEXTS, "long"), lower)
+    np.testing.assert_array_equal(encoder.texts(TEXTS, "long_caption"), lower)
 
 
 def test_other_models_stay_as_they_are():

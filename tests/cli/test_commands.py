@@ -70,15 +70,15 @@ def test_embed_names_or_skips_broken_images(run, folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-o", "v.npy"], 2, "image files, --text, --texts-file"),
-        (["photo.png", "--text", "猫", "-o", "v.npy"], 2, "give one of"),
-        (["photo.png", "-o", "v.csv"], 2, ".npy, .safetensors, .jsonl"),
+        (["-o", "v.npy"], 2, "image files, --text or --texts-file"),
+        (["photo.png", "--text", "猫", "-o", "v.npy"], 2, "give either"),
+        (["photo.png", "-o", "v.csv"], 2, "a file '.npy', '.safetensors' or '.jsonl', or -, got v.csv"),
         (["photo.png", "-o", "-", "--json"], 2, "--json"),
         (["photo.png", "-o", "v.npy", "--max-patches", "many"], 2, "auto or a positive integer"),
         (["photo.png", "-o", "没有/v.npy"], 1, "there is no folder 没有"),
         (["missing.png", "-o", "v.npy"], 1, "missing.png: no such image file"),
         (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
-        (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "walk_type='region'"),
+        (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "--walk-type must be 'auto'"),
         (["空", "-o", "v.npy"], 1, "there are no images in 空"),
         (["photo.png", "-o", "v.npy", "--device", "quantum"], 1, "device='quantum'"),
     ],
@@ -176,7 +176,7 @@ def test_classify_takes_chinese_commas_and_skips_broken_images(run):
     ("arguments", "code", "message"),
     [
         ([], 2, "--labels-file"),
-        (["--labels", "猫", "--labels-file", "x.txt"], 2, "give one of"),
+        (["--labels", "猫", "--labels-file", "x.txt"], 2, "give either"),
         (["--labels", " ，,"], 1, "no label"),
         (["--labels-file", "x.txt"], 1, "x.txt"),
         (["--labels", "猫", "--template", "照片"], 1, "where the label goes"),
@@ -215,15 +215,15 @@ def test_regions(run, embedder, given):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "give one of --boxes and --box"),
-        (["--boxes", "[[1, 2"], 1, "not JSON"),
+        ([], 2, "give either --boxes or --box"),
+        (["--boxes", "[[1, 2"], 1, "--boxes must be JSON"),
         (["--boxes", "没有.json"], 1, "没有.json"),
-        (["--boxes", '{"box": []}'], 1, "no list of boxes"),
-        (["--box", "1,2,three,4"], 1, "--box '1,2,three,4'"),
+        (["--boxes", '{"box": []}'], 1, "there must be a list of boxes"),
+        (["--box", "1,2,three,4"], 1, "--box must be four numbers, e.g. 10,20,200,180"),
         (["--box", "50,50,10,10"], 1, "boxes[0][0]=[50.0, 50.0, 10.0, 10.0] is inverted"),
         (["--boxes", "[[0, 0, NaN, 5]]"], 1, "not finite"),
         (["--boxes", "[3]"], 1, "four numbers"),
-        (["--box", "1,2,3,4", "--box-format", "yxyx"], 1, "box_format='yxyx'"),
+        (["--box", "1,2,3,4", "--box-format", "yxyx"], 1, "box_format must be 'xyxy' or 'xywh', got 'yxyx'"),
     ],
 )
 def test_regions_mistakes(run, arguments, code, message):

@@ -2,9 +2,12 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import pytest
 from typer.main import get_command
@@ -13,9 +16,10 @@ from typer.testing import CliRunner
 from fgclip2.cli.main import app
 
 TOP_LEVEL = get_command(app).commands
-GROUPS = {name: command for name, command in TOP_LEVEL.items() if hasattr(command, "commands")}
-COMMANDS = {name: command for name, command in TOP_LEVEL.items() if name not in GROUPS}
-COMMANDS |= {f"{group} {name}": each for group in GROUPS for name, each in GROUPS[group].commands.items()}
+GROUPS = {name: group for name, group in TOP_LEVEL.items() if hasattr(group, "commands")}
+LISTED = {name: command for name, command in TOP_LEVEL.items() if name not in GROUPS}
+LISTED |= {f"{group} {name}": command for group in GROUPS for name, command in GROUPS[group].commands.items()}
+COMMANDS = {name: command.load() for name, command in LISTED.items()}
 COMMON = {"--help", "-h"}
 OPTIONS = {
     "embed": {
@@ -82,7 +86,7 @@ def shell(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_arguments_change_only_on_purpose(name):
-    found = {each for parameter in COMMANDS[name].params for each in [*parameter.opts, *parameter.secondary_opts]}
+    found = {option for parameter in COMMANDS[name].params for option in [*parameter.opts, *parameter.secondary_opts]}
     assert found - COMMON == OPTIONS[name]
 
 
@@ -117,16 +121,113 @@ def test_debug_lets_the_error_through(folder):
     assert isinstance(result.exception, (ValueError, OSError))
 
 
-def test_no_subcommand_imports_anything_heavy_before_it_runs():
-    """With the package's own __init__ left out, for importing that registers with transformers."""
+CONSOLE = [sys.executable, "-c", "from fgclip2_command import main; main()"]
+HEAVY = ("torch", "transformers", "numpy", "PIL", "safetensors", "tqdm")
+QUICK = {
+    "help": (["--help"], {}),
+    "version": (["--version"], {}),
+    "completion of a command in bash": (
+        [],
+        {"_FGCLIP2_COMPLETE": "complete_bash", "COMP_WORDS": "fgclip2 se", "COMP_CWORD": "1"},
+    ),
+    "completion of a command in zsh": (
+        [],
+        {"_FGCLIP2_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "fgclip2 se"},
+    ),
+}
+WITHOUT_TRANSFORMERS = {
+    **QUICK,
+    "help of a command": (["search", "--help"], {}),
+    "help of a command in a group": (["data", "validate", "--help"], {}),
+    "completion of an option": (
+        [],
+        {"_FGCLIP2_COMPLETE": "complete_bash", "COMP_WORDS": "fgclip2 search --t", "COMP_CWORD": "2"},
+    ),
+}
+ANSWERS = {
+    "help": "Commands:",
+    "version": version("fgclip2"),
+    "completion of an option": "--top-k",
+    "help of a command in a group": "validate",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRANSFORMERS)
+def test_help_and_completion_import_nothing_heavy(name):
+    arguments, environment = WITHOUT_TRANSFORMERS[name]
     code = (
-        "import sys, types; package = types.ModuleType('fgclip2'); "
-        f"package.__path__ = [{str(Path(sys.modules['fgclip2'].__file__).parent)!r}]; "
-        "sys.modules['fgclip2'] = package; import fgclip2.cli.main; "
-        "heavy = {'torch', 'transformers', 'numpy', 'PIL', 'safetensors', 'tqdm'} & set(sys.modules); "
-        "assert not heavy, heavy"
+        "import atexit, sys; from fgclip2_command import main; "
+        f"atexit.register(lambda: print('heavy:', sorted({set(HEAVY)} & set(sys.modules)), file=sys.stderr)); main()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.strip() == "heavy: []"
+    assert ANSWERS.get(name, "search") in done.stdout
+
+
+def cpu_seconds(command: list[str], environment: dict[str, str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_version_and_completion_are_quick():
+    """At most three times the CPU time of `import typer`, in the median of five warm runs; measured: 1.0 to 1.5."""
+    runs = {"typer": ([sys.executable, "-c", "import typer"], {})}
+    runs |= {name: ([*CONSOLE, *arguments], environment) for name, (arguments, environment) in QUICK.items()}
+    for command, environment in runs.values():
+        cpu_seconds(command, environment)
+    # Interleaved, so that what else the machine does slows all of them down alike.
+    rounds = [[cpu_seconds(*run) for run in runs.values()] for _ in range(5)]
+    medians = dict(zip(runs, map(median, zip(*rounds, strict=True)), strict=True))
+    assert {name: seconds for name, seconds in medians.items() if seconds > 3 * medians["typer"]} == {}
+
+
+def test_the_list_of_commands_says_what_their_help_says():
+    for name, listed in LISTED.items():
+        assert listed.get_short_help_str() == COMMANDS[name].help.splitlines()[0], name
+
+
+@pytest.mark.parametrize(
+    ("code", "registered"),
+    [
+        ("import fgclip2", True),
+        ("import fgclip2_command, fgclip2", True),  # a process that the console script has spawned
+        ("import fgclip2.cli.__main__", True),
+        ("import fgclip2_command; fgclip2_command.registers_before_a_command = True; import fgclip2", False),
+    ],
+)
+def test_only_the_console_script_does_not_register_at_import(code, registered):
+    known = "'transformers' in sys.modules and 'fgclip2' in __import__('transformers').CONFIG_MAPPING"
+    done = subprocess.run([sys.executable, "-c", f"{code}; import sys; print({known})"], capture_output=True, text=True)
+    assert done.stdout.strip() == str(registered), done.stderr
+
+
+def test_the_console_script_registers_before_a_command_runs():
+    code = """
+import sys, types
+import fgclip2_command
+def command():
+    import transformers
+    print("fgclip2" in transformers.CONFIG_MAPPING)
+sys.modules["fgclip2.cli.convert"] = types.ModuleType("fgclip2.cli.convert")
+sys.modules["fgclip2.cli.convert"].__dict__.update(convert=command, EXAMPLES="")
+fgclip2_command.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "convert"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("module", ["fgclip2", "fgclip2.cli"])
+def test_runs_as_a_module(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == version("fgclip2")
 
 
 @pytest.mark.slow

@@ -13,9 +13,11 @@ import yaml
 from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.cli import train, train_options
+from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, write_shards
 from fgclip2.training import FGClip2TrainingArguments
+from fgclip2.training.settings import DataSettings, ModelSettings, read_yaml, write_yaml
+from fgclip2.training.start import adapter_config
 from tests.training.conftest import records_folder
 from tests.training.test_trainer import EVERYTHING
 
@@ -57,10 +59,10 @@ def change(config: Path, **changes) -> None:
 
 
 def test_own_settings_change_only_on_purpose():
-    inherited = {each.name for each in fields(FGClip2TrainingArguments.__mro__[1])}
-    own = {each.name for each in fields(FGClip2TrainingArguments)} - inherited
-    for group in (train_options.ModelOptions, train_options.DataOptions, train_options.BenchmarkOptions):
-        own |= {each.name for each in fields(group)}
+    inherited = {option.name for option in fields(FGClip2TrainingArguments.__mro__[1])}
+    own = {option.name for option in fields(FGClip2TrainingArguments)} - inherited
+    for group in (ModelSettings, DataSettings, train_options.BenchmarkOptions):
+        own |= {option.name for option in fields(group)}
     assert own == {
         *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
         *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
@@ -96,7 +98,7 @@ def test_flags_win_over_the_file(config):
     ("content", "message"),
     [
         ("learning_rte: 1.0", "did you mean learning_rate"),
-        ("用户: 1", "unknown option 用户; allowed: see fgclip2 train --help"),
+        ("用户: 1", "unknown option 用户; fgclip2 train --help lists all"),
         ("max_regions: four", "--max_regions.*invalid int value: 'four'"),
         ("max_regions: 4.5", "--max_regions.*invalid int value"),
         ("language_batches: both", "language_batches"),
@@ -117,13 +119,17 @@ def test_mistakes_in_the_file_are_named(run, content, message):
     [
         (["--learning_rte", "1"], 2, "did you mean --learning_rate?"),
         (["--max_regions", "four"], 2, "invalid int value"),
-        (["--max_regions", "0"], 1, "max_regions=0"),
+        (["--max_regions", "0"], 1, "`max_regions` must be a positive integer, got 0"),
         (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
         (["--processes", "4"], 2, "only with --dry-run"),
         (["--freeze", *EVERYTHING], 1, "freeze leaves nothing to train"),
         (["--train_data", "没有.json"], 1, "没有.json"),
-        (["--data_format", "lmdb"], 1, "data_format='lmdb'; allowed: finehard"),
-        (["--images_folder", "a", "b"], 1, "images_folder has 2 values for 1 sources"),
+        (
+            ["--data_format", "lmdb"],
+            1,
+            "`data_format` must be 'finehard', 'fineregion-cn', 'pairs', 'folder' or 'shards', got 'lmdb'",
+        ),
+        (["--images_folder", "a", "b"], 1, "`images_folder` must have one value, or one for each of 1 sources, got 2"),
         (["--image_column", "path"], 1, "names of columns are given, but the format is finehard"),
         (["--eval_data", "没有.csv"], 1, "没有.csv"),
         (["--model", "没有"], 1, "没有"),
@@ -227,8 +233,8 @@ def test_the_plan_of_shards(run, config, records_folder):
 
 
 def test_no_secret_is_written(tmp_path):
-    train_options.write_yaml(tmp_path / "settings.yaml", {"hub_token": "hf_secret", "hub_model_id": "我/模型"})
-    assert train_options.read_yaml(tmp_path / "settings.yaml") == {"hub_model_id": "我/模型"}
+    write_yaml(tmp_path / "settings.yaml", {"hub_token": "hf_secret", "hub_model_id": "我/模型"})
+    assert read_yaml(tmp_path / "settings.yaml") == {"hub_model_id": "我/模型"}
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -253,7 +259,7 @@ def test_a_run_that_is_continued(run, config):
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
 
     again = run("train", config, model=False, code=1).stderr
-    assert "训练 is not empty (its last checkpoint is checkpoint-2); allowed: --resume" in again
+    assert "训练 is not empty (its last checkpoint is checkpoint-2): pass --resume" in again
     result = run("train", config, "--resume", "--max_steps", 3, model=False)
     assert "going on from 训练/checkpoint-2" in result.stderr
     assert result.stdout.startswith("3 steps")
@@ -272,8 +278,8 @@ def test_evaluation_and_lora(run, config, records_folder):
 def test_an_adapter_names_the_revision_of_its_base_model(monkeypatch):
     """By which it is loaded, and trained further."""
     monkeypatch.setattr("fgclip2.training.start.is_adapter", lambda name, revision=None: False)
-    options = train_options.ModelOptions(model="org/模型", revision="v1", lora=True)
-    assert train.adapter_config(options).revision == "v1"
+    settings = ModelSettings(model="org/模型", revision="v1", lora=True)
+    assert adapter_config(settings).revision == "v1"
 
 
 def test_lora_runs_with_the_same_seed_are_the_same(run, config):
@@ -304,7 +310,7 @@ def test_an_adapter_is_trained_further(run, config):
     assert any(value.any() for name, value in after.items() if "lora_B" in name)
     for mode in ([], ["--dry-run"]):
         stderr = run("train", config, "--lora", "--output_dir", "新", *mode, model=False, code=1).stderr
-        assert "适配器 is an adapter, which is trained further as it is; allowed: without lora" in stderr
+        assert "适配器 is an adapter, which is trained further as it is: leave `lora` out" in stderr
 
 
 def test_benchmarks_of_a_run(run, config):

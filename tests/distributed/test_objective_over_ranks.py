@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS
 from fgclip2.training.objective import FGClip2Objective
-from fgclip2.training.sigmoid_over_ranks import SIGMOID_FORMS
 
 from ..ranks import run_on_ranks
 from ..training import golden
@@ -83,7 +83,7 @@ def on_rank(world_size: int) -> dict:
     for all_on_first in (False, True):
         batch = layout(world_size, all_on_first)[rank()]
         for case, settings in CASES.items():
-            results[f"{case} {all_on_first}"] = compute(batch, sigmoid_chunk_size=3, **settings)
+            results[f"{case} {all_on_first}"] = compute(batch, **settings)
     return results
 
 
@@ -103,7 +103,7 @@ def assert_same(actual: dict, expected: dict) -> None:
 def test_every_parameter_gets_a_gradient_on_every_rank(over_ranks):
     """DDP waits for it."""
     for result in over_ranks[1]:
-        assert not any(each["untrained"] for each in result.values())
+        assert not any(case["untrained"] for case in result.values())
 
 
 @pytest.mark.parametrize("all_on_first", [False, True])

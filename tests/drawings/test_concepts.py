@@ -108,7 +108,7 @@ def test_held_out_concepts_leave_no_name_in_other_keywords():
         make_concept("koala", "考拉", keywords_en=("koala", "marsupial")),
         make_concept("tree", "树", keywords_en=("koala tree", "koalas", "leaf"), keywords_zh=("考拉树", "叶子")),
     ]
-    table = split_concepts(concepts, choose=lambda things, eligible: {"koala"})
+    table = split_concepts(concepts, choose=lambda groups, eligible: {"koala"})
     assert table.is_held_out.tolist() == [True, False]
     assert table[0].keywords_en == ("koala", "marsupial")
     assert (table[1].keywords_en, table[1].keywords_zh) == (("leaf",), ("叶子",))
@@ -122,8 +122,8 @@ def test_only_things_without_near_synonyms_are_eligible():
         make_concept("smile", "笑", is_thing=False),
     ]
     offered = []
-    split_concepts(concepts, choose=lambda things, eligible: offered.extend([names(things), names(eligible)]) or set())
-    assert offered == [["dog", "axe"], ["axe"]]
+    split_concepts(concepts, choose=lambda groups, eligible: offered.extend([groups, eligible]) or set())
+    assert offered == [["objects", "objects"], {"objects": ["axe"]}]
 
 
 def test_table_columns(table):

@@ -144,7 +144,7 @@ def test_training_cutouts_are_by_training_artists_and_show_no_held_out_concept(c
 
 
 def test_unknown_artist_and_missing_cache(tmp_path):
-    with pytest.raises(ValueError, match=r"no artist 'apple'; there are noto, .*twemoji"):
+    with pytest.raises(ValueError, match=r"artist must be 'noto', .*'twemoji', got 'apple'"):
         load_cutouts(tmp_path, "apple")
     with pytest.raises(FileNotFoundError, match=r"python -m fgclip2\.drawings --cache"):
         load_cutouts(tmp_path, "noto")

@@ -170,7 +170,7 @@ def test_sets_are_written_and_read_with_the_concepts_they_name(tmp_path, table):
 
 
 def test_unknown_set_and_missing_cache(tmp_path):
-    with pytest.raises(ValueError, match="no set 'coco'; there are words, boards, stamps"):
+    with pytest.raises(ValueError, match="name must be 'words', 'boards' or 'stamps', got 'coco'"):
         load_described(tmp_path, "coco")
     with pytest.raises(FileNotFoundError, match=r"python -m fgclip2\.drawings --cache"):
         load_described(tmp_path, "words")

@@ -7,11 +7,9 @@ from fgclip2.drawings.backgrounds import PHOTOGRAPHS
 from fgclip2.drawings.sources import ARTWORK, PERMISSIVE_LICENCES
 from fgclip2.drawings.splits import ARTIST_SPLITS, BACKGROUND_SPLITS, artists, held_out_keys
 
-from .conftest import make_concept
 
-
-def concepts(group: str, count: int):
-    return [make_concept(f"{group} {number}", f"{group}{number}", group=group) for number in range(count)]
+def keys(group: str, count: int) -> list[str]:
+    return [f"{group} {number}" for number in range(count)]
 
 
 def test_only_permissive_works_are_trained_on():
@@ -35,21 +33,21 @@ def test_each_split_has_a_photograph_that_may_ship():
 
 
 def test_held_out_concepts_are_in_proportion_to_the_groups():
-    things = concepts("animals", 60) + concepts("food", 30) + concepts("tools", 13)
-    chosen = held_out_keys(things, things, count=10)
+    sizes = {"animals": 60, "food": 30, "tools": 13}
+    groups = [group for group, size in sizes.items() for _ in range(size)]
+    chosen = held_out_keys(groups, {group: keys(group, size) for group, size in sizes.items()}, count=10)
     assert Counter(key.split()[0] for key in chosen) == {"animals": 6, "food": 3, "tools": 1}
 
 
 def test_held_out_concepts_depend_on_no_order_and_only_on_eligible_ones():
-    things = concepts("animals", 30) + concepts("food", 30)
-    eligible = things[::2]
-    chosen = held_out_keys(things, eligible, count=10)
-    assert chosen <= {concept.key for concept in eligible}
-    shuffled = random.Random(0).sample(eligible, len(eligible))
-    assert held_out_keys(things, shuffled, count=10) == chosen
+    groups = ["animals"] * 30 + ["food"] * 30
+    eligible = {group: keys(group, 30)[::2] for group in ("animals", "food")}
+    chosen = held_out_keys(groups, eligible, count=10)
+    assert chosen <= {*eligible["animals"], *eligible["food"]}
+    shuffled = {group: random.Random(0).sample(of_group, 15) for group, of_group in reversed(eligible.items())}
+    assert held_out_keys(groups[::-1], shuffled, count=10) == chosen
 
 
 def test_too_few_eligible_concepts_are_an_error():
-    things = concepts("animals", 10)
-    with pytest.raises(ValueError, match="group 'animals' has 1 eligible concepts, 5 are to be held out"):
-        held_out_keys(things, things[:1], count=5)
+    with pytest.raises(ValueError, match="group 'animals' must have 5 concepts that can be held out, and has 1"):
+        held_out_keys(["animals"] * 10, {"animals": ["koala"]}, count=5)

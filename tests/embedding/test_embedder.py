@@ -4,6 +4,8 @@ import itertools
 import logging
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
-from fgclip2.embedding.embedder import Skipped, model_fingerprint
+from fgclip2.embedding import Skipped, model_fingerprint
 from fgclip2.errors import UnreadableImageError
 from tests.checkpoints import official_folder, saved_folder
 
@@ -282,14 +284,14 @@ def test_boxes_may_be_iterators(embedder, images):
 
 @pytest.mark.parametrize("budget", [0, -1, "many", True])
 def test_a_wrong_budget_is_never_skipped(embedder, images, budget):
-    with pytest.raises(ValueError, match=r"max_num_patches=.*'auto' or a positive integer"):
+    with pytest.raises(ValueError, match=r"max_num_patches must be 'auto' or a positive integer, got"):
         embedder.encode_images(images, max_num_patches=budget, on_error="skip")
 
 
 def test_boxes_must_be_a_list_for_each_image(embedder, images):
     with pytest.raises(ValueError, match="boxes has 1 entries for 2 images"):
         embedder.encode_regions(images[:2], [[[0, 0, 1, 1]]])
-    with pytest.raises(ValueError, match=r"boxes\[0\]=None; allowed: a list of boxes"):
+    with pytest.raises(ValueError, match=r"boxes\[0\] must be a list of boxes, which may be empty, got None"):
         embedder.encode_regions(images[:1], [None])
 
 
@@ -298,22 +300,28 @@ def test_boxes_must_be_a_list_for_each_image(embedder, images):
     [
         (lambda e: e.encode_texts(["猫", 3]), r"texts\[1\] must be a string"),
         (lambda e: e.encode_texts("bad \ud83d"), r"texts\[0\] has the lone surrogate"),
-        (lambda e: e.encode_texts(None), "texts is NoneType"),
-        (lambda e: e.encode_texts("猫", "region"), "walk_type='region'.*'box'"),
-        (lambda e: e.encode_images(3), "images is int"),
-        (lambda e: e.encode_images([], batch_size=0), "batch_size=0"),
-        (lambda e: e.encode_images([], on_error="ignore"), "on_error='ignore'.*'skip'"),
-        (lambda e: e.encode_regions([], [], "cxcywh"), "box_format='cxcywh'.*'xywh'"),
-        (lambda e: e.classify([], "猫"), "labels='猫'.*a list"),
-        (lambda e: e.classify([], []), r"labels=\[\]"),
-        (lambda e: e.classify([], ["猫"], templates="一张照片"), "templates=.*where the label goes"),
+        (lambda e: e.encode_texts(None), "texts must be .*, got NoneType"),
+        (lambda e: e.encode_texts("猫", "region"), "walk_type must be 'auto', .* or 'box', got 'region'"),
+        (lambda e: e.encode_images(3), "images must be .*, got int"),
+        (lambda e: e.encode_images([], batch_size=0), "batch_size must be a positive integer, got 0"),
+        (lambda e: e.encode_images([], on_error="ignore"), "on_error must be 'raise' or 'skip', got 'ignore'"),
+        (lambda e: e.encode_regions([], [], "cxcywh"), "box_format must be 'xyxy' or 'xywh', got 'cxcywh'"),
+        (lambda e: e.classify([], "猫"), "labels must be a list .*, got '猫'"),
+        (lambda e: e.classify([], []), r"labels must be a list of at least one label, got \[\]"),
+        (
+            lambda e: e.classify([], ["猫"], templates="一张照片"),
+            r"templates must be .*where the label goes, got \['一张照片'\]",
+        ),
         (lambda e: e.classify([], ["猫"], walk_type="box"), "classify_regions"),
-        (lambda e: e.classify_regions([], [], ["猫"], walk_type="short"), "only with texts of walk_type='box'"),
+        (
+            lambda e: e.classify_regions([], [], ["猫"], walk_type="short"),
+            "only with texts of walk_type='box', got 'short'",
+        ),
         (lambda e: e.classify([], ["猫", 3]), r"labels\[1\] must be a string"),
         (lambda e: e.classify([], ["bad \ud83d"], ["{}", "一张{}"]), r"labels\[0\] has the lone surrogate"),
         (lambda e: e.classify([], ["猫"], ["{}", None]), r"templates\[1\] must be a string"),
         (lambda e: e.heatmap([], []), "text is an empty list"),
-        (lambda e: e.heatmap([], None), "text is NoneType"),
+        (lambda e: e.heatmap([], None), "text must be .*, got NoneType"),
     ],
 )
 def test_mistakes_are_named_with_what_is_allowed(embedder, call, message):
@@ -328,7 +336,7 @@ def test_cut_texts_are_warned_of(embedder, caplog):
         embedder.encode_texts(["猫", LONG], walk_type="short")
         embedder.encode_texts(["猫", "猫" * 10_000, "dog"])
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "1 texts have more than 64 tokens and were cut; walk_type='auto' or 'long' takes longer ones"
+    assert messages[0] == "1 texts have more than 64 tokens and were cut; 'auto' takes longer ones"
     assert messages[1] == "1 texts have more than 196 tokens and were cut"
 
 
@@ -373,7 +381,7 @@ def test_similarity_is_the_cosine_and_zero_vectors_give_zero(embedder):
     assert embedder.similarity(a[0], b[0]) == pytest.approx(0.6)
     with pytest.raises(ValueError, match="length 2, b of length 3"):
         embedder.similarity(a, np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="b is list"):
+    with pytest.raises(ValueError, match=r"`b` must be .*, got list"):
         embedder.similarity(a, [b])
 
 
@@ -397,7 +405,7 @@ def test_templates_are_averaged(embedder, images):
 
 
 def test_probabilities_stay_finite_at_extreme_logits(embedder, monkeypatch):
-    monkeypatch.setattr(embedder, "logit_scale", 9.0)
+    monkeypatch.setattr(embedder, "score_scale_and_bias", (np.exp(9.0), embedder.logit_bias))
     values = embedder.probabilities(np.array([-1.0, 0.0, 1.0]))
     assert np.isfinite(values).all()
     assert values[0] == 0
@@ -525,3 +533,43 @@ def test_an_embedder_can_be_sent_to_another_process(embedder, images):
 def test_missing_checkpoints_raise(tmp_path):
     with pytest.raises(OSError, match=r"can't load the checkpoint .*nothing"):
         FGClip2Embedder.from_pretrained(tmp_path / "nothing", local_files_only=True)
+
+
+# Moving and writing -----------------------------------------------------------------------------------------------
+
+
+def test_the_repr_is_one_short_line(saved_folder, embedder):
+    described = repr(embedder)
+    assert described == f"FGClip2Embedder('{saved_folder}', FG-CLIP 2, D={embedder.embedding_size}, cpu, float32)"
+
+
+def test_to_casts_and_copies(saved_folder, embedder, images):
+    moved = FGClip2Embedder.from_pretrained(saved_folder, device="cpu")
+    assert moved.to(dtype="bfloat16") is moved
+    assert (moved.dtype, moved.device) == (torch.bfloat16, torch.device("cpu"))
+    assert moved.to(["cpu", "cpu"]).dtype == torch.bfloat16
+    assert len(moved.replicas) == 2
+    assert "cpu, cpu, bfloat16" in repr(moved)
+    np.testing.assert_allclose(moved.encode_images(images), embedder.encode_images(images), atol=5e-2)
+    with pytest.raises(ValueError, match="device='quantum'"):
+        moved.to("quantum")
+
+
+def test_what_is_written_loads_again_with_equal_vectors(embedder, images, tmp_path):
+    folder = embedder.save_pretrained(tmp_path / "部署")
+    again = FGClip2Embedder.from_pretrained(folder, device="cpu")
+    assert again.fingerprint == embedder.fingerprint
+    np.testing.assert_array_equal(again.encode_images(images), embedder.encode_images(images))
+    np.testing.assert_array_equal(again.encode_texts(TEXTS), embedder.encode_texts(TEXTS))
+    with pytest.raises(ValueError, match="not an empty folder"):
+        embedder.save_pretrained(folder)
+
+
+def test_the_old_path_has_every_name():
+    code = (
+        "from fgclip2.embedder import FGClip2Embedder, Skipped, default_device, resolve_devices, resolve_dtype, "
+        "model_fingerprint, unit_vectors, fill_templates, average_templates, REGION_LOGIT_SCALE; "
+        "import fgclip2; assert FGClip2Embedder is fgclip2.FGClip2Embedder; print(REGION_LOGIT_SCALE)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "100.0"

@@ -144,7 +144,7 @@ class TestWrongInputs:
 
     def test_settings(self, photo, processor):
         for value in ("large", 0, -3, 2.5, True):
-            with pytest.raises(ValueError, match="allowed: 'auto' or a positive integer"):
+            with pytest.raises(ValueError, match="must be 'auto' or a positive integer, got"):
                 processor(photo, max_num_patches=value)
         with pytest.raises(ValueError, match="multiples of 16"):
             processor(photo.resize((33, 20)), do_resize=False)

@@ -1,41 +1,30 @@
 """The parts of the checkpoint's recipe that have a right answer."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "embedded_checkpoint"
-
-
-@pytest.fixture(autouse=True)
-def recipe_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPE))
-    yield
-    for name in [name for name, module in sys.modules.items() if str(RECIPE) in str(getattr(module, "__file__", ""))]:
-        del sys.modules[name]  # their names are too general to stay importable
+from recipes.embedded_checkpoint.drawings import alpha_boxes, warp
+from recipes.embedded_checkpoint.losses import multi_positive_sigmoid_loss
+from recipes.embedded_checkpoint.metrics import ranks, recalls
+from recipes.embedded_checkpoint.optimizer import MuonAdamW, orthogonalize
+from recipes.embedded_checkpoint.settings import Settings, lr_factor
+from recipes.embedded_checkpoint.texts import fill_template
 
 
 def test_recalls_of_hand_made_scores():
-    from metrics import recalls
-
     scores = np.array([[0.9, 0.1, 0.0], [0.5, 0.4, 0.3]])
     assert recalls(scores, np.array([0, 2])) == [50.0, 100.0, 100.0]
 
 
 def test_ties_count_by_half():
-    from metrics import ranks
-
     assert ranks(np.zeros((1, 5)), np.array([3])).tolist() == [2.0]
 
 
 def test_sigmoid_loss_equals_the_sum_over_pairs():
-    from losses import multi_positive_sigmoid_loss
-
     generator = torch.Generator().manual_seed(0)
     images = F.normalize(torch.randn(4, 8, generator=generator), dim=-1)
     texts = F.normalize(torch.randn(3, 8, generator=generator), dim=-1)
@@ -55,8 +44,6 @@ def test_sigmoid_loss_equals_the_sum_over_pairs():
 
 @pytest.mark.parametrize("shape", [(2, 24, 24), (1, 16, 48), (3, 48, 16)])
 def test_orthogonalize_brings_singular_values_close_to_one(shape):
-    from optimizer import orthogonalize
-
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalize(matrices))
     assert orthogonalize(matrices).shape == shape
@@ -65,8 +52,6 @@ def test_orthogonalize_brings_singular_values_close_to_one(shape):
 
 
 def test_optimizer_steps_as_adamw_does():
-    from optimizer import MuonAdamW
-
     def run(make):
         torch.manual_seed(0)
         weight = torch.nn.Parameter(torch.randn(5, 3))
@@ -87,24 +72,18 @@ def test_optimizer_steps_as_adamw_does():
 
 
 def test_alpha_boxes_are_tight():
-    from drawings import alpha_boxes
-
     alpha = torch.zeros(1, 8, 10)
     alpha[0, 2:5, 3:9] = 1.0
     assert alpha_boxes(alpha).tolist() == [[3.0, 2.0, 9.0, 5.0]]
 
 
 def test_warp_without_change_is_the_identity():
-    from drawings import warp
-
     drawing = torch.rand(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     moved = warp(drawing, np.eye(2)[None], np.zeros((1, 2)), 16)
     torch.testing.assert_close(moved, drawing, atol=1e-5, rtol=0)
 
 
 def test_schedule_warms_up_decays_and_ends_at_zero():
-    from settings import Settings, lr_factor
-
     settings = Settings()
     assert lr_factor(settings, 0) < 0.1
     assert lr_factor(settings, settings.decay_from) == 1.0
@@ -112,7 +91,5 @@ def test_schedule_warms_up_decays_and_ends_at_zero():
 
 
 def test_templates_put_the_article_where_english_needs_it():
-    from texts import fill_template
-
     assert fill_template("a photo of {a}", "axe") == "a photo of an axe"
     assert fill_template("一张{}的图片", "狗") == "一张狗的图片"

@@ -1,35 +1,25 @@
 """The evaluation on composed scenes: its metrics by hand, and a whole run on a tiny cache."""
 
+import argparse
 import json
-import sys
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.drawings.conftest import cache, drawings, photographs, table  # noqa: F401
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "scenes"
-
-
-@pytest.fixture(autouse=True)
-def recipe_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPE))
-    yield
-    for name in [name for name, module in sys.modules.items() if str(RECIPE) in str(getattr(module, "__file__", ""))]:
-        del sys.modules[name]  # their names are too general to stay importable
+from recipes.scenes import evaluate
+from recipes.scenes.evaluate import encode_once, main, ranks_among
+from recipes.scenes.metrics import pairwise_wins, summary
 
 
 def test_hard_negatives_by_hand():
-    from scene_metrics import pairwise_wins
-
     scores = np.array([[3.0, 1.0, 2.0], [3.0, 3.0, 2.0], [1.0, 2.0, 0.0]])
     assert pairwise_wins(scores).tolist() == [[1, 1], [0.5, 1], [0, 1]]
 
 
 def test_a_group_weighs_by_its_size():
-    from scene_metrics import summary
-
     result = summary(np.array([1, 1, 1, 0]), np.array([0, 0, 0, 1]))
     assert result["percent"] == 75.0
     assert result["interval"] == [0.0, 100.0]
@@ -37,8 +27,6 @@ def test_a_group_weighs_by_its_size():
 
 
 def test_ranks_and_repeated_texts():
-    from evaluate import encode_once, ranks_among
-
     candidates = np.eye(3, dtype=np.float32)
     queries = np.array([[1, 0.5, 0], [0.5, 1, 0], [0, 1, 1]], dtype=np.float32)
     assert ranks_among(queries, candidates, np.array([0, 0, 2])).tolist() == [1, 2, 2]
@@ -52,9 +40,7 @@ def test_ranks_and_repeated_texts():
     assert encode_once(Embedder(), ["cat", "狗", "cat"], "box").ravel().tolist() == [1, 2, 1]
 
 
-def test_a_whole_run(cache, tmp_path):  # noqa: F811
-    from evaluate import main
-
+def test_a_whole_run(cache, tmp_path):
     output = tmp_path / "results" / "tiny"
     size = ["--scenes", "6", "--text-only-scenes", "12", "--max-num-patches", "36", "100"]
     main(["--cache", str(cache), "--output", str(output), *size])
@@ -76,12 +62,16 @@ def test_a_whole_run(cache, tmp_path):  # noqa: F811
 
 
 def test_runs_on_the_held_out_artist_are_logged(tmp_path, monkeypatch):
-    import argparse
-
-    import evaluate
-
     monkeypatch.setattr(evaluate, "__file__", str(tmp_path / "evaluate.py"))
     options = argparse.Namespace(split="test", scenes=1000, max_num_patches=[100])
     evaluate.log_test_run(options, "abc")
     row = json.loads((tmp_path / "test_log.jsonl").read_text())
     assert (row["split"], row["fingerprint"]) == ("test", "abc")
+
+
+def test_every_command_that_is_written_down_is_there():
+    root = Path(__file__).parents[2]
+    files = [root / "Makefile", *root.glob("recipes/*/*.md"), *root.glob("recipes/*/*.py")]
+    named = {name for path in files for name in re.findall(r"-m (recipes[\w.]+)", path.read_text("utf-8"))}
+    assert {"recipes.embedded_checkpoint.train", "recipes.scenes.train", "recipes.scenes.ablation"} <= named
+    assert [name for name in named if find_spec(name) is None] == []

@@ -2,47 +2,45 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from fgclip2.training import FGClip2Objective
+from recipes.embedded_checkpoint.optimizer import build_optimizer
+from recipes.scenes import ablation
+from recipes.scenes.ablation import SETTINGS, equal_compute, flops_of_a_step, run, run_settings, training_records
+from recipes.scenes.ablation_report import COLUMNS, cell, markdown, t_interval
+from recipes.scenes.batches import SceneBatches
+from recipes.scenes.pool import MAX_PATCHES, ScenePool, patches_of
+from recipes.scenes.settings import SceneSettings, lr_factor
+from recipes.scenes.train import shipped_model
+from recipes.scenes.trainee import SceneTrainee, check_checkpoint, load_start
 
 ROOT = Path(__file__).parents[2]
-RECIPES = [ROOT / "recipes" / "scenes", ROOT / "recipes" / "embedded_checkpoint"]
 ASSETS = ROOT / "src" / "fgclip2" / "assets"
 CONCEPTS = 12
 
 
-@pytest.fixture(autouse=True)
-def recipes_on_path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [*map(str, RECIPES), *sys.path])
-    yield
-    for name, module in list(sys.modules.items()):
-        if any(str(folder) in str(getattr(module, "__file__", "")) for folder in RECIPES):
-            del sys.modules[name]  # their names are too general to stay importable
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tokenizer():
-    from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
-
     return FGClip2Tokenizer.from_pretrained(ASSETS / "checkpoint")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def records():
     folder = ASSETS / "demo" / "scenes"
     return {lang: json.loads((folder / f"scenes_{lang}.json").read_text("utf-8")) for lang in ("en", "zh")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pool(records):
-    from PIL import Image
-    from scene_pool import MAX_PATCHES, ScenePool, patches_of
-
     images = [np.asarray(Image.open(ASSETS / "demo" / "scenes" / r["f_path"]).convert("RGB")) for r in records["en"]]
     patches = np.zeros((len(images), MAX_PATCHES, 768), np.uint8)
     for row, image in enumerate(images):
@@ -80,10 +78,8 @@ class FakeSingles:
         return batch, rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings():
-    from scene_settings import SceneSettings
-
     return SceneSettings(
         scenes_per_batch=4,
         hard_regions_per_batch=5,
@@ -98,16 +94,10 @@ def settings():
 
 @pytest.fixture
 def batches(settings, pool, tokenizer):
-    from scene_batches import SceneBatches
-
     return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer)
 
 
 def test_patches_are_those_of_the_image_processor(pool, records):
-    from PIL import Image
-
-    from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-
     image = Image.open(ASSETS / "demo" / "scenes" / records["en"][0]["f_path"]).convert("RGB")
     count = int(pool.grids[0].prod())
     expected = FGClip2ImageProcessor(max_num_patches=count)([image], return_tensors="pt")
@@ -149,9 +139,6 @@ def test_single_drawings_share_concepts_with_the_scenes(batches):
 
 
 def test_a_few_steps_learn_and_reach_every_parameter(batches, settings):
-    from optimizer import build_optimizer
-    from scene_trainee import SceneTrainee, load_start
-
     torch.manual_seed(0)
     model = load_start(ASSETS / "checkpoint", settings.region_scale)
     trainee = SceneTrainee(model, torch.randn(CONCEPTS, 192), settings)
@@ -170,9 +157,6 @@ def test_a_few_steps_learn_and_reach_every_parameter(batches, settings):
 
 
 def test_what_ships_is_a_plain_model_between_both_stages(settings):
-    from scene_trainee import load_start
-    from train import shipped_model
-
     training = load_start(ASSETS / "checkpoint", settings.region_scale)
     before = load_start(ASSETS / "checkpoint", settings.region_scale)
     with torch.no_grad():
@@ -187,21 +171,15 @@ def test_what_ships_is_a_plain_model_between_both_stages(settings):
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(settings):
-    from scene_settings import lr_factor
-
     assert [lr_factor(settings, step) for step in range(5)] == [0.5, 0.75, 0.5, 0.25, 0.0]
 
 
 def test_a_missing_first_stage_is_named(tmp_path):
-    import first_stage
-
-    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors; run: python recipes/embedded_checkpoint"):
-        first_stage.check_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors; run: python -m recipes\.embedded_checkpoint"):
+        check_checkpoint(tmp_path)
 
 
 def test_t_interval_of_three_runs():
-    from ablation_report import cell, t_interval
-
     mean, half = t_interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(4.303 / 3**0.5, abs=1e-3)
@@ -210,10 +188,6 @@ def test_t_interval_of_three_runs():
 
 
 def test_each_setting_adds_one_term():
-    from ablation import SETTINGS
-
-    from fgclip2.training import FGClip2Objective
-
     def terms(changes):
         settings = FGClip2Objective("released", **changes).settings
         weights = {name: getattr(settings, f"{name}_weight") for name in ("region", "hard_negative", "rank", "tic")}
@@ -251,15 +225,11 @@ def ablation_options(folder, **changes):
 
 @pytest.fixture
 def ablation_records():
-    from ablation import training_records
-
     return training_records(SimpleNamespace(folder=ASSETS / "demo" / "scenes"))
 
 
 @pytest.mark.parametrize("name", ["captions", "+ TIC"])
 def test_an_ablation_run_trains_and_says_with_what(tmp_path, name, ablation_records):
-    from ablation import run, run_settings
-
     options = ablation_options(tmp_path)
     assert np.bincount(ablation_records.languages).tolist() == [6, 6]
     result = run(options, run_settings(options, name, 2, 0), ablation_records, lambda model: {"long_en": 1.0})
@@ -269,8 +239,6 @@ def test_an_ablation_run_trains_and_says_with_what(tmp_path, name, ablation_reco
 
 
 def test_settings_get_steps_of_equal_compute(tmp_path, ablation_records):
-    from ablation import equal_compute, flops_of_a_step
-
     options = ablation_options(tmp_path)
     flops = {name: flops_of_a_step(options, name, ablation_records) for name in ("captions", "+ regions", "+ TIC")}
     assert flops["captions"] < flops["+ regions"] < flops["+ TIC"] / 2  # eleven texts for a region instead of one
@@ -281,8 +249,6 @@ def test_settings_get_steps_of_equal_compute(tmp_path, ablation_records):
 
 
 def test_results_of_other_settings_are_not_mixed_in(tmp_path):
-    import ablation
-
     path = ablation.result_path(tmp_path, "captions", 3, 0)
     ablation.write_whole(path, json.dumps({"settings": {"steps": 1}, "metrics": {}}))
     with pytest.raises(ValueError, match=r"captions-3-steps-seed-0\.json has other settings"):
@@ -290,8 +256,6 @@ def test_results_of_other_settings_are_not_mixed_in(tmp_path):
 
 
 def test_the_table_has_paired_differences():
-    from ablation_report import COLUMNS, markdown
-
     def result(value):
         metrics = dict.fromkeys(COLUMNS, value)
         return {"metrics": metrics, "seconds": {"wall": 10.0}, "settings": {"steps": 50}}

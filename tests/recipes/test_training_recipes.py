@@ -107,6 +107,7 @@ def check_fgclip2(arguments: list[str]) -> None:
     command, names = typer.main.get_command(app), list(arguments)
     while hasattr(command, "commands"):
         command = command.commands[names.pop(0)]
+    command = command.load()
     options = {flag for parameter in command.params for flag in parameter.opts}
     if command.name != "train":
         assert {name for name in names if name.startswith("-")} <= options

@@ -107,7 +107,7 @@ def test_vocabulary_without_room_to_learn(vocab_size):
         train_tokenizer(TEXTS, vocab_size)
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["  ", ""], iter([])], ids=str)
+@pytest.mark.parametrize("texts", [[], [""], ["  ", ""], iter([])], ids=["none", "one empty", "blank", "iterator"])
 def test_empty_corpus(texts):
     with pytest.raises(ValueError, match="the corpus is empty"):
         train_tokenizer(texts, vocab_size=400)

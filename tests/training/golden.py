@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fgclip2.training.modeling import FGClip2ForTraining
+from fgclip2.training import FGClip2ForTraining
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SCALES = {"logit_scale_finegraind": 4.6052, "logit_scale_hardneg": 3.9}

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from fgclip2 import FGClip2Config
-from fgclip2.training import FGClip2ForTraining, FGClip2Objective, plan
-from fgclip2.training.parameters import freeze, unused_parameters
+from fgclip2.training import FGClip2ForTraining, FGClip2Objective, estimates
+from fgclip2.training.parameters import count_parameters, freeze
 
 SIZES = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
 VOCAB_SIZE = 20_000
@@ -51,7 +51,7 @@ def main(images: int, patches: int, regions: int, options: list[str]) -> None:
     mixed, checkpointing = "bf16" in options, "checkpointing" in options
     config = FGClip2Config(text_config={**SIZES, "vocab_size": VOCAB_SIZE}, vision_config=dict(SIZES))
     model, objective = FGClip2ForTraining(config).train(), FGClip2Objective()
-    freeze(model, unused_parameters(objective.settings))
+    freeze(model, model.unused_parameters(objective.settings))
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5, fused=True)
@@ -64,13 +64,13 @@ def main(images: int, patches: int, regions: int, options: list[str]) -> None:
         optimizer.step()
         optimizer.zero_grad()
     measured = resident("VmHWM") - before
-    data = plan.DataSummary(1, regions=regions, hard_regions=regions, max_patches=patches)
-    contents = plan.StepContents.expected(images, data, objective.settings, 10)
-    count = plan.count_parameters(model)["total"]
-    state = plan.state_memory(count, mixed=mixed)
+    data = estimates.DataSummary(1, regions=regions, hard_regions=regions, max_patches=patches)
+    contents = estimates.StepContents.expected(images, data, objective.settings, 10)
+    count = count_parameters(model)["total"]
+    state = estimates.state_memory(count, mixed=mixed)
     state["weights"] -= 4 * count.all  # there before
-    activations = plan.activation_memory(config, contents, mixed, checkpointing)
-    similarity = plan.similarity_memory(SIZES["hidden_size"], contents, 1)
+    activations = model.activation_memory(config, contents, mixed, checkpointing)
+    similarity = estimates.similarity_memory(SIZES["hidden_size"], contents, 1)
     estimated = sum(state.values()) + sum(activations.values()) + similarity
     print(json.dumps({"measured": measured, "estimated": estimated, "state": state, "activations": activations}))
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fgclip2.modeling.modeling_fgclip2 import SCALES
 from fgclip2.training.gradient_cache import cached_step, split_batch
-from fgclip2.training.modeling import SCALES
 from fgclip2.training.objective import FGClip2Objective
 
 from . import golden

@@ -15,6 +15,7 @@ from transformers import Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel
 
 from fgclip2 import FGClip2Config, FGClip2Model, FGClip2Processor, FGClip2Tokenizer
 from fgclip2.modeling.modeling_fgclip2 import patchify
+from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.initialization import (
     initialize_from_checkpoint,
     initialize_from_scratch,
@@ -22,7 +23,6 @@ from fgclip2.training.initialization import (
     read_sizes,
     stretch_position_embedding,
 )
-from fgclip2.training.modeling import FGClip2ForTraining
 from fgclip2.training.source_checkpoint import is_new
 from tests.checkpoints import GEMMA_TOKENIZER, official_folder, read_tensors, write_json
 

@@ -16,9 +16,8 @@ from transformers import AutoModel
 from fgclip2 import FGClip2Config, FGClip2Embedder, FGClip2Model, FGClip2Processor, embedded_checkpoint
 from fgclip2.assets import demo_images
 from fgclip2.hub import export_checkpoint
-from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
+from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.losses import sigmoid_loss
-from fgclip2.training.modeling import FGClip2ForTraining
 
 from ..checkpoints import read_tensors
 from . import golden

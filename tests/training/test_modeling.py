@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgclip2 import FGClip2Config, FGClip2Model
-from fgclip2.training.modeling import INITIAL_TRAINING_SCALE, FGClip2ForTraining
+from fgclip2.training.tasks.fgclip2 import INITIAL_TRAINING_SCALE, FGClip2ForTraining
 
 from . import golden
 

@@ -43,7 +43,10 @@ def assert_gradients(model, case: str) -> None:
         torch.testing.assert_close(actual, gradient.view_as(actual), rtol=0, atol=tolerance, msg=name)
     for name, norm in RESULTS[case]["grad_l2_norms"].items():
         if norm is not None:
-            assert parameters[name].grad.norm().item() == pytest.approx(norm, rel=2e-4, abs=1e-6), name
+            # The keys' bias has a gradient of zero but for rounding, which no two machines share: softmax does not see
+            # what is added to all scores.
+            rounding = 1e-5 if name.endswith("k_proj.bias") else 1e-6
+            assert parameters[name].grad.norm().item() == pytest.approx(norm, rel=2e-4, abs=rounding), name
 
 
 def test_embeddings_that_enter_the_losses():
@@ -154,10 +157,9 @@ def test_a_batch_whose_images_were_all_left_out():
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
-@pytest.mark.parametrize("form", ["chunked", "ring"])
-def test_forms_of_the_sigmoid_loss_agree(form):
+def test_forms_of_the_sigmoid_loss_agree():
     model, _, losses = run(golden.batch(0))
-    other, _, other_losses = run(golden.batch(0), sigmoid_form=form, sigmoid_chunk_size=3)
+    other, _, other_losses = run(golden.batch(0), sigmoid_form="ring")
     torch.testing.assert_close(other_losses["loss"], losses["loss"])
     for (name, parameter), other_parameter in zip(model.named_parameters(), other.parameters(), strict=True):
         if parameter.grad is not None:
@@ -208,27 +210,30 @@ def test_released_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"preset": "stage1"}, "preset='stage1'; allowed: 'released', 'paper'"),
-        ({"fgv_weight": 1.0}, "unknown settings fgv_weight; allowed: short_weight"),
-        ({"tic_weight": -1.0}, r"tic_weight=-1.0; allowed: numbers from 0 on"),
-        ({"tic_weight": float("nan")}, "tic_weight=nan"),
-        ({"region_negatives": "all"}, "region_negatives='all'; allowed: 'local', 'global'"),
-        ({"sigmoid_form": "reduce"}, "allowed: 'gather', 'chunked', 'ring'"),
-        ({"tic_weight": "0.1"}, "tic_weight='0.1'; allowed: numbers from 0 on"),
-        ({"pair_weight": float("inf")}, "pair_weight=inf; allowed: numbers from 0 on"),
-        ({"short_weight": True}, "short_weight=True; allowed: numbers"),
-        ({"long_weight": None}, "long_weight=None; allowed: numbers"),
-        ({"num_hardest": 0}, "num_hardest=0; allowed: whole numbers from 1 on"),
-        ({"num_hardest": 2.5}, "num_hardest=2.5; allowed: whole numbers from 1 on"),
-        ({"sigmoid_chunk_size": "64"}, "sigmoid_chunk_size='64'; allowed: whole numbers from 1 on"),
-        ({"max_similarity": 95}, "max_similarity=95; allowed: numbers from -1 to 1"),
-        ({"max_similarity": [0.9]}, r"max_similarity=\[0.9\]; allowed: numbers from -1 to 1"),
-        ({"margin_bounds": 3}, "margin_bounds=3; allowed: two numbers, the lower one first"),
-        ({"margin_bounds": [10, 0]}, r"margin_bounds=\[10, 0\]; allowed: two numbers, the lower one first"),
-        ({"margin_bounds": [0, 1, 2]}, r"margin_bounds=\[0, 1, 2\]; allowed: two numbers"),
-        ({"margin_bounds": "01"}, "margin_bounds='01'; allowed: two numbers"),
-        ({"margin_bounds": [0, float("nan")]}, r"margin_bounds=\[0, nan\]; allowed: two numbers"),
-        ({"margin_ranks": ["all"]}, r"margin_ranks=\['all'\]; allowed: 'all', 'with_hard_negatives'"),
+        ({"preset": "stage1"}, "`preset` must be 'released' or 'paper', got 'stage1'"),
+        ({"fgv_weight": 1.0}, "there is no setting fgv_weight; the objective has short_weight"),
+        ({"tic_weight": -1.0}, r"`tic_weight` must be a number from 0 on, got -1.0"),
+        ({"tic_weight": float("nan")}, "`tic_weight` must be a number from 0 on, got nan"),
+        ({"region_negatives": "all"}, "`region_negatives` must be 'local' or 'global', got 'all'"),
+        ({"sigmoid_form": "chunked"}, "`sigmoid_form` must be 'gather' or 'ring', got 'chunked'"),
+        ({"tic_weight": "0.1"}, "`tic_weight` must be a number from 0 on, got '0.1'"),
+        ({"pair_weight": float("inf")}, "`pair_weight` must be a number from 0 on, got inf"),
+        ({"short_weight": True}, "`short_weight` must be a number from 0 on, got True"),
+        ({"long_weight": None}, "`long_weight` must be a number from 0 on, got None"),
+        ({"num_hardest": 0}, "`num_hardest` must be a positive integer, got 0"),
+        ({"num_hardest": 2.5}, "`num_hardest` must be a positive integer, got 2.5"),
+        ({"num_hardest": "64"}, "`num_hardest` must be a positive integer, got '64'"),
+        ({"max_similarity": 95}, "`max_similarity` must be a number from -1 to 1, got 95"),
+        ({"max_similarity": [0.9]}, r"`max_similarity` must be a number from -1 to 1, got \[0.9\]"),
+        ({"margin_bounds": 3}, "`margin_bounds` must be two numbers, the lower one first, got 3"),
+        ({"margin_bounds": [10, 0]}, r"`margin_bounds` must be two numbers, .*got \[10, 0\]"),
+        ({"margin_bounds": [0, 1, 2]}, r"`margin_bounds` must be two numbers, .*got \[0, 1, 2\]"),
+        ({"margin_bounds": "01"}, "`margin_bounds` must be two numbers, .*got '01'"),
+        (
+            {"margin_bounds": [0, float("nan")]},
+            r"`margin_bounds` must be two numbers, .*got \[0, nan\]",
+        ),
+        ({"margin_ranks": ["all"]}, r"`margin_ranks` must be 'all' or 'with_hard_negatives', got \['all'\]"),
     ],
 )
 def test_wrong_settings_are_named(arguments, message):

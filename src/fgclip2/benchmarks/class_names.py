@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-LANGUAGES = ("en", "zh")
+from ..checks import check_choice
+from ..files import read_json
+from ..languages import LANGUAGES
 
 _FILES = {"imagenet": "imagenet.json", "coco": "coco.json"}
 _TEMPLATES = ("imagenet",)
 
 
 def class_names(name: str, language: str) -> tuple[str, ...]:
-    """Names of all classes of a data set, in its order; two classes may share a name.
+    """Return the names of all classes of a data set, in its order; two classes may share a name.
 
     Args:
         name: `"imagenet"` (1000 names, in the order of the sorted folder names; for ImageNet-1k and v2) or `"coco"` (80
@@ -30,18 +31,18 @@ def class_names(name: str, language: str) -> tuple[str, ...]:
         class_names("coco", "zh")[:2]  # ("人", "自行车")
         ```
     """
-    _check("name", name, tuple(_FILES))
-    _check("language", language, LANGUAGES)
+    check_choice("name", name, _FILES)
+    check_choice("language", language, LANGUAGES)
     return tuple(_read(_FILES[name])["names"][language])
 
 
 def imagenet_folders() -> tuple[str, ...]:
-    """WordNet ids of ImageNet-1k's classes, n01440764 first: the order of `class_names("imagenet", ...)`."""
+    """Return the WordNet ids of ImageNet-1k in the order of `class_names("imagenet", ...)`, n01440764 first."""
     return tuple(_read(_FILES["imagenet"])["folders"])
 
 
 def templates(name: str, language: str) -> tuple[str, ...]:
-    """Templates with `{}` where the name of the class goes.
+    """Return templates with `{}` where the name of the class goes.
 
     Args:
         name: `"imagenet"`: the 80 that CLIP was measured with, or the 80 Chinese ones of Noah-Wukong and Chinese-CLIP.
@@ -50,16 +51,11 @@ def templates(name: str, language: str) -> tuple[str, ...]:
     Raises:
         ValueError: `name` or `language` is not one of these.
     """
-    _check("name", name, _TEMPLATES)
-    _check("language", language, LANGUAGES)
+    check_choice("name", name, _TEMPLATES)
+    check_choice("language", language, LANGUAGES)
     return tuple(_read(_FILES[name])["templates"][language])
-
-
-def _check(argument: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument}={value!r}; allowed: {', '.join(allowed)}")
 
 
 @cache
 def _read(file: str) -> dict[str, Any]:
-    return json.loads((Path(__file__).parent / "data" / file).read_text(encoding="utf-8"))
+    return read_json(Path(__file__).parent / "data" / file)

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..embedding.embedder import average_templates, fill_templates
+from ..embedding import average_templates, fill_templates
 from . import class_names
+from .base import LabelSettings
 from .encoding import Encoder
 
 
-def label_vectors(encoder: Encoder, names: Sequence[str], templates: str, language: str, walk_type: str) -> np.ndarray:
-    """Float32 (C, D), L2-normalised: the mean over templates of the embeddings of each name.
+def label_vectors(encoder: Encoder, names: Sequence[str], settings: LabelSettings, language: str) -> np.ndarray:
+    """Return the mean over templates of the embeddings of each name: float32 (C, D), L2-normalised.
 
     Args:
+        encoder: What embeds texts.
         names: C names.
-        templates: A set of `class_names.templates`, or "none": the bare names.
-        language: Of the names.
-        walk_type: The text head.
+        settings: The templates, and the role of the texts.
+        language: Language of the names.
     """
-    texts = ("{}",) if templates == "none" else class_names.templates(templates, language)
-    return average_templates(encoder.texts(fill_templates(names, texts), walk_type), len(names))
+    bare = settings.templates == "none"
+    templates = ("{}",) if bare else class_names.templates(settings.templates, language)
+    return average_templates(encoder.texts(fill_templates(names, templates), settings.role), len(names))

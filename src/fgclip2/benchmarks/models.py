@@ -1,4 +1,4 @@
-"""What benchmarks run on: FG-CLIP 2, other models of transformers, and any pair of functions."""
+"""What benchmarks run on: models of this package, other models of transformers, and any pair of functions."""
 
 from __future__ import annotations
 
@@ -6,39 +6,31 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..embedding.embedder import (
-    FGClip2Embedder,
-    Skipped,
-    default_device,
-    model_fingerprint,
-    resolve_devices,
-    resolve_dtype,
-    unit_vectors,
-)
-from ..embedding.inputs import ImageInput, load_input
-from ..errors import UnreadableImageError
+from ..checkpoints import locate_checkpoint
+from ..embedding import Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
+from ..embedding.pairs import ONE_HEAD
+from ..modeling.auto import find_family
+from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.image_processing_fgclip2 import patch_budget
-from ..modeling.modeling_fgclip2 import FGClip2Model
-from ..streams import bounded_map, chunks
+from ..modeling.interface import DualEncoderProcessor, Role
+from ..streams import chunks
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
 TEXT_LENGTHS = {"chinese_clip": 52}  # as its authors evaluate it; its text tower would take 512
-ONE_HEAD = ("walk_type", "lower_case")  # settings that mean nothing to models of one text head
-_LOADING_THREADS = 4
 _TEXTS_AT_ONCE = 8192
 
 
 class BenchmarkModel(Protocol):
-    """What a model must have; [`FGClip2Embedder`] does, [`PairEmbedder`] makes it of two functions.
+    """What a model must have; [`Embedder`] does, [`PairEmbedder`] makes it of two functions.
 
     Properties:
         name: What results call it.
@@ -46,7 +38,7 @@ class BenchmarkModel(Protocol):
         fingerprint: Tells its weights from others; `None`: its embeddings are not kept on disk.
 
     For box classification by region features it also has `encode_regions`, for segmentation `stream_heatmaps`, both as
-    [`FGClip2Embedder`]'s.
+    [`Embedder`]'s, which takes `role` in place of `walk_type`.
     """
 
     @property
@@ -66,90 +58,14 @@ class BenchmarkModel(Protocol):
         on_error: str,
         show_progress_bar: bool | None = None,
     ) -> Any:
-        """Float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
+        """Embed images: float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
 
-    def encode_texts(self, texts: Any, walk_type: str = "auto", *, show_progress_bar: bool | None = None) -> np.ndarray:
-        """Float32 (N, D), L2-normalised."""
+    def encode_texts(self, *args: Any, **options: Any) -> np.ndarray:
+        """Embed texts: float32 (N, D), L2-normalised.
 
-
-class PairEmbedder:
-    """Any two functions as a model of the benchmarks.
-
-    Args:
-        image_function: Takes RGB PIL images and a patch budget (which models of one size ignore), returns (N, D).
-        text_function: Takes texts, returns (N, D).
-        name, revision, fingerprint: See [`BenchmarkModel`].
-        model: The module behind them, if there is one: results name its device and dtype.
-        batch_size: Images or texts of a call.
-        configuration: Tells its preprocessing from others, for what is kept on disk.
-        tokenizer, text_length: Of transformers, and how many tokens it takes: results say how many texts are longer.
-        ignored_settings: Settings of a benchmark that mean nothing to it; results say so.
-
-    Example:
-        >>> model = PairEmbedder(lambda images, max_num_patches: encode(images), lambda texts: embed(texts), "mine")
-    """
-
-    def __init__(
-        self,
-        image_function: Callable[[list[Image.Image], int | str | None], Any],
-        text_function: Callable[[list[str]], Any],
-        name: str,
-        revision: str | None = None,
-        fingerprint: str | None = None,
-        model: torch.nn.Module | None = None,
-        batch_size: int = 32,
-        configuration: str | None = None,
-        tokenizer: Any = None,
-        text_length: int | None = None,
-        ignored_settings: tuple[str, ...] = ONE_HEAD,
-    ):
-        self.image_function, self.text_function = image_function, text_function
-        self.name, self.revision, self.fingerprint = name, revision, fingerprint
-        self.model, self.batch_size, self.configuration = model, batch_size, configuration
-        self.tokenizer, self.text_length, self.ignored_settings = tokenizer, text_length, ignored_settings
-
-    def encode_images(
-        self,
-        images: Iterable[ImageInput],
-        max_num_patches: int | str | None = None,
-        *,
-        on_error: str = "raise",
-        show_progress_bar: bool | None = None,
-    ) -> Any:
-        """Embed images; see [`BenchmarkModel`]. There is no progress bar.
-
-        Raises:
-            UnreadableImageError: An image can't be read, and `on_error` is `"raise"`.
+        The arguments are the texts, `walk_type` ("short", "long" or "box", what the texts are to the model; "auto" if
+        left out) and by name `show_progress_bar`.
         """
-        skipped: list[Skipped] = []
-
-        def load(item: tuple[int, ImageInput]) -> Image.Image | Skipped:
-            try:
-                return load_input(*item)
-            except UnreadableImageError as error:
-                if on_error == "raise":
-                    raise
-                return Skipped(item[0], str(error))
-
-        def readable() -> Iterator[Image.Image]:
-            for image in bounded_map(load, enumerate(images), _LOADING_THREADS, self.batch_size):
-                if isinstance(image, Skipped):
-                    skipped.append(image)
-                else:
-                    yield image
-
-        vectors = self._in_batches(lambda batch: self.image_function(batch, max_num_patches), readable())
-        return (vectors, skipped) if on_error == "skip" else vectors
-
-    def encode_texts(
-        self, texts: Sequence[str], walk_type: str = "auto", *, show_progress_bar: bool | None = None
-    ) -> np.ndarray:
-        """Embed texts; these models have one text head, so `walk_type` means nothing."""
-        return self._in_batches(self.text_function, texts)
-
-    def _in_batches(self, function: Callable[[list], Any], items: Iterable) -> np.ndarray:
-        vectors = [unit_vectors(torch.as_tensor(function(batch))) for batch in chunks(items, self.batch_size)]
-        return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
 def load_model(
@@ -162,24 +78,34 @@ def load_model(
 
     Args:
         name: Folder or hub id; `None`: the checkpoint inside the package; `"untrained"`: the same with random weights.
-        device, dtype, revision: As in [`FGClip2Embedder.from_pretrained`].
+        device, dtype, revision: As in [`Embedder.from_pretrained`].
 
     Raises:
         OSError: There is no such checkpoint.
         ValueError: It has no image and text features.
     """
     if name is None:
-        return FGClip2Embedder.from_pretrained(None, device, dtype)
+        return Embedder.from_pretrained(None, device, dtype)
     if name == UNTRAINED:
-        return untrained(FGClip2Embedder.from_pretrained(None, device, dtype))
-    model_type = AutoConfig.from_pretrained(name, revision=revision).model_type
-    if model_type == FGClip2Model.config_class.model_type:
-        return FGClip2Embedder.from_pretrained(name, device, dtype, revision)
+        return untrained(Embedder.from_pretrained(None, device, dtype))
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    if find_family(source, **hub_arguments) is not None:
+        return Embedder.from_pretrained(name, device, dtype, revision)
     return load_pair(name, device, dtype, revision)
 
 
+def encode_texts(model: BenchmarkModel, texts: Sequence[str], role: Role) -> np.ndarray:
+    """Embed texts of a role: float32 (N, D), L2-normalised.
+
+    Models that aren't this package's know roles by the names that FG-CLIP 2's authors gave their text heads.
+    """
+    if isinstance(model, Embedder):
+        return model.encode_texts(texts, role=role, show_progress_bar=False)
+    return model.encode_texts(texts, WALK_OF_ROLE[role], show_progress_bar=False)
+
+
 def run_on(model: BenchmarkModel) -> dict[str, str | None]:
-    """Type of device and dtype that a model computes on and in; None for functions of which nothing is known."""
+    """Return the type of device and the dtype that a model runs on and in; `None` for functions that don't say."""
     module = getattr(model, "model", None)
     if module is None:
         return {"device": None, "dtype": None}
@@ -187,22 +113,25 @@ def run_on(model: BenchmarkModel) -> dict[str, str | None]:
     return {"device": weight.device.type, "dtype": str(weight.dtype).removeprefix("torch.")}
 
 
-def text_use(model: BenchmarkModel, texts: Sequence[str], walk_type: str) -> dict[str, int] | None:
-    """How many texts there are, how many tokens of each count, and of how many the rest is cut off; None if unknown."""
-    if isinstance(model, PairEmbedder):
-        tokenizer, length = model.tokenizer, model.text_length
+def text_use(model: BenchmarkModel, texts: Sequence[str], role: Role) -> dict[str, int] | None:
+    """Count the texts, the tokens that count of each, and the texts of which the rest is cut off; `None` if unknown."""
+    processor = getattr(model, "processor", None)
+    if isinstance(processor, DualEncoderProcessor):
+        length, count_tokens = processor.text_length(role), processor.count_tokens
+    elif isinstance(model, PairEmbedder) and model.tokenizer is not None and model.text_length is not None:
+        length = model.text_length
+
+        def count_tokens(texts: Sequence[str]) -> list[int]:
+            options = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
+            return [len(ids) for ids in model.tokenizer(texts, **options)["input_ids"]]
     else:
-        tokenizer = getattr(getattr(model, "processor", None), "tokenizer", None)
-        length = getattr(tokenizer, "long_length" if walk_type == "long" else "short_length", None)
-    if tokenizer is None or length is None:
         return None
-    options = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
-    ids = (tokens for some in chunks(texts, _TEXTS_AT_ONCE) for tokens in tokenizer(some, **options)["input_ids"])
-    return {"count": len(texts), "tokens": length, "cut": sum(len(tokens) > length for tokens in ids)}
+    cut = sum(tokens > length for some in chunks(texts, _TEXTS_AT_ONCE) for tokens in count_tokens(some))
+    return {"count": len(texts), "tokens": length, "cut": cut}
 
 
 def configuration_digest(model: BenchmarkModel) -> str | None:
-    """Of what embeddings depend on besides the weights: sizes, preprocessing and vocabulary; None if it is unknown."""
+    """Return a digest of sizes, preprocessing and vocabulary, on which embeddings depend besides weights, if known."""
     if isinstance(model, PairEmbedder):
         return model.configuration
     processor = getattr(model, "processor", None)
@@ -210,22 +139,23 @@ def configuration_digest(model: BenchmarkModel) -> str | None:
 
 
 def digest_of(config: Any, processor: Any) -> str:
-    """SHA-256 of the settings of a model and of its processor."""
+    """Return the SHA-256 of the settings of a model and of its processor."""
     tokenizer = processor.tokenizer
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     of_last_call = ("padding", "truncation")
     vocabulary = {name: part for name, part in backend.items() if name not in of_last_call}
-    lengths = [getattr(tokenizer, name, None) for name in ("short_length", "long_length", "model_max_length")]
+    lengths = [processor.text_length(role) for role in getattr(processor, "text_roles", ())]
+    lengths.append(tokenizer.model_max_length)
     parts = [config.to_dict(), processor.image_processor.to_dict(), vocabulary, lengths, tokenizer.special_tokens_map]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def untrained(embedder: FGClip2Embedder, seed: int = 0) -> FGClip2Embedder:
-    """The control that has learned nothing: the same sizes, vocabulary and preprocessing, random weights."""
+def untrained(embedder: Embedder, seed: int = 0) -> Embedder:
+    """Return the control that has learned nothing: the same sizes, vocabulary and preprocessing, random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = FGClip2Model(copy.deepcopy(embedder.model.config))  # type: ignore[arg-type]
-    return FGClip2Embedder(model, embedder.processor, embedder.model.device, embedder.model.dtype, UNTRAINED)
+        model = type(embedder.model)(copy.deepcopy(embedder.model.config))
+    return type(embedder)(model, embedder.processor, embedder.device, embedder.dtype, UNTRAINED)
 
 
 def load_pair(
@@ -240,10 +170,11 @@ def load_pair(
         ValueError: It has no image and text features.
     """
     run_device = resolve_devices(device, default_device())[0]
-    model = AutoModel.from_pretrained(name, revision=revision, dtype=resolve_dtype(dtype, run_device))
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    model = AutoModel.from_pretrained(source, dtype=resolve_dtype(dtype, run_device), **hub_arguments)
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise ValueError(f"{name} is a {type(model).__name__}, which has no image and text features")
-    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(name, revision=revision), str(name))
+    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(source, **hub_arguments), str(name))
 
 
 def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:

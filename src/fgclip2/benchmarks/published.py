@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from ..files import read_json
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PublishedNumber:
 
 
 def published_numbers(benchmark: str) -> list[PublishedNumber]:
-    """Published zero-shot numbers of a benchmark, in the order of their tables; none for most benchmarks of our own.
+    """Return the published zero-shot numbers of a benchmark, in the order of their tables; often there are none.
 
     Args:
         benchmark: Name of a benchmark, e.g. `"lit-cn"`.
@@ -42,6 +43,6 @@ def published_numbers(benchmark: str) -> list[PublishedNumber]:
 
 @cache
 def _read() -> tuple[PublishedNumber, ...]:
-    content = json.loads((Path(__file__).parent / "data" / "published.json").read_text(encoding="utf-8"))
+    content = read_json(Path(__file__).parent / "data" / "published.json")
     sources = {key: Source(key=key, **fields) for key, fields in content["sources"].items()}
     return tuple(PublishedNumber(**{**row, "source": sources[row["source"]]}) for row in content["numbers"])

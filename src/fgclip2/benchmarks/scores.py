@@ -11,7 +11,7 @@ import torch
 
 from .. import distributed
 from ..metrics import bootstrap_interval, class_mean_interval, pair_ranks, topk_accuracy
-from .data_sets import Problem
+from .base import Problem
 from .models import BenchmarkModel, float64_device
 
 KS = (1, 5)

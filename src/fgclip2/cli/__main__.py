@@ -1,4 +1,4 @@
-"""`python -m fgclip2.cli`, and so `torchrun -m fgclip2.cli` and `accelerate launch -m fgclip2.cli`."""
+"""Run the command by `python -m fgclip2.cli`, and so by `torchrun -m fgclip2.cli` and `accelerate launch -m ...`."""
 
 from .main import app
 

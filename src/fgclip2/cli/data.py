@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import common
-from .train_data import open_source
-from .train_options import FORMATS
 
 if TYPE_CHECKING:
     from ..data.records import RecordDataset
     from ..data.shard_files import Shard
     from ..data.validation import Report
 
-VALIDATE_EXAMPLES = """
+EXAMPLES = """
 fgclip2 data validate FineHARD/jsonfiles --images-folder FineHARD/images
 fgclip2 data validate pairs.csv --images open --json
 fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径 --short-caption-column 描述
@@ -26,34 +24,44 @@ fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径
 def validate(
     path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
     format: Annotated[
-        str | None, typer.Option(help="finehard, fineregion-cn, pairs, folder or shards.  [default: as the files look]")
+        str | None,
+        typer.Option(help="Format: finehard, fineregion-cn, pairs, folder or shards.  [default: as the files look]"),
     ] = None,
     images_folder: Annotated[
-        Path | None, typer.Option(help="Where the images are.  [default: beside the records]")
+        Path | None, typer.Option(help="Folder with the images.  [default: that of the records]")
     ] = None,
     images: Annotated[
-        str, typer.Option(help="none: don't look; exists: are they there; open: decode them.")
+        str,
+        typer.Option(
+            help="What to do about images: none (nothing), exists (see if they are there) or open (decode them)."
+        ),
     ] = "exists",
     image_column: Annotated[str, typer.Option(help="Column or key of the image, in pairs.")] = "image",
     short_caption_column: Annotated[
-        str | None, typer.Option(help="The same of short captions.  [default: short_caption, else caption]")
+        str | None,
+        typer.Option(help="Column or key of short captions, in pairs.  [default: short_caption, else caption]"),
     ] = None,
     long_caption_column: Annotated[
-        str | None, typer.Option(help="The same of long captions.  [default: long_caption, else caption]")
+        str | None,
+        typer.Option(help="Column or key of long captions, in pairs.  [default: long_caption, else caption]"),
     ] = None,
-    language_column: Annotated[str | None, typer.Option(help="The same of languages.  [default: language]")] = None,
+    language_column: Annotated[
+        str | None, typer.Option(help="Column or key of languages, in pairs.  [default: language]")
+    ] = None,
     language: Annotated[
-        str | None, typer.Option(help="en or zh, of all records.  [default: by each record, or detected]")
+        str | None, typer.Option(help="Language of all records, en or zh.  [default: that of each, or detected]")
     ] = None,
-    show: Annotated[int, typer.Option(min=0, help="How many problems to list; with --json all are.")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+    show: Annotated[int, typer.Option(min=0, help="Number of problems to list; --json lists all.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that read and decode.")] = 8,
     as_json: common.AsJson = False,
 ) -> None:
-    """Read a data set whole, count what it holds and list what is wrong with it.
+    """Read a data set whole and list what is wrong with it.
 
-    Exit code 1 if anything is wrong.
+    It also counts what the data set holds. The exit code is 1 if anything is wrong.
     """
+    from ..checks import one_of
     from ..data import validation
+    from ..data.formats import FORMATS, open_records
     from ..data.readers import Columns
     from ..data.shard_files import list_shards
 
@@ -61,7 +69,7 @@ def validate(
         format, reason = validation.guess_format(path)
         typer.echo(f"format: {format} (by {reason})", err=True)
     if format not in FORMATS:
-        raise typer.BadParameter(f"{format!r}; allowed: {', '.join(FORMATS)}", param_hint="--format")
+        raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
     columns = Columns(image_column, short_caption_column, long_caption_column, language_column)
     if columns != Columns() and format != "pairs":
         raise typer.BadParameter(f"the format is {format}; allowed with pairs only", param_hint="--…-column")
@@ -71,7 +79,7 @@ def validate(
     if format == "shards":
         dataset = list_shards(path, count=False)
     else:
-        dataset = open_source(path, format, images_folder, language, columns)
+        dataset = open_records(path, format, images_folder, language, columns)
     report = validation.validate(dataset, images, threads, language=language)  # type: ignore[arg-type]  # checked there
     if as_json:
         common.print_json({"path": path, "format": format, "images": images, **report.as_dict()})

@@ -1,4 +1,4 @@
-"""`fgclip2 demo`: what the embedded checkpoint can do, on one page."""
+"""`fgclip2 demo`: show what the embedded checkpoint can do, on one page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def demo(
     device: common.Device = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Index the bundled pictures, search them in Chinese and English, label regions, write a page. Works offline."""
+    """Search and label the bundled pictures, and show the results on a page.
+
+    The pictures are searched in Chinese and English, and their regions are labelled. It works offline.
+    """
     from ..demo.run import run_demo
 
     page, results = run_demo(output, common.load_embedder(model, device))

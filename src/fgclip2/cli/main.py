@@ -1,32 +1,16 @@
-"""Entry point of the command `fgclip2`."""
+"""The command `fgclip2`: the list of its commands, each of which is imported when it is used."""
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
-from collections.abc import Callable
-from importlib.metadata import version
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
-
-from . import (
-    bench,
-    classify,
-    convert,
-    data,
-    demo,
-    doctor,
-    embed,
-    export,
-    hard_negatives,
-    heatmap,
-    init,
-    regions,
-    search,
-    train,
-)
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -39,6 +23,15 @@ class ErrorsInOneLine(TyperGroup):
                 stream.reconfigure(encoding="utf-8", errors="backslashreplace")
         return super().main(*args, **kwargs)
 
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)
+        for param in params:
+            # Typer's own --install-completion and --show-completion: it checks the type of None, and imports pydantic
+            # for that, which would double the time that completing a command's name takes.
+            if getattr(param, "is_flag", False) and param.default is None:
+                param.default = False
+        return params
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -49,6 +42,21 @@ class ErrorsInOneLine(TyperGroup):
                 raise
             typer.echo(f"fgclip2: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from error
+
+
+class LateCommand(TyperCommand):
+    """Stands for a command in the lists of commands, and imports it when its arguments or its own help are asked for.
+
+    Its callback returns the command itself, see `_add`.
+    """
+
+    def load(self) -> TyperCommand:
+        """Import the command itself."""
+        assert self.callback is not None
+        return self.callback()
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        return self.load().make_context(*args, **kwargs)
 
 
 _SETTINGS: dict[str, Any] = {
@@ -66,6 +74,8 @@ app.add_typer(bench_app, name="bench")
 
 def _print_version(value: bool) -> None:
     if value:
+        from importlib.metadata import version
+
         typer.echo(version("fgclip2"))
         raise typer.Exit
 
@@ -84,25 +94,61 @@ def main(
     """
 
 
-def _add(name: str, command: Callable[..., None], examples: str, group: typer.Typer = app, **settings: Any) -> None:
-    lines = "\n  ".join(["Examples:", *examples.strip().splitlines()])
-    group.command(name, epilog=f"\b\n{lines}", **settings)(command)  # \b: the lines stay as they are
+def _add(
+    name: str,
+    first_line: str,
+    module: str | None = None,
+    function: str | None = None,
+    examples: str = "EXAMPLES",
+    group: typer.Typer = app,
+) -> None:
+    """Add a command to a group without importing it.
+
+    Args:
+        name: The command as it is typed, without its group.
+        first_line: The first line of its help, as in its docstring.
+        module: Where it is in this folder; `None`: named as the command.
+        function: Its function in the module; `None`: named as the command.
+        examples: The name of its examples in the module. There may also be `COMMAND_SETTINGS`, for typer.
+        group: The group that it belongs to.
+    """
+
+    def load() -> Any:
+        home = import_module(f".{module or name}", __package__)
+        command = getattr(home, function or name)
+
+        @functools.wraps(command)
+        def registered_command(*args: Any, **kwargs: Any) -> None:
+            from .._registration import register
+
+            register()  # which the console script has left for now, see fgclip2_command
+            command(*args, **kwargs)
+
+        lines = "\n  ".join(["Examples:", *getattr(home, examples).strip().splitlines()])
+        alone = typer.Typer(add_completion=False, **_SETTINGS)
+        settings = getattr(home, "COMMAND_SETTINGS", {})
+        alone.command(name, epilog=f"\b\n{lines}", **settings)(registered_command)  # \b: the lines stay as they are
+        return get_command(alone)
+
+    group.command(name, cls=LateCommand, short_help=first_line)(load)
 
 
-_add("embed", embed.embed, embed.EXAMPLES)
-_add("search", search.search, search.EXAMPLES)
-_add("classify", classify.classify, classify.EXAMPLES)
-_add("regions", regions.regions, regions.EXAMPLES)
-_add("heatmap", heatmap.heatmap, heatmap.EXAMPLES)
-_add("demo", demo.demo, demo.EXAMPLES)
-_add("doctor", doctor.doctor, doctor.EXAMPLES)
-_add("convert", convert.convert, convert.EXAMPLES)
-_add("export", export.export, export.EXAMPLES)
-_add("init", init.init, init.EXAMPLES)
-_add("train", train.train, train.EXAMPLES, cls=train.TrainCommand, context_settings={"ignore_unknown_options": True})
-_add("validate", data.validate, data.VALIDATE_EXAMPLES, data_app)
-_add("hard-negatives", hard_negatives.hard_negatives, hard_negatives.EXAMPLES, data_app)
-_add("list", bench.list_benchmarks, bench.LIST_EXAMPLES, bench_app)
-_add("check", bench.check, bench.CHECK_EXAMPLES, bench_app)
-_add("run", bench.run, bench.RUN_EXAMPLES, bench_app)
-_add("report", bench.report, bench.REPORT_EXAMPLES, bench_app)
+_add("embed", "Write vectors of images or texts to a file.")
+_add("search", "Search a folder of images by texts or images.")
+_add("classify", "Score images against labels.")
+_add("regions", "Label boxes of an image.")
+_add("heatmap", "Show where in an image a text applies.")
+_add("demo", "Search and label the bundled pictures, and show the results on a page.")
+_add("doctor", "Check the installation against known answers.")
+_add("convert", "Rewrite an official checkpoint for transformers.")
+_add("export", "Write a checkpoint that loads without this package.")
+_add("init", "Write a checkpoint to start training from.")
+_add("train", "Train a checkpoint on images with captions, boxes and hard negatives.")
+
+_add("validate", "Read a data set whole and list what is wrong with it.", "data", group=data_app)
+_add("hard-negatives", "Give regions hard negatives.", "hard_negatives", "hard_negatives", group=data_app)
+
+_add("list", "List the benchmarks.", "bench", "list_benchmarks", "LIST_EXAMPLES", bench_app)
+_add("check", "Read a data set whole and list what is wrong with it.", "bench", None, "CHECK_EXAMPLES", bench_app)
+_add("run", "Measure a model on a data set.", "bench", None, "RUN_EXAMPLES", bench_app)
+_add("report", "Put results beside the published numbers.", "bench", None, "REPORT_EXAMPLES", bench_app)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..assets import demo_images
-from ..embedding.embedder import FGClip2Embedder
+from ..embedding import FGClip2Embedder
 from ..modeling.image_processing_fgclip2 import load_image
 from ..search import ImageIndex
 from ..visualization import overlay_heatmap

@@ -1,4 +1,4 @@
-"""Backgrounds for pasted cut-outs: photographs, split by file, and procedural ones for variety in training.
+"""Backgrounds for cut-outs (photographs, split by file), and pasting cut-outs on them.
 
 Layout of the cache: `backgrounds/<file name>.npy`, (H, W, 3) uint8, the shorter side `SHORT_SIDE`.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from ..checks import check_choice
 from .sources import PERMISSIVE_LICENCES, WALLPAPERS, fetch, read_members
 from .splits import BACKGROUND_SPLITS, BackgroundSplit
 
 SHORT_SIDE = 384
+SCALES = (0.6, 0.95)  # side of a random square, of the shorter side of its canvas
 _SHRINK_FACTORS = (1, 2, 3, 4, 6)  # a crop shows a detail at 1, much of the photograph at 6
 
 
@@ -32,7 +33,7 @@ class Photograph:
 
     @property
     def is_permissive(self) -> bool:
-        """Whether it may be trained on and shipped."""
+        """Tell whether it may be trained on and shipped."""
         return self.licence in PERMISSIVE_LICENCES
 
 
@@ -80,29 +81,33 @@ def build_backgrounds(cache: Path) -> dict[str, int]:
         archive = fetch(source, cache)
         names = {photo.name for photo in PHOTOGRAPHS if photo.source == source_key}
         missing = names - {path.stem for path in folder.glob("*.npy")}
-        for path, content in read_members(archive, partial(_is_wallpaper, missing)) if missing else ():
+
+        def is_missing(path: str, missing: set[str] = missing) -> bool:
+            parts = PurePosixPath(path)
+            return parts.stem in missing and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")
+
+        for path, content in read_members(archive, is_missing) if missing else ():
             np.save(folder / f"{PurePosixPath(path).stem}.npy", shrink_photograph(content))
     splits = list(BACKGROUND_SPLITS.values())
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
 
 
 def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool = False) -> list[np.ndarray]:
-    """The photographs of one split, in table order.
+    """Load the photographs of one split, in table order.
 
     Args:
-        cache: the folder that was built.
+        cache: The folder that was built.
         split: "train", "validation" or "test". All of "train" is permissive.
-        permissive_only: leave out what may not be shipped.
+        permissive_only: Leave out what may not be shipped.
 
     Returns:
         (H, W, 3) uint8 arrays, RGB, the shorter side `SHORT_SIDE`.
 
     Raises:
-        ValueError: no such split.
-        FileNotFoundError: the cache was not built; the message has the command.
+        ValueError: There is no such split.
+        FileNotFoundError: The cache was not built; the message has the command.
     """
-    if split not in BACKGROUND_SPLITS.values():
-        raise ValueError(f"no split {split!r}; there are {', '.join(dict.fromkeys(BACKGROUND_SPLITS.values()))}")
+    check_choice("split", split, dict.fromkeys(BACKGROUND_SPLITS.values()))
     names = [
         photo.name
         for photo in PHOTOGRAPHS
@@ -126,7 +131,7 @@ def shrink_photograph(content: bytes) -> np.ndarray:
 
 
 def pyramid(photograph: np.ndarray) -> list[np.ndarray]:
-    """The photograph at all crop scales: (H, W, 3) uint8 -> arrays of (H // f, W // f, 3), by box averaging."""
+    """Average boxes of f x f pixels, for each crop scale f: (H, W, 3) uint8 -> list of (H // f, W // f, 3)."""
     levels = []
     for factor in _SHRINK_FACTORS:
         height, width = photograph.shape[0] // factor, photograph.shape[1] // factor
@@ -138,14 +143,14 @@ def pyramid(photograph: np.ndarray) -> list[np.ndarray]:
 def random_crops(
     pyramids: Sequence[Sequence[np.ndarray]], count: int, height: int, width: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random windows of random photographs, at random scales, mirrored half of the time.
+    """Cut random windows of random photographs, at random scales, mirrored half of the time.
 
     Args:
-        pyramids: what `pyramid` gives, for each photograph; the first level at least as large as one crop.
-        count: number of crops B.
-        height: of a crop.
-        width: of a crop.
-        rng: random state.
+        pyramids: What `pyramid` gives of every photograph; the first level is at least as large as one crop.
+        count: Number of crops B.
+        height: Height of a crop.
+        width: Width of a crop.
+        rng: Random state.
 
     Returns:
         (B, height, width, 3) uint8.
@@ -162,94 +167,23 @@ def random_crops(
     return crops
 
 
-def procedural_backgrounds(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Plain colours, gradients, stripes, grain, blurred blobs and clouds, in equal shares.
-
-    Args:
-        count: number of backgrounds B.
-        height: in pixels.
-        width: in pixels.
-        rng: random state.
-
-    Returns:
-        (B, height, width, 3) uint8.
-    """
-    makers = (_plain, _gradients, _stripes, _grain, _blobs, _clouds)
-    kinds = rng.integers(len(makers), size=count)
-    backgrounds = np.empty((count, height, width, 3), dtype=np.uint8)
-    for kind, make in enumerate(makers):
-        rows = np.flatnonzero(kinds == kind)
-        if len(rows):
-            backgrounds[rows] = make(len(rows), height, width, rng).clip(0, 255)
-    return backgrounds
+def white_canvas(side: int) -> Image.Image:
+    """Return a white square."""
+    return Image.new("RGB", (side, side), "white")
 
 
-def _is_wallpaper(names: set[str], path: str) -> bool:
-    parts = PurePosixPath(path)
-    return parts.stem in names and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")
+def random_square(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a square (x1, y1, x2, y2) inside the canvas, its side `SCALES` of the shorter side of the canvas."""
+    side = round(min(width, height) * rng.uniform(*SCALES))
+    left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
+    return left, top, left + side, top + side
 
 
-def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(0, 255, size=(count, 1, 1, 3)).astype(np.float32)
-
-
-def _mix(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Between two random colours: (B, H, W) weights from 0 to 1 -> (B, H, W, 3)."""
-    first, second = _colours(len(weights), rng), _colours(len(weights), rng)
-    return first + (second - first) * weights[..., None]
-
-
-def _ramps(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, H, W): 0 to 1 along a random direction."""
-    angle = rng.uniform(0, 2 * np.pi, size=(count, 1, 1)).astype(np.float32)
-    rows = np.linspace(-0.5, 0.5, height, dtype=np.float32)[None, :, None]
-    columns = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, None, :]
-    return (rows * np.sin(angle) + columns * np.cos(angle)) / np.sqrt(2) + 0.5
-
-
-def _plain(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    return np.broadcast_to(_colours(count, rng), (count, height, width, 3))
-
-
-def _gradients(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    return _mix(_ramps(count, height, width, rng), rng)
-
-
-def _stripes(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    periods = rng.uniform(2, 14, size=(count, 1, 1)).astype(np.float32)
-    wave = np.sin(2 * np.pi * periods * _ramps(count, height, width, rng))
-    sharpness = rng.uniform(0.5, 6, size=(count, 1, 1)).astype(np.float32)
-    return _mix((sharpness * wave).clip(-1, 1) / 2 + 0.5, rng)
-
-
-def _blobs(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Random colours on a coarse grid, interpolated: like what is out of focus."""
-    grid = rng.uniform(0, 255, size=(count, int(rng.integers(3, 9)), int(rng.integers(3, 9)), 3))
-    return _upsample(grid.astype(np.float32), height, width)
-
-
-def _clouds(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Two colours mixed by noise whose amplitude halves as its frequency doubles, roughly as in natural images."""
-    weights = np.zeros((count, height, width), dtype=np.float32)
-    for octave in range(5):
-        grid = rng.uniform(-1, 1, size=(count, 2 * 2**octave + 1, 2 * 2**octave + 1, 1)).astype(np.float32)
-        weights += _upsample(grid, height, width)[..., 0] / 2**octave
-    return _mix((weights * rng.uniform(0.3, 1, size=(count, 1, 1)) + 0.5).clip(0, 1), rng)
-
-
-def _grain(count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    noise = rng.standard_normal((count, height, width, 3), dtype=np.float32)
-    strength = rng.uniform(5, 60, size=(count, 1, 1, 1)).astype(np.float32)
-    return _colours(count, rng) + strength * noise
-
-
-def _upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, corners aligned: (B, h, w, C) -> (B, height, width, C)."""
-    rows, columns = _interpolation(height, grid.shape[1]), _interpolation(width, grid.shape[2])
-    return np.einsum("hi,bijc,wj->bhwc", rows, grid, columns, optimize=True)
-
-
-def _interpolation(size: int, cells: int) -> np.ndarray:
-    """(size, cells) float32: linear interpolation of `cells` values to `size` positions."""
-    position = np.linspace(0, cells - 1, size, dtype=np.float32)[:, None]
-    return np.maximum(0, 1 - np.abs(position - np.arange(cells, dtype=np.float32)[None, :]))
+def paste(background: Image.Image, cutout: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Return a copy of `background` (RGB) with `cutout` (RGBA) scaled into `box` (x1, y1, x2, y2)."""
+    size = (box[2] - box[0], box[3] - box[1])
+    if cutout.size != size:
+        cutout = cutout.resize(size, Image.Resampling.LANCZOS)  # Pillow premultiplies, so edges don't darken
+    image = background.copy()
+    image.paste(cutout, box[:2], cutout)
+    return image

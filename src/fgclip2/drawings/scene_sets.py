@@ -8,11 +8,7 @@ so a set of other code is never taken for this one.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ..checks import check_choice, check_positive_integer
+from ..files import new_folder, read_json
 from ..languages import LANGUAGES
 from .backgrounds import load_backgrounds
 from .concepts import ConceptTable
 from .cutouts import load_cutouts, load_training_cutouts
-from .scenes import Scene, SceneBuilder, write_scenes
+from .scenes import SceneBuilder, write_scenes
 from .splits import BackgroundSplit
 
 SceneSplit = Literal["train", "validation", "test", "test-held-out-concepts"]
@@ -36,6 +34,7 @@ _EVALUATION_SPLITS: dict[str, tuple[str, BackgroundSplit, bool]] = {
     "test-held-out-concepts": ("twemoji", "test", True),
 }
 SCENE_SPLITS = ("train", *_EVALUATION_SPLITS)
+# What the name of a set depends on, beside the concepts.
 _SOURCES = ("scenes.py", "phrases.py", "scene_sets.py")
 
 
@@ -50,91 +49,68 @@ class SceneSet:
         return len(self.records[LANGUAGES[0]])
 
     def image(self, index: int) -> Image.Image:
-        """The picture of a scene, RGB."""
+        """Return the picture of a scene, RGB."""
         with Image.open(self.folder / self.records[LANGUAGES[0]][index]["f_path"]) as image:
             return image.convert("RGB")
 
     def boxes(self, index: int) -> list[list[int]]:
-        """The boxes (x1, y1, x2, y2) of a scene in whole pixels."""
+        """Return the boxes (x1, y1, x2, y2) of a scene in whole pixels."""
         width, height = self.image(index).size
         regions = self.records[LANGUAGES[0]][index]["bbox_info"]
         return [[round(v * s) for v, s in zip(r["bbox"], (width, height) * 2, strict=True)] for r in regions]
 
 
 def scene_builder(cache: Path, table: ConceptTable, split: SceneSplit) -> SceneBuilder:
-    """The builder of a split's scenes.
+    """Return the builder of a split's scenes.
 
     Args:
-        cache: the folder that was built.
-        table: the concepts.
+        cache: The folder that was built.
+        table: The concepts.
         split: "train" has permissive artists, training photographs and no held-out concept; "validation" has EmojiOne
             1 and "test" Twemoji, each with its own photographs and trained concepts only, and
             "test-held-out-concepts" is as "test" with nothing but held-out concepts.
 
     Raises:
-        ValueError: no such split.
+        ValueError: There is no such split.
     """
     if split == "train":
         return SceneBuilder(table, load_training_cutouts(cache, table), load_backgrounds(cache, "train"))
-    if split not in _EVALUATION_SPLITS:
-        raise ValueError(f"no split {split!r} of scenes; there are {', '.join(SCENE_SPLITS)}")
+    check_choice("split", split, ("train", *_EVALUATION_SPLITS))
     artist, photographs, held_out = _EVALUATION_SPLITS[split]
     concept_ids, rgba = load_cutouts(cache, artist)
     rows = np.flatnonzero(table.is_held_out[concept_ids] == held_out)
     return SceneBuilder(table, {artist: (concept_ids[rows], rgba[rows])}, load_backgrounds(cache, photographs))
 
 
-def generate_scenes(builder: SceneBuilder, seed: int, start: int = 0) -> Iterator[Scene]:
-    """Scenes without end, for training on the fly; scene n depends on `seed` and n alone.
-
-    Args:
-        builder: of a split.
-        seed: of the whole sequence.
-        start: the n to begin with, to resume.
-    """
-    for number in itertools.count(start):
-        yield builder.build(np.random.default_rng([seed, number]))
-
-
 def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: int, seed: int) -> SceneSet:
     """Make a set, or read it where it was made before; the same arguments give the same set.
 
     Args:
-        cache: the folder that was built.
-        table: the concepts.
-        split: see `scene_builder`.
-        count: how many scenes, the first ones of `generate_scenes`.
-        seed: of the sequence.
+        cache: The folder that was built.
+        table: The concepts.
+        split: One of `SCENE_SPLITS`, see `scene_builder`.
+        count: How many scenes; scene n depends on `seed` and n alone.
+        seed: Seed of the whole sequence.
 
     Raises:
-        ValueError: no such split, or no scene wanted.
+        ValueError: There is no such split, or no scene is wanted.
     """
-    if count < 1:
-        raise ValueError(f"count={count}; allowed: at least 1 scene")
+    check_positive_integer("count", count)
     builder = scene_builder(cache, table, split)
-    parent = Path(cache) / "scenes"
-    folder = parent / f"{split}-{count}-{seed}-{_digest(Path(cache))}"
+    parts = [Path(cache) / "concepts.json", *(Path(__file__).parent / name for name in _SOURCES)]
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    folder = Path(cache) / "scenes" / f"{split}-{count}-{seed}-{digest}"
     if not folder.exists():
-        parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
         try:
-            write_scenes(unfinished, builder, count, seed)
-            unfinished.rename(folder)  # whole or not at all
+            with new_folder(folder) as unfinished:
+                write_scenes(unfinished, builder, count, seed)
         except OSError:
             if not folder.exists():  # another process may have been first
                 raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return load_scene_set(folder)
 
 
 def load_scene_set(folder: Path) -> SceneSet:
     """Read a folder that `build_scene_set` or `write_scenes` wrote."""
-    texts = {language: (Path(folder) / f"scenes_{language}.json").read_text("utf-8") for language in LANGUAGES}
-    return SceneSet(Path(folder), {language: json.loads(text) for language, text in texts.items()})
-
-
-def _digest(cache: Path) -> str:
-    """Of the concepts and of the code that makes scenes."""
-    parts = [cache / "concepts.json", *(Path(__file__).parent / name for name in _SOURCES)]
-    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    folder = Path(folder)
+    return SceneSet(folder, {language: read_json(folder / f"scenes_{language}.json") for language in LANGUAGES})

@@ -7,12 +7,9 @@ never shipped.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from .concepts import Concept
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 ArtistSplit = Literal["train", "validation", "style", "test"]
 BackgroundSplit = Literal["train", "validation", "test"]
@@ -69,49 +66,41 @@ HELD_OUT_COUNT = 80
 
 
 def artists(split: ArtistSplit) -> list[str]:
-    """Names of the artists of a split, in table order."""
+    """Return the names of the artists of a split, in table order."""
     return [artist for artist, its_split in ARTIST_SPLITS.items() if its_split == split]
 
 
-def held_out_keys(things: Sequence[Concept], eligible: Sequence[Concept], count: int = HELD_OUT_COUNT) -> set[str]:
+def held_out_keys(
+    groups: Sequence[str], eligible: Mapping[str, Sequence[str]], count: int = HELD_OUT_COUNT
+) -> set[str]:
     """Choose the concepts that no training picture or text shows.
 
     The choice is a salted hash of the concept's code points, so it depends on no order and no random state, and each
-    group gives its share of `things` (largest remainders first).
+    group gives its share of the things (largest remainders first).
 
     Args:
-        things: all concepts that scenes and tests use.
-        eligible: those of them without a near synonym; the others would leak through it.
-        count: how many to hold out.
+        groups: The group of each thing that scenes and tests use.
+        eligible: Group -> keys (hex code points) of its things that have no near synonym; the others would leak
+            through it.
+        count: How many to hold out.
 
     Returns:
-        Keys (hex code points) of the concepts held out.
+        Keys of the concepts held out.
 
     Raises:
-        ValueError: a group has fewer eligible concepts than its share.
+        ValueError: A group has fewer eligible concepts than its share.
     """
-    by_group: dict[str, list[str]] = defaultdict(list)
-    for concept in eligible:
-        by_group[concept.group].append(concept.key)
-    chosen: set[str] = set()
-    for group, share in _shares([concept.group for concept in things], count).items():
-        if len(by_group[group]) < share:
-            raise ValueError(
-                f"group {group!r} has {len(by_group[group])} eligible concepts, {share} are to be held out"
-            )
-        chosen.update(sorted(by_group[group], key=_salted_hash)[:share])
-    return chosen
-
-
-def _shares(groups: Sequence[str], count: int) -> dict[str, int]:
-    """Split `count` over the groups in proportion to their sizes; the shares sum to `count`."""
-    exact = {group: count * groups.count(group) / len(groups) for group in sorted(set(groups))}
+    exact = {group: count * size / len(groups) for group, size in sorted(Counter(groups).items())}
     shares = {group: int(share) for group, share in exact.items()}
     by_remainder = sorted(exact, key=lambda group: shares[group] - exact[group])
     for group in by_remainder[: count - sum(shares.values())]:
         shares[group] += 1
-    return shares
-
-
-def _salted_hash(key: str) -> str:
-    return hashlib.sha256(f"{HELD_OUT_SALT}:{key}".encode()).hexdigest()
+    chosen: set[str] = set()
+    for group, share in shares.items():
+        keys = sorted(
+            eligible.get(group, ()), key=lambda key: hashlib.sha256(f"{HELD_OUT_SALT}:{key}".encode()).hexdigest()
+        )
+        if len(keys) < share:
+            raise ValueError(f"group {group!r} must have {share} concepts that can be held out, and has {len(keys)}")
+        chosen.update(keys[:share])
+    return chosen

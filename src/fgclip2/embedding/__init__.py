@@ -1,5 +1,24 @@
 """From images, regions and texts to vectors: the embedder and what it is made of."""
 
-from .embedder import FGClip2Embedder, Skipped
+from .devices import default_device, resolve_devices, resolve_dtype
+from .embedder import Embedder, unit_vectors
+from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
+from .fingerprint import model_fingerprint
+from .inputs import Skipped
+from .labels import average_templates, fill_templates
+from .pairs import PairEmbedder
 
-__all__ = ["FGClip2Embedder", "Skipped"]
+__all__ = [
+    "REGION_LOGIT_SCALE",
+    "Embedder",
+    "FGClip2Embedder",
+    "PairEmbedder",
+    "Skipped",
+    "average_templates",
+    "default_device",
+    "fill_templates",
+    "model_fingerprint",
+    "resolve_devices",
+    "resolve_dtype",
+    "unit_vectors",
+]

@@ -1,18 +1,17 @@
-"""FGClip2Embedder: images, regions and texts in, L2-normalised numpy vectors out."""
+"""Embedder: images, regions and texts in, L2-normalised numpy vectors out, whatever the family of the model."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
-import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
+from operator import itemgetter
+from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -20,46 +19,48 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..assets import embedded_checkpoint
+from ..checkpoints import locate_checkpoint
+from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
-from ..modeling.image_processing_fgclip2 import check_max_num_patches
-from ..modeling.modeling_fgclip2 import FGClip2Model
-from ..modeling.processing_fgclip2 import FGClip2Processor
-from ..modeling.tokenization_fgclip2 import check_text
-from ..streams import batches_of_a_kind, bounded_map, chunks, progress_bar
-from .inputs import Boxes, ImageInput, ImageRecord, as_iterable, collate, is_image, make_record, pair_with_boxes
+from ..files import new_folder
+from ..modeling.auto import FAMILIES, Family, read_model_type
+from ..modeling.inputs import check_max_num_patches, check_text, is_image
+from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
+from ..streams import batches_of_a_kind, bounded_map, chunks
+from .devices import Device, default_device, resolve_devices, resolve_dtype
+from .fingerprint import model_fingerprint
+from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
+from .labels import average_templates, fill_templates, normalised, softmax
 
 logger = logging.getLogger(__name__)
 
-Device = str | torch.device
-Batch = TypeVar("Batch")
+Item = TypeVar("Item")
 Outputs = TypeVar("Outputs")
+AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
 
-# The released code compares regions with texts, in training and in evaluation, at this scale and by a softmax.
-REGION_LOGIT_SCALE = 100.0
+# What methods return for any `on_error`.
+VectorResult = np.ndarray | tuple[np.ndarray, list[Skipped]]
+ListResult = np.ndarray | list[np.ndarray] | tuple[np.ndarray | list[np.ndarray], list[Skipped]]
 
 # A batch holds as many tokens (patches or text tokens) as `batch_size` images of this many patches.
-PATCHES_PER_BATCH_ITEM = 256
+TOKENS_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
 
-# The tokenizer keeps padding and truncation of a call in its state, which threads would share.
+# Tokenizers keep padding and truncation of a call in their state, which threads would share.
 _TOKENIZER_LOCK = threading.Lock()
 
 
-class Skipped(NamedTuple):
-    """An input that `on_error="skip"` left out: its index among the inputs, and why."""
-
-    index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
-    reason: str
-
-
-class FGClip2Embedder:
-    """Embed images, regions and texts (Chinese and English), compare them, label images and regions.
+class Embedder:
+    """Embed images, regions and texts, compare them, label images and regions.
 
     Inputs are paths, PIL images, arrays or encoded images (`bytes`), alone or in any iterable; long iterables are read
     as the work proceeds. Vectors are float32 numpy arrays, L2-normalised, in the order of the inputs; a vector does not
     depend on what else was encoded with it (within 1e-5 in float32). A single input gives a result without the first
     axis, an empty list one of shape (0, D).
+
+    Texts have **roles**: a `"caption"` (short) or a `"long_caption"` compares with images, a `"region_phrase"` with
+    regions and patches. A family may lack one of them, regions or patch budgets; errors say so.
 
     Arguments that several methods share:
         max_num_patches: Patch budget of each image: `"auto"` (by its own size), an integer, or `None` for the
@@ -70,61 +71,55 @@ class FGClip2Embedder:
             pair, the result without the inputs that could not be used, and a list of [`Skipped`] (index, reason).
 
     Args:
-        model: An [`FGClip2Model`]; public as `embedder.model`.
-        processor: Its [`FGClip2Processor`]; public as `embedder.processor`.
+        model: Any [`DualEncoder`]; public as `embedder.model`.
+        processor: Its [`DualEncoderProcessor`]; public as `embedder.processor`.
         device: Where to run, or a list of devices that share the work; `None`: where the model is.
         dtype: What to compute in; `None`: the model's own.
         name: What to call the checkpoint in indexes and reports; `None`: what the model's configuration says.
 
-    Raises:
-        ValueError: The processor's vocabulary is not the model's.
-
     Example:
-        >>> from fgclip2 import FGClip2Embedder
-        >>> embedder = FGClip2Embedder.from_pretrained()
+        >>> from fgclip2 import Embedder
+        >>> embedder = Embedder.from_pretrained()
         >>> images = embedder.encode_images(["猫.jpg", "dog.png"])
         >>> texts = embedder.encode_texts(["一只黑猫", "a brown dog"])
         >>> embedder.similarity(images, texts).shape
         (2, 2)
-        >>> embedder.classify("猫.jpg", ["猫", "狗"], templates="一张{}的照片")  # a probability for each label
     """
+
+    family: Family | None = None  # of a subclass for one family
 
     def __init__(
         self,
-        model: FGClip2Model,
-        processor: FGClip2Processor,
+        model: DualEncoder,
+        processor: DualEncoderProcessor,
         device: Device | Sequence[Device] | None = None,
         dtype: torch.dtype | None = None,
         name: str | None = None,
     ):
-        vocab_size = model.config.text_config.vocab_size
-        if len(processor.tokenizer) > vocab_size:
-            raise ValueError(
-                f"the tokenizer has {len(processor.tokenizer)} entries, but the model's vocab_size is {vocab_size}: "
-                "load both from the same checkpoint"
-            )
-        self.processor = processor
-        self.name = name or model.config._name_or_path or "unnamed"
+        self.processor: Any = processor
+        self.name: str = name or getattr(model.config, "_name_or_path", None) or "unnamed"
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
-        self.fingerprint = model_fingerprint(model)
-        self.logit_scale, self.logit_bias = model.logit_scale.item(), model.logit_bias.item()
-        model = model.eval().to(dtype or model.dtype)
-        self.replicas = _replicate(model, resolve_devices(device, model.device))
+        self.replicas: list[Any] = [model]
+        self.fingerprint: str = model_fingerprint(self.model)
+        self.score_scale_and_bias = model.get_score_scale_and_bias()
+        self.model.eval()
+        self.to(device, dtype)
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[AnyEmbedder],
         name: str | os.PathLike | None = None,
         device: Device | Sequence[Device] | None = None,
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
         **hub_arguments: Any,
-    ) -> FGClip2Embedder:
-        """Load a checkpoint.
+    ) -> AnyEmbedder:
+        """Load a checkpoint of any family that this package has.
 
         Args:
-            name: Folder or hub id; `None`: the small checkpoint inside this package.
+            name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
+                inside this package.
             device: E.g. `"cpu"`, `"cuda:1"`, or a list such as `["cuda:0", "cuda:1"]`, which splits the work; `None`:
                 the accelerator if there is one, else the CPU.
             dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
@@ -133,36 +128,132 @@ class FGClip2Embedder:
             hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
 
         Raises:
-            ValueError: The checkpoint lacks weights of the model, the dtype or the device is unknown.
+            ValueError: The checkpoint is of another family or lacks weights, the dtype or the device is unknown.
             OSError: There is no such checkpoint.
         """
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
-        source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
+        source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
         try:
-            model, info = FGClip2Model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
+            family = cls._find_family(source, **hub_arguments)
+            model, info = family.model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
         except OSError as error:  # which does not always name the checkpoint
             raise OSError(f"can't load the checkpoint {source}: {error}") from error
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])
-            raise ValueError(f"{source} is no FG-CLIP 2 checkpoint: it lacks {len(missing)} weights, e.g. {missing[0]}")
-        processor = FGClip2Processor.from_pretrained(source, **hub_arguments)
+            raise ValueError(
+                f"{source} is no {family.title} checkpoint: it lacks {len(missing)} weights, e.g. {missing[0]}"
+            )
+        processor = family.processor.from_pretrained(source, **hub_arguments)
         return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
 
+    @classmethod
+    def _find_family(cls, source: str | os.PathLike, **hub_arguments: Any) -> Family:
+        model_type = read_model_type(source, **hub_arguments)
+        family = next((family for family in FAMILIES if family.model_type == model_type), None)
+        if family is None:
+            known = ", ".join(f"{family.title} ({family.model_type})" for family in FAMILIES)
+            raise ValueError(
+                f"{source} has the model type {model_type!r}, and this package has {known}: use transformers' "
+                "AutoModel, or fgclip2.embedding.PairEmbedder around its functions"
+            )
+        if cls.family not in (None, family):
+            raise ValueError(
+                f"{source} is a {family.title} checkpoint (model type {model_type!r}), which {cls.__name__} can't run: "
+                "use Embedder.from_pretrained"
+            )
+        return family
+
+    def save_pretrained(self, folder: str | os.PathLike) -> Path:
+        """Write model and processor into a new or empty folder, from which [`from_pretrained`] loads them again.
+
+        The weights are written as they are now: cast to bfloat16, they stay so.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: `folder` is a file, or has something in it.
+        """
+        with new_folder(folder) as staging:
+            self.model.save_pretrained(staging)
+            self.processor.save_pretrained(staging)
+        return Path(folder)
+
+    def to(self: AnyEmbedder, device: Device | Sequence[Device] | None = None, dtype: Any = None) -> AnyEmbedder:
+        """Move the model to a device, or copies of it to several, and cast it.
+
+        Args:
+            device: As in [`from_pretrained`]; `None`: where it is.
+            dtype: A torch dtype or its name; `None`: as it is.
+        """
+        here = [replica.device for replica in self.replicas]
+        devices = here if device is None else resolve_devices(device, here[0])
+        run_dtype = self.dtype if dtype is None else resolve_dtype(dtype, devices[0])
+        model = self.model.to(devices[0], run_dtype)
+        self.replicas = [model, *(copy.deepcopy(model).to(copy_device) for copy_device in devices[1:])]
+        return self
+
     @property
-    def model(self) -> FGClip2Model:
+    def model(self) -> Any:
         """The model, on the first of the devices."""
         return self.replicas[0]
 
     @property
+    def device(self) -> torch.device:
+        """The first of the devices that the model runs on."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.model.dtype
+
+    @property
     def embedding_size(self) -> int:
         """Length D of the vectors."""
-        return self.model.config.vision_config.hidden_size
+        return self.model.embedding_size
+
+    def __repr__(self) -> str:
+        devices = ", ".join(str(replica.device) for replica in self.replicas)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{type(self).__name__}({self.name!r}, {self._title}, D={self.embedding_size}, {devices}, {dtype})"
 
     # -----------------------------------------------------------------------------------------------------------------
     # Encoding
     # -----------------------------------------------------------------------------------------------------------------
+
+    @overload
+    def encode_images(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_images(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        *,
+        on_error: Literal["skip"],
+    ) -> tuple[np.ndarray, list[Skipped]]: ...
+
+    @overload
+    def encode_images(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> VectorResult: ...
 
     def encode_images(
         self,
@@ -171,8 +262,8 @@ class FGClip2Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Any:
-        """Embed images; compare with images and with texts of the walks `short` and `long`.
+    ) -> VectorResult:
+        """Embed images; compare with images and with captions.
 
         Args:
             images: One image or an iterable of them; arrays as [`load_image`] takes them.
@@ -185,9 +276,7 @@ class FGClip2Embedder:
             UnreadableImageError: An image can't be read.
         """
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
-        single = is_image(images)
-        vectors, skipped = self._run_images(_image_vectors, images, None, options)
-        return options.finish(self._stack(vectors), skipped, single)
+        return self._encode(self._image_vectors, images, None, options, self._stack)
 
     def stream_images(
         self,
@@ -204,7 +293,56 @@ class FGClip2Embedder:
             (index, [`Skipped`]), at the end.
         """
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
-        return self._stream(_image_vectors, images, None, options)
+        return self._stream(self._image_vectors, images, None, options)
+
+    @overload
+    def encode_regions(
+        self,
+        images: ImageInput,
+        boxes: Boxes,
+        box_format: str = "xyxy",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_regions(
+        self,
+        images: Iterable[ImageInput],
+        boxes: Iterable[Boxes],
+        box_format: str = "xyxy",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> list[np.ndarray]: ...
+
+    @overload
+    def encode_regions(
+        self,
+        images: Iterable[ImageInput],
+        boxes: Iterable[Boxes],
+        box_format: str = "xyxy",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        *,
+        on_error: Literal["skip"],
+    ) -> tuple[list[np.ndarray], list[Skipped]]: ...
+
+    @overload
+    def encode_regions(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        boxes: Boxes | Iterable[Boxes],
+        box_format: str = "xyxy",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> ListResult: ...
 
     def encode_regions(
         self,
@@ -215,8 +353,8 @@ class FGClip2Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Any:
-        """Embed regions; compare with texts of the walk `box` only. Each image runs through the model once.
+    ) -> ListResult:
+        """Embed regions; compare with region phrases only. Each image runs through the model once.
 
         Args:
             images: One image or an iterable of them.
@@ -230,17 +368,31 @@ class FGClip2Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: A box is not finite, inverted, of no area or outside its image.
+            ValueError: A box is not finite, inverted, of no area or outside its image, or the family has no regions.
         """
+        if not hasattr(self.replicas[0], "get_image_region_features"):
+            raise self._lack("no regions, it embeds whole images")
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
-        single = is_image(images)
-        vectors, skipped = self._run_images(_region_vectors, images, [boxes] if single else boxes, options)  # type: ignore[list-item, arg-type]
-        return options.finish(vectors, skipped, single)
+        collate = self.processor.collate_images
+        return self._encode(
+            lambda model, records: [
+                unit_vectors(regions)  # (R_i, D)
+                for regions in model.get_image_region_features(
+                    **collate([record.inputs for record in records]).to(model.device, model.dtype),
+                    image_sizes=[record.image_size for record in records],
+                    region_infos=[record.boxes for record in records],
+                )
+            ],
+            images,
+            [boxes] if is_image(images) else boxes,
+            options,
+        )
 
     def encode_texts(
         self,
         texts: str | Iterable[str],
-        walk_type: str = "auto",
+        *,
+        role: Role | Literal["auto"] = "auto",
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
     ) -> np.ndarray:
@@ -248,33 +400,43 @@ class FGClip2Embedder:
 
         Args:
             texts: One text or an iterable of them.
-            walk_type: The text head: `"short"` (up to 64 tokens) or `"long"` (up to 196) to compare with images,
-                `"box"` (64) to compare with regions and dense features; `"auto"`: for each text `"short"` if it fits,
-                else `"long"`. What doesn't fit is cut, with a warning.
+            role: What the texts are to the model: `"caption"` or `"long_caption"` to compare with images,
+                `"region_phrase"` to compare with regions and patches; `"auto"`: for each text `"caption"` if it fits,
+                else `"long_caption"` where the family has it. What doesn't fit is cut, with a warning.
             batch_size, show_progress_bar: See the class.
 
         Returns:
             Float32 (N, D), or (D,) for a single text.
 
         Raises:
-            ValueError: A text is no string or has no UTF-8 form, or the walk is unknown.
+            ValueError: A text is no string or has no UTF-8 form, or the role is unknown.
         """
-        if walk_type not in ("auto", "short", "long", "box"):
-            raise ValueError(f"walk_type={walk_type!r}; allowed: 'auto', 'short', 'long', 'box'")
-        single = isinstance(texts, str)
+        check_choice("role", role, ("auto", *self.processor.text_roles))
+        check_positive_integer("batch_size", batch_size)
+        captions = [name for name in ("caption", "long_caption") if name in self.processor.text_roles]
+        roles = captions if role == "auto" else [role]
+        lengths = {name: self.processor.text_length(name) for name in roles}
         several: Iterable[str] = [texts] if isinstance(texts, str) else texts
         if not isinstance(several, Iterable):
-            raise ValueError(f"texts is {type(texts).__name__}; allowed: a string or an iterable of strings")
-        options = _Options(None, batch_size, show_progress_bar)
-        lengths = {walk: self._text_length(walk) for walk in ("short", "long", "box")}
-        items = self._choose_walks(several, walk_type, lengths)
-        batches = batches_of_a_kind(items, lambda item: item.walk_type, lambda walk: options.capacity(lengths[walk]))
+            raise ValueError(f"texts must be a string or an iterable of strings, got {type(texts).__name__}")
+        batches = batches_of_a_kind(
+            self._choose_roles(several, lengths),
+            lambda text: text.role,
+            lambda name: max(1, batch_size * TOKENS_PER_BATCH_ITEM // lengths[name]),
+            len(several) if isinstance(several, Sized) else None,
+            show_progress_bar,
+            "text",
+        )
         results: dict[int, np.ndarray] = {}
-        with progress_bar(several, show_progress_bar, "text") as bar:
-            for batch, vectors in self._on_replicas(self._text_vectors, batches):
-                results.update(zip((item.index for item in batch), vectors, strict=True))
-                bar.update(len(batch))
-        return options.finish(self._stack([results[index] for index in sorted(results)]), [], single)
+        outputs: Iterable[tuple[list[_Text], np.ndarray]]
+        if len(self.replicas) == 1:
+            outputs = ((batch, self._text_vectors(self.model, batch)) for batch in batches)
+        else:
+            outputs = self._on_replicas(self._text_vectors, batches)
+        for batch, vectors in outputs:
+            results.update(zip((text.index for text in batch), vectors, strict=True))
+        vectors = self._stack([results[index] for index in sorted(results)])
+        return vectors[0] if isinstance(texts, str) else vectors
 
     # -----------------------------------------------------------------------------------------------------------------
     # Comparing
@@ -282,7 +444,7 @@ class FGClip2Embedder:
 
     @staticmethod
     def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Cosine similarity of every vector of `a` with every vector of `b`; a zero vector gives 0, never NaN.
+        """Return the cosine of every vector of `a` with every vector of `b`; a zero vector gives 0, never NaN.
 
         Args:
             a: Shape (N, D) or (D,).
@@ -298,58 +460,167 @@ class FGClip2Embedder:
             if not isinstance(vectors, np.ndarray) or vectors.ndim not in (1, 2):
                 described = f"shape {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
                 raise ValueError(
-                    f"{name} is {described}; allowed: an array (N, D) or (D,), e.g. one of the arrays that "
-                    "encode_regions returns"
+                    f"`{name}` must be an array (N, D) or (D,), e.g. one of the arrays that encode_regions returns, "
+                    f"got {described}"
                 )
         if a.shape[-1] != b.shape[-1]:
             raise ValueError(f"a has vectors of length {a.shape[-1]}, b of length {b.shape[-1]}")
-        return _normalised(a) @ _normalised(b).T
+        return normalised(a) @ normalised(b).T
 
     def probabilities(self, similarity: np.ndarray) -> np.ndarray:
         """Turn cosines of images and texts into the model's probabilities that they belong together.
 
+        Args:
+            similarity: Shape (..., texts).
+
         Returns:
-            `sigmoid(exp(logit_scale) * similarity + logit_bias)`, same shape, float32. Each pair is judged by itself:
-            the probabilities of several labels need not sum to 1.
+            Float32 of the same shape: `score_function(scale * similarity + bias)` of the family. With a sigmoid each
+            pair is judged by itself, and the probabilities of several texts need not sum to 1; with a softmax they do.
         """
-        logits = math.exp(self.logit_scale) * np.asarray(similarity, dtype=np.float64) + self.logit_bias
+        scale, bias = self.score_scale_and_bias
+        logits = scale * np.asarray(similarity, dtype=np.float64) + bias
+        if self.model.score_function == "softmax":
+            return softmax(logits).astype(np.float32)
         return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+
+    @overload
+    def classify(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def classify(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["skip"],
+    ) -> tuple[np.ndarray, list[Skipped]]: ...
+
+    @overload
+    def classify(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> VectorResult: ...
 
     def classify(
         self,
         images: ImageInput | Iterable[ImageInput],
         labels: Sequence[str],
         templates: str | Sequence[str] = "{}",
-        walk_type: str = "auto",
+        *,
+        role: Role | Literal["auto"] = "auto",
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Any:
+    ) -> VectorResult:
         """Score images against labels.
 
         Args:
             images: One image or an iterable of them.
-            labels: Names or descriptions, Chinese or English.
+            labels: Names or descriptions.
             templates: One or several texts with `{}` for the label, e.g. `"a photo of {}"`, `"一张{}的照片"`; a
                 label's vector is the mean over templates.
-            walk_type: As in [`encode_texts`], but not `"box"`, whose texts compare with regions.
+            role: As in [`encode_texts`], but not `"region_phrase"`, which compares with regions.
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
 
         Returns:
-            Float32 (N, labels), or (labels,) for a single image: [`probabilities`], not a distribution over the labels.
+            Float32 (N, labels), or (labels,) for a single image: [`probabilities`].
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: There are no labels, a template has no `{}`, or the walk is `"box"`.
+            ValueError: There are no labels, a template has no `{}`, or the role is `"region_phrase"`.
         """
-        if walk_type == "box":
-            raise ValueError("walk_type='box' compares with regions, not with images: use 'auto' or classify_regions")
-        label_vectors = self._label_vectors(labels, templates, walk_type)
-        encoded = self.encode_images(images, max_num_patches, batch_size, show_progress_bar, on_error)
-        vectors, skipped = encoded if on_error == "skip" else (encoded, None)
+        if role == "region_phrase":
+            raise ValueError("region phrases compare with regions, not with images: use classify_regions")
+        label_vectors = self._label_vectors(labels, templates, role)
+        encoded: Any = self.encode_images(images, max_num_patches, batch_size, show_progress_bar, on_error)
+        vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, None)
         scores = self.probabilities(self.similarity(vectors, label_vectors))
         return scores if skipped is None else (scores, skipped)
+
+    @overload
+    def classify_regions(
+        self,
+        images: ImageInput,
+        boxes: Boxes,
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        box_format: str = "xyxy",
+        *,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def classify_regions(
+        self,
+        images: Iterable[ImageInput],
+        boxes: Iterable[Boxes],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        box_format: str = "xyxy",
+        *,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> list[np.ndarray]: ...
+
+    @overload
+    def classify_regions(
+        self,
+        images: Iterable[ImageInput],
+        boxes: Iterable[Boxes],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        box_format: str = "xyxy",
+        *,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["skip"],
+    ) -> tuple[list[np.ndarray], list[Skipped]]: ...
+
+    @overload
+    def classify_regions(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        boxes: Boxes | Iterable[Boxes],
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        box_format: str = "xyxy",
+        *,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> ListResult: ...
 
     def classify_regions(
         self,
@@ -358,40 +629,91 @@ class FGClip2Embedder:
         labels: Sequence[str],
         templates: str | Sequence[str] = "{}",
         box_format: str = "xyxy",
-        walk_type: str = "box",
+        *,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Any:
-        """Score regions against labels.
+    ) -> ListResult:
+        """Score regions against labels, as region phrases.
 
         Args:
             images, boxes, box_format: As in [`encode_regions`].
             labels, templates: As in [`classify`].
-            walk_type: `"box"`, the only head whose texts compare with regions.
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
 
         Returns:
-            List of float32 (R_i, labels), one per image; for a single image (R, labels). Each row is a softmax of 100
-            times the cosines and sums to 1, for the region loss trains no bias that could say "none of these".
+            List of float32 (R_i, labels), one per image; for a single image (R, labels). Each row is a softmax of the
+            cosines times the model's `region_logit_scale` and sums to 1.
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: A box or the labels can't be used, or the walk is not `"box"`.
+            ValueError: A box or the labels can't be used, or the family has no regions.
         """
-        if walk_type != "box":
-            raise ValueError(
-                f"walk_type={walk_type!r}, but region features compare only with texts of walk_type='box': leave it out"
-            )
-        label_vectors = self._label_vectors(labels, templates, "box")
+        if not hasattr(self.model, "get_image_region_features"):
+            raise self._lack("no regions, it embeds whole images")
+        label_vectors = self._label_vectors(labels, templates, "region_phrase")
         encoded = self.encode_regions(
             images, boxes, box_format, max_num_patches, batch_size, show_progress_bar, on_error
         )
-        regions, skipped = encoded if on_error == "skip" else (encoded, None)
-        score = partial(_region_probabilities, label_vectors=label_vectors)
-        scores = score(regions) if isinstance(regions, np.ndarray) else [score(vectors) for vectors in regions]
-        return scores if skipped is None else (scores, skipped)
+        regions: Any
+        regions, skipped = encoded if isinstance(encoded, tuple) else (encoded, None)
+        scale = self.model.region_logit_scale
+        scores = [
+            softmax(scale * self.similarity(vectors, label_vectors))  # (R_i, labels)
+            for vectors in ([regions] if is_image(images) else regions)
+        ]
+        result = scores[0] if is_image(images) else scores
+        return result if skipped is None else (result, skipped)
+
+    @overload
+    def heatmap(  # type: ignore[overload-overlap]  # a string is a path here, not an iterable
+        self,
+        image: ImageInput,
+        text: str | Sequence[str],
+        resize: bool = True,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def heatmap(
+        self,
+        image: Iterable[ImageInput],
+        text: str | Sequence[str],
+        resize: bool = True,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> list[np.ndarray]: ...
+
+    @overload
+    def heatmap(
+        self,
+        image: Iterable[ImageInput],
+        text: str | Sequence[str],
+        resize: bool = True,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        *,
+        on_error: Literal["skip"],
+    ) -> tuple[list[np.ndarray], list[Skipped]]: ...
+
+    @overload
+    def heatmap(
+        self,
+        image: ImageInput | Iterable[ImageInput],
+        text: str | Sequence[str],
+        resize: bool = True,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> ListResult: ...
 
     def heatmap(
         self,
@@ -402,8 +724,8 @@ class FGClip2Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Any:
-        """Show where in an image a text applies: the cosines of the dense features with the text (walk `box`).
+    ) -> ListResult:
+        """Show where in an image a text applies: the cosines of the dense features with the text, a region phrase.
 
         Args:
             image: One image or an iterable of them.
@@ -418,18 +740,21 @@ class FGClip2Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
+            ValueError: There is no text, or the family has no dense features.
         """
         if not isinstance(text, (str, Iterable)):
-            raise ValueError(f"text is {type(text).__name__}; allowed: a string or an iterable of strings")
+            raise ValueError(f"text must be a string or an iterable of strings, got {type(text).__name__}")
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("text is an empty list; pass at least one text")
-        text_vectors = torch.from_numpy(self.encode_texts(texts, "box", batch_size, show_progress_bar=False))
+        if not hasattr(self.model, "get_image_dense_feature"):
+            raise self._lack("no dense features, it embeds whole images")
+        vectors = torch.from_numpy(
+            self.encode_texts(texts, role="region_phrase", batch_size=batch_size, show_progress_bar=False)
+        )
+        forward = partial(self._heat_maps, text_vectors=vectors, resize=resize, first_only=isinstance(text, str))
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
-        forward = partial(_heat_maps, text_vectors=text_vectors, resize=resize)
-        maps, skipped = self._run_images(forward, image, None, options)
-        maps = [each[0] for each in maps] if isinstance(text, str) else maps
-        return options.finish(maps, skipped, is_image(image))
+        return self._encode(forward, image, None, options)
 
     def stream_heatmaps(
         self,
@@ -444,7 +769,7 @@ class FGClip2Embedder:
 
         Args:
             images: An iterable of images.
-            vectors: Float32 (M, D), L2-normalised, of texts of the walk `box`.
+            vectors: Float32 (M, D), L2-normalised, of region phrases.
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
 
         Yields:
@@ -453,207 +778,207 @@ class FGClip2Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: The vectors don't fit the model.
+            ValueError: The vectors don't fit the model, or the family has no dense features.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.embedding_size:
-            raise ValueError(f"vectors has shape {vectors.shape}; allowed: (M, {self.embedding_size})")
+            raise ValueError(f"vectors must be (M, {self.embedding_size}), got {vectors.shape}")
+        if not hasattr(self.model, "get_image_dense_feature"):
+            raise self._lack("no dense features, it embeds whole images")
+        forward = partial(self._heat_maps, text_vectors=torch.from_numpy(vectors), resize=False, first_only=False)
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
-        forward = partial(_heat_maps, text_vectors=torch.from_numpy(vectors), resize=False)
         return self._stream(forward, images, None, options)
 
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _run_images(
+    def _encode(
         self,
-        forward: Callable[[FGClip2Model, list[ImageRecord]], Iterable[np.ndarray]],
+        forward: Callable[[Any, list[ImageRecord]], Iterable[np.ndarray]],
         images: ImageInput | Iterable[ImageInput],
-        boxes: Iterable[Boxes] | None,
+        boxes: Any,
         options: _Options,
-    ) -> tuple[list[np.ndarray], list[Skipped]]:
-        """Put the results of [`_stream`] in order, those of skipped images apart."""
-        results = dict(self._stream(forward, images, boxes, options))
-        ordered = [results[index] for index in sorted(results)]
-        skipped = [result for result in ordered if isinstance(result, Skipped)]
-        return [result for result in ordered if not isinstance(result, Skipped)], skipped
+        join: Callable[[list[np.ndarray]], Any] = list,
+    ) -> Any:
+        """Return the results of [`_stream`] in order, joined, or the only one for a single image."""
+        results = sorted(self._stream(forward, images, boxes, options), key=itemgetter(0))
+        skipped = [result for _, result in results if isinstance(result, Skipped)]
+        encoded = [result for _, result in results if not isinstance(result, Skipped)]
+        if not is_image(images):
+            result = join(encoded)
+        elif skipped:
+            raise UnreadableImageError(f"{skipped[0].reason} (on_error='skip' needs a list of inputs)")
+        else:
+            result = encoded[0]
+        return (result, skipped) if options.on_error == "skip" else result
 
     def _stream(
         self,
-        forward: Callable[[FGClip2Model, list[ImageRecord]], Iterable[np.ndarray]],
+        forward: Callable[[Any, list[ImageRecord]], Iterable[np.ndarray]],
         images: ImageInput | Iterable[ImageInput],
         boxes: Iterable[Boxes] | None,
         options: _Options,
     ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
         """Load in threads, batch by patch budget, run on the replicas; yield (index, result) as they are done."""
-        images = as_iterable(images)
-        workers = min(MAX_LOADING_THREADS, os.cpu_count() or 1)
-        ahead = max(workers, options.capacity(options.max_num_patches))
+        max_num_patches, batch_size, show_progress_bar, on_error, box_format = options
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        if box_format not in ("xyxy", "xywh"):
+            raise ValueError(f"box_format must be 'xyxy' or 'xywh', got {box_format!r}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+        if max_num_patches is not None:
+            check_max_num_patches(max_num_patches)
+            if self.processor.patch_budgets is None:
+                raise self._lack("no patch budgets, its images have one size: leave out max_num_patches")
+        if is_image(images):
+            images = [images]  # type: ignore[list-item]
+        if not isinstance(images, Iterable):
+            raise ValueError(
+                "images must be a path, PIL image, array, encoded image (bytes) or an iterable of them, "
+                f"got {type(images).__name__}"
+            )
+        total = len(images) if isinstance(images, Sized) else None
+        items: Iterable[tuple[int, ImageInput, Boxes]]
+        if boxes is None:
+            items = ((index, image, ()) for index, image in enumerate(images))
+        elif total is not None and isinstance(boxes, Sized) and len(boxes) != total:
+            raise ValueError(f"boxes has {len(boxes)} entries for {total} images: pass one list of boxes for each")
+        else:
+            items = ((index, *pair) for index, pair in enumerate(zip(images, boxes, strict=True)))
+
         skipped: list[Skipped] = []
-
-        def prepare(item: tuple[int, ImageInput, Boxes]) -> ImageRecord | Skipped:
-            try:
-                return make_record(item, self.processor.image_processor, options.max_num_patches, options.box_format)
-            except ValueError as error:
-                if options.on_error == "raise":
-                    raise
-                return Skipped(item[0], str(error))
-
-        def readable() -> Iterator[ImageRecord]:
-            for record in bounded_map(prepare, pair_with_boxes(images, boxes), workers, ahead):
-                if isinstance(record, Skipped):
-                    skipped.append(record)
-                else:
-                    yield record
-
-        batches = batches_of_a_kind(readable(), lambda record: record.budget, options.capacity)
-        with progress_bar(images, options.show_progress_bar, "image") as bar:
-            for batch, outputs in self._on_replicas(forward, batches):
-                yield from zip((record.index for record in batch), outputs, strict=True)
-                bar.update(len(batch))
-            bar.update(len(skipped))
-            yield from ((each.index, each) for each in skipped)
+        prepare = partial(
+            prepare_image,
+            processor=self.processor,
+            max_num_patches=max_num_patches,
+            box_format=box_format,
+            skipped=skipped if on_error == "skip" else None,
+        )
+        workers = min(MAX_LOADING_THREADS, os.cpu_count() or 1)
+        expected_patches = max_num_patches if isinstance(max_num_patches, int) else TOKENS_PER_BATCH_ITEM
+        ahead = max(workers, batch_size * TOKENS_PER_BATCH_ITEM // expected_patches)
+        batches = batches_of_a_kind(
+            filter(None, bounded_map(prepare, items, workers, ahead)),
+            lambda record: record.patches,
+            lambda patches: max(1, batch_size * TOKENS_PER_BATCH_ITEM // patches),
+            total,
+            show_progress_bar,
+            "image",
+        )
+        forward = torch.inference_mode()(forward)
+        outputs: Iterable[tuple[list[ImageRecord], Iterable[np.ndarray]]]
+        if len(self.replicas) == 1:
+            outputs = ((batch, forward(self.replicas[0], batch)) for batch in batches)
+        else:
+            outputs = self._on_replicas(forward, batches)
+        for batch, results in outputs:
+            yield from zip((record.index for record in batch), results, strict=True)
+        yield from ((left_out.index, left_out) for left_out in sorted(skipped))
 
     def _on_replicas(
-        self, function: Callable[[FGClip2Model, Batch], Outputs], batches: Iterable[Batch]
-    ) -> Iterator[tuple[Batch, Outputs]]:
-        """Yield each batch with `function(replica, batch)`; several replicas work in threads of their own."""
-        if len(self.replicas) == 1:
-            for batch in batches:
-                yield batch, function(self.model, batch)
-            return
-        free: SimpleQueue[FGClip2Model] = SimpleQueue()
+        self, forward: Callable[[Any, list[Item]], Outputs], batches: Iterable[list[Item]]
+    ) -> Iterator[tuple[list[Item], Outputs]]:
+        """Yield each batch with `forward(replica, batch)`, every replica working in a thread of its own."""
+        free: SimpleQueue[Any] = SimpleQueue()
         for replica in self.replicas:
             free.put(replica)
 
-        def run(batch: Batch) -> tuple[Batch, Outputs]:
+        def run(batch: list[Item]) -> tuple[list[Item], Outputs]:
             replica = free.get()
             try:
-                return batch, function(replica, batch)
+                return batch, forward(replica, batch)
             finally:
                 free.put(replica)
 
-        yield from bounded_map(run, batches, len(self.replicas), 2 * len(self.replicas))
+        return bounded_map(run, batches, len(self.replicas), 2 * len(self.replicas))
 
-    def _choose_walks(self, texts: Iterable[str], walk_type: str, lengths: dict[str, int]) -> Iterator[_Text]:
-        """Give each text its walk by its number of tokens, and warn once of those that will be cut."""
+    @torch.inference_mode()
+    def _image_vectors(self, model: Any, records: list[ImageRecord]) -> np.ndarray:
+        inputs = self.processor.collate_images([record.inputs for record in records])
+        return unit_vectors(model.get_image_features(**inputs.to(model.device, model.dtype)))
+
+    @torch.inference_mode()
+    def _heat_maps(
+        self, model: Any, records: list[ImageRecord], text_vectors: Tensor, resize: bool, first_only: bool
+    ) -> list[np.ndarray]:
+        """Return for each image its maps, (texts, height, width), or the first one alone."""
+        inputs = self.processor.collate_images([record.inputs for record in records])
+        features = model.get_image_dense_feature(**inputs.to(model.device, model.dtype))
+        features = F.normalize(features.float(), dim=-1)  # (B, N, D)
+        with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
+            cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
+        maps = []
+        for record, patches in zip(records, cosines, strict=True):
+            height, width = record.inputs["spatial_shapes"].tolist()
+            grid = patches[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
+            if resize:
+                grid = F.interpolate(grid[None], record.image_size, mode="bilinear", antialias=True)[0]
+            maps.append(grid[0].numpy() if first_only else grid.numpy())
+        return maps
+
+    @torch.inference_mode()
+    def _text_vectors(self, model: Any, texts: list[_Text]) -> np.ndarray:
+        role = texts[0].role
+        with _TOKENIZER_LOCK:
+            inputs = self.processor.tokenize([text.text for text in texts], role)
+        return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
+
+    def _choose_roles(self, texts: Iterable[str], lengths: dict[str, int]) -> Iterator[_Text]:
+        """Give each text the first role that takes all its tokens, else the last; warn once of those to be cut."""
         cut = 0
         for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
             checked = [check_text(f"texts[{index}]", text) for index, text in chunk]
-            ids = self._tokenize(checked, padding=False, truncation=False, verbose=False)["input_ids"]
-            for (index, text), tokens in zip(chunk, ids, strict=True):
-                fits = len(tokens) <= lengths["short"]
-                walk = ("short" if fits else "long") if walk_type == "auto" else walk_type
-                cut += len(tokens) > lengths[walk]
-                yield _Text(index, text, walk)
+            with _TOKENIZER_LOCK:
+                counts = self.processor.count_tokens(checked)
+            for (index, text), count in zip(chunk, counts, strict=True):
+                *_, role = lengths
+                role = next((name for name, length in lengths.items() if count <= length), role)
+                cut += count > lengths[role]
+                yield _Text(index, text, role)
         if cut:
-            limit = lengths["long" if walk_type == "auto" else walk_type]
-            hint = "; walk_type='auto' or 'long' takes longer ones" if walk_type == "short" else ""
-            logger.warning("%d texts have more than %d tokens and were cut%s", cut, limit, hint)
+            could_be_long = [*lengths] == ["caption"] and "long_caption" in self.processor.text_roles
+            hint = "; 'auto' takes longer ones" if could_be_long else ""
+            logger.warning("%d texts have more than %d tokens and were cut%s", cut, max(lengths.values()), hint)
 
-    def _tokenize(self, texts: list[str], **kwargs: Any) -> Any:
-        with _TOKENIZER_LOCK:
-            return self.processor.tokenizer(texts, **kwargs)
-
-    def _text_length(self, walk_type: str) -> int:
-        tokenizer = self.processor.tokenizer
-        return tokenizer.long_length if walk_type == "long" else tokenizer.short_length
-
-    @torch.inference_mode()
-    def _text_vectors(self, model: FGClip2Model, batch: list[_Text]) -> np.ndarray:
-        walk_type = batch[0].walk_type
-        inputs = self._tokenize([item.text for item in batch], walk_type=walk_type, return_tensors="pt")
-        return unit_vectors(model.get_text_features(inputs["input_ids"].to(model.device), None, walk_type))
-
-    def _label_vectors(self, labels: Sequence[str], templates: str | Sequence[str], walk_type: str) -> np.ndarray:
+    def _label_vectors(self, labels: Sequence[str], templates: str | Sequence[str], role: Any) -> np.ndarray:
         """Encode each label in every template: (labels, D)."""
         if isinstance(labels, str) or not len(labels):
-            raise ValueError(f"labels={labels!r}; allowed: a list of at least one label")
+            raise ValueError(f"labels must be a list of at least one label, got {labels!r}")
         templates = [templates] if isinstance(templates, str) else list(templates)
         labels = [check_text(f"labels[{index}]", label) for index, label in enumerate(labels)]
         templates = [check_text(f"templates[{index}]", template) for index, template in enumerate(templates)]
         if not templates or not all("{}" in template for template in templates):
-            raise ValueError(f"templates={templates!r}; allowed: texts with {{}} where the label goes")
-        vectors = self.encode_texts(fill_templates(labels, templates), walk_type, show_progress_bar=False)
+            raise ValueError(f"templates must be texts with {{}} where the label goes, got {templates!r}")
+        vectors = self.encode_texts(fill_templates(labels, templates), role=role, show_progress_bar=False)
         return average_templates(vectors, len(labels))
 
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
+    def _lack(self, what: str) -> ValueError:
+        return ValueError(f"{self._title} has {what}")
 
-@dataclass(frozen=True)
-class _Options:
+    @property
+    def _title(self) -> str:
+        titles = [family.title for family in FAMILIES if isinstance(self.model, family.model)]
+        return titles[0] if titles else type(self.model).__name__
+
+
+class _Options(NamedTuple):
     """What the methods on images have in common."""
 
     max_num_patches: int | str | None
     batch_size: int
     show_progress_bar: bool | None
-    on_error: str = "raise"
+    on_error: str
     box_format: str = "xyxy"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size!r}; allowed: a positive integer")
-        if self.on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error={self.on_error!r}; allowed: 'raise', 'skip'")
-        if self.max_num_patches is not None:
-            check_max_num_patches(self.max_num_patches)
-        if self.box_format not in ("xyxy", "xywh"):
-            raise ValueError(f"box_format={self.box_format!r}; allowed: 'xyxy', 'xywh'")
-
-    def capacity(self, tokens: int | str | None) -> int:
-        """How many items of so many tokens make a full batch; without a number, of 256."""
-        tokens = tokens if isinstance(tokens, int) else PATCHES_PER_BATCH_ITEM
-        return max(1, self.batch_size * PATCHES_PER_BATCH_ITEM // tokens)
-
-    def finish(self, result: Any, skipped: list[Skipped], single: bool) -> Any:
-        """Return what the caller asked for: without the first axis for a single input, with `skipped` if skipping."""
-        if single and skipped:
-            raise UnreadableImageError(f"{skipped[0].reason} (on_error='skip' needs a list of inputs)")
-        result = result[0] if single else result
-        return (result, skipped) if self.on_error == "skip" else result
 
 
 class _Text(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
     text: str
-    walk_type: str
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Batches through the model
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def _image_vectors(model: FGClip2Model, records: list[ImageRecord]) -> np.ndarray:
-    return unit_vectors(model.get_image_features(**collate(records, model)))
-
-
-@torch.inference_mode()
-def _region_vectors(model: FGClip2Model, records: list[ImageRecord]) -> list[np.ndarray]:
-    features = model.get_image_region_features(
-        **collate(records, model),
-        image_sizes=[record.image_size for record in records],
-        region_infos=[record.boxes for record in records],
-    )
-    return [unit_vectors(each) for each in features]
-
-
-@torch.inference_mode()
-def _heat_maps(model: FGClip2Model, records: list[ImageRecord], text_vectors: Tensor, resize: bool) -> list[np.ndarray]:
-    """For each image its maps, (texts, height, width)."""
-    features = F.normalize(model.get_image_dense_feature(**collate(records, model)).float(), dim=-1)
-    with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
-        cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
-    maps = []
-    for record, each in zip(records, cosines, strict=True):
-        height, width = record.grid
-        grid = each[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
-        if resize:
-            grid = F.interpolate(grid[None], record.image_size, mode="bilinear", antialias=True)[0]
-        maps.append(grid.numpy())
-    return maps
+    role: str
 
 
 def unit_vectors(features: Tensor) -> np.ndarray:
@@ -666,83 +991,3 @@ def unit_vectors(features: Tensor) -> np.ndarray:
     if not np.isfinite(vectors).all():
         raise RuntimeError("the model gave values that are not finite: its dtype may be too narrow, try 'float32'")
     return vectors
-
-
-def _normalised(vectors: np.ndarray) -> np.ndarray:
-    """L2-normalise in float32; zero vectors stay zero."""
-    vectors = vectors.astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
-def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
-    """Each label in every template, the templates of the first label first."""
-    # Not str.format: a label or template may have braces of its own.
-    return [template.replace("{}", label) for label in labels for template in templates]
-
-
-def average_templates(vectors: np.ndarray, labels: int) -> np.ndarray:
-    """Embeddings of [`fill_templates`] (labels * templates, D) -> of labels: float32 (labels, D), L2-normalised."""
-    return _normalised(vectors.reshape(labels, len(vectors) // labels, -1).mean(1))
-
-
-def _region_probabilities(regions: np.ndarray, label_vectors: np.ndarray) -> np.ndarray:
-    logits = REGION_LOGIT_SCALE * FGClip2Embedder.similarity(regions, label_vectors)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Checkpoints and devices
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def model_fingerprint(model: FGClip2Model) -> str:
-    """Hash names, shapes and values (as float32) of every weight."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        values = weight.detach().float().cpu().contiguous().numpy()
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(values.astype("<f4", copy=False).data)
-    return digest.hexdigest()
-
-
-def default_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
-
-
-def resolve_devices(device: Device | Sequence[Device] | None, default: torch.device) -> list[torch.device]:
-    """Check one device or several; none is `default`."""
-    if device is None:
-        return [default]
-    names = [device] if isinstance(device, (str, torch.device)) else list(device)
-    if not names:
-        raise ValueError("device is an empty list; name at least one device, e.g. ['cuda:0', 'cuda:1']")
-    try:
-        devices = [torch.device(name) for name in names]
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r} is no torch device; allowed e.g.: 'cpu', 'cuda:0', 'mps'") from error
-    for each in devices:
-        try:
-            torch.empty(0, device=each)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={str(each)!r} can't be used here: {str(error).splitlines()[0]}") from error
-    return devices
-
-
-def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """A dtype by its name; `"auto"` by the device."""
-    if dtype == "auto":
-        if device.type in ("cpu", "mps"):
-            return torch.float32
-        return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
-    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}; allowed: 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype")
-    return resolved
-
-
-def _replicate(model: FGClip2Model, devices: list[torch.device]) -> list[FGClip2Model]:
-    copies = [copy.deepcopy(model) for _ in devices[1:]]
-    return [replica.to(device) for replica, device in zip([model, *copies], devices, strict=True)]  # type: ignore[arg-type]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ..data.readers.checks import check_text, shown
 from ..data.records import InvalidRecordError
+from ..files import UTF8_BOM, decode_json, replacing
 from .generation import Generator, HardNegative, generate_hard_negatives
 from .vocabulary import KINDS, Kind, Vocabulary
 
@@ -21,7 +21,7 @@ Generate = Callable[..., list[HardNegative]]
 
 @dataclass
 class HardNegativeReport:
-    """What `write_hard_negatives` did."""
+    """Counts of what `write_hard_negatives` did."""
 
     records: int = 0
     regions: int = 0
@@ -69,24 +69,19 @@ def write_hard_negatives(
     generate = partial(
         generate_hard_negatives, count=count, seed=seed, vocabulary=vocabulary, kinds=kinds, generator=generator
     )
-    with source.open(encoding="utf-8-sig") as lines, _complete_file(target) as output:
-        try:
-            is_list = _begins_list(lines)
-            items = _list_items(lines, source) if is_list else _line_items(lines, source)
-            _write(_filled(items, generate, replace, report), is_list, output)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{source} is not UTF-8 ({error.reason}); convert it") from error
+    with source.open("rb") as file:
+        lines = (line.removeprefix(UTF8_BOM).strip() for line in file)
+        is_list = next(filter(None, lines), b"").startswith(b"[")
+    begin, between, end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
+    with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as output:
+        output.write(begin)
+        for item, place in _items(source, is_list):
+            for region, where in _regions(item, place):
+                _fill(region, where, item.get("is_cn"), generate, replace, report)
+            output.write((between if report.records else "") + json.dumps(item, ensure_ascii=False))
+            report.records += 1
+        output.write(end)
     return report
-
-
-def _filled(
-    items: Iterator[tuple[Any, str]], generate: Generate, replace: bool, report: HardNegativeReport
-) -> Iterator[Any]:
-    for item, place in items:
-        for region, where in _regions(item, place):
-            _fill(region, where, item.get("is_cn"), generate, replace, report)
-        report.records += 1
-        yield item
 
 
 def _fill(
@@ -105,10 +100,10 @@ def _fill(
         raise ValueError(f"{where}.short_expr: {error}") from error
     if negatives:
         region["flag_short_neg"] = 1
-        region["short_expr_negs"] = {str(number): each.text for number, each in enumerate(negatives)}
-        region["neg_kinds"] = {str(number): each.kind for number, each in enumerate(negatives)}
+        region["short_expr_negs"] = {str(number): negative.text for number, negative in enumerate(negatives)}
+        region["neg_kinds"] = {str(number): negative.kind for number, negative in enumerate(negatives)}
         report.filled += 1
-        report.by_kind.update(each.kind for each in negatives)
+        report.by_kind.update(negative.kind for negative in negatives)
         return
     report.without.append((where, text))
     if has_some:
@@ -134,46 +129,24 @@ def _regions(item: Any, place: str) -> Iterator[tuple[dict[str, Any], str]]:
         yield region, f"{place}: {name}"
 
 
-def _begins_list(lines: TextIO) -> bool:
-    start = lines.tell()
-    first = next((line.strip() for line in iter(lines.readline, "") if line.strip()), "")
-    lines.seek(start)
-    return first.startswith("[")
-
-
-def _list_items(lines: TextIO, source: Path) -> Iterator[tuple[Any, str]]:
-    try:
-        items = json.load(lines)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InvalidRecordError(str(source), "the list", f"malformed ({error})", "one JSON list") from error
-    yield from ((item, f"{source}:{number}") for number, item in enumerate(items, 1))
-
-
-def _line_items(lines: TextIO, source: Path) -> Iterator[tuple[Any, str]]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
+def _items(source: Path, is_list: bool) -> Iterator[tuple[Any, str]]:
+    """Yield the items of a file, each with the place to name in messages."""
+    if is_list:
+        try:
+            items = decode_json(source.read_bytes())
+        except ValueError as error:
+            allowed = "one JSON list in UTF-8"
+            raise InvalidRecordError(str(source), "the list", f"malformed ({error})", allowed) from error
+        yield from ((item, f"{source}:{number}") for number, item in enumerate(items, start=1))
+        return
+    with source.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.removeprefix(UTF8_BOM).strip():
+                continue
+            place = f"{source}:{number}"
             try:
-                yield json.loads(line), f"{source}:{number}"
-            except (json.JSONDecodeError, RecursionError) as error:
-                place = f"{source}:{number}"
-                raise InvalidRecordError(place, "the record", f"malformed ({error})", "well-formed JSON") from error
-
-
-def _write(items: Iterator[Any], is_list: bool, output: TextIO) -> None:
-    begin, between, end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
-    output.write(begin)
-    for number, item in enumerate(items):
-        output.write((between if number else "") + json.dumps(item, ensure_ascii=False))
-    output.write(end)
-
-
-@contextmanager
-def _complete_file(target: Path) -> Iterator[TextIO]:
-    """Write beside the target; it gets its name only when all is written."""
-    partial_file = target.with_name(f".{target.name}.partial")
-    try:
-        with partial_file.open("w", encoding="utf-8", newline="\n") as output:
-            yield output
-        partial_file.replace(target)
-    finally:
-        partial_file.unlink(missing_ok=True)
+                item = decode_json(line)
+            except ValueError as error:
+                allowed = "well-formed JSON in UTF-8"
+                raise InvalidRecordError(place, "the record", f"malformed ({error})", allowed) from error
+            yield item, place

@@ -27,8 +27,8 @@ class Family:
 FAMILIES = (Family("FG-CLIP 2", "fgclip2", FGClip2Config, FGClip2Model, FGClip2Processor),)
 
 
-def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
-    """Return the family of a checkpoint, or `None` if it is of none that this package has.
+def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None:
+    """Return the model type that a checkpoint names in its config.json.
 
     Args:
         name: Folder or hub id.
@@ -39,4 +39,10 @@ def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
     """
     # Not AutoConfig, which would want to run code of folders that name some.
     settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)
-    return next((family for family in FAMILIES if family.model_type == settings.get("model_type")), None)
+    return settings.get("model_type")
+
+
+def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
+    """Return the family of a checkpoint, or `None` if it is of none that this package has; see [`read_model_type`]."""
+    model_type = read_model_type(name, **hub_arguments)
+    return next((family for family in FAMILIES if family.model_type == model_type), None)

@@ -1,17 +1,17 @@
 """Image processor of FG-CLIP 2: variable resolution and aspect ratio (NaFlex), on PIL and numpy."""
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.utils import logging
+
+from .inputs import check_max_num_patches, load_image, load_images
 
 logger = logging.get_logger(__name__)
 
@@ -52,83 +52,6 @@ def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) 
         patches = (scaled(height, middle) // patch_size) * (scaled(width, middle) // patch_size)
         low, high = (middle, high) if patches <= max_num_patches else (low, middle)
     return scaled(height, low), scaled(width, low)
-
-
-def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLike") -> Image.Image:
-    """Return an upright RGB image.
-
-    Args:
-        image: A PIL image; a path; or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, either
-            integers in 0-255 (uint16: 0-65535) or floats in 0-1.
-
-    Returns:
-        PIL image in mode RGB. EXIF orientation is applied, alpha dropped (as the official processor does), 16-bit grey
-        scaled to 8 bits; of an animation the first frame is taken (of an open PIL image the current one).
-
-    Raises:
-        FileNotFoundError: The path does not exist.
-        ValueError: The file is no readable image (truncated, corrupt, unknown), or the array none of the above.
-    """
-    if isinstance(image, (str, os.PathLike)):
-        return _open_image(Path(image))
-    if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
-    if isinstance(image, np.ndarray):
-        return _image_from_array(image)
-    if isinstance(image, Image.Image):
-        return _upright_rgb(image)
-    raise ValueError(f"an image is a {type(image).__name__}; allowed: PIL image, numpy array, torch tensor or path")
-
-
-def _open_image(path: Path) -> Image.Image:
-    if str(path).startswith(("http:", "https:")):
-        raise ValueError(f"{path}: addresses are not fetched; download the image and pass its path")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
-    try:
-        with Image.open(path) as image:
-            return _upright_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL's decoders raise on broken files
-        raise ValueError(f"{path}: not a readable image: {error}") from error
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    if image.width < 1 or image.height < 1:
-        raise ValueError(f"the image is empty: {image.width} x {image.height} pixels")
-    image.load()  # so that a broken file fails here, where its name is known
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies upright images too
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # convert("RGB") would clip these to white
-        return _image_from_array(np.asarray(image))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _image_from_array(array: np.ndarray) -> Image.Image:
-    described = f"an image array of shape {array.shape} and dtype {array.dtype}"
-    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or array.size == 0:
-        raise ValueError(f"{described}; allowed: (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels")
-    low, high = float(array.min()), float(array.max())
-    if np.issubdtype(array.dtype, np.floating):
-        if not (low >= 0.0 and high <= 1.0):  # also catches NaN
-            raise ValueError(f"{described} has values from {low} to {high}; allowed for floats: 0 to 1")
-        array = (array * 255.0).round()
-    elif np.issubdtype(array.dtype, np.integer):
-        limit = 255 if array.dtype == np.uint8 or (high <= 255 and array.dtype != np.uint16) else 65535
-        if low < 0 or high > limit:
-            raise ValueError(
-                f"{described} has values from {low} to {high}; allowed for integers: 0 to 255 (16 bit: 65535)"
-            )
-        array = array if limit == 255 else (array / 257.0).round()
-    else:
-        raise ValueError(f"{described}; allowed: integers or floats")
-    array = np.ascontiguousarray(array[..., :3], dtype=np.uint8)
-    return Image.fromarray(array.repeat(3, axis=-1) if array.shape[-1] == 1 else array)
 
 
 class FGClip2ImageProcessor(BaseImageProcessor):
@@ -278,29 +201,6 @@ class FGClip2ImageProcessor(BaseImageProcessor):
             mean, std = (np.array(value, np.float32)[:, None] for value in (self.image_mean, self.image_std))
             values = (values - mean) / std
         return values
-
-
-def check_max_num_patches(value: int | str) -> None:
-    if value != "auto" and (isinstance(value, (bool, str)) or not isinstance(value, (int, np.integer)) or value < 1):
-        raise ValueError(f"max_num_patches={value!r}; allowed: 'auto' or a positive integer")
-
-
-def load_images(images: Any) -> list[Image.Image]:
-    """Return [`load_image`] of one image, a list of them, or an array of several; errors name the image."""
-    if not isinstance(images, (list, tuple)):
-        if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
-            images = list(images)
-        else:
-            images = [images]
-    if not images:
-        raise ValueError("images is an empty list; pass at least one image")
-    loaded = []
-    for index, image in enumerate(images):
-        try:
-            loaded.append(load_image(image))
-        except ValueError as error:
-            raise ValueError(f"images[{index}]: {error}") from error
-    return loaded
 
 
 __all__ = [

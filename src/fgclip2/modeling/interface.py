@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +20,9 @@ ROLES: tuple[Role, ...] = ("caption", "long_caption", "region_phrase")
 
 @runtime_checkable
 class DualEncoder(Protocol):
-    """A model whose image and text towers share one embedding space. Features come as (B, D), not normalised.
+    """A `torch.nn.Module` whose image and text towers share one embedding space.
+
+    Features come as (B, D), not normalised.
 
     Attributes:
         score_function: `"sigmoid"`: each pair of image and text has a probability of its own; `"softmax"`: the texts
@@ -31,20 +32,24 @@ class DualEncoder(Protocol):
 
     score_function: Any
     config: Any
-    device: Any
-    dtype: Any
+
+    @property
+    def device(self) -> Any: ...
+
+    @property
+    def dtype(self) -> Any: ...
 
     @property
     def embedding_size(self) -> int:
-        """Length D of the embeddings."""
+        """Return the length D of the embeddings."""
 
     def get_score_scale_and_bias(self) -> tuple[float, float]:
-        """Scale and bias of `score_function(scale * cosine + bias)`."""
+        """Return scale and bias of `score_function(scale * cosine + bias)`."""
 
-    def get_image_features(self, **images: Tensor) -> Tensor:
+    def get_image_features(self, *args: Any, **images: Any) -> Tensor:
         """Embed images that the family's processor has prepared and collated."""
 
-    def get_role_features(self, role: Role, **texts: Tensor) -> Tensor:
+    def get_role_features(self, role: Any, *args: Any, **texts: Any) -> Tensor:
         """Embed texts that the family's processor has tokenized for the same role."""
 
 
@@ -58,17 +63,15 @@ class RegionEncoder(DualEncoder, Protocol):
 
     region_logit_scale: Any
 
-    def get_image_dense_feature(self, **images: Tensor) -> Tensor:
+    def get_image_dense_feature(self, *args: Any, **images: Any) -> Tensor:
         """Embed patches: (B, N, D), row-major, with `spatial_shapes` of them real."""
 
-    def get_image_region_features(
-        self,
-        *,
-        image_sizes: Sequence[tuple[int, int]],
-        region_infos: Sequence[Sequence[Sequence[float]]],
-        **images: Tensor,
-    ) -> list[Any]:
-        """Embed the boxes (x1, y1, x2, y2), in pixels of its (height, width), of each image: a list of (R_i, D)."""
+    def get_image_region_features(self, *args: Any, **images_and_boxes: Any) -> list[Any]:
+        """Embed boxes: a list of (R_i, D).
+
+        Besides those of images, the arguments are `image_sizes`, (height, width) of each image in pixels, and
+        `region_infos`, for each image its boxes (x1, y1, x2, y2) in pixels.
+        """
 
 
 @runtime_checkable
@@ -87,17 +90,21 @@ class DualEncoderProcessor(Protocol):
     tokenizer: Any
     image_processor: Any
 
-    def text_length(self, role: Role) -> int:
-        """Most tokens of a text of this role, special tokens included."""
+    def text_length(self, role: Any) -> int:
+        """Return the most tokens that a text of this role may have, special tokens included."""
 
-    def tokenize(self, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
-        """Inputs of `get_role_features`."""
+    def tokenize(self, texts: Sequence[str], role: Any) -> Any:
+        """Return the inputs of `get_role_features`, as transformers' `BatchEncoding` or `BatchFeature`."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before it is cut or padded, special tokens included."""
+        """Return the number of tokens of each text before it is cut or padded, special tokens included."""
 
     def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
-        """One image, upright and RGB, as arrays without a batch axis; `spatial_shapes` (2,) is its grid of patches."""
+        """Return an upright RGB image as arrays without a batch axis.
 
-    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        """Inputs of `get_image_features` for a batch of prepared images."""
+        With patch budgets `pixel_values` is (budget, ...). A family of regions also has `spatial_shapes` (2,), the
+        (height, width) of the grid of patches.
+        """
+
+    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> Any:
+        """Return the inputs of `get_image_features` for a batch of prepared images, as a `BatchFeature`."""

@@ -1,6 +1,5 @@
 """Processor of FG-CLIP 2: texts, images and boxes into the model's inputs."""
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,48 +9,14 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.tokenization_utils_base import BatchEncoding
 
 from .configuration_fgclip2 import WALK_OF_ROLE
-from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor, load_images
+from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
+from .inputs import MIN_BOX_SIDE, check_boxes, load_images
 from .tokenization_fgclip2 import FGClip2Tokenizer
 
-# What float32 tells apart in any image, and what keeps a box's sample points exact.
-MIN_BOX_SIDE = 1e-3  # pixels
-MAX_BOX_REACH = 100  # times the longer side of the image
-
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-
-
-def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, record: str = "boxes") -> None:
-    """Check boxes in pixels, (x1, y1, x2, y2), against their image.
-
-    Boxes may reach out of the image, but not lie outside it.
-
-    Args:
-        boxes: The boxes of one image.
-        height, width: Size of the image in pixels.
-        record: What to call the boxes in the error, e.g. `"boxes[3]"`.
-
-    Raises:
-        ValueError: A box has not four finite numbers, is inverted, has no area, or lies outside the image.
-    """
-    for index, box in enumerate(boxes):
-        name = f"{record}[{index}]={list(box) if isinstance(box, Sequence) else box!r}"
-        try:
-            x1, y1, x2, y2 = (float(value) for value in box)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}; allowed: four numbers (x1, y1, x2, y2) in pixels") from error
-        if not all(map(math.isfinite, (x1, y1, x2, y2))):
-            raise ValueError(f"{name} is not finite; allowed: four finite numbers (x1, y1, x2, y2) in pixels")
-        if x2 < x1 or y2 < y1:
-            hint = "if it is (x, y, width, height), pass box_format='xywh' or convert it"
-            raise ValueError(f"{name} is inverted: x2 must be above x1 and y2 above y1; {hint}")
-        if x2 - x1 < MIN_BOX_SIDE or y2 - y1 < MIN_BOX_SIDE:
-            raise ValueError(f"{name} has no area; allowed: sides of at least {MIN_BOX_SIDE} pixels")
-        if max(map(abs, (x1, y1, x2, y2))) > MAX_BOX_REACH * max(width, height):
-            raise ValueError(f"{name} reaches far outside its image of {width} x {height} pixels (width x height)")
-        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            raise ValueError(f"{name} lies outside its image of {width} x {height} pixels (width x height)")
 
 
 class FGClip2Processor(ProcessorMixin):
@@ -116,9 +81,9 @@ class FGClip2Processor(ProcessorMixin):
         """Return how many tokens a text of this role has at most, its end token included."""
         return self.tokenizer.long_length if WALK_OF_ROLE[role] == "long" else self.tokenizer.short_length
 
-    def tokenize(self, texts: Sequence[str], role: str) -> dict[str, torch.Tensor]:
+    def tokenize(self, texts: Sequence[str], role: str) -> BatchEncoding:
         """Tokenize texts for `FGClip2Model.get_role_features`: `input_ids`, int64 (B, T)."""
-        return dict(self.tokenizer(list(texts), walk_type=WALK_OF_ROLE[role], return_tensors="pt"))
+        return self.tokenizer(list(texts), walk_type=WALK_OF_ROLE[role], return_tensors="pt")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before it is cut or padded, its end token included."""
@@ -126,36 +91,34 @@ class FGClip2Processor(ProcessorMixin):
         return [len(tokens) for tokens in ids]
 
     def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
-        """Process one image without padding it.
+        """Process one image.
 
         Args:
             image: Upright RGB image.
             max_num_patches: Patch budget; `None`: the image processor's own setting.
 
         Returns:
-            `pixel_values`, float32 (patches, 768), and `spatial_shapes`, int64 (2,): (height, width) of the grid.
+            `pixel_values`, float32 (budget, 768), and `spatial_shapes`, int64 (2,): (height, width) of the grid.
         """
         inputs = self.image_processor(image, max_num_patches=max_num_patches, return_tensors="np")
-        height, width = inputs["spatial_shapes"][0]
-        return {
-            "pixel_values": inputs["pixel_values"][0][: height * width],
-            "spatial_shapes": inputs["spatial_shapes"][0],
-        }
+        return {name: inputs[name][0] for name in ("pixel_values", "spatial_shapes")}
 
-    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        """Pad images of [`prepare_image`] to the longest of them: padded patches are masked and change nothing.
+    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> BatchFeature:
+        """Pad prepared images to the longest of them, not to their budget: padding is masked and changes nothing.
 
         Returns:
-            `pixel_values` (B, N, 768), `pixel_attention_mask` (B, N) and `spatial_shapes` (B, 2).
+            `pixel_values` float32 (B, N, 768), `pixel_attention_mask` int32 (B, N) and `spatial_shapes` int64 (B, 2).
         """
-        counts = [len(image["pixel_values"]) for image in images]
-        pixel_values = torch.zeros(len(images), max(counts), images[0]["pixel_values"].shape[1])
-        mask = torch.zeros(len(images), max(counts), dtype=torch.int32)
+        shapes = np.stack([image["spatial_shapes"] for image in images])
+        counts = shapes.prod(1)
+        pixel_values = torch.zeros(len(images), counts.max(), images[0]["pixel_values"].shape[1])
+        mask = torch.zeros(len(images), counts.max(), dtype=torch.int32)
         for row, (image, count) in enumerate(zip(images, counts, strict=True)):
-            pixel_values[row, :count] = torch.from_numpy(image["pixel_values"])
+            pixel_values[row, :count] = torch.from_numpy(image["pixel_values"][:count])
             mask[row, :count] = 1
-        shapes = torch.from_numpy(np.stack([image["spatial_shapes"] for image in images]))
-        return {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+        return BatchFeature(
+            {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": torch.from_numpy(shapes)}
+        )
 
     @property
     def model_input_names(self) -> list[str]:
@@ -245,4 +208,4 @@ def _check_boxes_of_images(
     return [[[float(value) for value in box] for box in image_boxes] for image_boxes in boxes]
 
 
-__all__ = ["FGClip2Processor", "check_boxes"]
+__all__ = ["MIN_BOX_SIDE", "FGClip2Processor", "check_boxes"]

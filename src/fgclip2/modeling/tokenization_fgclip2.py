@@ -6,7 +6,6 @@ fixes both, whichever release of transformers wrote the folder.
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer, normalizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from .configuration_fgclip2 import WALK_TYPES
+from .inputs import check_text
 
 DEFAULT_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 
@@ -34,8 +34,6 @@ NO_PAIRS = (
     "the text tower reads one plain text at a time: pairs of texts, target texts and split words are not supported, "
     "pass several texts as one list of strings"
 )
-
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class FGClip2Tokenizer(PreTrainedTokenizerFast):
@@ -269,20 +267,6 @@ def _lower_case(text: str | Sequence[str]) -> str | list[str]:
     if not text:
         raise ValueError("text is an empty list: pass at least one string")
     return [check_text(f"text[{index}]", item).lower() for index, item in enumerate(text)]
-
-
-def check_text(name: str, text: Any) -> str:
-    """Return `text` if it is a string that has a UTF-8 form, else raise a `ValueError` that names it."""
-    if not isinstance(text, str):
-        hint = " (pairs of texts and split words are not supported)" if isinstance(text, (list, tuple)) else ""
-        raise ValueError(f"{name} must be a string, got {type(text).__name__} {text!r:.80}{hint}")
-    surrogate = LONE_SURROGATE.search(text)
-    if surrogate:
-        raise ValueError(
-            f"{name} has the lone surrogate {surrogate.group()!r} at position {surrogate.start()}, probably one half "
-            "of an emoji: repair the text with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-        )
-    return text
 
 
 def _whole_length_if_longest(padding: Any) -> Any:

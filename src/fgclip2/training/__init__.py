@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .arguments import FGClip2TrainingArguments
-    from .modeling import FGClip2ForTraining
     from .objective import FGClip2Objective
+    from .tasks.fgclip2 import FGClip2ForTraining
     from .trainer import FGClip2Trainer
 
 # Loaded when first used: start weights and losses need no Trainer.
 _LAZY = {
-    "FGClip2ForTraining": ".modeling",
+    "FGClip2ForTraining": ".tasks.fgclip2",
     "FGClip2Objective": ".objective",
     "FGClip2Trainer": ".trainer",
     "FGClip2TrainingArguments": ".arguments",

@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 from ..data.records import InvalidRecordError, Record, Region, open_record_image
 from ..data.shard_files import BrokenShardError
 from ..errors import UnreadableImageError
-from ..modeling.processing_fgclip2 import FGClip2Processor
+from ..modeling.interface import DualEncoderProcessor, Role
+from ..streams import bounded_map
 from .sampler import DrawnRecord, OnError
 
 
@@ -28,7 +30,7 @@ class FGClip2Collator:
     record's source, so a run that is continued sees the same samples.
 
     Args:
-        processor: Of the checkpoint.
+        processor: Processor of the checkpoint.
         max_num_patches: Patch budget of each image, or `"auto"`, by its size; `None`: the processor's setting.
         max_regions: Regions per image and step, drawn anew in each epoch (released: 4); `None`: all.
         num_hard_negatives: Hard negatives per region (released: 10); where there are fewer, they are masked.
@@ -36,10 +38,10 @@ class FGClip2Collator:
         training: `False`, for evaluation: every region with its short text, and a hash of each image.
         with_regions, with_hard_negatives, with_long_captions: What the objective needs.
         on_error: `"raise"` an `UnreadableImageError`, or `"skip"`: leave the record out of its batch and say so.
-        seed: Of the choices.
+        seed: Seed of the choices.
     """
 
-    processor: FGClip2Processor
+    processor: DualEncoderProcessor
     max_num_patches: int | str | None = None
     max_regions: int | None = 4
     num_hard_negatives: int = 10
@@ -66,12 +68,12 @@ class FGClip2Collator:
         if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
             return {}
         records, images, epochs, skipped = self._open(drawn)
-        batch: dict[str, Any] = {**self._pixels(images), "skipped": skipped}
+        batch: dict[str, Any] = {**self._prepare(images), "skipped": skipped}
         if not self.training:
             batch["image_hash"] = torch.tensor([_hash(image) for image in images], dtype=torch.int64)
-        batch.update(self._captions("short", [self._short_caption(record) for record in records]))
+        batch.update(self._captions("short", "caption", [self._short_caption(record) for record in records]))
         if self.with_long_captions:
-            batch.update(self._captions("long", [record.long_caption for record in records]))
+            batch.update(self._captions("long", "long_caption", [record.long_caption for record in records]))
         if self.with_regions or self.with_hard_negatives:
             pairs = zip(records, epochs, strict=True)
             batch.update(self._regions([self._choose(record, epoch) for record, epoch in pairs]))
@@ -85,49 +87,46 @@ class FGClip2Collator:
                     raise record
                 images.append(open_record_image(record))
             except (InvalidRecordError, UnreadableImageError) as error:
-                if self.on_error == "raise" or isinstance(error, BrokenShardError):
-                    raise _with_remedy(error) from error
-                skipped.append(str(error))
-                continue
+                if self.on_error == "skip" and not isinstance(error, BrokenShardError):
+                    skipped.append(str(error))
+                    continue
+                if isinstance(error, UnreadableImageError):
+                    remedy = "on_error='skip' leaves such records out and counts them"
+                    raise UnreadableImageError(f"{error} ({remedy})") from error
+                raise
             records.append(record)
             epochs.append(epoch)
         return records, images, epochs, skipped
 
-    def _pixels(self, images: list[Image.Image]) -> dict[str, Tensor]:
+    def _prepare(self, images: list[Image.Image]) -> dict[str, Tensor]:
         if not images:  # all were left out: no rows, which the model and the objective take
-            width = 3 * self.processor.image_processor.patch_size**2
-            return {
-                "pixel_values": torch.zeros(0, 1, width),
-                "pixel_attention_mask": torch.zeros(0, 1, dtype=torch.int32),
-                "spatial_shapes": torch.zeros(0, 2, dtype=torch.int64),
-            }
-        inputs = self.processor.image_processor(images, max_num_patches=self.max_num_patches, return_tensors="pt")
-        longest = int(inputs["pixel_attention_mask"].sum(1).max())  # beyond it all is padding
-        return {
-            "pixel_values": inputs["pixel_values"][:, :longest],
-            "pixel_attention_mask": inputs["pixel_attention_mask"][:, :longest],
-            "spatial_shapes": inputs["spatial_shapes"],
-        }
+            one = self.processor.prepare_image(Image.new("RGB", (1, 1)), max_num_patches=1)
+            return {name: value[:0] for name, value in self.processor.collate_images([one]).items()}
+        # Pillow and numpy let go of the interpreter. Workers of a loader, which torch gives one thread each, have none
+        # to share the work.
+        threads = min(len(images), torch.get_num_threads())
+        prepare = partial(self.processor.prepare_image, max_num_patches=self.max_num_patches)
+        prepared = map(prepare, images) if threads == 1 else bounded_map(prepare, images, threads, 2 * threads)
+        return self.processor.collate_images(list(prepared))
 
     def _short_caption(self, record: Record) -> str | None:
         if record.short_caption is None or record.language != "en":
             return record.short_caption
         return self.short_caption_prefix + record.short_caption
 
-    def _captions(self, walk_type: str, captions: list[str | None]) -> dict[str, Tensor]:
+    def _captions(self, name: str, role: Role, captions: list[str | None]) -> dict[str, Tensor]:
         index = [number for number, caption in enumerate(captions) if caption is not None]
         return {
-            f"{walk_type}_input_ids": self._tokenize([captions[number] for number in index], walk_type),
-            f"{walk_type}_image_index": torch.tensor(index, dtype=torch.int64),
+            f"{name}_input_ids": self._tokenize([caption for caption in captions if caption is not None], role),
+            f"{name}_image_index": torch.tensor(index, dtype=torch.int64),
         }
 
-    def _tokenize(self, texts: Sequence[str | None], walk_type: str) -> Tensor:
-        if not texts:
-            return self.processor.tokenizer([""], walk_type=walk_type, return_tensors="pt")["input_ids"][:0]
-        return self.processor.tokenizer(list(texts), walk_type=walk_type, return_tensors="pt")["input_ids"]
+    def _tokenize(self, texts: Sequence[str], role: Role) -> Tensor:
+        ids = self.processor.tokenize(texts or [""], role)["input_ids"]  # (texts, tokens)
+        return ids[: len(texts)]
 
     def _choose(self, record: Record, epoch: int) -> list[tuple[Region, str]]:
-        """Regions of a record, in its order, each with one of its texts."""
+        """Return regions of a record, in its order, each with one of its texts."""
         regions = record.regions
         if not self.training:
             return [(region, region.short_text) for region in regions]
@@ -156,22 +155,17 @@ class FGClip2Collator:
         batch = {"boxes": boxes}
         if self.with_regions:
             batch["region_index"] = torch.tensor(index, dtype=torch.int64).view(-1, 2)
-            batch["region_input_ids"] = self._tokenize(texts, "box")
+            batch["region_input_ids"] = self._tokenize(texts, "region_phrase")
         if self.with_hard_negatives:
             batch["hard_index"] = torch.tensor(hard_index, dtype=torch.int64).view(-1, 2)
-            batch.update(self._hard_texts(hard_texts))
+            # Groups of texts, the true one first, padded to equal numbers by repeating it.
+            size = 1 + self.num_hard_negatives
+            padded = [text for group in hard_texts for text in [*group, *group[:1] * (size - len(group))]]
+            counts = torch.tensor([len(group) - 1 for group in hard_texts], dtype=torch.int64)
+            ids = self._tokenize(padded, "region_phrase")  # (H size, tokens)
+            batch["hard_input_ids"] = ids.unflatten(0, (len(hard_texts), size))  # (H, size, tokens)
+            batch["hard_negative_mask"] = torch.arange(self.num_hard_negatives) < counts[:, None]  # (H, size - 1)
         return batch
-
-    def _hard_texts(self, groups: list[list[str]]) -> dict[str, Tensor]:
-        """Groups of texts, the true one first, padded to equal numbers by repeating it."""
-        size = 1 + self.num_hard_negatives
-        padded = [text for group in groups for text in [*group, *group[:1] * (size - len(group))]]
-        counts = torch.tensor([len(group) - 1 for group in groups], dtype=torch.int64)
-        ids = self._tokenize(padded, "box")
-        return {
-            "hard_input_ids": ids.view(len(groups), size, ids.shape[-1]),
-            "hard_negative_mask": torch.arange(self.num_hard_negatives) < counts[:, None],
-        }
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,7 @@ class ErrorsAsBatches:
     collator: Callable[[Sequence[DrawnRecord]], dict[str, Any]]
 
     def __call__(self, drawn: Sequence[DrawnRecord]) -> dict[str, Any]:
-        """The batch, or `{"error": ...}`."""
+        """Return the batch, or `{"error": ...}`."""
         try:
             return self.collator(drawn)
         except (ValueError, OSError) as error:
@@ -198,13 +192,7 @@ def raise_error(batch: MutableMapping[str, Any]) -> None:
 
 
 def _hash(image: Image.Image) -> int:
-    """64 bits, signed, of the size and the pixels: one image may lie in several files."""
+    """Return 64 bits, signed, of the size and the pixels: one image may lie in several files."""
     digest = hashlib.blake2b(repr(image.size).encode(), digest_size=8)
     digest.update(image.tobytes())
     return int.from_bytes(digest.digest(), "little", signed=True)
-
-
-def _with_remedy(error: ValueError) -> ValueError:
-    if not isinstance(error, UnreadableImageError):
-        return error
-    return UnreadableImageError(f"{error} (on_error='skip' leaves such records out and counts them)")

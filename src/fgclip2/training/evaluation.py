@@ -17,7 +17,6 @@ from ..distributed import counts_over_ranks, gather_rows, rank, world_size
 from ..metrics import hard_negative_accuracy, pair_ranks, recall_at_k
 from .collator import raise_error
 from .image_rows import INDICES, ROWS_OF, shift, take_images
-from .modeling import SCALES
 from .objective import FGClip2Objective
 from .sampler import Draw
 
@@ -26,7 +25,7 @@ _KEPT = (*INDICES, "image_hash", "short_input_ids", "long_input_ids", "region_in
 
 
 def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
-    """Batches of the records that are this rank's: a contiguous part; as many batches on every rank.
+    """Cut this rank's contiguous part of the records into batches, as many as on every other rank.
 
     Where a rank has fewer, its last batches are empty: sharded models need all ranks in each forward.
     """
@@ -47,7 +46,7 @@ def embed_batches(
 
     Args:
         forward: The model.
-        batches: Of the collator with `training=False`, on the model's device.
+        batches: Batches of the collator with `training=False`, on the model's device.
 
     Returns:
         On the CPU, over all records in their order: the model's embeddings and scales, and of the batches the indices,
@@ -61,8 +60,8 @@ def embed_batches(
         raise_error(batch)
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
-        scales = {name: outputs[name].detach().cpu() for name in SCALES if name in outputs}
-        rows = {name: value for name, value in outputs.items() if name not in SCALES}
+        scales = {name: value.detach().cpu() for name, value in outputs.items() if name not in ROWS_OF}
+        rows = {name: value for name, value in outputs.items() if name in ROWS_OF}
         rows |= {name: batch[name] for name in _KEPT if name in batch}
         if "region_index" in batch:
             rows["region_boxes"] = batch["boxes"][tuple(batch["region_index"].unbind(1))]
@@ -72,7 +71,7 @@ def embed_batches(
 
 
 def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Give each rank's rows, on the CPU: a batch at a time, since a device may not have room for all."""
+    """Return each rank's rows, on the CPU: a batch at a time, since a device may not have room for all."""
     counted = ["image_embeds", *(name for name in INDICES if name in rows)]
     counts = counts_over_ranks([len(rows[name]) for name in counted], rows["image_embeds"].device)
     of_index = {name: [row[number] for row in counts] for number, name in enumerate(counted)}
@@ -85,7 +84,7 @@ def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _join(pieces: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """One set of all, with indices into it."""
+    """Return one set of all, with indices into it."""
     parts: dict[str, list[Tensor]] = {}
     images = 0
     for piece in pieces:
@@ -98,7 +97,7 @@ def _join(pieces: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
 def evaluation_metrics(
     embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int
 ) -> dict[str, float]:
-    """Numbers of what `embed_batches` returned.
+    """Compute losses, recalls and accuracies of what `embed_batches` returned.
 
     Equal images are one image, and equal texts (by what the tokenizer makes of them) one text, however many records
     they are in. Right are all texts of an image and all images of a text; a query counts once. Hard negatives are of
@@ -107,7 +106,7 @@ def evaluation_metrics(
     Args:
         embedded: Embeddings, indices and scales of all records.
         objective: Its losses are means over batches of `batch_size` records in their order.
-        batch_size: Of the losses, whatever the number of processes.
+        batch_size: Records per batch of the losses, whatever the number of processes.
 
     Returns:
         `loss` and the named losses (`short_loss`, ...); for short and long captions `short_image_to_text_recall@1`
@@ -117,18 +116,18 @@ def evaluation_metrics(
     metrics = _losses(embedded, objective, batch_size)
     image, first_image = _distinct(embedded["image_hash"])
     images = embedded["image_embeds"][first_image]
-    for walk in ("short", "long"):
-        if len(embedded.get(f"{walk}_text_embeds", ())):
-            text, first_text = _distinct(embedded[f"{walk}_input_ids"])
-            texts = embedded[f"{walk}_text_embeds"][first_text]
-            pairs = torch.stack([image[embedded[f"{walk}_image_index"]], text], dim=1)
+    for caption in ("short", "long"):
+        if len(embedded.get(f"{caption}_text_embeds", ())):
+            text, first_text = _distinct(embedded[f"{caption}_input_ids"])
+            texts = embedded[f"{caption}_text_embeds"][first_text]
+            pairs = torch.stack([image[embedded[f"{caption}_image_index"]], text], dim=1)
             ranks = {
                 "image_to_text": pair_ranks(images, texts, pairs)[pairs[:, 0].unique()],
                 "text_to_image": pair_ranks(texts, images, pairs.flip(1)),
             }
             for direction, its_ranks in ranks.items():
                 for k, recall in recall_at_k(its_ranks).items():
-                    metrics[f"{walk}_{direction}_recall@{k}"] = recall
+                    metrics[f"{caption}_{direction}_recall@{k}"] = recall
     if len(embedded.get("region_embeds", ())):
         metrics["region_accuracy"] = _region_accuracy(embedded, image)
     if len(embedded.get("hard_region_embeds", ())):
@@ -163,7 +162,7 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _losses(embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int) -> dict[str, float]:
     images = len(embedded["image_embeds"])
-    scales = {name: value for name, value in embedded.items() if name in SCALES}
+    scales = {name: value for name, value in embedded.items() if name not in (*ROWS_OF, *INDICES)}
     sums: dict[str, float] = {}
     was_training = objective.training
     objective.eval()

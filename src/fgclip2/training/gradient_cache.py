@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import max_over_ranks
-from .image_rows import take_images
-from .modeling import SCALES
+from .image_rows import ROWS_OF, take_images
 
 
 def count_chunks(batch: Mapping[str, Any], chunk_size: int) -> int:
-    """Batches of at most `chunk_size` images that a batch is cut into; one if it has none."""
+    """Return how many batches of at most `chunk_size` images a batch is cut into; one if it has none."""
     return max(1, -(-len(batch["pixel_values"]) // chunk_size))
 
 
@@ -25,8 +24,8 @@ def split_batch(batch: Mapping[str, Any], chunk_size: int, count: int | None = N
     Rows must be sorted by image, as the collator has them; put together again they are in the same order.
 
     Args:
-        batch: Of the collator.
-        chunk_size: Images of each.
+        batch: Batch of the collator.
+        chunk_size: Images of each batch.
         count: How many, the last ones empty if the batch has fewer; `None`: [`count_chunks`].
     """
     starts = range(0, (count or count_chunks(batch, chunk_size)) * chunk_size, chunk_size)
@@ -50,9 +49,9 @@ def cached_step(
     pass has collectives of its own where parameters are sharded.
 
     Args:
-        model: [`FGClip2ForTraining`], or what DDP made of it.
-        objective: [`FGClip2Objective`].
-        batch: Of the collator.
+        model: Training model, or what DDP made of it.
+        objective: Objective of the run.
+        batch: Batch of the collator.
         chunk_size: Images in memory at once.
         scale: Factor of the loss, e.g. one over the number of accumulated steps.
         backward: How a loss is sent back; accelerate has its own.
@@ -69,7 +68,7 @@ def cached_step(
         with torch.no_grad():
             pieces.append(model(**chunk))
     outputs = {
-        name: (pieces[0][name] if name in SCALES else torch.cat([piece[name] for piece in pieces])).requires_grad_()
+        name: (torch.cat([piece[name] for piece in pieces]) if name in ROWS_OF else pieces[0][name]).requires_grad_()
         for name in pieces[0]
     }
     losses = objective(outputs, batch)
@@ -79,7 +78,7 @@ def cached_step(
         gradients = {}
         for name, output in outputs.items():
             gradient = torch.zeros_like(output) if output.grad is None else output.grad
-            if name in SCALES:  # one parameter for all chunks: its gradient goes into the first
+            if name not in ROWS_OF:  # a scale, one parameter for all chunks: its gradient goes into the first
                 gradients[name] = gradient if number == 0 else torch.zeros_like(gradient)
             else:
                 gradients[name] = gradient[starts[name] : starts[name] + len(piece[name])]

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 INDICES = ("short_image_index", "long_image_index", "region_index", "hard_index")
-ROWS_OF = {  # which index says the image of a row; without one, row i is of image i
+# All that has a row per image, caption or region -> the index that says which image it is of; without one, row i is
+# of image i. What the model returns besides are scales.
+ROWS_OF = {
     "pixel_values": None,
     "pixel_attention_mask": None,
     "spatial_shapes": None,
@@ -32,7 +34,7 @@ ROWS_OF = {  # which index says the image of a row; without one, row i is of ima
 
 
 def take_images(batch: Mapping[str, Any], start: int, stop: int) -> dict[str, Tensor]:
-    """Rows of the images from `start` to before `stop`, and the indices counted from `start`."""
+    """Return the rows of the images from `start` to before `stop`, and the indices counted from `start`."""
     kept, part = {}, {}
     for name in INDICES:
         index = batch.get(name)

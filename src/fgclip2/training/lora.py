@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .._imports import require
-from ..modeling.modeling_fgclip2 import FGClip2Model
-from .modeling import SCALES, FGClip2ForTraining
+from ..modeling.modeling_fgclip2 import SCALES, FGClip2Model
+from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
 require("peft", "train")  # for its message
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType  # noqa: E402
@@ -28,18 +28,6 @@ TARGETS = {
     "attention": r"(.*\.)?encoder\.layers\.\d+\.self_attn\.(q|k|v|out)_proj",
     "attention_and_mlp": r"(.*\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])",
 }
-
-# PEFT matches these by their end. The dense head by its parts: as a whole it would bring a `probe` that is never used
-# and never gets a gradient, for which DDP waits.
-HEADS = (
-    "text_model.head",
-    "longtext_head",
-    "boxtext_head",
-    "vision_model.head",
-    "dense_feature_head.attention",
-    "dense_feature_head.layernorm",
-    "dense_feature_head.mlp",
-)
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_number, check_positive_integer, is_number
 from ..distributed import counts_over_ranks, gather_rows, mean_over_ranks, sum_over_ranks
 from .losses import (
     hard_negative_loss,
@@ -17,7 +17,10 @@ from .losses import (
     sigmoid_loss,
     textual_intra_modal_contrastive_loss,
 )
-from .sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
+from .losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
+
+# The terms of the sum: each is logged as `NAME_loss` and has the weight `NAME_weight`.
+TERMS = ("short", "long", "region", "tic", "hard_negative")
 
 
 @dataclass(frozen=True)
@@ -43,46 +46,30 @@ class ObjectiveSettings:
     margin_ranks: Literal["all", "with_hard_negatives"] = "all"
     region_negatives: Literal["local", "global"] = "local"  # both; "global": regions and texts of all ranks compete
     sigmoid_form: SigmoidForm = "gather"  # how texts of other ranks come; the result is the same
-    sigmoid_chunk_size: int = 4096
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name.endswith("_weight"):
-                self._check(field.name, lambda weight: _is_number(weight) and weight >= 0, "numbers from 0 on")
-        for name in ("num_hardest", "sigmoid_chunk_size"):
-            self._check(name, lambda count: type(count) is int and count >= 1, "whole numbers from 1 on")
-        self._check("max_similarity", lambda cosine: _is_number(cosine) and -1 <= cosine <= 1, "numbers from -1 to 1")
-        self._check("margin_bounds", _is_interval, "two numbers, the lower one first")
-        allowed = {
-            "margin_ranks": ("all", "with_hard_negatives"),
-            "region_negatives": ("local", "global"),
-            "sigmoid_form": SIGMOID_FORMS,
-        }
-        for name, values in allowed.items():
-            self._check(name, values.__contains__, ", ".join(map(repr, values)))
-
-    def _check(self, name: str, is_allowed: Callable[[Any], bool], allowed: str) -> None:
-        value = getattr(self, name)
-        if not is_allowed(value):
-            raise ValueError(f"{name}={value!r}; allowed: {allowed}")
+                check_number(f"`{field.name}`", getattr(self, field.name), 0)
+        check_positive_integer("`num_hardest`", self.num_hardest)
+        check_number("`max_similarity`", self.max_similarity, -1, 1)
+        check_choice("`margin_ranks`", self.margin_ranks, ("all", "with_hard_negatives"))
+        check_choice("`region_negatives`", self.region_negatives, ("local", "global"))
+        check_choice("`sigmoid_form`", self.sigmoid_form, SIGMOID_FORMS)
+        bounds: Any = self.margin_bounds
+        is_pair = isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(map(is_number, bounds))
+        if not is_pair or bounds[0] > bounds[1]:
+            raise ValueError(f"`margin_bounds` must be two numbers, the lower one first, got {bounds!r}")
 
     @property
     def uses_regions(self) -> bool:
-        """Whether regions and their texts have any weight."""
+        """Tell if regions and their texts have any weight."""
         return self.region_weight > 0 or self.tic_weight > 0
 
     @property
     def uses_hard_negatives(self) -> bool:
-        """Whether hard negatives have any weight."""
+        """Tell if hard negatives have any weight."""
         return self.hard_negative_weight > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
 
 
 PRESETS: dict[str, ObjectiveSettings] = {
@@ -124,11 +111,10 @@ class FGClip2Objective(nn.Module):
 
     def __init__(self, preset: str = "released", **settings: Any):
         super().__init__()
-        if preset not in PRESETS:
-            raise ValueError(f"preset={preset!r}; allowed: {', '.join(map(repr, PRESETS))}")
+        check_choice("`preset`", preset, PRESETS)
         known = [field.name for field in fields(ObjectiveSettings)]
         if unknown := sorted(set(settings) - set(known)):
-            raise ValueError(f"unknown settings {', '.join(unknown)}; allowed: {', '.join(known)}")
+            raise ValueError(f"there is no setting {', '.join(unknown)}; the objective has {', '.join(known)}")
         self.settings = replace(PRESETS[preset], **settings)
         self.register_buffer("margin", torch.zeros(()))
 
@@ -155,47 +141,38 @@ class FGClip2Objective(nn.Module):
         settings, losses = self.settings, {}
         for name in ("short", "long"):
             if getattr(settings, f"{name}_weight") and outputs.get(f"{name}_text_embeds") is not None:
-                index = batch.get(f"{name}_image_index")
-                losses[name] = self._sigmoid(outputs, outputs[f"{name}_text_embeds"], index, across_ranks)
+                losses[name] = self._captions(outputs, name, batch.get(f"{name}_image_index"), across_ranks)
         if settings.uses_regions and outputs.get("region_embeds") is not None:
-            losses.update(self._regions(outputs, across_ranks))
+            regions, texts = self._rows(across_ranks, outputs["region_embeds"], outputs["region_text_embeds"])
+            losses["region"] = region_contrastive_loss(regions, texts, outputs["logit_scale_finegraind"])
+            losses["tic"] = textual_intra_modal_contrastive_loss(texts, settings.num_hardest, settings.max_similarity)
         if settings.uses_hard_negatives and outputs.get("hard_region_embeds") is not None:
             losses.update(self._hard_negatives(outputs, batch.get("hard_negative_mask"), across_ranks))
-        weighted = [
-            getattr(settings, f"{name}_weight") * losses[name]
-            for name in ("short", "long", "region", "tic", "hard_negative")
-            if name in losses
-        ]
+        weighted = [getattr(settings, f"{name}_weight") * losses[name] for name in TERMS if name in losses]
         if not weighted:
             raise ValueError(f"outputs has {', '.join(outputs)}: nothing that a loss with any weight needs")
         return {"loss": torch.stack(weighted).sum(), **losses}
 
-    def _sigmoid(self, outputs: Mapping[str, Any], texts: Tensor, index: Tensor | None, across_ranks: bool) -> Tensor:
-        images, scale, bias = outputs["image_embeds"], outputs["logit_scale"], outputs["logit_bias"]
-        images = images if index is None else images[index]
+    def _captions(
+        self, outputs: Mapping[str, Any], name: str, image_index: Tensor | None, across_ranks: bool
+    ) -> Tensor:
+        images, texts = outputs["image_embeds"], outputs[f"{name}_text_embeds"]
+        if image_index is not None:
+            images = images[image_index]  # (B, D) -> (S, D): the image of each caption
+        scale, bias = outputs["logit_scale"], outputs["logit_bias"]
         if not across_ranks:
             return sigmoid_loss(images, texts, scale, bias)
         counts = [count for (count,) in counts_over_ranks([len(texts)], texts.device)]
-        form, size = self.settings.sigmoid_form, self.settings.sigmoid_chunk_size
-        return sigmoid_loss_over_ranks(images, texts, scale, bias, counts, form, size)
-
-    def _regions(self, outputs: Mapping[str, Any], across_ranks: bool) -> dict[str, Tensor]:
-        settings = self.settings
-        regions, texts = self._rows(across_ranks, outputs["region_embeds"], outputs["region_text_embeds"])
-        tic = textual_intra_modal_contrastive_loss(texts, settings.num_hardest, settings.max_similarity)
-        return {
-            "region": region_contrastive_loss(regions, texts, outputs["logit_scale_finegraind"]),
-            "tic": tic,
-        }
+        return sigmoid_loss_over_ranks(images, texts, scale, bias, counts, self.settings.sigmoid_form)
 
     def _hard_negatives(self, outputs: Mapping[str, Any], mask: Tensor | None, across_ranks: bool) -> dict[str, Tensor]:
         settings, negatives = self.settings, outputs["hard_negative_embeds"]
         if mask is None:
-            mask = torch.ones(negatives.shape[:2], dtype=torch.bool, device=negatives.device)
+            mask = torch.ones(negatives.shape[:2], dtype=torch.bool, device=negatives.device)  # (H, N)
         regions, positives, negatives, mask = self._rows(
             across_ranks, outputs["hard_region_embeds"], outputs["hard_positive_embeds"], negatives, mask
         )
-        parts = hard_negative_loss(
+        losses = hard_negative_loss(
             regions,
             positives,
             negatives,
@@ -206,17 +183,13 @@ class FGClip2Objective(nn.Module):
             rank_weight=settings.rank_weight,
             negative_mask=mask,
         )
+        new_margin = losses.pop("new_margin")
         if self.training and across_ranks:
-            self._move_margin(parts["new_margin"], len(regions))
-        return {
-            "hard_negative": parts["loss"],
-            "contrast": parts["contrast"],
-            "pair": parts["pair"],
-            "rank": parts["rank"],
-        }
+            self._move_margin(new_margin, len(regions))
+        return {"hard_negative": losses.pop("loss"), **losses}
 
     def _rows(self, across_ranks: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The rows of all ranks with `region_negatives="global"`, else of this one."""
+        """Return the rows of all ranks with `region_negatives="global"`, else those of this one."""
         if not across_ranks or self.settings.region_negatives == "local":
             return tensors
         counts = [count for (count,) in counts_over_ranks([len(tensors[0])], tensors[0].device)]

@@ -1,4 +1,4 @@
-"""Which parameters are trained, in which groups, and within which bounds."""
+"""Parameters of a training model: which are trained, in which groups, within which bounds, and how many there are."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from .modeling import SCALES
-from .objective import ObjectiveSettings
+from .estimates import ParameterCount
+from .tasks.interface import TrainingModel
 
-_HEAD = re.compile(r"(^|\.)(text_model\.head|longtext_head|boxtext_head|vision_model\.head|dense_feature_head)\.")
+# What wrappers put before a parameter's name: DDP, PEFT, torch.compile.
 _WRAPPER = re.compile(r"^(module\.|base_model\.model\.|_orig_mod\.)+")
 
 
-def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the heads, scales or bias, rather than to the towers."""
-    return bool(_HEAD.search(name) or is_scale(name))
+def plain_name(name: str) -> str:
+    """Return the name that a parameter has in the model itself, whatever wraps it."""
+    return _WRAPPER.sub("", name)
 
 
-def is_scale(name: str) -> bool:
-    """Whether a parameter is a scale or the bias: these are not decayed."""
-    return name.rsplit(".", 1)[-1] in SCALES
+def belongs_to(name: str, modules: Iterable[str]) -> bool:
+    """Tell if a parameter of a model, wrapped or not, is one of some modules or parameters, or lies in one of them."""
+    plain = plain_name(name)
+    return any(plain == module or plain.startswith(f"{module}.") for module in modules)
 
 
 def freeze(
-    model: nn.Module, names: Iterable[str] = (), vision_layers: int = 0, text_layers: int = 0
+    model: TrainingModel, names: Iterable[str] = (), vision_layers: int = 0, text_layers: int = 0
 ) -> list[nn.Parameter]:
     """Stop training parts of a model.
 
     Args:
-        model: [`FGClip2ForTraining`], or PEFT's wrapper of it.
+        model: A training model, or PEFT's wrapper of it.
         names: Dotted names of modules or parameters.
-        vision_layers, text_layers: So many first encoder layers, with the embeddings below them.
+        vision_layers, text_layers: How many of the first encoder layers, with the embeddings below them.
 
     Returns:
         What is frozen now and was not.
@@ -43,77 +44,95 @@ def freeze(
         ValueError: A name fits nothing, a tower has fewer layers, or nothing is left to train.
     """
     names = list(names)
-    parameters = {_WRAPPER.sub("", name): parameter for name, parameter in model.named_parameters()}
-    for tower, layers in (("vision_model", vision_layers), ("text_model", text_layers)):
-        available = len({n.split(".")[3] for n in parameters if n.startswith(f"{tower}.encoder.layers.")})
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    for tower, layers in (("vision", vision_layers), ("text", text_layers)):
+        embeddings, encoder = model.towers[tower]
+        available = len(encoder_layers(parameters, encoder))
         if not 0 <= layers <= available:
-            field = f"freeze_{tower.removesuffix('_model')}_layers"
-            raise ValueError(f"{field}={layers}; allowed: 0 to {available}, the layers of {tower}")
+            raise ValueError(
+                f"`freeze_{tower}_layers` must be from 0 to {available}, the layers of {tower}_model, got {layers}"
+            )
         if layers:
-            names += [f"{tower}.embeddings", *(f"{tower}.encoder.layers.{layer}" for layer in range(layers))]
+            names += [embeddings, *(f"{encoder}.{layer}" for layer in range(layers))]
     frozen = []
     for name in names:
-        found = [p for n, p in parameters.items() if n == name or n.startswith(f"{name}.")]
+        found = [parameter for own, parameter in parameters.items() if belongs_to(own, [name])]
         if not found:
             raise ValueError(
-                f"freeze has {name!r}, which the model has not; allowed: e.g. text_model, vision_model.encoder"
+                f"`freeze` must name modules or parameters of the model, e.g. text_model or vision_model.encoder, got "
+                f"{name!r}"
             )
         frozen += [parameter for parameter in found if parameter.requires_grad]
         for parameter in found:
             parameter.requires_grad_(False)
     if frozen and not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ValueError(f"freeze leaves nothing to train ({', '.join(names)}); allowed: to freeze a part")
+        raise ValueError(f"freeze leaves nothing to train ({', '.join(names)}): freeze only a part of the model")
     return frozen
 
 
-def unused_parameters(settings: ObjectiveSettings) -> list[str]:
-    """Names of what an objective gives no gradient to, for [`freeze`]: DDP would wait for it."""
-    unused = ["dense_feature_head.probe"]
-    if not settings.uses_regions and not settings.uses_hard_negatives:
-        unused += ["dense_feature_head", "boxtext_head"]
-    if not settings.region_weight:
-        unused.append("logit_scale_finegraind")
-    if not settings.uses_hard_negatives:
-        unused.append("logit_scale_hardneg")
-    if not settings.long_weight:
-        embeddings = "text_model.embeddings.position_embedding"
-        unused += ["longtext_head", f"{embeddings}_ori", f"{embeddings}_res"]
-    if not settings.short_weight:
-        unused.append("text_model.head")
-        if not settings.uses_regions and not settings.uses_hard_negatives:
-            unused.append("text_model.embeddings.position_embedding")
-    if not settings.short_weight and not settings.long_weight:
-        unused += ["vision_model.head", "logit_scale", "logit_bias"]
-    return unused
+def encoder_layers(names: Iterable[str], encoder: str) -> dict[int, list[str]]:
+    """Return the parameters of each layer of an encoder, of which `names` are those of the whole model, in order."""
+    layers: dict[int, list[str]] = {}
+    for name in names:
+        if name.startswith(f"{encoder}."):
+            number = int(name.removeprefix(f"{encoder}.").split(".")[0])
+            layers.setdefault(number, []).append(name)
+    return dict(sorted(layers.items()))
+
+
+def count_parameters(model: TrainingModel) -> dict[str, ParameterCount]:
+    """Count the values of a model, also of one on the meta device or in PEFT's wrapper, by part and in all (`total`).
+
+    What LoRA adds is the part `adapters`.
+    """
+    sums: dict[str, list[int]] = {part: [0, 0] for part in (*model.parts, "adapters", "total")}
+    for name, parameter in model.named_parameters():
+        of = "adapters" if "lora_" in name else next(p for p, names in model.parts.items() if belongs_to(name, names))
+        for part in (of, "total"):
+            sums[part][0] += parameter.numel()
+            sums[part][1] += parameter.numel() * parameter.requires_grad
+    return {part: ParameterCount(*counts) for part, counts in sums.items() if counts[0]}
+
+
+def layers_with_gradients(model: TrainingModel, tower: str) -> int:
+    """Count a tower's encoder layers that keep activations: those with a trained parameter in or below them."""
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    embeddings, encoder = model.towers[tower]
+    layers = encoder_layers(parameters, encoder)
+    if any(parameter.requires_grad for name, parameter in parameters.items() if belongs_to(name, [embeddings])):
+        return len(layers)
+    trained = (number for number, names in layers.items() if any(parameters[name].requires_grad for name in names))
+    return len(layers) - next(trained, len(layers))
 
 
 def parameter_groups(
-    model: nn.Module, decayed: Sequence[str], weight_decay: float, head_learning_rate: float | None
+    model: TrainingModel, decayed: Sequence[str], weight_decay: float, head_learning_rate: float | None
 ) -> list[dict]:
-    """Optimizer groups: with and without weight decay, towers and heads apart.
+    """Sort parameters into optimizer groups: with and without weight decay, towers and heads apart.
 
     Args:
         model: The model.
         decayed: Names of parameters that decay, if they are neither scale nor bias.
-        weight_decay: For these.
-        head_learning_rate: Of [`is_head`] parameters; `None`: the optimizer's own for all.
+        weight_decay: How much these decay.
+        head_learning_rate: Learning rate of heads, scales and bias; `None`: the optimizer's own for all.
     """
     groups: dict[tuple[bool, bool], dict] = {}
     decayed_names = set(decayed)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays, head = name in decayed_names and not is_scale(name), head_learning_rate is not None and is_head(name)
+        decays = name in decayed_names and not belongs_to(name, model.scales)
+        is_head = head_learning_rate is not None and belongs_to(name, (*model.heads, *model.scales))
         group = {"params": [], "weight_decay": weight_decay if decays else 0.0}
-        if head:
+        if is_head:
             group["lr"] = head_learning_rate
-        groups.setdefault((head, decays), group)["params"].append(parameter)
+        groups.setdefault((is_head, decays), group)["params"].append(parameter)
     return list(groups.values())
 
 
 @torch.no_grad()
-def clamp_scales(model: nn.Module, highest: float) -> None:
+def clamp_scales(model: TrainingModel, highest: float) -> None:
     """Keep `exp` of every logit scale at most at `highest`; works on sharded parameters too."""
     for name, parameter in model.named_parameters():
-        if is_scale(name) and not name.endswith("logit_bias"):
+        if belongs_to(name, model.scales) and not name.endswith("_bias"):
             parameter.clamp_(max=math.log(highest))

@@ -3,31 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from .modeling import FGClip2ForTraining
+from ..checkpoints import locate_checkpoint
+from ..modeling.auto import find_family
+from .settings import ModelSettings
+from .tasks import TRAINING_MODELS
 
 
 def is_adapter(name: str | Path, revision: str | None = None) -> bool:
-    """Whether a folder or hub id holds an adapter of PEFT."""
-    return find_adapter_config_file(str(name), revision=revision) is not None
+    """Tell if a folder or hub id holds an adapter of PEFT."""
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    return find_adapter_config_file(source, **hub_arguments) is not None
 
 
 def base_checkpoint(name: str | Path, revision: str | None = None) -> tuple[str, str]:
-    """Name and revision of the checkpoint with configuration and processor: of an adapter the one it was trained on.
+    """Return name and revision of the checkpoint with configuration and processor: an adapter names its base model.
 
     Raises:
         ValueError: An adapter names none, or is of another kind than LoRA.
     """
     if not is_adapter(name, revision):
-        return str(name), revision or "main"
+        source, hub_arguments = locate_checkpoint(name, revision=revision)
+        return source, hub_arguments.get("revision") or "main"
     from .lora import read_config  # needs peft
 
     config = read_config(name, revision)
     return str(config.base_model_name_or_path), config.revision or "main"
+
+
+def adapter_config(settings: ModelSettings) -> Any:
+    """Return what PEFT shall make: by the settings, or as an adapter has it that is trained further; `None`: nothing.
+
+    Raises:
+        ValueError: A number is out of its range, or a new adapter is asked for on top of another.
+    """
+    name = str(settings.model)
+    if is_adapter(name, settings.revision):
+        if settings.lora:
+            raise ValueError(
+                f"{name} is an adapter, which is trained further as it is: leave `lora` out, or start from a "
+                "checkpoint (fgclip2.training.lora.merge_lora makes one)"
+            )
+        from .lora import read_config  # needs peft
+
+        return read_config(name, settings.revision)
+    if not settings.lora:
+        return None
+    from .lora import lora_config
+
+    config = lora_config(
+        settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.lora_target, settings.lora_train_heads
+    )
+    config.revision = settings.revision  # of the base model, which is to be loaded for the adapter
+    return config
+
+
+def training_model_class(name: str | Path, revision: str | None = None) -> Any:
+    """Return the class to train a checkpoint by.
+
+    Raises:
+        ValueError: It is of no family that can be trained.
+        OSError: There is no such checkpoint.
+    """
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    family = find_family(source, **hub_arguments)
+    if family is None or family.model_type not in TRAINING_MODELS:
+        raise ValueError(f"{name} must be a checkpoint of {', '.join(TRAINING_MODELS)}, by `model_type` in config.json")
+    return TRAINING_MODELS[family.model_type]
 
 
 def load_for_training(name: str | Path, revision: str | None = None) -> nn.Module:
@@ -37,7 +84,9 @@ def load_for_training(name: str | Path, revision: str | None = None) -> nn.Modul
         ValueError: As [`base_checkpoint`]; or an adapter has no safetensors, or does not fit its base model.
     """
     if is_adapter(name, revision):
-        from .lora import load_lora
+        from .lora import load_lora  # needs peft
 
         return load_lora(name, trainable=True, revision=revision)
-    return FGClip2ForTraining.from_pretrained(name, dtype=torch.float32, revision=revision or "main")
+    model_class = training_model_class(name, revision)
+    source, hub_arguments = locate_checkpoint(name, revision=revision or "main")
+    return model_class.from_pretrained(source, dtype=torch.float32, **hub_arguments)

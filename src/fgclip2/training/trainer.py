@@ -28,11 +28,11 @@ from .collator import ErrorsAsBatches, FGClip2Collator, raise_error
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
 from .log_window import LogWindow
-from .modeling import FGClip2ForTraining
-from .objective import FGClip2Objective, ObjectiveSettings
-from .parameters import clamp_scales, freeze, is_scale, parameter_groups, unused_parameters
+from .objective import TERMS, FGClip2Objective, ObjectiveSettings
+from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import base_checkpoint, load_for_training
+from .tasks.fgclip2 import FGClip2ForTraining
 
 logger = logging.getLogger(__name__)
 
@@ -299,7 +299,9 @@ class FGClip2Trainer(Trainer):
         """A term without data trains nothing, but weight decay moves its heads."""
         self._is_first_window = False
         weights = vars(self.objective.settings)
-        for term in ("short", "long", "region", "hard_negative"):
+        for term in TERMS:
+            if term == "tic":  # of the same regions as the term before it
+                continue
             if weights[f"{term}_weight"] and window.get(f"{term}_loss") == 0:
                 logger.warning(
                     "no data for %s_loss so far, though it has weight: objective_settings={'%s_weight': 0} if there is "
@@ -311,7 +313,7 @@ class FGClip2Trainer(Trainer):
     def _scales(self) -> dict[str, float]:
         values = {}
         for name, parameter in self.model.named_parameters():
-            if is_scale(name):
+            if belongs_to(name, self.model.scales):
                 whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
                 values[name.split(".")[-1]] = whole.item()  # as stored: of the scales the logarithm
         return {**values, "margin": self.objective.margin.item()}
@@ -543,8 +545,8 @@ def _training_model(model: nn.Module | str | Path) -> nn.Module:
     return FGClip2ForTraining.from_model(model) if type(model) is FGClip2Model else model
 
 
-def _freeze(model: nn.Module, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
-    frozen = freeze(model, unused_parameters(settings))
+def _freeze(model: Any, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
+    frozen = freeze(model, model.unused_parameters(settings))
     return frozen + freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, default_collate
 from fgclip2 import FGClip2Embedder, metrics
 from fgclip2.assets import embedded_checkpoint
 from fgclip2.benchmarks.harnesses.clip_benchmark import ClipBenchmarkModel, load_clip, pack_image, unpack_images
-from fgclip2.embedding.embedder import average_templates, fill_templates
+from fgclip2.embedding import average_templates, fill_templates
 
 from .packages import import_or_skip
 from .pictures import CLASSES, NAMES, TEMPLATES, captions, pictures
@@ -50,7 +50,7 @@ def test_packed_images_of_many_sizes_give_the_embedders_vectors(embedder, budget
 def test_unpacking_gives_the_processors_own_values(embedder):
     processor = embedder.processor.image_processor
     expected = processor(pictures()[:3], max_num_patches=64, return_tensors="pt")
-    unpacked = unpack_images(torch.stack([pack_image(image, processor, 64) for image in pictures()[:3]]))
+    unpacked = unpack_images(torch.stack([pack_image(image, embedder.processor, 64) for image in pictures()[:3]]))
     longest = int(expected["pixel_attention_mask"].sum(1).max())
     assert unpacked["pixel_values"].equal(expected["pixel_values"][:, :longest])
     assert unpacked["pixel_attention_mask"].equal(expected["pixel_attention_mask"][:, :longest])

@@ -434,9 +434,17 @@ def test_flickr30k_of_karpathy(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("flickr30k_test.json", '[{"image": "1.jpg", "capt', r"flickr30k_test\.json is broken or cut off"),
+        (
+            "flickr30k_test.json",
+            '[{"image": "1.jpg", "capt',
+            r"flickr30k_test\.json is not JSON in UTF-8, or is broken or cut off",
+        ),
         ("flickr30k_test.json", '{"images": []}', r"flickr30k_test\.json has no record that can be used"),
-        ("dataset_flickr30k.json", '{"images": [{', r"dataset_flickr30k\.json is broken or cut off"),
+        (
+            "dataset_flickr30k.json",
+            '{"images": [{',
+            r"dataset_flickr30k\.json is not JSON in UTF-8, or is broken or cut off",
+        ),
         ("dataset_flickr30k.json", "[]", r"dataset_flickr30k\.json: the content is \[\]; allowed: one JSON object"),
         ("dataset_flickr30k.json", "{}", r"dataset_flickr30k\.json: images is missing; allowed: a list"),
     ],

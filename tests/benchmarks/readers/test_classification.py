@@ -145,7 +145,7 @@ def test_a_blank_line_between_names(tmp_path):
 
 def test_names_in_another_encoding(tmp_path):
     (tmp_path / "a.txt").write_bytes("丁鲷\n金鱼\n".encode("gbk"))
-    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8 \(.*; allowed: one name a line, in UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8 \(.*; it must have one name a line, in UTF-8"):
         read_class_names(tmp_path / "a.txt")
 
 

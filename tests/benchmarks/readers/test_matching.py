@@ -66,5 +66,5 @@ def test_files_that_measure_nothing(tmp_path, images):
         read_matching(write_lines(tmp_path / "b.json", [{"text": "红色跑车", "image_path": "a.jpg"}]), images)
     cut = write_json(tmp_path / "c.json", ROWS)
     cut.write_bytes(cut.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"c\.json is broken or cut off"):
+    with pytest.raises(ValueError, match=r"c\.json is not JSON in UTF-8, or is broken or cut off"):
         read_matching(cut, images)

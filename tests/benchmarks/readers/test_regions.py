@@ -229,7 +229,9 @@ def test_broken_files(tmp_path):
     whole = path.read_bytes()
     for content in (whole[:-20], b"", b"\xff\xfe" + whole, b"[" * 100_000):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"instances_val2017\.json is broken or cut off \(.*; download it again"):
+        with pytest.raises(
+            ValueError, match=r"instances_val2017\.json is not JSON in UTF-8, or is broken or cut off: .*; get it again"
+        ):
             read_boxes(path, images)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
     with pytest.raises(ValueError, match=r"is a pointer of Git LFS, not the file; fetch it with `git lfs pull`"):

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from fgclip2.benchmarks.image_files import ImageFile
-from fgclip2.benchmarks.readers.segmentation import check_masks, read_mask, read_segmentation
+from fgclip2.benchmarks.readers.segmentation import read_segmentation
+from fgclip2.benchmarks.tasks.segmentation import check_masks, read_mask
 from fgclip2.errors import UnreadableImageError
 from tests.benchmarks.readers.boxed import write_pictures
 from tests.data.samples import write_json
@@ -84,9 +85,9 @@ def test_archives(tmp_path, folders, prefix):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda path: write_mask(path, [0, 7]), "the mask has the value 7; allowed: 0 to 2, and 255"),
-        (lambda path: write_mask(path, [0], size=(3, 4)), "the mask has 3 x 4 pixels; allowed: the 4 x 3 of "),
-        (lambda path: Image.new("RGB", (4, 3)).save(path), "the mask's mode is RGB; allowed: 8- or 16-bit grey"),
+        (lambda path: write_mask(path, [0, 7]), "the mask has the value 7; values must be 0 to 2, or 255"),
+        (lambda path: write_mask(path, [0], size=(3, 4)), "the mask has 3 x 4 pixels, but "),
+        (lambda path: Image.new("RGB", (4, 3)).save(path), "the mask's mode is RGB, but 8- or 16-bit grey"),
         (lambda path: path.write_bytes(path.read_bytes()[:40]), ""),
         (lambda path: path.write_text("no image"), "the mask is of no known image format"),
     ],
@@ -122,7 +123,9 @@ def test_broken_images(folders):
 
 def test_arguments(tmp_path, folders):
     images, masks = folders
-    with pytest.raises(ValueError, match="names are by folder; allowed: a list in the order of the masks' values"):
+    with pytest.raises(
+        ValueError, match="names must be a list in the order of the masks' values, but they are by folder"
+    ):
         read_segmentation(images, masks, {"zh": {"墙": "墙"}})
     with pytest.raises(ValueError, match="nowhere is no folder"):
         read_segmentation(images, tmp_path / "nowhere", NAMES)
@@ -131,5 +134,5 @@ def test_arguments(tmp_path, folders):
         read_segmentation(images, tmp_path / "empty", NAMES)
     for name in ("b.png", "city/a.png", "c.tif"):
         write_mask(masks / name, [9])
-    with pytest.raises(ValueError, match=r"masks has no record that can be used; the first problem: .*the value 9"):
+    with pytest.raises(ValueError, match=r"masks has no pair that can be used; the first problem: .*the value 9"):
         check_masks(read_segmentation(images, masks, NAMES))

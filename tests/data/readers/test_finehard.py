@@ -64,7 +64,7 @@ def test_languages(tmp_path, images):
     assert dataset.languages.dtype == np.uint8
     assert {record.language for record in read_finehard(path, images, language="zh")} == {"zh"}
     assert read_finehard(path, images, language="zh").languages.tolist() == [1] * 5
-    with pytest.raises(ValueError, match="language='cn'; allowed: 'en', 'zh' or None"):
+    with pytest.raises(ValueError, match="language must be 'en', 'zh' or None, got 'cn'"):
         read_finehard(path, images, language="cn")
 
 

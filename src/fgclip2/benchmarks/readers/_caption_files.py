@@ -9,22 +9,22 @@ from typing import Any
 
 from ...data.readers.checks import check_text, existing_folder
 from ...data.records import InvalidRecordError
-from ..data_sets import Problem, RetrievalData
+from ...files import UTF8_BOM
+from ..base import Problem
 from ..image_files import ImageStore, open_archive
+from ..tasks.retrieval import RetrievalData
 from ._files import NamedImages, check_list, check_object, check_usable, existing_file, problem_of
 
 Folder = str | Path
 
-BOM = b"\xef\xbb\xbf"
-
 
 def find_file(folder: Folder, names: Sequence[str], origin: str) -> Path:
-    """The first of some files that is there.
+    """Return the first of some files that is there.
 
     Args:
-        folder: of the data set.
-        names: relative to the folder, the preferred one first.
-        origin: where to get it, for the error message.
+        folder: Folder of the data set.
+        names: Names relative to the folder, the preferred one first.
+        origin: Where to get it, for the error message.
 
     Raises:
         ValueError: There is no such folder, or none of the files.
@@ -36,7 +36,7 @@ def find_file(folder: Folder, names: Sequence[str], origin: str) -> Path:
 
 
 def find_folder(folder: Folder, name: str, subfolder: str, origin: str) -> Path:
-    """The folder, or its subfolder, in which another one is.
+    """Return the folder, or its subfolder, in which another one is.
 
     Raises:
         ValueError: There is none.
@@ -47,14 +47,19 @@ def find_folder(folder: Folder, name: str, subfolder: str, origin: str) -> Path:
     raise ValueError(f"{folder} has no folder {name} or {subfolder}/{name}; get it from {origin}")
 
 
-def find_images(folder: Folder, images: Folder | None, *subfolders: str) -> Path:
-    """Where the images are: as the user says, else the first of some subfolders that is there, else the folder.
+def find_images(folder: Folder, images: Folder | None, *places: str) -> Path:
+    """Return where the images are: as the user says, else the first of some places that is there, else the folder.
+
+    Args:
+        folder: Folder of the data set.
+        images: What the user says; `None`: nothing.
+        places: Folders or archives within the folder, the preferred one first.
 
     Raises:
         ValueError: There is no such folder, or an archive in it is broken.
     """
-    inside = (Path(folder) / name for name in subfolders)
-    found = Path(images) if images is not None else next((path for path in inside if path.is_dir()), Path(folder))
+    inside = (Path(folder) / name for name in places)
+    found = Path(images) if images is not None else next((path for path in inside if path.exists()), Path(folder))
     for archive in ImageStore(found).archives:
         open_archive(archive)  # a broken one is an error of the data set, not of each record
     return found
@@ -64,7 +69,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     r"""Yield ("file:17", line) of each line that is not blank; only `\n` ends one."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            content = line.removeprefix(BOM) if number == 1 else line
+            content = line.removeprefix(UTF8_BOM) if number == 1 else line
             if content.strip():
                 yield f"{path}:{number}", content.rstrip(b"\r\n")
 
@@ -82,10 +87,10 @@ def decode_text(content: bytes, source: str) -> str:
 
 
 class CaptionCollector:
-    """Becomes a `RetrievalData`: images that many captions name are in it once, and bad records are its problems.
+    """Collects a `RetrievalData`: images that many captions name are in it once, and bad records are its problems.
 
     Args:
-        images: folder or archive of the images, as for `ImageStore`.
+        images: Folder or archive of the images, as for `ImageStore`.
     """
 
     def __init__(self, images: Path):
@@ -106,9 +111,9 @@ class CaptionCollector:
         """Take an image and those of its captions that can be used.
 
         Args:
-            source: of the record, "file:17".
-            image: where its name is from, and the name.
-            captions: field -> caption.
+            source: Place of the record, "file:17".
+            image: The field its name is from, and the name.
+            captions: Field -> caption.
         """
         texts = []
         for field, caption in captions.items():
@@ -134,7 +139,7 @@ class CaptionCollector:
                 yield source, check_object(record, source)
 
     def data(self, path: Path) -> RetrievalData:
-        """What was collected from a file or folder.
+        """Return what was collected from a file or folder.
 
         Raises:
             ValueError: Nothing can be used; names the first problem.

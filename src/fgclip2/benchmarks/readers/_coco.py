@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...checks import is_number
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.records import InvalidRecordError
+from ...files import read_json
 from ...languages import LANGUAGES
-from ..data_sets import Box, Problem
-from ._files import NamedImages, check_object, problem_of, read_json
+from ..base import Box, Problem
+from ._files import NamedImages, check_object, existing_file, problem_of
 
 EDGE_TOLERANCE = 1.0  # pixels; COCO's own boxes leave the image by up to this much
 
@@ -84,7 +86,7 @@ def read_instances(
     Raises:
         ValueError: There is no such file, it is broken or lacks a list, categories begin at 0, or `names` don't fit.
     """
-    content = read_json(path)
+    content = read_json(existing_file(path))
     for key in _KEYS:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             keys = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
@@ -148,11 +150,6 @@ def loose_corners(value: Any, source: str) -> Box:
 def size_of(image: ListedImage) -> str:
     """The size of an image, for an error message."""
     return f"{image.width or 'any'} x {image.height or 'any'} pixels"
-
-
-def is_number(value: Any) -> bool:
-    """A finite number; JSON of Python may have others."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_new_id(value: Any, seen: set, source: str) -> None:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from ...data.readers.checks import IMAGE_SUFFIXES, existing_folder, shown
+from ...data.readers.checks import existing_folder, shown
 from ...data.records import InvalidRecordError
-from ..data_sets import Problem
+from ...files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, read_json
+from ..base import Problem
 from ..image_files import ImageFile, ImageStore, archive_members, open_archive
 
-_BOM = b"\xef\xbb\xbf"
 _OF_MACOS = "__MACOSX"  # a folder that it adds to archives
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
 
 Item = TypeVar("Item")
-
-
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: There is no such file, or it is broken or cut off; says where, and what to do.
-    """
-    path = existing_file(path)
-    try:
-        return json.loads(path.read_bytes().removeprefix(_BOM).decode())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is broken or cut off ({_on_one_line(error)}); allowed: whole JSON in UTF-8; download it again"
-        ) from error
 
 
 def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -46,11 +30,8 @@ def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[t
     """
     path = existing_file(path)
     with path.open("rb") as file:
-        if file.read(2**16).removeprefix(_BOM).lstrip().startswith(b"["):
-            numbered: Iterator[tuple[int, Any]] = enumerate(read_json(path), start=1)
-        else:
-            numbered = _decoded_lines(path)
-    for number, item in numbered:
+        is_list = file.read(2**16).removeprefix(UTF8_BOM).lstrip().startswith(b"[")
+    for number, item in enumerate(read_json(path), start=1) if is_list else _decoded_lines(path):
         source = f"{path}:{number}"
         if isinstance(item, dict):
             yield source, item
@@ -60,23 +41,15 @@ def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[t
 
 
 def _decoded_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the item of each line that is not blank, or the error that says why there is none."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            content = line.removeprefix(_BOM).strip()
-            if content:
-                yield number, _decoded(content)
-
-
-def _decoded(content: bytes) -> Any:
-    """The item, or the error that says why there is none."""
-    try:
-        return json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        return ValueError(f"the line is broken ({_on_one_line(error)})")
-
-
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+            content = line.removeprefix(UTF8_BOM).strip()
+            try:
+                if content:
+                    yield number, decode_json(content)
+            except ValueError as error:
+                yield number, ValueError(f"the line is broken ({error})")
 
 
 def existing_file(path: str | Path) -> Path:
@@ -107,7 +80,7 @@ def existing_root(path: str | Path) -> Path:
 
 
 def image_files(root: Path, problems: list[Problem], least_parts: int = 1) -> dict[PurePosixPath, ImageFile]:
-    """The images in a folder or zip archive, however deep, in the order of paths; hidden files are none.
+    """Return the images in a folder or zip archive, however deep, in the order of paths; hidden files are none.
 
     Args:
         root: Of `existing_root`.
@@ -144,26 +117,26 @@ def _files_in(root: Path) -> Iterator[tuple[PurePosixPath, ImageFile]]:
 
 
 def problem_of(error: InvalidRecordError) -> Problem:
-    """The problem that a check of a field found."""
+    """Return the problem that a check of a field found."""
     return Problem(error.source, f"{error.field} is {error.found}; allowed: {error.allowed}")
 
 
 def check_object(value: Any, source: str, field: str = "the record") -> dict[str, Any]:
-    """A JSON object."""
+    """Return a value that is a JSON object; another is an `InvalidRecordError`."""
     if not isinstance(value, dict):
         raise InvalidRecordError(source, field, shown(value), "one JSON object")
     return value
 
 
 def check_list(value: Any, field: str, source: str) -> list[Any]:
-    """A JSON list with something in it."""
+    """Return a value that is a JSON list with something in it; another is an `InvalidRecordError`."""
     if not isinstance(value, list) or not value:
         raise InvalidRecordError(source, field, shown(value), "a list of at least one")
     return value
 
 
 def check_usable(count: int, path: str | Path, problems: Sequence[Problem]) -> None:
-    """A data set has something in it.
+    """Check that a data set has something in it.
 
     Raises:
         ValueError: It has not; names the first problem.
@@ -197,11 +170,11 @@ class NamedImages:
 
     @property
     def missing(self) -> list[str]:
-        """Names of which there is no image."""
+        """The names of which there is no image."""
         return [name for name, image in self._found.items() if image is None]
 
     def index(self, name: str, field: str, source: str) -> int:
-        """Which of `files` a name means; asked last of a record, so that each of `files` has a use.
+        """Return which of `files` a name means; to be asked last of a record, so that each of `files` has a use.
 
         Raises:
             InvalidRecordError: There is no such image, there are several, or the name leaves the folder.
@@ -220,7 +193,7 @@ class NamedImages:
         return self._indices[image]
 
     def size(self, name: str) -> tuple[int, int] | None:
-        """Width and height of the upright image of a name; None where `index` finds none or its header is broken."""
+        """Return width and height of the upright image of a name; None where there is none or its header is broken."""
         if name not in self._sizes:
             try:
                 image = self._find(name)
@@ -241,7 +214,7 @@ def items_by_image(
     images: NamedImages,
     problems: list[Problem],
 ) -> list[list[Item]]:
-    """The items of each image that has any, in the order of `images.files`.
+    """Return the items of each image that has any, in the order of `images.files`.
 
     Args:
         records: (where it is, record) of each.

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.readers.files import scan_list
 from ...data.records import InvalidRecordError
+from ...files import read_json
 from ...languages import Language
-from ..data_sets import RetrievalData
+from ..tasks.retrieval import RetrievalData
 from ._caption_files import (
     CaptionCollector,
     Folder,
@@ -28,7 +29,7 @@ from ._caption_files import (
     find_images,
     numbered_lines,
 )
-from ._files import check_list, check_object, numbered_json_lines, read_json
+from ._files import check_list, check_object, numbered_json_lines
 
 COCOCNCaptions = Literal["manually-translated", "human-written"]
 COCOSplit = Literal["val2017", "karpathy"]

@@ -12,8 +12,10 @@ from typing import Any
 from ...data.readers.checks import check_text, shown
 from ...data.records import InvalidRecordError
 from ...errors import UnreadableImageError
-from ..data_sets import Problem, RetrievalData
-from ._caption_files import BOM, Folder, find_file
+from ...files import UTF8_BOM
+from ..base import Problem
+from ..tasks.retrieval import RetrievalData
+from ._caption_files import Folder, find_file
 from ._files import check_list, check_usable, numbered_json_lines, problem_of
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")  # both alphabets are in use
@@ -45,25 +47,28 @@ class EncodedImage:
             raise UnreadableImageError(f"{self}: {error}") from error
 
 
-def read_chinese_clip(folder: Folder, split: str = "test") -> RetrievalData:
-    """A data set in Chinese-CLIP's format; all images of the split are candidates, also those without a caption.
+def read_chinese_clip(folder: Folder, split: str = "test", images: None = None) -> RetrievalData:
+    """Read a data set in Chinese-CLIP's format; all images of the split are candidates, also those without a caption.
 
     Source: README.md of github.com/OFA-Sys/Chinese-CLIP, which has Flickr30k-CN and MUGE in this format: lines
     `id TAB Base64` of `test_imgs.tsv`, lines of JSON with `text_id`, `text` and `image_ids` of `test_texts.jsonl`.
 
     Args:
-        folder: has both files.
-        split: what their names begin with. Of MUGE take "valid": its test captions are published without their images.
+        folder: Has both files.
+        split: What their names begin with. Of MUGE take "valid": its test captions are published without their images.
+        images: Must stay `None`, since the images are in one of the files.
 
     Raises:
         ValueError: A file is missing or broken as a whole, or there is not one pair that can be used.
     """
+    if images is not None:
+        raise ValueError(f"images={images}: leave it out, since this data set has its images in {split}_imgs.tsv")
     origin = "https://github.com/OFA-Sys/Chinese-CLIP"
     table = find_file(folder, (f"{split}_imgs.tsv",), origin)
     path = find_file(folder, (f"{split}_texts.jsonl",), origin)
     problems: list[Problem] = []
     indices: dict[int, int] = {}
-    images = _read_images(table, indices, problems)
+    stored = _read_images(table, indices, problems)
     captions: list[str] = []
     pairs: list[tuple[int, int]] = []
     for source, record in numbered_json_lines(path, problems):
@@ -78,7 +83,7 @@ def read_chinese_clip(folder: Folder, split: str = "test") -> RetrievalData:
             pairs += ((index, len(captions)) for index in found)
             captions.append(text)
     check_usable(len(pairs), path, problems)
-    return RetrievalData(images, captions, pairs, problems=tuple(problems))
+    return RetrievalData(stored, captions, pairs, problems=tuple(problems))
 
 
 def _read_images(table: Path, indices: dict[int, int], problems: list[Problem]) -> list[EncodedImage]:
@@ -112,7 +117,7 @@ def _image(table: Path, source: str, start: int, row: bytes) -> EncodedImage:
     key, tab, cell = row.partition(b"\t")
     if not tab or not cell.strip():
         raise InvalidRecordError(source, "the row", shown(row), "an id, a tab and an image in Base64")
-    digits = key.removeprefix(BOM)
+    digits = key.removeprefix(UTF8_BOM)
     if not digits.isdigit():
         raise InvalidRecordError(source, "the image's id", shown(digits), "an integer")
     return EncodedImage(table, int(digits), start + len(key) + len(tab), len(cell))
@@ -121,7 +126,7 @@ def _image(table: Path, source: str, start: int, row: bytes) -> EncodedImage:
 def _known(
     ids: Sequence[Any], source: str, indices: Mapping[int, int], table: Path, problems: list[Problem]
 ) -> list[int]:
-    """The indices of the images that are in the table; the others are problems."""
+    """Return the indices of the images that are in the table; the others are problems."""
     found = []
     for position, number in enumerate(ids):
         if type(number) is int and number in indices:  # True is 1 to a mapping

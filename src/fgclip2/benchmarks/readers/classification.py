@@ -13,9 +13,11 @@ from ...data.readers.checks import (
     language_of_texts,
     shown,
 )
-from ..data_sets import ClassificationData, Problem
+from ...files import read_json
+from ..base import Problem
 from ..image_files import ImageFile
-from ._files import check_usable, existing_file, existing_root, image_files, read_json
+from ..tasks.classification import ClassificationData
+from ._files import check_usable, existing_file, existing_root, image_files
 
 Names = Mapping[str, Sequence[str] | Mapping[str, str]]  # language -> names in the classes' order, or by folder
 
@@ -26,7 +28,10 @@ _IMAGENET_FORMS = (
 
 
 def read_image_classes(
-    folder: str | Path, names: Names | str | Path | None = None, language: str | None = None
+    folder: str | Path,
+    names: Names | str | Path | None = None,
+    language: str | None = None,
+    images: str | Path | None = None,
 ) -> ClassificationData:
     """Read a folder that has one folder of images for each class.
 
@@ -38,7 +43,8 @@ def read_image_classes(
         names: Language -> names, either a list in the order of classes, one for each folder, or an object by the name
             of the folder, which may name classes that have no images here; or a file of them, as `read_class_names`
             reads. None: the folders' own names, `_` read as a space.
-        language: Of the folders' own names; None: seen from them.
+        language: Language of the folders' own names; None: seen from them.
+        images: The folder, if it is not `folder`.
 
     Returns:
         Images in the order of classes and paths. Folders without a name or an image, images in no folder and files of
@@ -49,26 +55,27 @@ def read_image_classes(
             would shift all classes.
     """
     check_language_option(language)
+    folder = folder if images is None else images
     problems: list[Problem] = []
     by_folder = _images_by_folder(existing_root(folder), problems)
     check_usable(sum(map(len, by_folder.values())), folder, problems)
     folders = _in_order(by_folder)
     if names is None:
-        own = [check_text(each.replace("_", " ").strip(), "the folder's name", str(folder)) for each in folders]
+        own = [check_text(name.replace("_", " ").strip(), "the folder's name", str(folder)) for name in folders]
         names = {language or language_of_texts(*own): own}
     names = read_class_names(names)
     order, all_names = _classes(names, folders, str(folder))
-    indices = {each: index for index, each in enumerate(order)}
-    images: list[ImageFile] = []
+    indices = {name: index for index, name in enumerate(order)}
+    files: list[ImageFile] = []
     classes: list[int] = []
-    for each in folders:
-        if each not in indices:
-            problems.append(Problem(str(Path(folder, each)), "the folder has no name; allowed: folders that names has"))
+    for name in folders:
+        if name not in indices:
+            problems.append(Problem(str(Path(folder, name)), "the folder has no name; allowed: folders that names has"))
             continue
-        images += by_folder[each]
-        classes += [indices[each]] * len(by_folder[each])
-    check_usable(len(images), folder, problems)
-    return ClassificationData(images=images, classes=classes, names=all_names, problems=problems)
+        files += by_folder[name]
+        classes += [indices[name]] * len(by_folder[name])
+    check_usable(len(files), folder, problems)
+    return ClassificationData(images=files, classes=classes, names=all_names, problems=problems)
 
 
 def read_imagenet(
@@ -105,7 +112,12 @@ def read_imagenet(
             by_key = {language: dict(zip(keys, of_all, strict=True)) for language, of_all in names.items()}
             return read_image_classes(root, by_key)
     indices = {key: index for index, key in enumerate(wordnet_ids)}
-    solution = _kaggle_solution(folder / "LOC_val_solution.csv")
+    solution: dict[str, str] = {}  # name of an image without suffix -> WordNet id
+    file = folder / "LOC_val_solution.csv"
+    for line in file.read_text(encoding="utf-8-sig").splitlines()[1:] if file.is_file() else ():
+        name, _, boxes = line.partition(",")
+        if boxes.strip():
+            solution[name] = boxes.split()[0]
     problems: list[Problem] = []
     found = []
     for path, image in image_files(root, problems).items():
@@ -123,14 +135,6 @@ def read_imagenet(
     )
 
 
-def _kaggle_solution(path: Path) -> dict[str, str]:
-    """Name of an image without suffix -> WordNet id; none without the file."""
-    if not path.is_file():
-        return {}
-    rows = (line.partition(",") for line in path.read_text(encoding="utf-8-sig").splitlines()[1:])
-    return {name: boxes.split()[0] for name, _, boxes in rows if boxes.strip()}
-
-
 def read_class_names(names: Names | str | Path) -> Names:
     """Read names of classes from a file, or check those that are given.
 
@@ -146,7 +150,7 @@ def read_class_names(names: Names | str | Path) -> Names:
     """
     source = "names"
     if not isinstance(names, Mapping):
-        source, names = str(names), _content(existing_file(names))
+        source, names = str(names), _read_names(existing_file(names))
     if not names:
         raise ValueError(f"{source}: names is {shown(names)}; allowed: names in at least one language")
     classes: list[set[object]] = []
@@ -167,11 +171,14 @@ def read_class_names(names: Names | str | Path) -> Names:
     return names
 
 
-def _content(path: Path) -> Names:
+def _read_names(path: Path) -> Names:
     if path.suffix == ".json":
         content = read_json(path)
     else:
-        content = _lines(path)
+        try:
+            content = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no text in UTF-8 ({error}); it must have one name a line, in UTF-8") from error
     if isinstance(content, list):
         return {language_of_texts(*content): content}
     if not isinstance(content, dict):
@@ -179,32 +186,25 @@ def _content(path: Path) -> Names:
     return content
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").rstrip().split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); allowed: one name a line, in UTF-8") from error
-
-
 def _classes(names: Names, folders: list[str], source: str) -> tuple[list[str], dict[str, list[str]]]:
-    """The folders of all classes in order, and language -> names in that order."""
+    """Return the folders of all classes in order, and by language their names in that order."""
     language, first = next(iter(names.items()))
     if isinstance(first, Mapping):
         by_folder: Mapping[str, Any] = names
         order = _in_order(first)
-        return order, {each: [by_folder[each][folder] for folder in order] for each in by_folder}
+        return order, {of: [by_folder[of][folder] for folder in order] for of in by_folder}
     if len(first) != len(folders):
         raise ValueError(
             f"{source} has {len(folders)} folders of classes, names[{language!r}] has {len(first)} names; allowed: as "
             "many, or names by folder, {'folder': 'name'}, for a part of the classes"
         )
-    return folders, {each: list(of_language) for each, of_language in names.items()}
+    return folders, {of: list(of_language) for of, of_language in names.items()}
 
 
 def _in_order(folders: Iterable[str]) -> list[str]:
     folders = list(folders)
-    numbers = all(each.isascii() and each.isdecimal() for each in folders)
-    return sorted(folders, key=lambda each: (int(each) if numbers else 0, each))
+    numbers = all(name.isascii() and name.isdecimal() for name in folders)
+    return sorted(folders, key=lambda name: (int(name) if numbers else 0, name))
 
 
 def _class_folders(root: Path) -> list[str]:
@@ -214,8 +214,8 @@ def _class_folders(root: Path) -> list[str]:
 
 
 def _images_by_folder(root: Path, problems: list[Problem]) -> dict[str, list[ImageFile]]:
-    """Name of a class's folder -> its images in the order of paths."""
-    found: dict[str, list[ImageFile]] = {each: [] for each in _class_folders(root)}
+    """Return the images of each class's folder, in the order of paths."""
+    found: dict[str, list[ImageFile]] = {name: [] for name in _class_folders(root)}
     for path, image in image_files(root, problems, 2).items():
         if len(path.parts) > 1:
             found[path.parts[0]].append(image)

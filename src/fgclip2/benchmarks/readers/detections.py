@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...checks import is_number
 from ...data.readers.checks import check_language, shown
 from ...data.records import InvalidRecordError
-from ..data_sets import Box, DetectionData
-from ._coco import ListedImage, is_number, loose_corners, read_instances, size_of
+from ..base import Box
+from ..tasks.detection import DetectionData
+from ._coco import ListedImage, loose_corners, read_instances, size_of
 from ._files import NamedImages, check_usable, items_by_image, numbered_json_lines
 
 Item = tuple[Any, Box, int, float]  # id of the image, box, category, score

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...data.readers.checks import check_text
-from ..data_sets import Box, HardNegativeData, Problem
+from ..base import Box, Problem
+from ..tasks.hard_negatives import HardNegativeData
 from ._coco import Instances, ListedImage, corners, listed_size, read_instances, with_size
 from ._files import (
     NamedImages,

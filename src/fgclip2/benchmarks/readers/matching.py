@@ -7,7 +7,8 @@ from typing import Any
 
 from ...data.readers.checks import check_text, shown
 from ...data.records import InvalidRecordError
-from ..data_sets import MatchingData, Problem
+from ..base import Problem
+from ..tasks.matching import MatchingData
 from ._files import NamedImages, check_usable, numbered_json_lines, problem_of
 
 

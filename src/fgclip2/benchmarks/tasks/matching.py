@@ -1,0 +1,84 @@
+"""Telling texts that fit an image from those that don't."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from ...metrics import best_threshold, bootstrap, roc_auc
+from ..base import DataSet
+from ..encoding import Encoder
+from ..scores import Estimate, Scores, mean, with_spread
+from .retrieval import RetrievalSettings
+
+_PAIRS_PER_BLOCK = 65536
+_RESAMPLES = 200  # of an area under a curve, which is no mean: each sorts all pairs
+
+
+@dataclass(frozen=True)
+class MatchingData(DataSet):
+    """Texts that fit an image or don't."""
+
+    texts: Sequence[str]
+    pairs: Sequence[tuple[int, int]]  # (image, text)
+    labels: Sequence[bool]  # of each pair
+
+    @property
+    def items(self) -> int:
+        """See the base class."""
+        return len(self.pairs)
+
+    @property
+    def own_texts(self) -> Sequence[str]:
+        """See the base class."""
+        return self.texts
+
+
+@dataclass(frozen=True)
+class MatchingSettings(RetrievalSettings):
+    """Settings of telling texts that fit an image from those that don't."""
+
+
+def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, language: str) -> Scores:
+    """Compute the area under the ROC curve of the cosines, and the accuracy at the threshold that is best on the pairs.
+
+    That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold.
+
+    Returns:
+        Scores; `per_item` has the cosine of each pair, NaN where the image can't be read.
+
+    Raises:
+        ValueError: No image can be read, or only those of pairs with one label.
+    """
+    encoded = encoder.images(data.images, settings.max_num_patches)
+    pairs = np.asarray(data.pairs, dtype=np.int64)
+    is_used = encoded.rows[pairs[:, 0]] > 0
+    encoded.check_some(is_used.sum())
+    texts = encoder.texts(data.texts, settings.role, settings.lower_case)
+    rows = np.searchsorted(encoded.owners, pairs[is_used, 0])
+    blocks = zip(
+        *(np.array_split(column, 1 + len(rows) // _PAIRS_PER_BLOCK) for column in (rows, pairs[is_used, 1])),
+        strict=True,
+    )
+    cosines = np.concatenate([(encoded.vectors[image] * texts[text]).sum(axis=1) for image, text in blocks])
+    cosines = cosines.astype(np.float64)  # in which the threshold is
+    labels = np.asarray(data.labels, dtype=bool)[is_used]
+    if labels.all() or not labels.any():
+        some = "; ".join(map(str, encoded.problems[:3]))
+        raise ValueError(
+            f"label is {int(labels[0])} in all {len(labels)} pairs left, but both labels are needed; "
+            f"{len(encoded.problems)} images can't be read: {some}"
+        )
+    is_right = (cosines >= best_threshold(cosines, labels)) == labels
+    images = pairs[is_used, 0]
+    per_item = np.full(len(pairs), np.nan)
+    per_item[is_used] = cosines
+    resample = partial(bootstrap, roc_auc, cosines, labels, groups=images, samples=_RESAMPLES)
+    metrics = {
+        "auc": Estimate(roc_auc(cosines, labels), len(labels), lambda: with_spread(resample())),
+        "accuracy": mean(is_right, images),
+    }
+    return Scores(metrics, {"cosine": per_item}, encoded.problems)

@@ -1,0 +1,42 @@
+"""One door to all formats of training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .readers import Columns, read_finehard, read_fineregion_cn, read_image_folder, read_pairs
+from .records import RecordDataset
+
+FORMATS = ("finehard", "fineregion-cn", "pairs", "folder", "shards")
+
+
+def open_records(
+    path: str,
+    format: str,
+    images_folder: str | Path | None = None,
+    language: Any = None,
+    columns: Columns | None = None,
+) -> RecordDataset:
+    """Open the records of one path, in any of [`FORMATS`] but shards.
+
+    Args:
+        path: File or folder.
+        format: One of [`FORMATS`].
+        images_folder: Where the images are; `None`: beside the records.
+        language: Language of all records; `None`: by each record, or detected.
+        columns: Names of the columns of `"pairs"`.
+
+    Raises:
+        ValueError: The records can't be read, or a folder of images is given for one.
+    """
+    if format == "folder":
+        if images_folder:
+            raise ValueError(f"images_folder={images_folder} does not go with {path}, a folder of images")
+        return read_image_folder(path, language=language)
+    if format == "pairs":
+        return read_pairs(path, images_folder, columns or Columns(), language)
+    images_folder = images_folder or str(path if Path(path).is_dir() else Path(path).parent)
+    if format == "fineregion-cn":
+        return read_fineregion_cn(path, images_folder, language or "zh")
+    return read_finehard(path, images_folder, language)

@@ -1,0 +1,316 @@
+"""What a training run takes, by arithmetic: steps, memory, disk, traffic. Nothing is run.
+
+[`plan.plan_run`] puts these together for the settings of a run.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from PIL import Image
+
+from ..data.records import Record
+from .objective import ObjectiveSettings
+
+Strategy = Literal["ddp", "fsdp", "zero2"]
+
+FLOAT32 = 4  # bytes
+_DDP_COPIES = 2  # of gradients: DDP keeps them once more, in the buckets that it sends
+_LOGIT_BYTES = 20  # per pair of image and text: logits, what their loss keeps, and their gradient; measured
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of values: all, and those that are trained."""
+
+    all: int
+    trained: int
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """Describe what some records of a data set hold, by which a step is estimated.
+
+    Attributes:
+        looked_at: Number of records.
+        unusable: How many of these can't be used.
+        first_problem: What is wrong with the first of those, or `None`.
+        short_captions, long_captions, with_regions: Shares of the usable records.
+        regions: Per record, at most as many as a step takes.
+        hard_regions: How many of these have hard negatives.
+        mean_patches, max_patches: Per image.
+    """
+
+    looked_at: int
+    unusable: int = 0
+    first_problem: str | None = None
+    short_captions: float = 1.0
+    long_captions: float = 1.0
+    with_regions: float = 0.0
+    regions: float = 0.0
+    hard_regions: float = 0.0
+    mean_patches: float = 256.0
+    max_patches: int = 256
+
+
+def summarize(
+    attempts: Iterable[Callable[[], Record]], max_regions: int, count_patches: Callable[[int, int], int]
+) -> DataSummary:
+    """Look at records and at the sizes of their images, without decoding these.
+
+    Args:
+        attempts: Functions that give a record, or raise what is wrong with it.
+        max_regions: Regions per image and step.
+        count_patches: Takes height and width of an image in pixels, and returns how many patches it becomes.
+
+    Raises:
+        ValueError: None of the records can be used; names what is wrong with the first.
+    """
+    records, patches, problems = [], [], []
+    for attempt in attempts:
+        try:
+            record = attempt()
+            patches.append(count_patches(*_height_and_width(record)))
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+            continue
+        records.append(record)
+    if not records:
+        raise ValueError(problems[0] if problems else "there are no records")
+    hard_shares = [
+        sum(bool(r.hard_negatives) for r in record.regions) / max(1, len(record.regions)) for record in records
+    ]
+    taken = [min(max_regions, len(record.regions)) for record in records]
+
+    def mean(values: list[Any]) -> float:
+        return sum(values) / len(records)
+
+    return DataSummary(
+        looked_at=len(records) + len(problems),
+        unusable=len(problems),
+        first_problem=problems[0] if problems else None,
+        short_captions=mean([record.short_caption is not None for record in records]),
+        long_captions=mean([record.long_caption is not None for record in records]),
+        with_regions=mean([bool(record.regions) for record in records]),
+        regions=mean(taken),
+        hard_regions=mean([share * count for share, count in zip(hard_shares, taken, strict=True)]),
+        mean_patches=mean(patches),
+        max_patches=max(patches),
+    )
+
+
+def _height_and_width(record: Record) -> tuple[int, int]:
+    image = io.BytesIO(record.image) if isinstance(record.image, bytes) else record.image
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    try:
+        with Image.open(image) as opened:  # reads no more than the header
+            return opened.height, opened.width
+    except OSError as error:
+        raise ValueError(f"{record.source}: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Steps
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of the optimizer in a run, and the checkpoints that it writes."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+    checkpoints: int
+
+
+def count_steps(
+    samples_per_epoch: int,
+    batch_size: int,
+    accumulation: int,
+    epochs: float,
+    max_steps: int = -1,
+    warmup: float = 0.03,
+    save_strategy: str = "steps",
+    save_steps: float = 500,
+) -> Steps:
+    """Count as transformers' Trainer does.
+
+    Args:
+        samples_per_epoch: Samples that one process gets, a multiple of `batch_size`.
+        batch_size: Samples per batch of a process.
+        accumulation: Batches per step.
+        epochs, max_steps: The length of the run; `max_steps` counts if positive.
+        warmup: Steps, or below 1 their share of the run.
+        save_strategy, save_steps: When checkpoints are written; `save_steps` below 1 is a share of the run.
+    """
+    per_epoch = max(1, math.ceil(samples_per_epoch // batch_size / accumulation))
+    total = max_steps if max_steps > 0 else math.ceil(epochs * per_epoch)
+    if save_strategy == "steps":
+        checkpoints = math.ceil(total / (save_steps if save_steps >= 1 else math.ceil(total * save_steps)))
+    else:
+        checkpoints = math.ceil(total / per_epoch) if save_strategy == "epoch" else 0
+    warmup_steps = int(warmup) if warmup >= 1 else math.ceil(total * warmup)
+    return Steps(per_epoch, total, warmup_steps, checkpoints)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Memory of one process, in bytes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepContents:
+    """Count what one process embeds in one step on average: images of `patches` patches each, and texts."""
+
+    images: float
+    patches: int
+    short_texts: float  # captions, texts of regions and hard negatives: all that are as long as a short caption
+    captions: float  # short captions, which are compared with all images
+    long_texts: float
+    regions: float
+
+    @classmethod
+    def expected(cls, batch_size: int, data: DataSummary, settings: ObjectiveSettings, negatives: int) -> StepContents:
+        """Return what a batch is expected to hold under an objective, with `negatives` hard negatives per region."""
+        captions = data.short_captions * batch_size
+        regions = data.regions * batch_size if settings.uses_regions else 0.0
+        hard = data.hard_regions * batch_size if settings.uses_hard_negatives else 0.0
+        return cls(
+            images=batch_size,
+            patches=data.max_patches,
+            short_texts=captions + regions + hard * (1 + negatives),
+            captions=captions if settings.short_weight else 0.0,
+            long_texts=data.long_captions * batch_size if settings.long_weight else 0.0,
+            regions=max(regions, hard),
+        )
+
+    def share(self, images: int) -> StepContents:
+        """Return the part that `images` of the images have, with their texts and regions."""
+        part = min(1.0, images / self.images)
+        numbers = {name: getattr(self, name) * part for name in ("images", "short_texts", "long_texts", "regions")}
+        return replace(self, **numbers)
+
+
+def state_memory(
+    count: ParameterCount,
+    strategy: Strategy = "ddp",
+    world_size: int = 1,
+    mixed: bool = False,
+    values_per_optimizer: int = 2,
+    averaged: bool = False,
+) -> dict[str, float]:
+    """Return bytes of what stays from step to step: `weights`, `gradients`, `optimizer`, and `average` if averaged.
+
+    Args:
+        count: Parameters of the whole model.
+        strategy: `"ddp"`, `"fsdp"` (all is divided), `"zero2"` (gradients and optimizer are).
+        world_size: Number of processes.
+        mixed: Compute in bfloat16, under `"ddp"` and `"fsdp"` by autocast, which keeps copies of the weights.
+        values_per_optimizer: Float32 values that the optimizer keeps per parameter; AdamW keeps two.
+        averaged: Keep a moving average of the weights.
+    """
+    divisor = world_size if strategy == "fsdp" else 1
+    optimizer_divisor = world_size if strategy in ("fsdp", "zero2") else 1
+    if strategy == "zero2":
+        value = 2 if mixed else FLOAT32
+        weights = value * count.all + (FLOAT32 * count.trained / world_size if mixed else 0)  # and those of float32
+        gradients = value * count.trained / world_size
+    else:
+        weights = (FLOAT32 + 2 * mixed) * count.all / divisor
+        copies = _DDP_COPIES if strategy == "ddp" and world_size > 1 else 1
+        gradients = copies * FLOAT32 * count.trained / divisor
+    memory = {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": FLOAT32 * values_per_optimizer * count.trained / optimizer_divisor,
+    }
+    return {**memory, "average": FLOAT32 * count.trained / divisor} if averaged else memory
+
+
+def tower_activations(
+    config: Any,
+    tokens: float,
+    layers: int | None = None,
+    mixed: bool = False,
+    checkpointing: bool = False,
+    length: int = 0,
+) -> float:
+    """Return the bytes that the backward pass needs of an encoder.
+
+    A layer keeps the inputs and outputs of both norms, queries, keys, values and their attention (8 vectors of the
+    width), and both sides of the activation function; attention by blocks keeps no scores. With checkpointing, each
+    keeps only its input, and one at a time has all again.
+
+    Args:
+        config: Configuration of the tower, by the names that transformers has for sizes.
+        tokens: Tokens of all its sequences, padding included.
+        layers: How many layers keep activations; `None`: all.
+        mixed: Compute in bfloat16 by autocast; the inputs of norms stay float32.
+        checkpointing: Use gradient checkpointing.
+        length: Tokens of a sequence; counts where attention is `"eager"`, which keeps its scores.
+    """
+    layers = config.num_hidden_layers if layers is None else layers
+    width, mlp, low = config.hidden_size, config.intermediate_size, 2 if mixed else FLOAT32
+    one = 2 * FLOAT32 * width + low * (6 * width + 2 * mlp)
+    if config._attn_implementation == "eager":
+        one += 2 * low * config.num_attention_heads * length
+    kept = layers * FLOAT32 * width + min(1, layers) * one if checkpointing else layers * one
+    return tokens * kept
+
+
+def similarity_memory(width: int, contents: StepContents, world_size: int, form: str = "gather") -> float:
+    """Return bytes of the sigmoid losses: texts of other ranks with their gradient, and logits of this rank's images.
+
+    Args:
+        width: Length of the embeddings.
+        contents: Of one process.
+        world_size: Number of processes.
+        form: Form of the sigmoid loss; only `"gather"` keeps the logits of both losses until the backward pass.
+    """
+    kinds = (contents.captions, contents.long_texts)
+    if form == "ring":
+        texts, columns = 2 * max(kinds), max(kinds)
+    else:
+        texts = columns = sum(kinds) * world_size
+    return 2 * FLOAT32 * width * texts + _LOGIT_BYTES * contents.images * columns
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Disk and traffic, in bytes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_size(count: ParameterCount, values_per_optimizer: int = 2, averaged: bool = False) -> int:
+    """Return bytes of one checkpoint to go on from: weights, optimizer, average. With LoRA, count the adapter alone."""
+    return FLOAT32 * (count.all + (values_per_optimizer + averaged) * count.trained)
+
+
+def gradient_traffic(count: ParameterCount, strategy: Strategy, world_size: int, mixed: bool = False) -> float:
+    """Return bytes that a process sends in rings in each step: gradients, and weights where these are divided."""
+    passed = (world_size - 1) / world_size
+    if strategy == "fsdp":  # gathered for the forward and the backward pass, gradients scattered
+        return passed * (2 * (2 if mixed else FLOAT32) * count.all + FLOAT32 * count.trained)
+    return 2 * passed * (2 if strategy == "zero2" and mixed else FLOAT32) * count.trained
+
+
+def embedding_traffic(width: int, contents: StepContents, world_size: int, form: str = "gather") -> float:
+    """Return bytes that a process sends in each step for the sigmoid losses.
+
+    Gathering sends each text once, and its gradient twice (an all-reduce); the ring sends each text in the forward and
+    again in the backward pass, and its gradient behind it.
+    """
+    if world_size == 1:
+        return 0.0
+    blocks = 3 * world_size - 2 if form == "ring" else 3 * (world_size - 1)
+    return blocks * FLOAT32 * width * (contents.captions + contents.long_texts)

@@ -1,0 +1,22 @@
+"""The losses of FG-CLIP 2, each a pure function of embeddings.
+
+Embeddings come L2-normalised, scales as raw parameters (logarithms). The formulas are those of the released code, the
+equations those of FG-CLIP 2 (section 3.2). To add a loss: write it in a file of its own here, give it a weight in
+`ObjectiveSettings`, and let `FGClip2Objective` (both in `objective.py`) call it.
+"""
+
+from .arithmetic import cosines
+from .hard_negatives import cross_modal_rank_loss, hard_negative_loss, rank_margin
+from .regions import region_contrastive_loss, textual_intra_modal_contrastive_loss
+from .sigmoid import sigmoid_loss, sigmoid_pair_sum
+
+__all__ = [
+    "cosines",
+    "cross_modal_rank_loss",
+    "hard_negative_loss",
+    "rank_margin",
+    "region_contrastive_loss",
+    "sigmoid_loss",
+    "sigmoid_pair_sum",
+    "textual_intra_modal_contrastive_loss",
+]

@@ -1,0 +1,124 @@
+"""A run from its settings to the saved model, as `fgclip2 train` makes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, set_seed
+
+from ..distributed import gather_objects
+from ..files import read_json
+from ..modeling.processing_fgclip2 import FGClip2Processor
+from .arguments import FGClip2TrainingArguments
+from .checkpoints import last_checkpoint
+from .settings import RunSettings, write_yaml
+from .sources import open_eval_data, open_train_data
+from .start import adapter_config, base_checkpoint, load_for_training
+from .trainer import FGClip2Trainer
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_FILE = "settings.yaml"
+
+
+def checkpoint_to_resume(args: FGClip2TrainingArguments, resume: bool) -> str | None:
+    """Return the checkpoint in `output_dir` to go on from, the same on all ranks; `None`: from the start.
+
+    Raises:
+        ValueError: The folder is not empty and `resume` is not set, or ranks see different folders.
+    """
+    args.device  # noqa: B018  # starts the process group
+    output = Path(str(args.output_dir))
+    found = last_checkpoint(output)
+    seen = gather_objects((found, output.is_dir() and any(output.iterdir())))
+    if len(set(seen)) > 1:
+        raise ValueError(f"{output} is not the same on all processes: choose a folder that all nodes share")
+    if seen[0][1] and not resume:
+        what = f"its last checkpoint is {Path(found).name}" if found else "it has no complete checkpoint"
+        raise ValueError(f"{output} is not empty ({what}): pass --resume to go on, or choose another output_dir")
+    if found:
+        logger.info("going on from %s", found)
+    elif resume:
+        logger.info("%s has no complete checkpoint: from the start", output)
+    return found
+
+
+def make_trainer(run: RunSettings) -> FGClip2Trainer:
+    """Load the model and open the data of a run.
+
+    Raises:
+        ValueError: A setting, a checkpoint or a data set can't be used.
+
+    Example:
+        >>> args = FGClip2TrainingArguments("run", per_device_train_batch_size=64)
+        >>> make_trainer(RunSettings(ModelSettings("checkpoint"), DataSettings(["pairs.csv"]), args)).train()
+    """
+    name, revision = str(run.model.model), run.model.revision
+    checkpoint, checkpoint_revision = base_checkpoint(name, revision)
+    processor = FGClip2Processor.from_pretrained(checkpoint, revision=checkpoint_revision)
+    records, held_out = open_train_data(run.data, run.args), open_eval_data(run.data)
+    adapter = adapter_config(run.model)
+    set_seed(run.args.seed)  # of a new adapter's matrices; the trainer does the same again for what comes later
+    model: Any = load_for_training(name, revision)
+    if run.model.lora:
+        from .lora import add_lora  # needs peft
+
+        model = add_lora(model, adapter)
+    return FGClip2Trainer(model, run.args, records, held_out, processor)
+
+
+def train_and_save(
+    run: RunSettings,
+    trainer: FGClip2Trainer,
+    checkpoint: str | None = None,
+    measure: Callable[[], dict[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Train, evaluate, and save the model, the settings and what came of it into `output_dir`.
+
+    Args:
+        run: Settings of the run.
+        trainer: Trainer of [`make_trainer`].
+        checkpoint: Checkpoint to go on from; `None`: from the start.
+        measure: Measures more at the end, after the evaluation.
+
+    Returns:
+        `output`, `resumed_from`, `steps` in all, `lora` (an adapter was saved) and `metrics`.
+    """
+    output = Path(str(run.args.output_dir))
+    trainer.add_callback(_KeepSettings(output / SETTINGS_FILE, run.changed))
+    try:  # what is kept of a finished run's training, for one that goes on from its end and trains nothing
+        kept = read_json(output / "all_results.json")
+    except (OSError, ValueError):
+        kept = {}
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = dict(outcome.metrics)
+    if not trainer.steps_taken:
+        metrics = {name: value for name, value in kept.items() if name.startswith("train_")}
+    if trainer.eval_dataset is not None:
+        metrics.update(trainer.evaluate())
+    if measure is not None:
+        metrics.update(measure())
+    trainer.save_model(str(output))
+    trainer.save_state()
+    trainer.save_metrics("all", metrics, combined=False)
+    return {
+        "output": str(output),
+        "resumed_from": checkpoint,
+        "steps": outcome.global_step,
+        "lora": hasattr(trainer.model, "peft_config"),
+        "metrics": metrics,
+    }
+
+
+class _KeepSettings(TrainerCallback):
+    """Writes the settings once all is well: a run that did not begin leaves its folder empty."""
+
+    def __init__(self, file: Path, settings: dict[str, Any]):
+        self._file, self._settings = file, settings
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            write_yaml(self._file, self._settings)

@@ -1,0 +1,129 @@
+"""Settings of a run beside its arguments: which model, which data; and their file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arguments import FGClip2TrainingArguments
+
+
+@dataclass
+class ModelSettings:
+    """What to train. The fields are options of `fgclip2 train`."""
+
+    model: str | None = field(
+        default=None, metadata={"aliases": ["-m"], "help": "Checkpoint or adapter to start from: folder or hub id"}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model on the hub"})
+    lora: bool = field(default=False, metadata={"help": "Train low-rank matrices, heads and scales only (PEFT)"})
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA matrices"})
+    lora_alpha: float = field(
+        default=32.0, metadata={"help": "The LoRA matrices are multiplied by this number divided by their rank"}
+    )
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "Dropout probability applied to the input of the LoRA layers"}
+    )
+    lora_target: str = field(
+        default="attention_and_mlp",
+        metadata={"help": "Layers with LoRA: attention_and_mlp, attention, all-linear or a pattern of names"},
+    )
+    lora_train_heads: bool = field(default=True, metadata={"help": "Train the heads in full, and save them"})
+
+
+@dataclass
+class DataSettings:
+    """What to train on. With several sources, `data_format`, `images_folder` and `language` are one or one for each.
+
+    The fields are options of `fgclip2 train`.
+    """
+
+    train_data: list[str] | None = field(
+        default=None, metadata={"help": "Files or folders to train on; several are joined"}
+    )
+    eval_data: list[str] | None = field(
+        default=None, metadata={"help": "Files or folders to evaluate on, which are not trained on"}
+    )
+    data_format: list[str] | None = field(
+        default=None,
+        metadata={"help": "finehard, fineregion-cn, pairs, folder or shards; by default seen from the files"},
+    )
+    images_folder: list[str] | None = field(
+        default=None, metadata={"help": "Folder with the images; by default that of the records"}
+    )
+    eval_images_folder: list[str] | None = field(
+        default=None, metadata={"help": "Folder with the images of eval_data; by default images_folder"}
+    )
+    language: list[str] | None = field(
+        default=None, metadata={"help": "Language of all records, en or zh; by default that of each, or detected"}
+    )
+    image_column: str = field(default="image", metadata={"help": "Column or key of the image, in pairs"})
+    short_caption_column: str | None = field(
+        default=None,
+        metadata={"help": "Column or key of short captions, in pairs; by default short_caption, else caption"},
+    )
+    long_caption_column: str | None = field(
+        default=None,
+        metadata={"help": "Column or key of long captions, in pairs; by default long_caption, else caption"},
+    )
+    language_column: str | None = field(
+        default=None, metadata={"help": "Column or key of languages, in pairs; by default language"}
+    )
+    shuffle_buffer: int = field(default=1000, metadata={"help": "Samples of shards that each worker shuffles among"})
+
+
+@dataclass
+class RunSettings:
+    """All that a run needs.
+
+    Attributes:
+        model, data: Model and data sets.
+        args: Arguments of the trainer.
+        changed: What differs from the defaults, as `settings.yaml` in the folder of the run keeps it.
+    """
+
+    model: ModelSettings
+    data: DataSettings
+    args: FGClip2TrainingArguments
+    changed: dict[str, Any] = field(default_factory=dict)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read settings.
+
+    Raises:
+        ValueError: There is no such file, it is not YAML, no mapping, or has a key twice.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+            keys = [key.value for key, _ in node.value]
+            if twice := sorted({key for key in keys if keys.count(key) > 1}):
+                raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; pass a YAML file, then flags (fgclip2 train --help)")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings; write lines such as `learning_rate: 1e-6`")
+    return content
+
+
+def write_yaml(path: Path, settings: dict[str, Any]) -> None:
+    """Write settings that `fgclip2 train` reads."""
+    import yaml
+
+    # Left out: objects, which transformers made of texts; and secrets, for the folder may be published.
+    plain = {
+        name: value
+        for name, value in settings.items()
+        if isinstance(value, (str, int, float, list, dict)) and not name.endswith("_token")
+    }
+    path.write_text(yaml.safe_dump(plain, allow_unicode=True, sort_keys=False), encoding="utf-8")

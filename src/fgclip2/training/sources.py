@@ -1,0 +1,122 @@
+"""The data sets of a run, by its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..checks import check_choice
+from ..data import Columns, RecordDataset, ShardedRecords, concatenate
+from ..data.formats import FORMATS, open_records
+from ..data.validation import guess_format
+from .arguments import FGClip2TrainingArguments
+from .settings import DataSettings
+
+
+def open_train_data(
+    settings: DataSettings, args: FGClip2TrainingArguments, world_size: int | None = None
+) -> RecordDataset | ShardedRecords:
+    """Open `train_data`: records, or a stream of shards for this process.
+
+    Args:
+        settings: What to open.
+        args: Arguments of the run: batch size, seed, and what to do about errors.
+        world_size: Processes to plan for; `None`: those that run.
+
+    Raises:
+        ValueError: A source can't be read, or shards are mixed with other formats.
+    """
+    paths = settings.train_data or []
+    formats = _formats(paths, settings.data_format)
+    if "shards" not in formats:
+        return _open(paths, formats, settings.images_folder, settings)
+    if set(formats) != {"shards"}:
+        raise ValueError(f"`train_data` must be all shards or none, got the formats {', '.join(formats)}")
+    return open_shards(settings, args, world_size)
+
+
+def open_shards(
+    settings: DataSettings, args: FGClip2TrainingArguments, world_size: int | None = None, shuffle: bool = True
+) -> ShardedRecords:
+    """Open the shards of `train_data` as a stream for this process, or for the first of `world_size`."""
+    paths = settings.train_data or []
+    if settings.images_folder:
+        raise ValueError("images_folder does not go with shards, which hold their images")
+    if len(paths) > 1 and not all(path.endswith(".tar") for path in paths):
+        raise ValueError(f"`train_data` must be one folder or index of shards, or several .tar, got {', '.join(paths)}")
+    return ShardedRecords(
+        paths if len(paths) > 1 else paths[0],
+        batch_size=args.per_device_train_batch_size,
+        rank=0 if world_size else args.process_index,
+        world_size=world_size or args.world_size,
+        drop_last=True,
+        shuffle=shuffle,
+        buffer_size=settings.shuffle_buffer,
+        seed=args.order_seed,
+        language=_for_each_source("language", settings.language, 1)[0],  # type: ignore[arg-type]  # checked there
+        on_error=args.on_error,
+    )
+
+
+def open_eval_data(settings: DataSettings) -> RecordDataset | None:
+    """Open `eval_data`, if there is any.
+
+    Of several formats and languages, which are those of `train_data` one by one, none is taken for granted here.
+
+    Raises:
+        ValueError: A source can't be read, or is shards.
+    """
+    paths = settings.eval_data
+    if not paths:
+        return None
+    same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
+    formats = _formats(paths, settings.data_format if same else None)
+    if "shards" in formats:
+        raise ValueError("`eval_data` must be finehard, fineregion-cn, pairs or folder, got shards")
+    language = settings.language if settings.language and len(settings.language) == 1 else None
+    folders = settings.eval_images_folder or settings.images_folder
+    return _open(paths, formats, folders, replace(settings, language=language))
+
+
+def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
+    """Return the paths of `train_data` with their formats."""
+    paths = settings.train_data or []
+    formats = _formats(paths, settings.data_format)
+    return [{"path": path, "format": format} for path, format in zip(paths, formats, strict=True)]
+
+
+def _formats(paths: Sequence[str], given: list[str] | None) -> list[str]:
+    formats = _for_each_source("data_format", given, len(paths))
+    for format in formats:
+        if format is not None:
+            check_choice("`data_format`", format, FORMATS)
+    return [format or guess_format(path)[0] for path, format in zip(paths, formats, strict=True)]
+
+
+def _open(
+    paths: Sequence[str], formats: Sequence[str], folders: list[str] | None, settings: DataSettings
+) -> RecordDataset:
+    columns = Columns(
+        settings.image_column, settings.short_caption_column, settings.long_caption_column, settings.language_column
+    )
+    if columns != Columns() and "pairs" not in formats:
+        raise ValueError(f"names of columns are given, but the format is {', '.join(formats)}; only pairs have columns")
+    sources = zip(
+        paths,
+        formats,
+        _for_each_source("images_folder", folders, len(paths)),
+        _for_each_source("language", settings.language, len(paths)),
+        strict=True,
+    )
+    return concatenate([open_records(*source, columns) for source in sources])
+
+
+def _for_each_source(name: str, values: list[str] | None, count: int) -> list[str | None]:
+    """Spread one value over all sources; several must be one for each."""
+    if not values:
+        return [None] * count
+    if len(values) == 1:
+        return [*values] * count
+    if len(values) != count:
+        raise ValueError(f"`{name}` must have one value, or one for each of {count} sources, got {len(values)}")
+    return list(values)

@@ -1,0 +1,89 @@
+"""Settings: checked, changed from the command line, and never a head that does not fit."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
+from fgclip2.benchmarks.class_names import class_names
+from fgclip2.benchmarks.tasks import (
+    ClassificationSettings,
+    HardNegativeSettings,
+    RegionSettings,
+    RetrievalSettings,
+    as_dict,
+    change,
+)
+
+
+def test_values_come_as_text():
+    settings = change(RegionSettings(), {"max_num_patches": "256", "crowds": "false", "templates": "none"})
+    assert settings == RegionSettings(max_num_patches=256, crowds=False, templates="none")
+    assert change(RetrievalSettings(), {"max_num_patches": "auto"}) == RetrievalSettings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "message"),
+    [
+        (
+            RetrievalSettings(),
+            {"walk": "long"},
+            "no setting 'walk'; choose one of max_num_patches, walk_type",
+        ),
+        (RetrievalSettings(), {"walk_type": "box"}, "walk_type must be 'short' or 'long', got 'box'"),
+        (
+            RetrievalSettings(),
+            {"max_num_patches": "many"},
+            "max_num_patches must be 'auto' or a positive integer, got 'many'",
+        ),
+        (RegionSettings(), {"method": "pool"}, "method must be 'roi' or 'crop', got 'pool'"),
+        (RegionSettings(), {"walk_type": "short"}, "no setting 'walk_type'"),
+        (RegionSettings(), {"crowds": "yes"}, "crowds must be 'true' or 'false', got 'yes'"),
+        (ClassificationSettings(), {"whole_batches_of": "0"}, "whole_batches_of must be a positive integer, got 0"),
+        (
+            ClassificationSettings(),
+            {"whole_batches_of": "many"},
+            "whole_batches_of must be a positive integer, got 'many'",
+        ),
+        (HardNegativeSettings(), {"ties": "half"}, "ties must be 'wrong' or 'right', got 'half'"),
+    ],
+)
+def test_mistakes_name_what_is_allowed(settings, changes, message):
+    with pytest.raises(ValueError, match=message):
+        change(settings, changes)
+
+
+def test_regions_meet_the_box_head_and_crops_the_short_one():
+    assert as_dict(RegionSettings())["walk_type"] == "box"
+    assert as_dict(RegionSettings(method="crop"))["walk_type"] == "short"
+    assert as_dict(HardNegativeSettings())["walk_type"] == "box"
+
+
+def test_every_difference_of_the_presets_is_explained():
+    for benchmark in BENCHMARKS.values():
+        if benchmark.settings("released") != benchmark.settings("paper"):
+            assert benchmark.differences, benchmark.name
+    assert COMMON_DIFFERENCES
+    with pytest.raises(ValueError, match="preset must be 'paper' or 'released', got 'best'"):
+        find_benchmark("lit-cn").settings("best")
+    with pytest.raises(ValueError, match="no benchmark 'lit'; choose one of lit-cn"):
+        find_benchmark("lit")
+
+
+def test_cocos_names_must_be_those_of_the_file(tmp_path):
+    """Chinese names are put beside them by their order."""
+    names = list(class_names("coco", "en"))
+    categories = [{"id": index, "name": name} for index, name in enumerate(names, start=1)]
+    image = {"id": 1, "file_name": "1.png", "width": 16, "height": 16}
+    content = {"categories": categories, "images": [image]}
+    content["annotations"] = [{"id": 1, "image_id": 1, "bbox": [0, 0, 9, 9], "category_id": 2}]
+    Image.new("RGB", (16, 16)).save(tmp_path / "1.png")
+    benchmark = find_benchmark("coco-boxes")
+    (tmp_path / "instances_val2017.json").write_text(json.dumps(content))
+    data = benchmark.read(tmp_path, None, benchmark.paper)
+    assert data.names["zh"][data.categories[0][0]] == "自行车"
+    categories[0]["name"], categories[1]["name"] = names[1], names[0]
+    (tmp_path / "instances_val2017.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="category 1 of 80 is 'bicycle'; COCO's is 'person'"):
+        benchmark.read(tmp_path, None, benchmark.paper)
