@@ -42,7 +42,7 @@ FLOORS = (
         "streams",
         "visualization",
     },
-    {"modeling"},
+    {"checkpoints", "modeling"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo"},

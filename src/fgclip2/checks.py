@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,3 +49,8 @@ def check_positive_integer(name: str, value: Any) -> None:
     """Raise a `ValueError` unless `value` is an integer above zero; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def environment_flag(name: str) -> bool:
+    """Return whether an environment variable is set to anything but 0 and the empty string."""
+    return os.environ.get(name, "") not in ("", "0")

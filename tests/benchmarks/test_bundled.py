@@ -170,7 +170,7 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     other = find("bundled-boxes-zh").read(elsewhere, None, find("bundled-boxes-zh").paper)
     assert other.digest() != data[0].digest()  # one byte of one image
     assert replace(data[0], categories=[[0] * len(each) for each in data[0].boxes]).digest() != data[0].digest()
-    with pytest.raises(ValueError, match="language='fr'; allowed for this bundled-boxes-zh: zh, en"):
+    with pytest.raises(ValueError, match="language must be 'zh' or 'en' for bundled-boxes-zh, got 'fr'"):
         run(find("bundled-boxes-zh"), folder, embedder, language="fr", show_progress_bar=False)
 
 

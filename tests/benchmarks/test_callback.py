@@ -214,7 +214,7 @@ def test_what_is_left_out_is_said_and_counted(make_trainer, caplog):
             {"changes": {"max_num_patches": "many"}},
             "max_num_patches must be 'auto' or a positive integer, got 'many'",
         ),
-        (ENTRIES, {"every_steps": 0}, "every_steps=0; allowed: from 1 on"),
+        (ENTRIES, {"every_steps": 0}, "every_steps must be a positive integer, or None"),
     ],
 )
 def test_mistakes_are_named_before_the_run(make_trainer, entries, options, message):

@@ -97,7 +97,7 @@ def test_a_sound_data_set_is_checked_against_the_published_counts(run, boxes):
 
 def missing_folder(root: Path) -> str:
     root.rename(root.with_name("elsewhere"))
-    return r"BoxClass-CN is no folder; allowed: an existing folder"
+    return r"BoxClass-CN is no folder: give an existing one"
 
 
 def truncated_zip(root: Path) -> str:
@@ -165,7 +165,7 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
         (("bench", "run", "lit-cn"), "give the path"),
         (("bench", "run", "bundled", "LIT-CN"), "bundled takes no path and no images (LIT-CN)"),
         (("bench", "run", "bundled-boxes-zh", "--images", "图像"), "takes no path and no images (图像)"),
-        (("bench", "run", "bundled-boxes-cn"), "no benchmark 'bundled-boxes-cn'; allowed: bundled, bundled-"),
+        (("bench", "run", "bundled-boxes-cn"), "no benchmark 'bundled-boxes-cn'; choose one of bundled, bundled-"),
         (("bench", "run", "bundled", "--set", "walk_type=long"), "bundled-boxes-en: there is no setting 'walk_type'"),
         (("bench", "run", "lit-cn", "LIT-CN", "--revision", "main"), "works with a model"),
         (("bench", "run", "lit-cn", "LIT-CN", "--controls"), "works with bundled"),

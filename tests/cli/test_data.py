@@ -85,7 +85,7 @@ def test_wrong_usage(validate, records):
     assert "'pairs', 'folder' or 'shards', got 'csv'" in validate("记录.json", "--format", "csv", code=2).stderr
     assert "allowed with pairs only" in validate("记录.json", "--image-column", "x", code=2).stderr
     assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr
-    assert "images='all'" in validate("记录.json", "--images", "all", code=1).stderr
+    assert "'exists' or 'open', got 'all'" in validate("记录.json", "--images", "all", code=1).stderr
     assert "no such file or folder" in validate("没有.json", code=1).stderr
     assert "no such file or folder" in validate("没有.json", "--format", "finehard", code=1).stderr
 

@@ -129,9 +129,9 @@ def test_resumed_by_state(folder):
         assert begun + [number_of(record) for record in resumed] == whole
         resumed.set_epoch(0)
         assert [number_of(record) for record in resumed] == whole
-    with pytest.raises(ValueError, match="the state has seed=3; allowed: 4, as this data set has"):
+    with pytest.raises(ValueError, match="the state's seed must be 4, as this data set has, got 3"):
         ShardedRecords(folder, seed=4, buffer_size=6).load_state_dict(state)
-    with pytest.raises(ValueError, match="the state has shards="):
+    with pytest.raises(ValueError, match="the state's shards must be"):
         ShardedRecords(folder / "000001.tar", seed=3, buffer_size=6).load_state_dict(state)
 
 
@@ -217,13 +217,16 @@ def test_languages_by_option(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0; allowed: at least 1"),
-        ({"buffer_size": 0}, "buffer_size=0; allowed: at least 1"),
-        ({"world_size": 0}, "world_size=0; allowed: at least 1"),
-        ({"rank": 2, "world_size": 2}, "rank=2; allowed: 0 to 1, for world_size=2"),
-        ({"rank": -1}, "rank=-1; allowed: 0 to 0"),
-        ({"world_size": 48, "rank": 47}, "47 samples for 48 ranks; allowed: at least 48"),
-        ({"world_size": 3, "batch_size": 16, "drop_last": True}, "47 samples for 3 ranks; allowed: at least 48"),
+        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        ({"buffer_size": 0}, "buffer_size must be a positive integer, got 0"),
+        ({"world_size": 0}, "world_size must be a positive integer, got 0"),
+        ({"rank": 2, "world_size": 2}, "rank must be from 0 to 1 for world_size=2, got 2"),
+        ({"rank": -1}, "rank must be from 0 to 0 for world_size=1, got -1"),
+        ({"world_size": 48, "rank": 47}, "48 ranks need at least 48 samples, and the shards hold 47"),
+        (
+            {"world_size": 3, "batch_size": 16, "drop_last": True},
+            "3 ranks need at least 48 samples, and the shards hold 47",
+        ),
         ({"language": "cn"}, "language must be 'en', 'zh' or None, got 'cn'"),
     ],
 )
@@ -235,7 +238,7 @@ def test_wrong_arguments(folder, arguments, message):
 def test_wrong_places_in_an_epoch(folder):
     dataset = ShardedRecords(folder, 4)
     for epoch, batches in ((-1, 0), (0, -1), (0, 13)):
-        with pytest.raises(ValueError, match=f"epoch={epoch}, batches={batches}; allowed"):
+        with pytest.raises(ValueError, match=f"within an epoch, got {epoch} and {batches}"):
             dataset.set_epoch(epoch, batches)
 
 

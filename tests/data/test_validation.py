@@ -107,9 +107,9 @@ def test_shards(tmp_path, images, with_index):
 
 def test_wrong_arguments(tmp_path, images):
     dataset = read_finehard(write_json(tmp_path / "a.json", [item()]), images)
-    with pytest.raises(ValueError, match="images='all'; allowed: none, exists, open"):
+    with pytest.raises(ValueError, match="images must be 'none', 'exists' or 'open', got 'all'"):
         validate(dataset, "all")
-    with pytest.raises(ValueError, match="threads=0; allowed: at least 1"):
+    with pytest.raises(ValueError, match="threads must be a positive integer, got 0"):
         validate(dataset, threads=0)
 
 

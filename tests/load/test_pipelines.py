@@ -1,11 +1,22 @@
 """Pipelines of transformers with this package imported, on folders that were saved, exported, and official."""
 
+import copy
+
 import pytest
 import torch
-from transformers import pipeline
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipImageProcessor, SiglipModel, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
-from fgclip2 import FGClip2ImageProcessor, FGClip2Model, FGClip2Processor, FGClip2VisionModel
+from fgclip2 import (
+    FGClip2ImageProcessor,
+    FGClip2Model,
+    FGClip2Processor,
+    FGClip2VisionModel,
+    FGClip2ZeroShotImageClassificationPipeline,
+)
 
+TASK = "zero-shot-image-classification"
 LABELS = {"en": (["Cat", "dog", "red apple"], "a photo of {}."), "zh": (["猫", "狗", "红苹果"], "一张{}的照片。")}
 
 
@@ -79,17 +90,27 @@ def test_image_feature_extraction_with_the_vision_tower(pool, model, official_fo
         torch.testing.assert_close(outputs.pooler_output, features, rtol=0, atol=1e-6)
 
 
-def test_other_models_keep_their_pipeline(photo):
-    """The class takes the place of the stock one for every model: for others it must do what that did."""
-    from transformers import SiglipConfig, SiglipModel
-
-    from fgclip2.modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
-
+def test_only_our_models_get_our_pipeline(model, folder, tmp_path, photo):
+    """The class that transformers has for the task stays in its registry, and is what runs for other models."""
+    assert type(pipeline(TASK, model=folder)) is FGClip2ZeroShotImageClassificationPipeline
+    assert "FGClip2" not in str(PIPELINE_REGISTRY.supported_tasks[TASK])
     tower = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    siglip = SiglipModel(SiglipConfig(text_config=tower, vision_config={**tower, "image_size": 32, "patch_size": 16}))
-    stock = FGClip2ZeroShotImageClassificationPipeline.__mro__[1]
-    logits = {"logits": torch.tensor([[1.0, -2.0, 0.5]]), "candidate_labels": ["a", "b", "c"]}
-    ours, theirs = (cls.__new__(cls) for cls in (FGClip2ZeroShotImageClassificationPipeline, stock))
-    for instance in (ours, theirs):
-        instance.model, instance.framework = siglip, "pt"
-    assert ours.postprocess(dict(logits)) == theirs.postprocess(dict(logits))
+    vision = {**tower, "image_size": 32, "patch_size": 16}
+    processor = FGClip2Processor.from_pretrained(folder)
+    parts = {
+        "tokenizer": processor.tokenizer,
+        "image_processor": SiglipImageProcessor(size={"height": 32, "width": 32}),
+    }
+    for config_class, model_class in ((SiglipConfig, SiglipModel), (CLIPConfig, CLIPModel)):
+        text = {**tower, "vocab_size": len(processor.tokenizer), "max_position_embeddings": 64, "eos_token_id": 1}
+        other = model_class(config_class(text_config=text, vision_config=vision)).eval()
+        classify = pipeline(TASK, model=other, **parts)
+        assert type(classify) is ZeroShotImageClassificationPipeline
+        scores = [row["score"] for row in classify(photo, candidate_labels=["cat", "dog"])]
+        assert (sum(scores) == pytest.approx(1)) == (model_class is CLIPModel)  # a softmax, and SigLIP's sigmoid
+
+
+def test_pipelines_can_be_copied(model, official_folder):
+    processor = FGClip2Processor.from_pretrained(official_folder)
+    classify = pipeline(TASK, model=model, tokenizer=processor.tokenizer, image_processor=processor.image_processor)
+    assert type(copy.copy(classify)) is FGClip2ZeroShotImageClassificationPipeline

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import distributed
+from ..drawings import sources
 from ..drawings.build import build_demo_data
 from ..drawings.concepts import ConceptTable, load_concepts
 from ..drawings.controls import pixel_similarities, training_pictures
@@ -31,17 +33,56 @@ from ..drawings.scene_sets import SceneSet, build_scene_set
 from ..embedding.inputs import load_input
 from ..languages import LANGUAGES
 from ..metrics import score_ranks
+from .catalogue import Benchmark, find_benchmark
 from .catalogue.bundled import BUNDLED
 from .runner import make_result
 from .scores import Scores, accuracies
 from .tasks import region_classification
 from .tasks.region_classification import RegionData
 
+ALL = "bundled"  # the name of all of them
 SCENES = 1000
 SEED = 1  # of the scenes, as in recipes/scenes
 PIXELS = "pixel nearest neighbour"
 _CROP = 64
 _FORMAT = 1  # of the folder; part of its name
+
+
+def find_benchmarks(name: str, folder: Path | None = None, images: Path | None = None) -> list[Benchmark]:
+    """Return the benchmarks of a name: of a data set in a folder, or of the package's own data without one.
+
+    Args:
+        name: Name of a benchmark, or `"bundled"`: all whose data the package makes.
+        folder, images: Where the user says that data and images are.
+
+    Raises:
+        ValueError: There are none of that name, a folder is missing, or there is one too many.
+    """
+    rows = [row for row in BUNDLED if name in (ALL, row.name)]
+    if rows and (folder or images) is not None:
+        raise ValueError(f"{name} takes no path and no images ({folder or images}): its data are fetched")
+    if not rows and name.startswith(ALL):
+        names = ", ".join(row.name for row in BUNDLED)
+        raise ValueError(f"there is no benchmark {name!r}; choose one of {ALL}, {names}")
+    if not rows and folder is None:
+        find_benchmark(name)
+        raise ValueError(f"give the path of the data set of {name}; only {ALL} has none")
+    return rows or [find_benchmark(name)]
+
+
+def fetch_bundled() -> Path:
+    """Return the folder of the package's own data, which the first process fetches.
+
+    Raises:
+        OSError: They can't be fetched.
+    """
+    folder = None
+    if distributed.rank() == 0:
+        try:
+            folder = build_bundled(sources.default_cache())
+        except RuntimeError as error:  # a package can't be fetched
+            raise OSError(str(error)) from error
+    return distributed.gather_objects(folder)[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -178,12 +219,12 @@ def _xywh(box: Sequence[float], size: tuple[int, int]) -> list[int]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
+def run_pixels(folder: Path, cache: Path | None = None) -> dict[str, Any]:
     """Classify each box by the training drawing whose pixels are nearest, on crops of 64 by 64 pixels.
 
     Args:
         folder: What [`build_bundled`] returned.
-        cache: Folder of the demo data.
+        cache: Folder of the demo data; `None`: the user's cache.
     """
     started = time.perf_counter()
     benchmark = next(row for row in BUNDLED if row.task is region_classification)
@@ -196,6 +237,7 @@ def run_pixels(folder: Path, cache: Path) -> dict[str, Any]:
             crop = picture.crop((round(x1), round(y1), round(x2), round(y2)))
             crops.append(np.asarray(crop.resize((_CROP, _CROP))))
         owners += [index] * len(boxes)
+    cache = sources.default_cache() if cache is None else cache
     table = load_concepts(cache)
     similarities = pixel_similarities(np.stack(crops), *training_pictures(cache, table), table.thing_ids)
     categories = np.concatenate([np.asarray(each) for each in data.categories])

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from ..embedding import FGClip2Embedder
+from ..embedding import Embedder
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
-from ..modeling.modeling_fgclip2 import FGClip2Model
-from ..modeling.processing_fgclip2 import FGClip2Processor
-from .base import DataSet, Settings
+from ..modeling.interface import DualEncoder, DualEncoderProcessor
+from . import bundled
+from .base import DataSet
 from .catalogue import Benchmark, find_benchmark
 from .encoding import Encoder
 from .runner import names_language
 
 logger = logging.getLogger(__name__)
+
+Entry = tuple[str | Benchmark, str | Path, str | Path | None]  # benchmark, folder, images if they are elsewhere
 
 
 class BenchmarkCallback(TrainerCallback):
@@ -56,12 +58,12 @@ class BenchmarkCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Any,
-        benchmarks: Iterable[tuple[str | Benchmark, str | Path, str | Path | None]],
+        benchmarks: Iterable[Entry],
         every_steps: int | None = None,
         changes: Mapping[str, str] | None = None,
     ):
         if every_steps is not None and every_steps < 1:
-            raise ValueError(f"every_steps={every_steps}; allowed: from 1 on, or None: at each evaluation")
+            raise ValueError(f"every_steps must be a positive integer, or None for each evaluation, got {every_steps}")
         if trainer.is_fsdp_enabled:
             raise ValueError(
                 "benchmarks during training need whole weights on each process, which FSDP divides; allowed: DDP, "
@@ -69,33 +71,28 @@ class BenchmarkCallback(TrainerCallback):
             )
         self._trainer, self._every_steps, self._changes = trainer, every_steps, dict(changes or {})
         self._benchmarks: list[tuple[Benchmark, DataSet]] = []
-        for benchmark, folder, images in benchmarks:
-            self._add(find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark, folder, images)
+        for name, folder, images in benchmarks:
+            benchmark = find_benchmark(name) if isinstance(name, str) else name
+            if any(benchmark.name == other.name for other, _ in self._benchmarks):
+                raise ValueError(f"the benchmark {benchmark.name} is given twice; give it once")
+            data = open_data_set(benchmark, folder, images, self._changes)
+            logger.info("benchmark %s: %d images, %d items", benchmark.name, len(data.images), data.items)
+            if data.problems:
+                logger.warning(
+                    "benchmark %s: %d records can't be used and are left out, e.g. %s",
+                    benchmark.name,
+                    len(data.problems),
+                    data.problems[0],
+                )
+            self._benchmarks.append((benchmark, data))
         if every_steps and self._chooses_the_best():
             raise ValueError(
                 f"metric_for_best_model={trainer.args.metric_for_best_model!r} is looked for at evaluations; allowed: "
                 f"no every_steps ({every_steps}), so that benchmarks run there"
             )
 
-    def _add(self, benchmark: Benchmark, folder: str | Path, images: str | Path | None) -> None:
-        if any(benchmark.name == other.name for other, _ in self._benchmarks):
-            raise ValueError(f"the benchmark {benchmark.name} is given twice; allowed: once")
-        data = open_data_set(benchmark, folder, images, self._changes)
-        logger.info("benchmark %s: %d images, %d items", benchmark.name, len(data.images), data.items)
-        if data.problems:
-            logger.warning(
-                "benchmark %s: %d records can't be used and are left out, e.g. %s",
-                benchmark.name,
-                len(data.problems),
-                data.problems[0],
-            )
-        self._benchmarks.append((benchmark, data))
-
-    def _settings(self, benchmark: Benchmark) -> Settings:
-        return benchmark.changed_settings("paper", self._changes)
-
     def _chooses_the_best(self) -> bool:
-        """Whether the best checkpoint is the one with the best number of a benchmark."""
+        """Return whether the best checkpoint is the one with the best number of a benchmark."""
         metric = str(self._trainer.args.metric_for_best_model).removeprefix("eval_")
         return any(metric.startswith(f"{benchmark.name}/") for benchmark, _ in self._benchmarks)
 
@@ -104,10 +101,14 @@ class BenchmarkCallback(TrainerCallback):
         trainer = self._trainer
         values: dict[str, float] = {}
         with trainer.evaluating():
-            model = _ModelInTraining(_plain_model(trainer), trainer.processing_class)
+            # The model within DDP's, DeepSpeed's, the compiler's or PEFT's wrapper.
+            module = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+            module = module.get_base_model() if hasattr(module, "get_base_model") else module
+            model = _ModelInTraining(module, trainer.processing_class)
             encoder = Encoder(model, show_progress_bar=False)
             for benchmark, data in self._benchmarks:
-                settings, language = self._settings(benchmark), names_language(benchmark, data, None)
+                settings = benchmark.changed_settings("paper", self._changes)
+                language = names_language(benchmark, data, None)
                 scores = benchmark.task.evaluate(data, encoder, settings, language)  # no more of `run`: no intervals
                 prefix = f"eval_{benchmark.name}"
                 values |= {f"{prefix}/{name}": estimate.value for name, estimate in scores.metrics.items()}
@@ -141,13 +142,65 @@ class BenchmarkCallback(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure, and put the numbers among those of the evaluation, from which transformers takes the best one."""
         metrics: dict[str, float] = kwargs["metrics"]
-        if self._every_steps is None and self._is_first_of_evaluation(metrics):
+        # Of several named sets each is an evaluation of its own; their numbers are put together afterwards.
+        sets = self._trainer.eval_dataset
+        is_first = not isinstance(sets, Mapping) or f"eval_{next(iter(sets))}_runtime" in metrics
+        if self._every_steps is None and is_first:
             metrics.update(self.measure())
 
-    def _is_first_of_evaluation(self, metrics: Mapping[str, float]) -> bool:
-        """Of several named sets each is an evaluation of its own; their numbers are put together afterwards."""
-        sets = self._trainer.eval_dataset
-        return not isinstance(sets, Mapping) or f"eval_{next(iter(sets))}_runtime" in metrics
+
+def parse_entries(benchmarks: Iterable[str], images: Iterable[str] = ()) -> list[Entry]:
+    """Return what to measure from texts of the command line.
+
+    Args:
+        benchmarks: Texts "NAME=FOLDER", or names of the package's own, whose data are fetched.
+        images: Texts "NAME=FOLDER" of benchmarks whose images are not beside the rest.
+
+    Raises:
+        ValueError: A text is of another form, or a name is of no benchmark.
+        OSError: Data can't be fetched.
+    """
+    image_places = dict(_parse_pair("benchmark_images", text, "NAME=FOLDER") for text in images)
+    entries: list[Entry] = []
+    for text in benchmarks:
+        name, path = _parse_pair("benchmarks", text, "NAME=FOLDER") if "=" in text else (text, None)
+        found = bundled.find_benchmarks(name, None if path is None else Path(path))
+        folder = bundled.fetch_bundled() if path is None else Path(path)
+        entries += [(benchmark, folder, image_places.pop(benchmark.name, None)) for benchmark in found]
+    if image_places:
+        raise ValueError(f"benchmark_images names {', '.join(image_places)}; allowed: names of benchmarks")
+    return entries
+
+
+def parse_changes(settings: Iterable[str]) -> dict[str, str]:
+    """Return settings that are to differ from the paper's from texts "NAME=VALUE" of the command line.
+
+    Raises:
+        ValueError: A text is of another form.
+    """
+    return dict(_parse_pair("benchmark_settings", text, "NAME=VALUE") for text in settings)
+
+
+def _parse_pair(option: str, text: str, form: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise ValueError(f"{option}: {text!r}; allowed: {form}")
+    return name, value
+
+
+def describe(entries: Iterable[Entry], changes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Read the data sets of benchmarks; return name, images, items and records left out of each.
+
+    Raises:
+        ValueError: A data set can't be read, or a setting is not allowed.
+    """
+    described = []
+    for benchmark, folder, images in entries:
+        row = find_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
+        data = open_data_set(row, folder, images, changes)
+        counts = {"images": len(data.images), "items": data.items, "left_out": len(data.problems)}
+        described.append({"name": row.name, **counts})
+    return described
 
 
 def open_data_set(
@@ -170,14 +223,14 @@ def open_data_set(
     raise ValueError(f"{folder}: no image of {benchmark.name} can be used: {reason}")
 
 
-class _ModelInTraining(FGClip2Embedder):
+class _ModelInTraining(Embedder):
     """An embedder of a model that belongs to a trainer.
 
     Not made by the parent's constructor, which casts the model and hashes all its weights. Without a fingerprint
     nothing is kept on disk.
     """
 
-    def __init__(self, model: FGClip2Model, processor: FGClip2Processor):
+    def __init__(self, model: DualEncoder, processor: DualEncoderProcessor):
         self.replicas, self.processor = [model], processor
         self.name, self.revision = "the model in training", None
         self.fingerprint = None  # type: ignore[assignment]
@@ -189,9 +242,3 @@ class _ModelInTraining(FGClip2Embedder):
     def encode_texts(self, *args: Any, **options: Any) -> np.ndarray:
         """Embed texts without a progress bar."""
         return super().encode_texts(*args, **{**options, "show_progress_bar": False})
-
-
-def _plain_model(trainer: Any) -> FGClip2Model:
-    """The model within DDP's, DeepSpeed's, the compiler's or PEFT's wrapper."""
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

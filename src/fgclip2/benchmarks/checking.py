@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
-from .base import DataSet, Problem
+from .base import Problem
 from .catalogue import Benchmark
 
 
@@ -33,12 +34,23 @@ class Check:
             name: (here, published) for name, (here, published) in self.counts.items() if published not in (None, here)
         }
 
+    @property
+    def faults(self) -> list[str]:
+        """What is missing or wrong, e.g. "2 images in place of 24221"; nothing where all is well."""
+        faults = [f"{here} {name} in place of {published}" for name, (here, published) in self.missing.items()]
+        return [*faults, f"{len(self.problems)} problems"] if self.problems else faults
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return counts and problems as JSON has them."""
+        counts = {name: {"here": here, "published": published} for name, (here, published) in self.counts.items()}
+        return {"counts": counts, "problems": [str(problem) for problem in self.problems]}
+
 
 def check(benchmark: Benchmark, folder: str | Path, images: str | Path | None = None, opened: bool = False) -> Check:
     """Read a data set whole.
 
     Args:
-        benchmark, folder, images: As of [`run`].
+        benchmark, folder, images: As in [`run`].
         opened: Whether to decode every image, and compare the boxes with its real size.
 
     Raises:
@@ -49,21 +61,17 @@ def check(benchmark: Benchmark, folder: str | Path, images: str | Path | None = 
     names = next(iter(getattr(data, "names", {}).values()), None)
     if names is not None:
         counts["categories"] = len(names)
-    problems = [*data.problems, *(_open_all(data) if opened else ())]
-    return Check({name: (count, benchmark.published.get(name)) for name, count in counts.items()}, problems)
-
-
-def _open_all(data: DataSet) -> list[Problem]:
-    problems = []
+    problems = list(data.problems)
     boxes = getattr(data, "boxes", [[]] * len(data.images))
-    for image, its in zip(tqdm(data.images, unit="image", desc="opening"), boxes, strict=True):
+    images_and_boxes = list(zip(data.images, boxes, strict=True)) if opened else []
+    for image, its_boxes in tqdm(images_and_boxes, unit="image", desc="opening", disable=not opened):
         try:
             width, height = load_input(0, image.read()).size
         except UnreadableImageError as error:
             problems.append(Problem(str(image), str(error).removeprefix("images[0]: ")))
             continue
-        for box in its:
+        for box in its_boxes:
             if not (box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0):
                 reason = f"box {box} is outside the image of {width} x {height} pixels; mend it, or leave it out"
                 problems.append(Problem(str(image), reason))
-    return problems
+    return Check({name: (count, benchmark.published.get(name)) for name, count in counts.items()}, problems)

@@ -25,15 +25,15 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from .. import distributed
+from ..drawings import sources
 from ..embedding import Skipped
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
-from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
+from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
-from ..modeling.processing_fgclip2 import check_boxes
 from .base import Box, Problem
 from .image_files import StoredImage
-from .models import BenchmarkModel, configuration_digest, run_on
+from .models import BenchmarkModel, configuration_digest, encode_texts, run_on
 from .released import keep_case
 
 Item = TypeVar("Item")
@@ -48,6 +48,11 @@ PACKAGES = (
     "pillow",
     "numpy",
 )  # whose releases may change an embedding
+
+
+def default_cache() -> Path:
+    """Return where embeddings are kept if the user names no other place."""
+    return sources.default_cache().parent / "benchmarks"
 
 
 class Encoded(NamedTuple):
@@ -105,16 +110,15 @@ class Encoder:
             role: What the texts are to the model.
             lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
         """
-        walk_type = WALK_OF_ROLE[role]  # as `encode_texts` of every model has it
         row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         model = self.model if lower_case else keep_case(self.model)
         work = _Work(
             kind="texts",
-            settings={"walk_type": walk_type, "lower_case": lower_case},
+            settings={"role": role, "lower_case": lower_case},
             items=list(row),
             read=str,
             digest=str,
-            encode=lambda block: Block(model.encode_texts(block, walk_type, **_QUIET), [1] * len(block), {}),
+            encode=lambda block: Block(encode_texts(model, block, role), [1] * len(block), {}),
         )
         encoded = self._run(work)
         return encoded.vectors[[row[text] for text in texts]]

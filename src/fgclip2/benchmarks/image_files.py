@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol, cast
 from PIL import ExifTags, Image
 
 from ..errors import UnreadableImageError
-from ..modeling.image_processing_fgclip2 import load_image
+from ..modeling.inputs import load_image
 
 MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)

@@ -1,4 +1,4 @@
-"""What benchmarks run on: FG-CLIP 2, other models of transformers, and any pair of functions."""
+"""What benchmarks run on: models of this package, other models of transformers, and any pair of functions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ..embedding import FGClip2Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
+from ..embedding import Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
 from ..embedding.pairs import ONE_HEAD
+from ..modeling.auto import find_family
+from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.interface import DualEncoderProcessor, Role
-from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..streams import chunks
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
@@ -28,7 +29,7 @@ _TEXTS_AT_ONCE = 8192
 
 
 class BenchmarkModel(Protocol):
-    """What a model must have; [`FGClip2Embedder`] does, [`PairEmbedder`] makes it of two functions.
+    """What a model must have; [`Embedder`] does, [`PairEmbedder`] makes it of two functions.
 
     Properties:
         name: What results call it.
@@ -36,7 +37,7 @@ class BenchmarkModel(Protocol):
         fingerprint: Tells its weights from others; `None`: its embeddings are not kept on disk.
 
     For box classification by region features it also has `encode_regions`, for segmentation `stream_heatmaps`, both as
-    [`FGClip2Embedder`]'s.
+    [`Embedder`]'s, which takes `role` in place of `walk_type`.
     """
 
     @property
@@ -56,10 +57,14 @@ class BenchmarkModel(Protocol):
         on_error: str,
         show_progress_bar: bool | None = None,
     ) -> Any:
-        """Float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
+        """Embed images: float32 (N, D), L2-normalised, and with `on_error="skip"` a list of [`Skipped`]."""
 
-    def encode_texts(self, texts: Any, walk_type: str = "auto", *, show_progress_bar: bool | None = None) -> np.ndarray:
-        """Float32 (N, D), L2-normalised."""
+    def encode_texts(self, *args: Any, **options: Any) -> np.ndarray:
+        """Embed texts: float32 (N, D), L2-normalised.
+
+        The arguments are the texts, `walk_type` ("short", "long" or "box", what the texts are to the model; "auto" if
+        left out) and by name `show_progress_bar`.
+        """
 
 
 def load_model(
@@ -72,24 +77,33 @@ def load_model(
 
     Args:
         name: Folder or hub id; `None`: the checkpoint inside the package; `"untrained"`: the same with random weights.
-        device, dtype, revision: As in [`FGClip2Embedder.from_pretrained`].
+        device, dtype, revision: As in [`Embedder.from_pretrained`].
 
     Raises:
         OSError: There is no such checkpoint.
         ValueError: It has no image and text features.
     """
     if name is None:
-        return FGClip2Embedder.from_pretrained(None, device, dtype)
+        return Embedder.from_pretrained(None, device, dtype)
     if name == UNTRAINED:
-        return untrained(FGClip2Embedder.from_pretrained(None, device, dtype))
-    model_type = AutoConfig.from_pretrained(name, revision=revision).model_type
-    if model_type == FGClip2Model.config_class.model_type:
-        return FGClip2Embedder.from_pretrained(name, device, dtype, revision)
+        return untrained(Embedder.from_pretrained(None, device, dtype))
+    if find_family(name, revision=revision) is not None:
+        return Embedder.from_pretrained(name, device, dtype, revision)
     return load_pair(name, device, dtype, revision)
 
 
+def encode_texts(model: BenchmarkModel, texts: Sequence[str], role: Role) -> np.ndarray:
+    """Embed texts of a role: float32 (N, D), L2-normalised.
+
+    Models that aren't this package's know roles by the names that FG-CLIP 2's authors gave their text heads.
+    """
+    if isinstance(model, Embedder):
+        return model.encode_texts(texts, role=role, show_progress_bar=False)
+    return model.encode_texts(texts, WALK_OF_ROLE[role], show_progress_bar=False)
+
+
 def run_on(model: BenchmarkModel) -> dict[str, str | None]:
-    """Type of device and dtype that a model computes on and in; None for functions of which nothing is known."""
+    """Return the type of device and the dtype that a model runs on and in; `None` for functions that don't say."""
     module = getattr(model, "model", None)
     if module is None:
         return {"device": None, "dtype": None}
@@ -115,7 +129,7 @@ def text_use(model: BenchmarkModel, texts: Sequence[str], role: Role) -> dict[st
 
 
 def configuration_digest(model: BenchmarkModel) -> str | None:
-    """Of what embeddings depend on besides the weights: sizes, preprocessing and vocabulary; None if it is unknown."""
+    """Return a digest of sizes, preprocessing and vocabulary, on which embeddings depend besides weights, if known."""
     if isinstance(model, PairEmbedder):
         return model.configuration
     processor = getattr(model, "processor", None)
@@ -123,22 +137,23 @@ def configuration_digest(model: BenchmarkModel) -> str | None:
 
 
 def digest_of(config: Any, processor: Any) -> str:
-    """SHA-256 of the settings of a model and of its processor."""
+    """Return the SHA-256 of the settings of a model and of its processor."""
     tokenizer = processor.tokenizer
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     of_last_call = ("padding", "truncation")
     vocabulary = {name: part for name, part in backend.items() if name not in of_last_call}
-    lengths = [getattr(tokenizer, name, None) for name in ("short_length", "long_length", "model_max_length")]
+    lengths = [processor.text_length(role) for role in getattr(processor, "text_roles", ())]
+    lengths.append(tokenizer.model_max_length)
     parts = [config.to_dict(), processor.image_processor.to_dict(), vocabulary, lengths, tokenizer.special_tokens_map]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def untrained(embedder: FGClip2Embedder, seed: int = 0) -> FGClip2Embedder:
-    """The control that has learned nothing: the same sizes, vocabulary and preprocessing, random weights."""
+def untrained(embedder: Embedder, seed: int = 0) -> Embedder:
+    """Return the control that has learned nothing: the same sizes, vocabulary and preprocessing, random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = FGClip2Model(copy.deepcopy(embedder.model.config))  # type: ignore[arg-type]
-    return FGClip2Embedder(model, embedder.processor, embedder.model.device, embedder.model.dtype, UNTRAINED)
+        model = type(embedder.model)(copy.deepcopy(embedder.model.config))
+    return type(embedder)(model, embedder.processor, embedder.device, embedder.dtype, UNTRAINED)
 
 
 def load_pair(

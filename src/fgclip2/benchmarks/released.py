@@ -1,4 +1,4 @@
-"""What the authors' scripts do that nobody should do otherwise: for the preset `released` alone."""
+"""What the scripts of FG-CLIP 2's authors do that nobody should do otherwise: for the preset `released` alone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from ..embedding import FGClip2Embedder
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from .models import BenchmarkModel
 
 
 def keep_case(model: BenchmarkModel) -> BenchmarkModel:
-    """The same model, but FG-CLIP 2 reads texts as they are written, as where a script forgets to lower-case them."""
-    if not isinstance(model, FGClip2Embedder):
+    """Return a model that reads texts as they are written, as FG-CLIP 2 does where a script forgets lower case."""
+    tokenizer = getattr(getattr(model, "processor", None), "tokenizer", None)
+    if not isinstance(tokenizer, FGClip2Tokenizer):
         return model
-    processor, twin = copy.copy(model.processor), copy.copy(model)
-    tokenizer = processor.tokenizer
+    twin: Any = copy.copy(model)
+    processor = copy.copy(twin.processor)
     processor.tokenizer = CaseKeepingTokenizer(
         tokenizer_object=Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
         short_length=tokenizer.short_length,
@@ -61,6 +61,6 @@ def _without_lower_casing(normalizer: dict[str, Any] | None) -> dict[str, Any] |
     if normalizer is None or normalizer["type"] == "Lowercase":
         return None
     if normalizer["type"] == "Sequence":
-        kept = [_without_lower_casing(each) for each in normalizer["normalizers"]]
-        return {**normalizer, "normalizers": [each for each in kept if each is not None]}
+        kept = [_without_lower_casing(part) for part in normalizer["normalizers"]]
+        return {**normalizer, "normalizers": [part for part in kept if part is not None]}
     return normalizer

@@ -8,21 +8,21 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
-
 from .. import distributed
+from ..checks import one_of
+from ..files import replacing
 from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
 from .encoding import PACKAGES, Encoder
-from .models import BenchmarkModel, run_on, text_use
-from .scores import Estimate, Scores
+from .models import UNTRAINED, BenchmarkModel, load_model, run_on, text_use
+from .scores import Scores
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
 
@@ -42,13 +42,13 @@ def run(
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
     Args:
-        benchmark: Of [`find_benchmark`].
+        benchmark: What [`find_benchmark`] returns.
         folder: The data set as its owners publish it.
-        model: Of [`load_model`], or anything with its methods.
+        model: What [`load_model`] returns, or anything with its methods.
         images: Folder or archive of the images; `None`: beside the rest.
         preset: "paper" or "released".
         changes: Settings that are to differ from the preset's; the result is marked with them.
-        language: Of the names of classes, where the data set has several; `None`: the benchmark's.
+        language: Language of the names of classes, where the data set has several; `None`: the benchmark's.
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
@@ -84,6 +84,33 @@ def run(
     )
 
 
+def run_all(
+    benchmarks: Sequence[Benchmark],
+    folder: str | Path,
+    models: Iterable[str | None],
+    device: Any = None,
+    dtype: str = "auto",
+    revision: str | None = None,
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of several benchmarks and models, each as soon as it is there.
+
+    Args:
+        benchmarks: Rows of the catalogue whose data are in the same folder.
+        folder: See [`run`].
+        models: Names of models, of which one is loaded at a time.
+        device, dtype, revision: See [`load_model`]; the control `"untrained"` has no revision.
+        options: Further arguments of [`run`].
+
+    Raises:
+        OSError, ValueError: See [`load_model`] and [`run`].
+    """
+    for name in models:
+        model = load_model(name, device, dtype, None if name == UNTRAINED else revision)
+        for benchmark in benchmarks:
+            yield run(benchmark, folder, model, **options)
+
+
 def make_result(
     benchmark: Benchmark,
     preset: str,
@@ -96,7 +123,15 @@ def make_result(
     started: float,
     with_items: bool = False,
 ) -> dict[str, Any]:
-    """The content of a result file; `source` is where the data are, `started` of `time.perf_counter`."""
+    """Return the content of a result file.
+
+    Args:
+        benchmark, preset, settings, language, data, scores: What was measured.
+        source: Where the data are.
+        model: What [`describe`] returns, or the same of what is no model.
+        started: When the run did, by `time.perf_counter`.
+        with_items: See [`run`].
+    """
     left_out = [asdict(problem) for problem in (*data.problems, *scores.left_out)]
     preset_values = asdict(benchmark.settings(preset))
     result = {
@@ -106,7 +141,14 @@ def make_result(
         "preset": preset,
         "changed": {name: value for name, value in asdict(settings).items() if value != preset_values[name]},
         "settings": as_dict(settings),
-        "metrics": {name: _as_dict(estimate) for name, estimate in scores.metrics.items()},
+        "metrics": {
+            name: {
+                "value": estimate.value,
+                "interval": estimate.interval and estimate.interval(),
+                "count": estimate.count,
+            }
+            for name, estimate in scores.metrics.items()
+        },
         "counts": {
             "images": len(data.images),
             "items": data.items,
@@ -125,11 +167,16 @@ def make_result(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    return {**result, "per_item": _as_lists(scores.per_item)} if with_items else result
+    if with_items:  # JSON has no NaN
+        result["per_item"] = {
+            name: [None if value != value else value for value in values.tolist()]
+            for name, values in scores.per_item.items()
+        }
+    return result
 
 
 def describe(model: BenchmarkModel) -> dict[str, Any]:
-    """What a result says of its model."""
+    """Return what a result says of its model."""
     return {
         "name": model.name,
         "revision": model.revision,
@@ -140,7 +187,7 @@ def describe(model: BenchmarkModel) -> dict[str, Any]:
 
 
 def names_language(benchmark: Benchmark, data: DataSet, language: str | None) -> str:
-    """The language of the names of classes, or of the texts where there are none.
+    """Return the language of the names of classes, or of the texts where there are none.
 
     Raises:
         ValueError: The data set has none in that language.
@@ -148,12 +195,12 @@ def names_language(benchmark: Benchmark, data: DataSet, language: str | None) ->
     names: Sequence[str] = list(getattr(data, "names", {benchmark.language: None}))
     language = language or (benchmark.language if benchmark.language in names else names[0])
     if language not in names:
-        raise ValueError(f"language={language!r}; allowed for this {benchmark.name}: {', '.join(names)}")
+        raise ValueError(f"language must be {one_of(names)} for {benchmark.name}, got {language!r}")
     return language
 
 
 def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
-    """Where to keep a result: one of other data, weights, language, preset or settings gets another file."""
+    """Return where to keep a result: one of other data, weights, language, preset or settings gets another file."""
     benchmark, language, model = result["benchmark"], result["language"], result["model"]
     identity = [model[key] for key in ("name", "revision", "fingerprint", "dtype")]
     identity += [result["data"]["digest"], result["changed"]]
@@ -169,7 +216,7 @@ def check_writable(folder: str | Path) -> None:
     Raises:
         OSError: Nothing can be written there.
     """
-    nearest = next(each for each in (Path(folder), *Path(folder).absolute().parents) if each.exists())
+    nearest = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
     with tempfile.TemporaryFile(dir=nearest):
         pass
 
@@ -177,16 +224,6 @@ def check_writable(folder: str | Path) -> None:
 def write_result(result: Mapping[str, Any], path: Path) -> None:
     """Write a result file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
-
-
-def _as_dict(estimate: Estimate) -> dict[str, Any]:
-    interval = None if estimate.interval is None else estimate.interval()
-    return {"value": estimate.value, "interval": interval, "count": estimate.count}
-
-
-def _as_lists(per_item: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
-    """JSON has no NaN."""
-    return {name: [None if value != value else value for value in values.tolist()] for name, values in per_item.items()}
+    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -10,9 +10,7 @@ import typer
 from . import common
 
 if TYPE_CHECKING:
-    from ..benchmarks.catalogue import Benchmark
     from ..benchmarks.checking import Check
-    from ..benchmarks.models import BenchmarkModel
 
 LIST_EXAMPLES = """
 fgclip2 bench list
@@ -36,9 +34,14 @@ fgclip2 bench report bench_results
 fgclip2 bench report bench_results --language zh --output 结果
 """
 
-Name = Annotated[str, typer.Argument(help="Of `fgclip2 bench list`, or bundled: all that start with it.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of a benchmark of `fgclip2 bench list`; bundled stands for all that start with it.")
+]
 DataPath = Annotated[
-    Path | None, typer.Argument(help="The data set as its owners publish it; none for bundled, which is fetched.")
+    Path | None,
+    typer.Argument(
+        help="Folder of the data set as its owners publish it. Leave it out for bundled, whose data are fetched."
+    ),
 ]
 Images = Annotated[Path | None, typer.Option(help="Folder or zip archive of the images.  [default: in PATH]")]
 BUNDLED = "bundled"
@@ -50,18 +53,18 @@ def list_benchmarks(as_json: common.AsJson = False) -> None:
 
     Each has a name, what it measures, its language and where to get it; --json also says how the presets differ.
     """
-    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
     from ..benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES
+    from ..benchmarks.catalogue import BUNDLED as BUNDLED_ROWS
 
     rows = [
         {
-            "name": each.name,
-            "task": each.kind.replace("_", " "),
-            "language": each.language,
-            "source": each.source,
-            "differences": [*COMMON_DIFFERENCES, *each.differences],
+            "name": benchmark.name,
+            "task": benchmark.kind.replace("_", " "),
+            "language": benchmark.language,
+            "source": benchmark.source,
+            "differences": [*COMMON_DIFFERENCES, *benchmark.differences],
         }
-        for each in (*BENCHMARKS.values(), *BUNDLED_ROWS)
+        for benchmark in (*BENCHMARKS.values(), *BUNDLED_ROWS)
     ]
     if as_json:
         common.print_json({"benchmarks": rows})
@@ -74,8 +77,10 @@ def check(
     name: Name,
     path: DataPath = None,
     images: Images = None,
-    open_images: Annotated[bool, typer.Option("--open", help="Decode every image.")] = False,
-    show: Annotated[int, typer.Option(min=0, help="How many problems to list.")] = 20,
+    open_images: Annotated[
+        bool, typer.Option("--open", help="Decode every image, and compare boxes with its size.")
+    ] = False,
+    show: Annotated[int, typer.Option(min=0, help="How many problems to print.")] = 20,
     as_json: common.AsJson = False,
 ) -> None:
     """Read a data set whole and list what is wrong with it.
@@ -84,24 +89,20 @@ def check(
 
     Exit code 1 if anything is wrong or missing.
     """
+    from ..benchmarks.bundled import fetch_bundled, find_benchmarks
     from ..benchmarks.checking import check as check_data
 
     benchmarks = find_benchmarks(name, path, images)
     folder = path or fetch_bundled()
     checks = {benchmark.name: check_data(benchmark, folder, images, open_images) for benchmark in benchmarks}
     if as_json:
-        common.print_json({"benchmarks": [{"name": each, **_as_dict(found)} for each, found in checks.items()]})
-    wrong = []
-    for each, found in checks.items():
-        if not as_json:
-            _print_check(each, found, show, path is None)
-        its = [f"{here} {key} in place of {published}" for key, (here, published) in found.missing.items()]
-        if found.problems:
-            its.append(f"{len(found.problems)} problems")
-        if its:
-            wrong.append(f"{each}: {', '.join(its)}")
-    if wrong:
-        raise ValueError(f"{folder}: {'; '.join(wrong)}")
+        common.print_json({"benchmarks": [{"name": key, **found.as_dict()} for key, found in checks.items()]})
+    else:
+        for key, found in checks.items():
+            _print_check(key, found, show, path is None)
+    faults = [f"{key}: {', '.join(found.faults)}" for key, found in checks.items() if found.faults]
+    if faults:
+        raise ValueError(f"{folder}: {'; '.join(faults)}")
 
 
 def run(
@@ -113,26 +114,34 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="Folder or hub id of FG-CLIP 2 or another model; untrained: a control.  "
+            help="Folder or hub id of FG-CLIP 2 or of another model; untrained is a control with random weights.  "
             "[default: the one in the package]",
         ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a model of the hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a model on the hub.")] = None,
     device: common.Device = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: by the device.")] = "auto",
-    preset: Annotated[str, typer.Option(help="paper, or released: as its authors' scripts do.")] = "paper",
+    dtype: Annotated[
+        str, typer.Option(help="What to compute in: float32, bfloat16, float16, or auto, by the device.")
+    ] = "auto",
+    preset: Annotated[
+        str, typer.Option(help="Settings: paper has those of the paper, released those of its authors' scripts.")
+    ] = "paper",
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; the result says so.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; the result says so. May be repeated."),
     ] = None,
-    language: Annotated[str | None, typer.Option(help="en or zh, of names of classes.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of result files.")] = Path("bench_results"),
+    language: Annotated[
+        str | None, typer.Option(help="Language of the names of classes: en or zh.  [default: the benchmark's]")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("bench_results"),
     cache: Annotated[
-        Path | None, typer.Option(help="Where embeddings are kept, for a killed run to go on.  [default: user's cache]")
+        Path | None,
+        typer.Option(help="Folder where embeddings are kept, so that a killed run goes on.  [default: user's cache]"),
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings.")] = False,
-    items: Annotated[bool, typer.Option("--items", help="Also store a number for each item, such as ranks.")] = False,
+    items: Annotated[bool, typer.Option("--items", help="Store a number for each item too, such as ranks.")] = False,
     controls: Annotated[
-        bool, typer.Option("--controls", help="With bundled: also an untrained model and nearest pixels.")
+        bool, typer.Option("--controls", help="Measure an untrained model and nearest pixels too; works with bundled.")
     ] = False,
 ) -> None:
     """Measure a model on a data set.
@@ -142,8 +151,10 @@ def run(
     Under torchrun the processes share the work. A run that was killed goes on where it was.
     """
     from .. import distributed
-    from ..benchmarks.models import UNTRAINED, load_model
-    from ..benchmarks.runner import check_writable
+    from ..benchmarks.bundled import fetch_bundled, find_benchmarks, run_pixels
+    from ..benchmarks.encoding import default_cache
+    from ..benchmarks.models import UNTRAINED
+    from ..benchmarks.runner import check_writable, run_all
 
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
@@ -151,30 +162,40 @@ def run(
         raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
     if cache and no_cache:
         raise typer.BadParameter("does not go with --cache", param_hint="--no-cache")
-    changes = _parse_changes(change)
+    changes = dict(map(_parse_change, change or []))
     benchmarks = find_benchmarks(name, path, images)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
     check_writable(output)
     common.hide_loading_bars()
     distributed.start_process_group()
-    options = {"images": images, "preset": preset, "changes": changes, "language": language, "with_items": items}
-    options["cache"] = None if no_cache else cache or _default_cache()
     folder = path or fetch_bundled()
-    for each in (model, UNTRAINED) if controls else (model,):
-        loaded = load_model(each, common.split_devices(device), dtype, None if each == UNTRAINED else revision)
-        for benchmark in benchmarks:
-            _run_one(benchmark, folder, loaded, output, options)
+    results = run_all(
+        benchmarks,
+        folder,
+        (model, UNTRAINED) if controls else (model,),
+        common.split_devices(device),
+        dtype,
+        revision,
+        images=images,
+        preset=preset,
+        changes=changes,
+        language=language,
+        cache=None if no_cache else cache or default_cache(),
+        with_items=items,
+    )
+    for result in results:
+        _store_and_print(result, output)
     if controls and distributed.rank() == 0:
-        _run_pixels(folder, output)
+        _store_and_print(run_pixels(folder), output)
     distributed.end_process_group()
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Result files, or folders of them.")],
-    output: Annotated[Path, typer.Option(help="Where to write, without suffix.")] = Path("bench_report"),
-    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
-    plot: Annotated[bool, typer.Option(help="Draw a picture too; needs matplotlib.")] = True,
+    results: Annotated[list[Path], typer.Argument(help="Result files, or folders with them.")],
+    output: Annotated[Path, typer.Option(help="Name of the files to write, without suffix.")] = Path("bench_report"),
+    language: Annotated[str, typer.Option(help="Language of the report: en or zh.")] = "en",
+    plot: Annotated[bool, typer.Option(help="Draw a picture too, which needs matplotlib.")] = True,
 ) -> None:
     """Put results beside the published numbers.
 
@@ -193,19 +214,11 @@ def report(
         typer.echo(str(path))
 
 
-def _parse_changes(changes: list[str] | None) -> dict[str, str]:
-    parsed = {}
-    for change in changes or []:
-        name, equals, value = change.partition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(f"{change!r}; allowed: NAME=VALUE", param_hint="--set")
-        parsed[name] = value
-    return parsed
-
-
-def _as_dict(found: Check) -> dict[str, Any]:
-    counts = {key: {"here": here, "published": published} for key, (here, published) in found.counts.items()}
-    return {"counts": counts, "problems": [str(each) for each in found.problems]}
+def _parse_change(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise typer.BadParameter(f"{text!r}; allowed: NAME=VALUE", param_hint="--set")
+    return name, value
 
 
 def _print_check(name: str, found: Check, show: int, is_fetched: bool) -> None:
@@ -218,67 +231,8 @@ def _print_check(name: str, found: Check, show: int, is_fetched: bool) -> None:
         typer.echo(f"    {problem}")
 
 
-def _default_cache() -> Path:
-    from ..drawings.sources import default_cache
-
-    return default_cache().parent / "benchmarks"
-
-
-def find_benchmarks(name: str, path: Path | None, images: Path | None = None) -> list[Benchmark]:
-    """The benchmarks of a name: of a data set at a path, or of the package's own without one.
-
-    Raises:
-        ValueError: There are none of that name, a path is missing, or there is one too much.
-    """
-    from ..benchmarks.bundled import BUNDLED as BUNDLED_ROWS
-    from ..benchmarks.catalogue import find_benchmark
-
-    rows = [row for row in BUNDLED_ROWS if name in (BUNDLED, row.name)]
-    if rows and (path or images) is not None:
-        raise ValueError(f"{name} takes no path and no images ({path or images}): its data are fetched")
-    if not rows and name.startswith(BUNDLED):
-        names = ", ".join(row.name for row in BUNDLED_ROWS)
-        raise ValueError(f"there is no benchmark {name!r}; allowed: {BUNDLED}, {names}")
-    if not rows and path is None:
-        find_benchmark(name)
-        raise ValueError(f"give the path of the data set of {name}; only {BUNDLED} has none")
-    return rows or [find_benchmark(name)]
-
-
-def fetch_bundled() -> Path:
-    """The folder of the package's own data, fetched by the first process.
-
-    Raises:
-        OSError: They can't be fetched.
-    """
-    from .. import distributed
-    from ..benchmarks.bundled import build_bundled
-    from ..drawings.sources import default_cache
-
-    folder = None
-    if distributed.rank() == 0:
-        try:
-            folder = build_bundled(default_cache())
-        except RuntimeError as error:  # a package can't be fetched
-            raise OSError(str(error)) from error
-    return distributed.gather_objects(folder)[0]
-
-
-def _run_one(benchmark: Benchmark, folder: Path, model: BenchmarkModel, output: Path, options: dict[str, Any]) -> None:
-    from ..benchmarks.runner import run as run_benchmark
-
-    _finish(run_benchmark(benchmark, folder, model, **options), output)
-
-
-def _run_pixels(folder: Path, output: Path) -> None:
-    from ..benchmarks.bundled import run_pixels
-    from ..drawings.sources import default_cache
-
-    _finish(run_pixels(folder, default_cache()), output)
-
-
-def _finish(result: dict[str, Any], output: Path) -> None:
-    """Store a result and print it, also if one of the two fails."""
+def _store_and_print(result: dict[str, Any], output: Path) -> None:
+    """Store a result and print it, also if one of the two fails; the first process does."""
     from .. import distributed
     from ..benchmarks.runner import result_path, write_result
 

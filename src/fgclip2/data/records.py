@@ -21,10 +21,10 @@ class InvalidRecordError(ValueError):
     """A record can't be used.
 
     Args:
-        source: where it is, e.g. `"file.jsonl:17"`.
-        field: which part of it is wrong, e.g. `"bbox_info[2].bbox"`.
-        found: what is there, as text.
-        allowed: what may be there.
+        source: Where it is, e.g. `"file.jsonl:17"`.
+        field: Which part of it is wrong, e.g. `"bbox_info[2].bbox"`.
+        found: What is there, as text.
+        allowed: What may be there.
     """
 
     def __init__(self, source: str, field: str, found: str, allowed: str):
@@ -85,7 +85,7 @@ class RecordDataset(ABC):
         return (self[index] for index in range(len(self)))
 
     def source(self, index: int) -> str:
-        """Where a record comes from, e.g. `"file.jsonl:17"`, also where it can't be read."""
+        """Return where a record comes from, e.g. `"file.jsonl:17"`, also where it can't be read."""
         return self._source(self._position(index))
 
     def _position(self, index: int) -> int:
@@ -103,7 +103,7 @@ class ConcatenatedRecords(RecordDataset):
 
     def __init__(self, datasets: Sequence[RecordDataset]):
         if not datasets:
-            raise ValueError("datasets is empty; allowed: at least one data set")
+            raise ValueError("datasets must hold at least one data set")
         self.datasets = tuple(datasets)
         self.languages = np.concatenate([dataset.languages for dataset in datasets])
         self._ends = np.cumsum([len(dataset) for dataset in datasets])

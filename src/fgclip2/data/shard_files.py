@@ -11,13 +11,14 @@ import json
 import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from PIL import Image
 
+from ..checks import check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import IMAGE_SUFFIXES, decode_json, replacing
 from ..languages import Language
@@ -38,7 +39,7 @@ class BrokenShardError(InvalidRecordError):
 
 
 def broken_shard(path: str, found: str) -> BrokenShardError:
-    """The error about the shard at `path`."""
+    """Return the error about the shard at `path`."""
     return BrokenShardError(path, "the shard", found, "a whole, uncompressed tar of plain files, as its index says")
 
 
@@ -67,8 +68,8 @@ class ShardReader:
     """The samples of one shard, in order.
 
     Args:
-        path: a plain (not compressed) tar file: a local path, or an address that fsspec opens, e.g. `s3://…`.
-        language: of all records; None: by `is_cn`, else detected, as `read_finehard` does.
+        path: A plain (not compressed) tar file: a local path, or an address that fsspec opens, e.g. `s3://…`.
+        language: The language of all records. None: by `is_cn`, else detected, as `read_finehard` does.
     """
 
     def __init__(self, path: str, language: Language | None = None):
@@ -93,11 +94,14 @@ class ShardReader:
         """Group the members by key, reading their headers only.
 
         Raises:
-            BrokenShardError: the file is cut off or corrupt, or a member is neither file nor folder.
+            BrokenShardError: The file is cut off or corrupt, or a member is neither file nor folder.
         """
         sample: RawSample | None = None
         for member in self._members():
-            key, suffix = _key_and_suffix(member.name)
+            # A name is cut at the first dot of its last part, as WebDataset does.
+            path = PurePosixPath(member.name)
+            stem, _, ending = path.name.partition(".")
+            key, suffix = str(path.with_name(stem)) if stem else member.name, f".{ending.lower()}"
             if sample is None or key != sample.key:
                 if sample is not None:
                     yield sample
@@ -125,34 +129,27 @@ class ShardReader:
                 yield member
             elif not member.isdir():
                 raise broken_shard(self.path, f"holding a link or special file, {last}")
-        self._check_end(last)
-
-    def _check_end(self, last: str) -> None:
-        """A whole archive ends with zeros; `tarfile` itself takes a corrupt header, or none, for the end."""
+        # A whole archive ends with zeros; `tarfile` itself takes a corrupt header, or none, for the end.
         self._file.seek(self._tar.offset)
         if self._file.read(_BLOCK) != bytes(_BLOCK):
             raise broken_shard(self.path, f"cut off or corrupt after {last}")
 
     def source(self, sample: RawSample) -> str:
-        """Where a sample is, for error messages."""
+        """Return where a sample is, for error messages."""
         return f"{self.path}:{sample.key}"
 
     def record(self, sample: RawSample) -> Record:
         """Read and check one sample.
 
         Raises:
-            InvalidRecordError: it lacks an image or a caption, or a field of its item is wrong.
+            InvalidRecordError: It lacks an image or a caption, or a field of its item is wrong.
         """
         source = self.source(sample)
         images = [member for suffix, member in sample.members.items() if suffix in IMAGE_SUFFIXES]
         if len(images) != 1:
             allowed = f"one image beside .json or .txt; known are {', '.join(sorted(IMAGE_SUFFIXES))}"
             raise InvalidRecordError(source, "the sample", f"{len(images)} images in {list(sample.members)}", allowed)
-        return record_of_item(self._item(sample, source), self._read(images[0]), source, self._language)
-
-    def _item(self, sample: RawSample, source: str) -> Mapping[str, Any]:
-        """The item in FineHARD's schema: of `.json`, of `.txt`, or of both."""
-        item: Any = {}
+        item: Any = {}  # in FineHARD's schema: of `.json`, of `.txt`, or of both
         if ".json" in sample.members:
             item = self._decoded(sample.members[".json"], source, decode_json)
             check_item(item, f"{source}.json")
@@ -161,7 +158,7 @@ class ShardReader:
             # img2dataset repeats the text as `caption`, which is not a second, long one.
             repeated = {"caption": None} if item.get("caption") in (text, None) else {}
             item = {"short_caption": text, **{k: v for k, v in item.items() if v is not None}, **repeated}
-        return item
+        return record_of_item(item, self._read(images[0]), source, self._language)
 
     def _decoded(self, member: tarfile.TarInfo, source: str, decode: Callable[[bytes], Any]) -> Any:
         content = self._read(member)
@@ -189,13 +186,6 @@ def _open(path: str) -> BinaryIO:
     return fsspec.open(path, "rb").open()
 
 
-def _key_and_suffix(name: str) -> tuple[str, str]:
-    """Split a member's name at the first dot of its last part, as WebDataset does."""
-    path = PurePosixPath(name)
-    stem, _, suffix = path.name.partition(".")
-    return str(path.with_name(stem)) if stem else name, f".{suffix.lower()}"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Which shards there are
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,13 +195,13 @@ def list_shards(shards: str | Path | Sequence[str | Path], count: bool = True) -
     """Find shards and the number of samples in each.
 
     Args:
-        shards: a folder; the path or address of an index (`….json`); a `.tar`; or a list of `.tar`. Numbers of samples
+        shards: A folder; the path or address of an index (`….json`); a `.tar`; or a list of `.tar`. Numbers of samples
             come from the index, which is `index.json` in a folder; without one, each shard's headers are read once.
-        count: False leaves `samples` at -1 where there is no index.
+        count: Whether to count samples; False leaves `samples` at -1 where there is no index.
 
     Raises:
-        ValueError: there are none, or the index can't be read or names a file outside its folder.
-        BrokenShardError: a shard had to be counted and is broken.
+        ValueError: There are none, or the index can't be read or names a file outside its folder.
+        BrokenShardError: A shard had to be counted and is broken.
     """
     if isinstance(shards, (str, Path)):
         text = str(shards)
@@ -225,7 +215,7 @@ def list_shards(shards: str | Path | Sequence[str | Path], count: bool = True) -
             shards = [text]
     paths = [str(path) for path in shards]
     if not paths:
-        raise ValueError("there are no shards; allowed: a folder with *.tar, an index, or a list of .tar")
+        raise ValueError("shards must be a folder with *.tar, an index, or a list of .tar; there is no shard")
     missing = [path for path in paths if "://" not in path and not Path(path).is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: no such shard")
@@ -257,9 +247,10 @@ def read_index(path: str) -> list[Shard]:
     except (ValueError, TypeError, LookupError) as error:
         raise ValueError(f"{path} is no index of shards ({type(error).__name__}: {error})") from error
     for name, samples in entries:
+        entry = (name, samples)
         good = isinstance(name, str) and name.endswith(".tar") and not set(name) & set("/\\:\0")
         if not good or type(samples) is not int or samples < 0:
-            raise ValueError(f"{path}: entry {name!r}, {samples!r}; allowed: the name of a .tar beside it, a number")
+            raise ValueError(f"{path}: an entry must be the name of a .tar beside it and a number, got {entry!r}")
     return [Shard(f"{folder}/{name}", samples) for name, samples in entries]
 
 
@@ -280,48 +271,42 @@ def write_shards(dataset: RecordDataset, folder: str | Path, samples_per_shard: 
     """Write any data set of records as tar shards (`000000.tar`, ...) with an index, images unchanged byte for byte.
 
     Args:
-        dataset: the records, written in their order; decoded (PIL) images are stored as PNG.
-        folder: new or empty.
-        samples_per_shard: of all shards but the last.
+        dataset: The records, written in their order; decoded (PIL) images are stored as PNG.
+        folder: A new or empty folder.
+        samples_per_shard: The number of samples of all shards but the last.
 
     Returns:
         The shards, as the index has them.
 
     Raises:
-        ValueError: the folder holds something, or a record can't be used.
-        UnreadableImageError: an image is missing or of no known format (only its beginning is looked at).
+        ValueError: The folder holds something, or a record can't be used.
+        UnreadableImageError: An image is missing or of no known format (only its beginning is looked at).
     """
-    if samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard={samples_per_shard}; allowed: at least 1")
+    check_positive_integer("samples_per_shard", samples_per_shard)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; allowed: a new or empty folder")
+        raise ValueError(f"{folder} must be a new or empty folder")
     shards = []
     for number, start in enumerate(range(0, len(dataset), samples_per_shard)):
         indices = range(start, min(start + samples_per_shard, len(dataset)))
         path = folder / f"{number:06d}.tar"
-        with replacing(path) as unfinished:
-            _write_shard(dataset, indices, unfinished)
+        with replacing(path) as unfinished, tarfile.open(unfinished, "w") as tar:
+            for index in indices:
+                record = dataset[index]
+                content, suffix = _encoded_image(record)
+                item = json.dumps(item_of_record(record), ensure_ascii=False).encode()
+                for name, data in ((f"{index:09d}{suffix}", content), (f"{index:09d}.json", item)):
+                    header = tarfile.TarInfo(name)  # neither owner nor time: the same records give the same file
+                    header.size = len(data)
+                    tar.addfile(header, io.BytesIO(data))
         shards.append(Shard(str(path), len(indices)))
     write_index(folder, shards)
     return shards
 
 
-def _write_shard(dataset: RecordDataset, indices: range, path: Path) -> None:
-    with tarfile.open(path, "w") as tar:
-        for index in indices:
-            record = dataset[index]
-            content, suffix = _encoded_image(record)
-            item = json.dumps(item_of_record(record), ensure_ascii=False).encode()
-            for name, data in ((f"{index:09d}{suffix}", content), (f"{index:09d}.json", item)):
-                header = tarfile.TarInfo(name)  # neither owner nor time: the same records give the same file
-                header.size = len(data)
-                tar.addfile(header, io.BytesIO(data))
-
-
 def _encoded_image(record: Record) -> tuple[bytes, str]:
-    """The bytes of an image and the suffix of their format."""
+    """Return the bytes of an image and the suffix of their format."""
     if isinstance(record.image, Image.Image):
         buffer = io.BytesIO()
         open_record_image(record).save(buffer, "PNG")
@@ -335,6 +320,6 @@ def _encoded_image(record: Record) -> tuple[bytes, str]:
         raise UnreadableImageError(f"{record.source}: {named}: {error}") from error
     suffix = _SUFFIX_OF_FORMAT.get(name, f".{name.lower()}")
     if suffix not in IMAGE_SUFFIXES:
-        allowed = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UnreadableImageError(f"{record.source}: the format of the image is {name}; allowed: {allowed}")
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UnreadableImageError(f"{record.source}: the format of the image must be one of {known}, got {name}")
     return content, suffix

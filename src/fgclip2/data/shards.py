@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..checks import check_positive_integer
 from ..languages import Language
 from .readers.checks import check_language_option
 from .records import InvalidRecordError, Record
-from .shard_files import BrokenShardError, RawSample, Shard, ShardReader, check_count, list_shards
+from .shard_files import BrokenShardError, Shard, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +40,23 @@ class ShardedRecords(IterableDataset):
     of a loader that fetches ahead they count what was fetched.) Samples passed over are not read, only their headers.
 
     Args:
-        shards: what `list_shards` takes. With an index nothing is opened before it is needed.
-        batch_size: records per batch of one rank.
-        rank, world_size: of this process.
+        shards: What `list_shards` takes. With an index nothing is opened before it is needed.
+        batch_size: Records per batch of one rank.
+        rank, world_size: The place of this process among all, and their number.
         drop_last: True, for training: all ranks have the same number of whole batches; what is left over (other
             samples in each epoch, for shards are reordered) is counted and logged. False, for evaluation: every sample
             once; the parts of ranks differ by at most one sample.
         shuffle: False keeps the order of shards and samples.
-        buffer_size: records in the buffer of each worker, encoded images included.
-        seed: of the orders.
-        language: of all records; None: by `is_cn`, else detected.
+        buffer_size: Records in the buffer of each worker, encoded images included.
+        seed: Seed of the orders.
+        language: The language of all records. None: by `is_cn`, else detected.
         on_error: "raise" what is wrong with a sample, or give it out in the record's place ("skip"), so that the number
             of samples, and of batches, stays what it is.
 
     Raises:
-        ValueError: arguments out of range, no shards, or fewer samples than ranks need.
-        BrokenShardError: (while iterating) a shard is cut off, corrupt, or does not hold what the index says.
-        InvalidRecordError: (while iterating) a sample can't be used.
+        ValueError: Arguments are out of range, there are no shards, or fewer samples than ranks need.
+        BrokenShardError: (while iterating) A shard is cut off, corrupt, or does not hold what the index says.
+        InvalidRecordError: (while iterating) A sample can't be used.
 
     Example:
         >>> records = ShardedRecords("shards/", batch_size=32, rank=0, world_size=1, drop_last=True)
@@ -77,10 +78,9 @@ class ShardedRecords(IterableDataset):
     ):
         check_language_option(language)
         for name, value in (("batch_size", batch_size), ("world_size", world_size), ("buffer_size", buffer_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value}; allowed: at least 1")
+            check_positive_integer(name, value)
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank={rank}; allowed: 0 to {world_size - 1}, for world_size={world_size}")
+            raise ValueError(f"rank must be from 0 to {world_size - 1} for world_size={world_size}, got {rank}")
         self.shards = list_shards(shards)
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
         self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
@@ -88,14 +88,14 @@ class ShardedRecords(IterableDataset):
         self.total = sum(shard.samples for shard in self.shards)
         needed = world_size * (batch_size if drop_last else 1)
         if self.total < needed:  # on all ranks alike, so that none waits for another
-            raise ValueError(f"{self.total} samples for {world_size} ranks; allowed: at least {needed}")
+            raise ValueError(f"{world_size} ranks need at least {needed} samples, and the shards hold {self.total}")
         # Epoch, batches already had, and whether to stand in for them, in shared memory: persistent workers live on.
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._emitted = 0  # samples, of the running iteration in this process
         self._skip = 0  # samples, of the next iteration
 
     def __len__(self) -> int:
-        """Samples of this rank in a whole epoch."""
+        """Return the number of samples of this rank in a whole epoch."""
         return len(self._part_of_rank())
 
     @property
@@ -115,25 +115,25 @@ class ShardedRecords(IterableDataset):
         have had, such as transformers' Trainer.
         """
         if epoch < 0 or not 0 <= batches <= -(-len(self) // self.batch_size):
-            raise ValueError(f"epoch={epoch}, batches={batches}; allowed: from 0, within an epoch")
+            raise ValueError(f"epoch and batches must be from 0 on, within an epoch, got {epoch} and {batches}")
         self._position.copy_(torch.tensor([epoch, batches, int(placeholders)]))
         self._emitted = self._skip = 0
         if self.left_out and self.rank == 0:
             logger.info("epoch %d: %d of %d samples are left out for even ranks", epoch, self.left_out, self.total)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration in this process is; restore with `load_state_dict` on equal arguments."""
+        """Return where the iteration in this process is, for `load_state_dict` on equal arguments."""
         return {"epoch": self.epoch, "batches": int(self._position[1]), "samples": self._emitted, **self._settings()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where a state was taken.
 
         Raises:
-            ValueError: the state is of other shards or arguments, which would repeat and lose samples.
+            ValueError: The state is of other shards or arguments, which would repeat and lose samples.
         """
         for name, value in self._settings().items():
             if state.get(name) != value:
-                raise ValueError(f"the state has {name}={state.get(name)!r}; allowed: {value!r}, as this data set has")
+                raise ValueError(f"the state's {name} must be {value!r}, as this data set has, got {state.get(name)!r}")
         self._position.copy_(torch.tensor([state["epoch"], state["batches"], 0]))
         self._emitted = self._skip = state["samples"]
 
@@ -153,12 +153,20 @@ class ShardedRecords(IterableDataset):
         remaining = np.ones(len(part), dtype=bool)
         for _, position in zip(range(min(had + self._emitted, len(part))), order, strict=False):
             remaining[position - part.start] = False
-        for record in self._in_order(order, part.start + np.flatnonzero(remaining), epoch):
+        # The samples are read one after another and given out in `order`.
+        read = self._read(part.start + np.flatnonzero(remaining), epoch)
+        waiting: dict[int, Record] = {}
+        for position in order:
+            while position not in waiting:
+                read_position, record = next(read)
+                waiting[read_position] = record
             self._emitted += 1
-            yield record
+            yield waiting.pop(position)
+        for _ in read:  # nothing is left, but the last shard's end is still to be checked
+            raise AssertionError("a sample was read that no one asked for")
 
     def _part_of_rank(self) -> range:
-        """Even parts of the row; with `drop_last` the same number of whole batches for each."""
+        """Return an even part of the row; with `drop_last` all ranks have as many whole batches."""
         if self.drop_last:
             size = self.total // (self.world_size * self.batch_size) * self.batch_size
             return range(self.rank * size, (self.rank + 1) * size)
@@ -166,32 +174,23 @@ class ShardedRecords(IterableDataset):
         return range(start, stop)
 
     def _part_of_worker(self, worker: int, workers: int) -> range:
-        """Whole batches, the first workers having one more, so that batches from all in turn use up each part."""
+        """Return a part of whole batches; the first workers have one more, so that batches in turn use up the row."""
         part = self._part_of_rank()
         batches = -(-len(part) // self.batch_size)
-        each, extra = divmod(batches, workers)
+        per_worker, extra = divmod(batches, workers)
         last = (batches - 1) % workers  # its last batch is the one that may not be full
         missing = batches * self.batch_size - len(part)
-        sizes = [(each + (w < extra)) * self.batch_size - missing * (w == last) for w in range(workers)]
+        sizes = [(per_worker + (w < extra)) * self.batch_size - missing * (w == last) for w in range(workers)]
         start = part.start + sum(sizes[:worker])
         return range(start, start + sizes[worker])
 
-    def _in_order(self, order: Iterator[int], positions: np.ndarray, epoch: int) -> Iterator[Record]:
-        """Read the samples at sorted `positions` one after another and give them out in `order`."""
-        read = self._read(positions, epoch)
-        waiting: dict[int, Record] = {}
-        for position in order:
-            while position not in waiting:
-                read_position, record = next(read)
-                waiting[read_position] = record
-            yield waiting.pop(position)
-        for _ in read:  # nothing is left, but the last shard's end is still to be checked
-            raise AssertionError("a sample was read that no one asked for")
-
     def _read(self, positions: np.ndarray, epoch: int) -> Iterator[tuple[int, Record]]:
         """Read the samples at sorted positions of the epoch's row."""
+        numbers: Iterable[int] = range(len(self.shards))
+        if self.shuffle:
+            numbers = np.random.default_rng([self.seed, epoch, _SHUFFLE_SHARDS]).permutation(len(self.shards)).tolist()
         start = 0
-        for number in self._shard_order(epoch):
+        for number in numbers:
             shard = self.shards[number]
             low, high = np.searchsorted(positions, [start, start + shard.samples])
             if low < high:
@@ -207,24 +206,17 @@ class ShardedRecords(IterableDataset):
         with ShardReader(shard.path, self._language) as reader:
             for found, sample in enumerate(reader.samples(), start=1):
                 if found - 1 == offset:
-                    yield offset, self._record(reader, sample)
+                    try:
+                        record: Any = reader.record(sample)
+                    except InvalidRecordError as error:
+                        if self.on_error == "raise" or isinstance(error, BrokenShardError):
+                            raise
+                        record = error
+                    yield offset, record
                     offset = next(wanted, None)
                 if offset is None and not to_end:
                     return
         check_count(shard, found)
-
-    def _record(self, reader: ShardReader, sample: RawSample) -> Any:
-        try:
-            return reader.record(sample)
-        except InvalidRecordError as error:
-            if self.on_error == "raise" or isinstance(error, BrokenShardError):
-                raise
-            return error
-
-    def _shard_order(self, epoch: int) -> Sequence[int]:
-        if not self.shuffle:
-            return range(len(self.shards))
-        return np.random.default_rng([self.seed, epoch, _SHUFFLE_SHARDS]).permutation(len(self.shards)).tolist()
 
     def _settings(self) -> dict[str, Any]:
         names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed")

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: all of its records are read, in spite of errors, and counted."""
+"""Validation of a data set: all of its records are read, in spite of errors, and what is wrong is counted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..languages import Language
 from ..streams import bounded_map, chunks
@@ -45,7 +46,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What `validate` found. Counts are of the records that could be read, but for `records`."""
+    """The findings of `validate`. Counts are of the records that could be read, but for `records`."""
 
     records: int = 0  # all, also those that could not be read
     unusable: int = 0  # of these, those with at least one problem
@@ -62,12 +63,12 @@ class Report:
 
     @property
     def problems_by_field(self) -> dict[str, int]:
-        """How many problems each field has, most first; positions in lists count as one field."""
+        """Return how many problems each field has, most first; positions in lists count as one field."""
         fields = Counter(re.sub(r"\[[^]]*\]", "[]", problem.field) for problem in self.problems)
         return dict(fields.most_common())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return all of it for JSON."""
         result = asdict(self)
         problems = result.pop("problems")
         return {**result, "problems_by_field": self.problems_by_field, "problems": problems}
@@ -76,7 +77,7 @@ class Report:
 @dataclass(frozen=True)
 class _Outcome:
     record: Record | None  # None: could not be read
-    image_key: int | None
+    image_key: int | None  # 64 bits of the image's path or bytes
     problems: list[Problem]
     is_record: bool = True  # False: a shard as a whole
 
@@ -93,25 +94,29 @@ def validate(
     Beyond what reading checks, a hard negative may not equal the text that it is a false variant of.
 
     Args:
-        dataset: what a reader gives, or the shards that `list_shards` gives.
-        images: `"none"`: don't look; `"exists"`: there is such a file; `"open"`: decode it whole.
-        threads: of reading and decoding.
-        show_progress_bar: None: on a terminal, for many records.
-        language: of the records in shards; None: by each sample (readers have set that of theirs).
+        dataset: What a reader gives, or the shards that `list_shards` gives.
+        images: "none" doesn't look, "exists" sees whether there is such a file, "open" decodes it whole.
+        threads: Threads of reading and decoding.
+        show_progress_bar: None shows it on a terminal, for many records.
+        language: The language of the records in shards; None: by each sample (readers have set that of theirs).
 
     Raises:
-        ValueError: an argument is out of range; never for what is wrong with a record.
+        ValueError: An argument is out of range; never for what is wrong with a record.
     """
-    if images not in IMAGE_CHECKS:
-        raise ValueError(f"images={images!r}; allowed: {', '.join(IMAGE_CHECKS)}")
-    if threads < 1:
-        raise ValueError(f"threads={threads}; allowed: at least 1")
+    check_choice("images", images, IMAGE_CHECKS)
+    check_positive_integer("threads", threads)
     check_language_option(language)
-    attempts = _attempts(dataset) if isinstance(dataset, RecordDataset) else _shard_attempts(dataset, language)
+    attempts: Iterator[Attempt]
+    if isinstance(dataset, RecordDataset):
+        size = len(dataset)
+        attempts = (partial(dataset.__getitem__, index) for index in range(size))
+    else:
+        size = sum(max(shard.samples, 0) for shard in dataset)
+        attempts = _shard_attempts(dataset, language)
     report, keys = Report(), array("Q")
     check = partial(_check, images=images)
     outcomes = bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads)
-    for some in chunks(outcomes, _AHEAD_PER_THREAD, _size(dataset), show_progress_bar, "records"):
+    for some in chunks(outcomes, _AHEAD_PER_THREAD, size, show_progress_bar, "records"):
         for outcome in some:
             _count(report, outcome)
             if outcome.image_key is not None:
@@ -127,7 +132,7 @@ def guess_format(path: str | Path) -> tuple[Format, str]:
         The format, and what it was seen from.
 
     Raises:
-        ValueError: there is no such path, or nothing in it tells.
+        ValueError: There is no such path, or nothing in it tells.
     """
     text, path = str(path), Path(path)
     if text.endswith(".tar") or path.name == INDEX_NAME or (path.is_dir() and any(path.glob("*.tar"))):
@@ -145,45 +150,33 @@ def guess_format(path: str | Path) -> tuple[Format, str]:
     return "pairs", f"no f_path in {file.name}"
 
 
-def _size(dataset: RecordDataset | Sequence[Shard]) -> int:
-    if isinstance(dataset, RecordDataset):
-        return len(dataset)
-    return sum(max(shard.samples, 0) for shard in dataset)
-
-
 Attempt = Callable[[], Record]  # raises what is wrong
-
-
-def _attempts(dataset: RecordDataset) -> Iterator[Attempt]:
-    return (partial(dataset.__getitem__, index) for index in range(len(dataset)))
 
 
 def _shard_attempts(shards: Sequence[Shard], language: Language | None) -> Iterator[Attempt]:
     """Read shards in this thread, for a file has one position; what goes wrong is raised by the attempt."""
+
+    def outcome(record: Record | Exception) -> Record:
+        if isinstance(record, Exception):
+            raise record
+        return record
+
     for shard in shards:
         found = 0
         try:
             with ShardReader(shard.path, language) as reader:
                 for sample in reader.samples():
                     found += 1
-                    yield _done_before(partial(reader.record, sample))
+                    try:
+                        record: Record | Exception = reader.record(sample)
+                    except ValueError as error:
+                        record = error
+                    yield partial(outcome, record)
             check_count(shard, found)
         except BrokenShardError as error:
-            yield partial(_raise, error)
+            yield partial(outcome, error)
         except OSError as error:
-            yield partial(_raise, broken_shard(shard.path, f"unreadable ({error})"))
-
-
-def _done_before(attempt: Attempt) -> Attempt:
-    try:
-        record = attempt()
-    except ValueError as error:
-        return partial(_raise, error)
-    return lambda: record
-
-
-def _raise(error: Exception) -> Record:
-    raise error
+            yield partial(outcome, broken_shard(shard.path, f"unreadable ({error})"))
 
 
 def _check(attempt: Attempt, images: ImageCheck) -> _Outcome:
@@ -193,47 +186,34 @@ def _check(attempt: Attempt, images: ImageCheck) -> _Outcome:
     except InvalidRecordError as error:
         problem = Problem(error.source, error.field, error.found, error.allowed)
         return _Outcome(None, None, [problem], is_record=not isinstance(error, BrokenShardError))
-    problems = [*_image_problems(record, images), *_negative_problems(record)]
-    return _Outcome(record, _image_key(record), problems)
-
-
-def _image_problems(record: Record, images: ImageCheck) -> Iterator[Problem]:
-    if images == "exists" and isinstance(record.image, str) and not _is_file(record.image):
-        yield Problem(record.source, "the image", f"missing at {record.image}", "an existing file")
+    problems = []
+    if images == "exists" and isinstance(record.image, str):
+        try:
+            is_file = Path(record.image).is_file()
+        except OSError:  # e.g. a name that is too long
+            is_file = False
+        if not is_file:
+            problems.append(Problem(record.source, "the image", f"missing at {record.image}", "an existing file"))
     if images == "open":
         try:
             open_record_image(record)
         except UnreadableImageError as error:
             found = f"unreadable ({str(error).removeprefix(f'{record.source}: ')})"
-            yield Problem(record.source, "the image", found, "a whole image in a known format")
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:  # e.g. a name that is too long
-        return False
-
-
-def _negative_problems(record: Record) -> Iterator[Problem]:
+            problems.append(Problem(record.source, "the image", found, "a whole image in a known format"))
     for region_number, region in enumerate(record.regions):
-        truth = _normalised(region.short_text)
         for number, negative in enumerate(region.hard_negatives):
-            if _normalised(negative) == truth:
+            if _normalised(negative) == _normalised(region.short_text):
                 name = f"regions[{region_number}].hard_negatives[{number}]"
-                yield Problem(record.source, name, shown(negative), "another text than the region's own")
+                problems.append(Problem(record.source, name, shown(negative), "another text than the region's own"))
+    key = None  # decoded images are not compared
+    if isinstance(record.image, (str, bytes)):
+        content = record.image if isinstance(record.image, bytes) else record.image.encode(errors="surrogateescape")
+        key = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    return _Outcome(record, key, problems)
 
 
 def _normalised(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _image_key(record: Record) -> int | None:
-    """64 bits of the image's path or bytes; None for decoded images, which are not compared."""
-    if not isinstance(record.image, (str, bytes)):
-        return None
-    content = record.image if isinstance(record.image, bytes) else record.image.encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 def _count(report: Report, outcome: _Outcome) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from .._imports import require
 from ..checks import check_choice

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..assets import embedded_checkpoint
+from ..checkpoints import locate_checkpoint
 from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import new_folder
@@ -117,7 +118,8 @@ class Embedder:
         """Load a checkpoint of any family that this package has.
 
         Args:
-            name: Folder or hub id; `None`: the small checkpoint inside this package.
+            name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
+                inside this package.
             device: E.g. `"cpu"`, `"cuda:1"`, or a list such as `["cuda:0", "cuda:1"]`, which splits the work; `None`:
                 the accelerator if there is one, else the CPU.
             dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
@@ -131,8 +133,8 @@ class Embedder:
         """
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
-        source = embedded_checkpoint() if name is None else name
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
+        source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
         try:
             family = cls._find_family(source, **hub_arguments)
             model, info = family.model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)

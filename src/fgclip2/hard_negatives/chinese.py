@@ -1,4 +1,4 @@
-"""What can be changed in a Chinese phrase, so that it stays grammatical and turns false.
+"""The changes of a Chinese phrase after which it is still grammatical, and false.
 
 The text is cut into the longest expressions of the lexicon, which also lists words that must not be looked into (白菜,
 黑板, 一起). Words of one character (狗, 红, 上) count only between characters that can stand beside them.
@@ -68,7 +68,7 @@ class ChinesePhrase:
         return bool(_SIGNS.match(self.unit(index).text))
 
     def noun(self, index: int) -> Word | None:
-        """The meaning of a unit as the last word of a noun phrase."""
+        """Return the meaning of a unit as the last word of a noun phrase."""
         word = self.unit(index).word("object", "other_nouns")
         if word is None or not self._ends_noun(index + 1):
             return None
@@ -81,7 +81,7 @@ class ChinesePhrase:
         return not unit.words and not unit.is_whole and unit.text in self.rules["after_single"]
 
     def _may_stand_alone(self, before: int) -> bool:
-        """Whether a word of one character may follow this unit."""
+        """Tell whether a word of one character may follow this unit."""
         unit = self.unit(before)
         if before < 0 or self.is_sign(before) or unit.measure:
             return True
@@ -90,7 +90,7 @@ class ChinesePhrase:
         return unit.text in self.rules["before_single"] and not unit.words
 
     def next_noun(self, index: int) -> int | None:
-        """The noun that the attribute before `index` belongs to."""
+        """Return the noun that the attribute before `index` belongs to."""
         for current in range(index, min(index + 6, len(self.units))):
             unit = self.unit(current)
             if self.noun(current):
@@ -100,7 +100,7 @@ class ChinesePhrase:
         return None
 
     def clause(self, index: int) -> range:
-        """The units between the signs around a unit; 、 and spaces don't part clauses."""
+        """Return the units between the signs around a unit; 、 and spaces don't part clauses."""
         first, last = index, index
         while first > 0 and not self._parts_clauses(first - 1):
             first -= 1
@@ -112,20 +112,20 @@ class ChinesePhrase:
         return self.is_sign(index) and self.unit(index).text not in ("、", " ", "“", "”")
 
     def may_be_false(self, index: int) -> bool:
-        """After 没有, 不, 像 or beside 或, another word may be just as true."""
+        """Tell whether another word may be just as true: after 没有, 不, 像 or beside 或."""
         clause = self.clause(index)
-        before = "".join("|" if self._is_known(each) else self.unit(each).text for each in clause if each < index)
-        beside = [self.unit(each).text for each in clause]
-        return "或" in beside or any(negation in before for negation in self.rules["negations"])
-
-    def _is_known(self, index: int) -> bool:
-        unit = self.unit(index)
-        return bool(unit.words or unit.is_whole or unit.measure)
+        units = [self.unit(place) for place in clause]
+        before = "".join(  # known words hide no negation
+            "|" if unit.words or unit.is_whole or unit.measure else unit.text
+            for place, unit in zip(clause, units, strict=True)
+            if place < index
+        )
+        return any(unit.text == "或" for unit in units) or any(word in before for word in self.rules["negations"])
 
     # Changes
 
     def replaceable(self, word: Word) -> list[Word]:
-        return [each for each in self.vocabulary.alternatives(word) if each not in self.said and each.zh]
+        return [other for other in self.vocabulary.alternatives(word) if other not in self.said and other.zh]
 
     def counts(self, index: int) -> Slot:
         unit = self.unit(index)
@@ -135,7 +135,16 @@ class ChinesePhrase:
         numbers = digits if unit.number.isdigit() else self.vocabulary.counts["zh"]
         if unit.number not in (*numbers, *_ONES) or self.unit(index - 1).text[-1] in self.rules["not_before_count"]:
             return []
-        if not self._counts_noun(index) or (unit.number in _ONES and self._has_pronoun(index)):
+        nouns = [self.noun(place) for place in self.clause(index) if place > index]
+        measured = (
+            noun and not noun.category.uncounted and unit.measure in (_GENERIC_MEASURE, *noun.measures)
+            for noun in nouns
+        )
+        if not any(measured):
+            return []
+        # 它的 and 他 after 一只 or 一个 would have to become plural too.
+        rest = self.text[unit.end :].replace("其他", "")
+        if unit.number in _ONES and any(pronoun in rest for pronoun in self.rules["pronouns"]):
             return []
         end = unit.end - len(unit.measure)
         return [
@@ -144,62 +153,38 @@ class ChinesePhrase:
             if number != unit.number
         ]
 
-    def _counts_noun(self, index: int) -> bool:
-        """Whether a noun with this measure word follows."""
-        measure = self.unit(index).measure
-        for each in self.clause(index):
-            noun = self.noun(each) if each > index else None
-            if noun and not noun.category.uncounted and measure in (_GENERIC_MEASURE, *noun.measures):
-                return True
-        return False
-
-    def _has_pronoun(self, index: int) -> bool:
-        """它的 and 他 after 一只 or 一个: they would have to become plural too."""
-        rest = self.text[self.unit(index).end :]
-        return any(pronoun in rest.replace("其他", "") for pronoun in self.rules["pronouns"])
-
     def objects(self, index: int) -> Slot:
         word = self.noun(index)
         if word is None or word.category.section != "object" or self.may_be_false(index):
             return []
-        if word.category.name in ("people", "occupations") and self._is_gendered():
+        gendered = any(pronoun in self.text.replace("其他", "") for pronoun in self.rules["gendered_pronouns"])
+        if word.category.name in ("people", "occupations") and gendered:
             return []
         edits = (self._replace_noun(index, word, other) for other in self.replaceable(word))
         return [edit for edit in edits if edit]
 
-    def _is_gendered(self) -> bool:
-        return any(each in self.text.replace("其他", "") for each in self.rules["gendered_pronouns"])
-
     def _replace_noun(self, index: int, word: Word, other: Word) -> Edit | None:
         """Put another noun in, with its own measure word; None where that is unclear."""
         unit = self.unit(index)
-        measured = self._measured_by(index)
-        if measured is not None:
+        measured = index - 1  # the measure word before it, with nothing but attributes between
+        while measured >= 0 and not self.unit(measured).measure:
+            between = self.unit(measured)
+            is_attribute = between.word("attribute") or between.text in {*_JOINING} | self.rules["degrees"]
+            measured = measured - 1 if is_attribute else -1
+        if measured >= 0:
             before = self.unit(measured)
             if before.measure == _GENERIC_MEASURE or before.measure in other.measures:
                 return Edit("object", unit.start, unit.end, other.zh[0])
             if before.measure in word.measures and other.measures:
                 start = before.end - len(before.measure)
-                between = self.text[before.end : unit.start]
-                return Edit("object", start, unit.end, other.measures[0] + between + other.zh[0])
+                attributes = self.text[before.end : unit.start]
+                return Edit("object", start, unit.end, other.measures[0] + attributes + other.zh[0])
             return None
-        far = [self.unit(each).measure for each in self.clause(index) if each < index and self.unit(each).measure]
+        far = [self.unit(place).measure for place in self.clause(index) if place < index and self.unit(place).measure]
         fits = all(
             measure == _GENERIC_MEASURE or measure in other.measures for measure in far if measure in word.measures
         )
         return Edit("object", unit.start, unit.end, other.zh[0]) if fits else None
-
-    def _measured_by(self, index: int) -> int | None:
-        """The measure word before a noun, with nothing but attributes between."""
-        current = index - 1
-        while current >= 0:
-            unit = self.unit(current)
-            if unit.measure:
-                return current
-            if not (unit.word("attribute") or unit.text in {*_JOINING} | self.rules["degrees"]):
-                return None
-            current -= 1
-        return None
 
     def attributes(self, index: int) -> Slot:
         unit = self.unit(index)
@@ -212,17 +197,26 @@ class ChinesePhrase:
         return []
 
     def _describes(self, category: Category, index: int) -> bool:
-        """Whether a unit is an attribute of a noun that this category speaks of."""
+        """Tell whether a unit is an attribute of a noun that this category speaks of."""
         unit, following = self.unit(index), self.unit(index + 1)
         noun_index = self.next_noun(index + 1)
         noun = self._subject(index) or (self.noun(noun_index) if noun_index is not None else None)
         name = noun.category.name if noun else None
         joins = following.text == "的" or noun_index is not None
-        if len(unit.text) == 1 and not (joins and self._may_begin_attribute(index - 1)) and noun_index is not None:
-            return False
-        if len(unit.text) == 1 and noun_index is None and not self._is_predicate(index):
-            return False
-        if category.noun_follows and not (joins or self._unknown_noun_follows(index)):
+        if len(unit.text) == 1:
+            before = self.unit(index - 1)
+            is_degree = before.text in self.rules["degrees"]
+            begins = self._may_stand_alone(index - 1)
+            if noun_index is not None:
+                if not joins or not (begins or is_degree or self.noun(index - 1) is not None):
+                    return False
+            # 头发很长, or 大的 before a noun that the lexicon does not know
+            elif not (is_degree and (self.is_sign(index + 1) or following.text == "的")) and not (
+                following.text == "的" and begins
+            ):
+                return False
+        unknown_noun_follows = not self._ends_noun(index + 1) and len(unit.text) > 1 and not following.measure
+        if category.noun_follows and not (joins or unknown_noun_follows):
             return False
         if category.of:
             return name in category.of
@@ -231,23 +225,8 @@ class ChinesePhrase:
         unclear = len({word.category.name for word in unit.words}) > 1
         return noun is not None or not (unclear or (category.not_of and category.name != "colour"))
 
-    def _may_begin_attribute(self, before: int) -> bool:
-        unit = self.unit(before)
-        return self._may_stand_alone(before) or unit.text in self.rules["degrees"] or self.noun(before) is not None
-
-    def _is_predicate(self, index: int) -> bool:
-        """头发很长, or 大的 before a noun that the lexicon does not know."""
-        before = self.unit(index - 1).text
-        if before in self.rules["degrees"] and (self.is_sign(index + 1) or self.unit(index + 1).text == "的"):
-            return True
-        return self.unit(index + 1).text == "的" and self._may_stand_alone(index - 1)
-
-    def _unknown_noun_follows(self, index: int) -> bool:
-        unit = self.unit(index + 1)
-        return not self._ends_noun(index + 1) and len(self.unit(index).text) > 1 and not unit.measure
-
     def _subject(self, index: int) -> Word | None:
-        """The noun of 头发很长."""
+        """Return the noun of 头发很长."""
         start = index - 1
         while self.unit(start).text in {"是"} | self.rules["degrees"]:
             start -= 1
@@ -261,13 +240,13 @@ class ChinesePhrase:
             return []
         for word in unit.words:
             if word.category.section == "relation" and self._relates(word, index):
-                others = [each for each in self.replaceable(word) if self._can_be(each, index)]
+                others = [other for other in self.replaceable(word) if self._can_be(other, index)]
                 texts = (_matching_form(word, unit.text, other) for other in others)
                 return [Edit("relation", unit.start, unit.end, text) for text in texts if text]
         return []
 
     def _relates(self, word: Word, index: int) -> bool:
-        """Whether a unit is said of a place beside a thing, in the sense of this word."""
+        """Tell whether a unit is said of a place beside a thing, in the sense of this word."""
         category, unit = word.category, self.unit(index)
         if category.before_landmark:
             landmark = self._landmark(index)
@@ -283,11 +262,9 @@ class ChinesePhrase:
         if category.before_noun:
             return not self.is_sign(index + 1)
         if category.name == "inside or outside":
-            return self._is_noun_or_of(index - 1)
+            before = self.unit(index - 1)
+            return before.text == "的" or before.word("object", "other_nouns") is not None
         return True
-
-    def _is_noun_or_of(self, index: int) -> bool:
-        return self.unit(index).text == "的" or self.unit(index).word("object", "other_nouns") is not None
 
     def _can_be(self, word: Word, index: int) -> bool:
         if word.name != _CONTAINER_PLACE:
@@ -296,7 +273,7 @@ class ChinesePhrase:
         return landmark is not None and landmark.container
 
     def _landmark(self, index: int) -> Category | None:
-        """The category of the noun before 上, 下面 or 旁边, if things can be there."""
+        """Return the category of the noun before 上, 下面 or 旁边, if things can be there."""
         before = index - 1
         if len(self.unit(index).text) > 1 and self.unit(before).text == "的":
             before -= 1
@@ -305,7 +282,7 @@ class ChinesePhrase:
 
 
 def _matching_form(word: Word, said: str, other: Word) -> str | None:
-    """The form of `other` that stands where `said` stood: 红 gives 蓝, 红色 蓝色, 左上角 右上角."""
+    """Return the form of `other` that stands where `said` stood: 红 gives 蓝, 红色 蓝色, 左上角 右上角."""
     if word.category.parallel and word.zh.index(said) < len(other.zh):
         return other.zh[word.zh.index(said)]
     alike = [form for form in other.zh if len(form) == len(said)]
@@ -342,7 +319,7 @@ def _known(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
 
 
 def _counted(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
-    """两只, 十一个 or 这辆 at a position; no word such as 一起 or 三角形, nor 三 of 三条纹."""
+    """Return 两只, 十一个 or 这辆 at a position; no word such as 一起 or 三角形, nor 三 of 三条纹."""
     pointer = text[position] in _POINTERS
     if not pointer and text[position] not in _NUMERALS:
         return None

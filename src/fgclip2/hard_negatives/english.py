@@ -1,4 +1,4 @@
-"""What can be changed in an English phrase, so that it stays grammatical and turns false.
+"""The changes of an English phrase after which it is still grammatical, and false.
 
 Without a parser, a word counts as a noun only where a noun phrase surely ends behind it: then "dog leash", "apple pie"
 or "orange juice" are left alone. Fixed expressions ("hot dog", "white wine") are one word.
@@ -18,6 +18,7 @@ _TOKEN = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*|\
 _SINGULAR_VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "aren't"}
 _IN_CONTAINER = "in"
 _MAX_MODIFIERS = 4  # words between an article and its noun
+_BEFORE_NAMES = ("number", "no", "#", "$", "page", "route", "top", "type", "one", "-", "/")
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,17 @@ class EnglishPhrase:
         return self.units[index].lower if 0 <= index < len(self.units) else "."
 
     def is_function(self, index: int) -> bool:
-        """A sign, a preposition, an article ...: never inside a noun phrase behind its article."""
+        """Tell a sign, a preposition, an article ...: never inside a noun phrase behind its article."""
         return not self.lower(index)[0].isalnum() or self.lower(index) in self.rules["function_words"]
 
     def ends_noun(self, index: int) -> bool:
-        """Whether a noun phrase ends before this unit."""
+        """Tell whether a noun phrase ends before this unit."""
         if self.is_function(index) or self.lower(index) in self.rules["after_noun"]:
             return self.lower(index) not in ("'", "’", "-", "–", "%", "&", "/")
         return self.units[index].form("relation") is not None
 
     def noun(self, index: int) -> Form | None:
-        """The meaning of a unit as the last word of a noun phrase."""
+        """Return the meaning of a unit as the last word of a noun phrase."""
         if not 0 <= index < len(self.units):
             return None
         forms = [form for form in self.units[index].forms if form.word.is_noun()]
@@ -91,12 +92,12 @@ class EnglishPhrase:
         return forms[0]
 
     def _joins_colour(self, index: int) -> bool:
-        """The first colour of "an orange and white cat"."""
+        """Tell the first colour of "an orange and white cat"."""
         following = self.units[index + 2] if index + 2 < len(self.units) else None
         return self.lower(index + 1) in ("and", ",") and following is not None and bool(following.form("attribute"))
 
     def determiner(self, index: int) -> str | None:
-        """The article, number or pronoun at the beginning of the noun phrase that ends here."""
+        """Return the article, number or pronoun at the beginning of the noun phrase that ends here."""
         for before in range(index - 1, max(index - 2 - _MAX_MODIFIERS, -1), -1):
             lower = self.lower(before)
             if lower in self.rules["determiners"] or lower.isdigit() or lower.endswith(("'s", "'")):
@@ -106,22 +107,19 @@ class EnglishPhrase:
         return None
 
     def next_noun(self, index: int) -> int | None:
-        """The noun that the modifier, article or number before `index` belongs to."""
+        """Return the noun that the modifier, article or number before `index` belongs to."""
         for current in range(index, min(index + _MAX_MODIFIERS + 1, len(self.units))):
             if self.noun(current):
                 return current
             between_modifiers = self.lower(current) in ("and", ",")
-            if self.ends_noun(current) and not between_modifiers and not self._is_participle(current):
+            # The second word of "a sleeping cat" or "a painted door" is not the end of a noun phrase after an article.
+            is_participle = self.lower(current - 1) in self.rules["determiners"] and not self.is_function(current)
+            if self.ends_noun(current) and not between_modifiers and not is_participle:
                 return None
         return None
 
-    def _is_participle(self, index: int) -> bool:
-        """The second word of "a sleeping cat" or "a painted door": not the end of a noun phrase after an article."""
-        before = self.lower(index - 1)
-        return before in self.rules["determiners"] and not self.is_function(index)
-
     def is_name(self, index: int) -> bool:
-        """A capital within a text that has few of them: "a Red Bull can", "in Turkey"."""
+        """Tell a capital within a text that has few of them: "a Red Bull can", "in Turkey"."""
         text = self.units[index].text
         if not text[0].isupper() or self.is_title or text.isupper() or text[1:2] == "-":
             return False
@@ -130,7 +128,7 @@ class EnglishPhrase:
         return not begins_sentence or (follows[0].isupper() and len(follows) > 1)
 
     def clause(self, index: int) -> range:
-        """The units between the signs around a unit."""
+        """Return the units between the signs around a unit."""
         first, last = index, index
         while first > 0 and not self.units[first - 1].is_sign():
             first -= 1
@@ -139,11 +137,11 @@ class EnglishPhrase:
         return range(first, last + 1)
 
     def may_be_false(self, index: int) -> bool:
-        """After "no", "without", "like" or beside "or", another word may be just as true."""
+        """Tell whether another word may be just as true: after "no", "without", "like" or beside "or"."""
         clause = self.clause(index)
-        if any(self.lower(each) == "or" for each in clause):
+        if any(self.lower(place) == "or" for place in clause):
             return True
-        before = [self.lower(each) for each in clause if each < index]
+        before = [self.lower(place) for place in clause if place < index]
         return any(word in self.rules["negations"] or word.endswith("n't") for word in before)
 
     # Changes
@@ -165,7 +163,7 @@ class EnglishPhrase:
         return first in self.rules["an_before"] or (first[0] in "aeiou" and first not in self.rules["a_before"])
 
     def replaceable(self, word: Word) -> list[Word]:
-        return [each for each in self.vocabulary.alternatives(word) if each not in self.said]
+        return [other for other in self.vocabulary.alternatives(word) if other not in self.said]
 
     def objects(self, index: int) -> Slot:
         form = self.noun(index)
@@ -173,7 +171,8 @@ class EnglishPhrase:
             return []
         if self.lower(index + 1) == "of":  # a cup of tea
             return []
-        if self._is_person(form.word) and self._has_gendered_pronoun():
+        is_person = form.word.category.name in ("people", "occupations")
+        if is_person and any(unit.lower in self.rules["gendered_pronouns"] for unit in self.units):
             return []
         if self._may_be_verb(index, form):
             return []
@@ -182,22 +181,16 @@ class EnglishPhrase:
         return [self.edit("object", index, text) for text in texts if text]
 
     def _may_be_verb(self, index: int, form: Form) -> bool:
-        """Words that are verbs or foods too: "a man watches", "bear with"; not so in "bear" and "red rose"."""
+        """Tell words that are verbs or foods too: "a man watches", "bear with"; not so in "bear" and "red rose"."""
         known = self.rules["need_determiner"]
         if index == 0 and self.lower(1) not in self.rules["determiners"]:
             return False
         if index > 0 and self.units[index - 1].form("attribute"):
             return False
         if form.number == "plural":
-            unclear = self.lower(index) in {form.word.plural(each) for each in form.word.en if each in known}
-            return unclear and not self.is_function(index - 1)
+            plurals = {form.word.plural(singular) for singular in form.word.en if singular in known}
+            return self.lower(index) in plurals and not self.is_function(index - 1)
         return self.lower(index) in known and self.determiner(index) is None
-
-    def _is_person(self, word: Word) -> bool:
-        return word.category.name in ("people", "occupations")
-
-    def _has_gendered_pronoun(self) -> bool:
-        return any(unit.lower in self.rules["gendered_pronouns"] for unit in self.units)
 
     def _may_change(self, index: int) -> bool:
         return not self.is_name(index) and not self.may_be_false(index)
@@ -213,7 +206,7 @@ class EnglishPhrase:
         return []
 
     def _subject(self, index: int) -> Form | None:
-        """The noun of "the car is very old"."""
+        """Return the noun of "the car is very old"."""
         start = index - 1
         while self.lower(start) in ("very", "quite", "so", "too", "really", "all"):
             start -= 1
@@ -222,9 +215,10 @@ class EnglishPhrase:
         return self.noun(start - 1) if start > 0 else None
 
     def _fits(self, category: Category, index: int, noun_index: int | None, noun: Form | None) -> bool:
-        """Whether a unit is an adjective of a noun that this category speaks of."""
+        """Tell whether a unit is an adjective of a noun that this category speaks of."""
         name = noun.word.category.name if noun else None
-        if category.noun_follows and (noun_index is None or not self._is_modifier(index)):
+        is_modifier = not self.ends_noun(index + 1) or self._joins_colour(index)
+        if category.noun_follows and (noun_index is None or not is_modifier):
             return False
         if self.units[index].form("object", "other_nouns") and noun_index is None:
             return False
@@ -237,9 +231,6 @@ class EnglishPhrase:
         unclear = len({form.word.category.name for form in self.units[index].forms}) > 1
         return noun is not None or not (unclear or (category.not_of and category.name != "colour"))
 
-    def _is_modifier(self, index: int) -> bool:
-        return not self.ends_noun(index + 1) or self._joins_colour(index)
-
     def counts(self, index: int) -> Slot:
         if not self._may_change(index):
             return []
@@ -249,7 +240,8 @@ class EnglishPhrase:
         words, digits = self.vocabulary.counts["en"], [str(number) for number in range(2, 11)]
         numbers = words if lower in words else digits if lower in digits else []
         noun_index = self.next_noun(index + 1) if numbers else None
-        if noun_index is None or self._number_is_name(index):
+        before = self.lower(index - 1)  # the 7 of "number 7" and the 2 of "1 2" are names
+        if noun_index is None or before in _BEFORE_NAMES or before.isdigit():
             return []
         noun = self.noun(noun_index)
         assert noun is not None
@@ -257,13 +249,8 @@ class EnglishPhrase:
             return []
         return [self.edit("count", index, number) for number in numbers if number != lower]
 
-    def _number_is_name(self, index: int) -> bool:
-        """The 7 of "number 7", the 2 of "1 2"."""
-        before = self.lower(index - 1)
-        return before in ("number", "no", "#", "$", "page", "route", "top", "type", "one", "-", "/") or before.isdigit()
-
     def _plurals(self, index: int) -> Slot:
-        """From one to several: article, noun and verb change together."""
+        """Go from one to several: article, noun and verb change together."""
         noun_index = self.next_noun(index + 1)
         if noun_index is None or self.lower(index - 1) in ("such", "what", "half", "quite", "many", "is", "was", "'s"):
             return []
@@ -275,37 +262,44 @@ class EnglishPhrase:
         unit = self.units[noun_index]
         plural = _in_case_of(unit.text, noun.word.plural(unit.lower))
         rest = self.text[self.units[index].end : unit.start] + plural + verb[1]
-        numbers = self.vocabulary.counts["en"] if self.lower(index) != "1" else [str(each) for each in range(2, 11)]
-        first = self.units[index]
-        return [
-            Edit("count", first.start, verb[0], _in_case_of_article(first.text, number, unit.text.isupper()) + rest)
-            for number in numbers
-        ]
+        numbers = self.vocabulary.counts["en"] if self.lower(index) != "1" else list(map(str, range(2, 11)))
+        article = self.units[index]
+        if unit.text.isupper():
+            numbers = [number.upper() for number in numbers]
+        elif article.text[0].isupper():
+            numbers = [number.capitalize() for number in numbers]
+        return [Edit("count", article.start, verb[0], number + rest) for number in numbers]
 
     def _verb(self, index: int, noun_index: int) -> tuple[int, str] | None:
-        """Where the verb that agrees with the noun ends, and the plural of what stands up to there.
+        """Return where the verb that agrees with the noun ends, and the plural of what stands up to there.
 
         None where it is unclear what else would have to change.
         """
         rest = range(noun_index + 1, len(self.units))
-        if any(self.lower(each) in self.rules["singular_pronouns"] for each in rest):
+        if any(self.lower(place) in self.rules["singular_pronouns"] for place in rest):
             return None
         end = self.units[noun_index].end
         verb_index = noun_index + 1
         is_relative = self.lower(verb_index) in ("that", "which", "who")
         if is_relative:
             verb_index += 1
-        is_subject = all(self.noun(each) is None for each in range(index)) and "there" not in self.lower(index - 2)
-        later = [each for each in rest if each > verb_index]
-        if is_subject and any(self._may_be_singular_verb(each) for each in later):
+        is_subject = all(self.noun(place) is None for place in range(index)) and "there" not in self.lower(index - 2)
+        later = [place for place in rest if place > verb_index]
+        if is_subject and any(self._may_be_singular_verb(place) for place in later):
             return None
         verb = self.lower(verb_index)
         if not self._may_be_singular_verb(verb_index) or not (is_subject or is_relative):
             return end, ""
         if verb not in _SINGULAR_VERBS and verb not in self.rules["after_noun"]:
             return None
+        if verb in _SINGULAR_VERBS:
+            plural = _SINGULAR_VERBS[verb]
+        elif verb.endswith("ies") and len(verb) > 4:
+            plural = f"{verb[:-3]}y"
+        else:
+            plural = verb[:-2] if verb.endswith(("ches", "shes", "sses", "xes", "oes")) else verb[:-1]
         unit = self.units[verb_index]
-        return unit.end, self.text[end : unit.start] + _SINGULAR_VERBS.get(verb, _plural_verb(verb))
+        return unit.end, self.text[end : unit.start] + plural
 
     def _may_be_singular_verb(self, index: int) -> bool:
         word = self.lower(index)
@@ -322,12 +316,13 @@ class EnglishPhrase:
             return []
         for form in self.units[index].forms:
             if form.word.category.section == "relation" and self._relates(form.word, index):
-                words = [each for each in self.replaceable(form.word) if each.en and self._can_be(each, index)]
+                others = self.replaceable(form.word)
+                words = [other for other in others if other.en and self._can_be(other, index)]
                 return [self.edit("relation", index, word.en[0]) for word in words]
         return []
 
     def _relates(self, word: Word, index: int) -> bool:
-        """Whether a unit is said of a place, a side, a posture ..., in the sense of this word."""
+        """Tell whether a unit is said of a place, a side, a posture ..., in the sense of this word."""
         category, following = word.category, self.lower(index + 1)
         if category.before_landmark:
             landmark = self._landmark(index)
@@ -335,7 +330,13 @@ class EnglishPhrase:
         if category.before_noun:
             return not self.is_function(index + 1) or following in self.rules["determiners"] - {"of"}
         if category.name in ("side", "end"):
-            return self._is_side(index, category.name)
+            is_end, before = category.name == "end", self.lower(index - 1)
+            if following in self.rules["after_side"] or (is_end and following in ("left", "right")):
+                return True
+            if is_end:
+                return before == "the" and following == "of"
+            is_direction = before in self.rules["before_direction"]
+            return is_direction or (before in self.rules["before_side"] and self.ends_noun(index + 1))
         if category.name == "path":
             return following in self.rules["slopes"] or (
                 following in ("the", "a", "some") and self.lower(index + 2) in self.rules["slopes"]
@@ -352,22 +353,12 @@ class EnglishPhrase:
         return word.name != _IN_CONTAINER or (landmark is not None and landmark.container)
 
     def _landmark(self, index: int) -> Category | None:
-        """The category of the noun behind a preposition, if things can be on, under and behind it."""
+        """Return the category of the noun behind a preposition, if things can be on, under and behind it."""
         if self.lower(index + 1) not in self.rules["determiners"]:
             return None
         noun_index = self.next_noun(index + 2)
         noun = self.noun(noun_index) if noun_index is not None else None
         return noun.word.category if noun and noun.word.category.landmark else None
-
-    def _is_side(self, index: int, name: str) -> bool:
-        before, following = self.lower(index - 1), self.lower(index + 1)
-        if following in self.rules["after_side"] or (following in ("left", "right") and name == "end"):
-            return True
-        if name == "end":
-            return before == "the" and following == "of"
-        if before in self.rules["before_direction"]:
-            return True
-        return before in self.rules["before_side"] and self.ends_noun(index + 1)
 
 
 def _units(text: str, vocabulary: Vocabulary) -> list[Unit]:
@@ -388,7 +379,7 @@ def _units(text: str, vocabulary: Vocabulary) -> list[Unit]:
 
 
 def _key(tokens: list[re.Match[str]], text: str) -> str:
-    """The expression as the lexicon has it; parts are joined only over white space."""
+    """Return the expression as the lexicon has it; parts are joined only over white space."""
     gaps = [text[a.end() : b.start()] for a, b in pairwise(tokens)]
     return " ".join(token.group().lower() for token in tokens) if all(gap.isspace() for gap in gaps) else ""
 
@@ -399,15 +390,3 @@ def _in_case_of(original: str, text: str) -> str:
     if len(original.split()) > 1 and original.istitle():
         return text.title()
     return text[0].upper() + text[1:] if original[0].isupper() and original[1:2] != "-" else text
-
-
-def _in_case_of_article(article: str, number: str, is_upper: bool) -> str:
-    if is_upper:
-        return number.upper()
-    return number.capitalize() if article[0].isupper() else number
-
-
-def _plural_verb(verb: str) -> str:
-    if verb.endswith("ies") and len(verb) > 4:
-        return f"{verb[:-3]}y"
-    return verb[:-2] if verb.endswith(("ches", "shes", "sses", "xes", "oes")) else verb[:-1]

@@ -21,7 +21,7 @@ Generate = Callable[..., list[HardNegative]]
 
 @dataclass
 class HardNegativeReport:
-    """What `write_hard_negatives` did."""
+    """Counts of what `write_hard_negatives` did."""
 
     records: int = 0
     regions: int = 0
@@ -69,11 +69,13 @@ def write_hard_negatives(
     generate = partial(
         generate_hard_negatives, count=count, seed=seed, vocabulary=vocabulary, kinds=kinds, generator=generator
     )
-    is_list, items = _items(source)
+    with source.open("rb") as file:
+        lines = (line.removeprefix(UTF8_BOM).strip() for line in file)
+        is_list = next(filter(None, lines), b"").startswith(b"[")
     begin, between, end = ("[\n", ",\n", "\n]\n") if is_list else ("", "\n", "\n")
     with replacing(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as output:
         output.write(begin)
-        for item, place in items:
+        for item, place in _items(source, is_list):
             for region, where in _regions(item, place):
                 _fill(region, where, item.get("is_cn"), generate, replace, report)
             output.write((between if report.records else "") + json.dumps(item, ensure_ascii=False))
@@ -127,27 +129,24 @@ def _regions(item: Any, place: str) -> Iterator[tuple[dict[str, Any], str]]:
         yield region, f"{place}: {name}"
 
 
-def _items(source: Path) -> tuple[bool, Iterator[tuple[Any, str]]]:
-    """Return whether a file is one JSON list, and its items, each with the place to name in messages."""
-    with source.open("rb") as file:
-        lines = (line.removeprefix(UTF8_BOM).strip() for line in file)
-        is_list = next(filter(None, lines), b"").startswith(b"[")
-    if not is_list:
-        return False, _line_items(source)
-    try:
-        items = decode_json(source.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidRecordError(str(source), "the list", f"malformed ({error})", "one JSON list in UTF-8") from error
-    return True, ((item, f"{source}:{number}") for number, item in enumerate(items, start=1))
-
-
-def _line_items(source: Path) -> Iterator[tuple[Any, str]]:
+def _items(source: Path, is_list: bool) -> Iterator[tuple[Any, str]]:
+    """Yield the items of a file, each with the place to name in messages."""
+    if is_list:
+        try:
+            items = decode_json(source.read_bytes())
+        except (ValueError, RecursionError) as error:
+            allowed = "one JSON list in UTF-8"
+            raise InvalidRecordError(str(source), "the list", f"malformed ({error})", allowed) from error
+        yield from ((item, f"{source}:{number}") for number, item in enumerate(items, start=1))
+        return
     with source.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if line.removeprefix(UTF8_BOM).strip():
-                place = f"{source}:{number}"
-                try:
-                    yield decode_json(line), place
-                except (ValueError, RecursionError) as error:
-                    allowed = "well-formed JSON in UTF-8"
-                    raise InvalidRecordError(place, "the record", f"malformed ({error})", allowed) from error
+            if not line.removeprefix(UTF8_BOM).strip():
+                continue
+            place = f"{source}:{number}"
+            try:
+                item = decode_json(line)
+            except (ValueError, RecursionError) as error:
+                allowed = "well-formed JSON in UTF-8"
+                raise InvalidRecordError(place, "the record", f"malformed ({error})", allowed) from error
+            yield item, place

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from ..files import read_json
 
 Kind = Literal["attribute", "count", "relation", "object"]
 KINDS: tuple[Kind, ...] = ("attribute", "count", "relation", "object")
@@ -56,7 +57,7 @@ class Word:
         return self.category.section in ("object", "other_nouns")
 
     def plural(self, form: str) -> str:
-        """The plural of an English form."""
+        """Return the plural of an English form."""
         if form in self.plurals:
             return self.plurals[form]
         stem = form.rpartition(" ")[2]
@@ -65,7 +66,7 @@ class Word:
         return f"{form}es" if stem.endswith(("s", "x", "z", "ch", "sh")) else f"{form}s"
 
     def english_form(self, number: Number) -> str | None:
-        """The first form in that number; None if the word has none."""
+        """Return the first form in that number; None if the word has none."""
         if number == "none":
             return self.en[0] if self.en else None
         own: Number = "singular" if self.number is None else self.number  # type: ignore[assignment]
@@ -85,10 +86,10 @@ class Vocabulary:
     """The lexicon, looked up by what texts say.
 
     Attributes:
-        english: form in lower case -> what it may mean.
-        chinese: form -> what it may mean.
-        counts: for "en" and "zh", the number words from two to ten.
-        rules: for "en" and "zh", lists of function words, fixed expressions and the like.
+        english: Form in lower case -> what it may mean.
+        chinese: Form -> what it may mean.
+        counts: For "en" and "zh", the number words from two to ten.
+        rules: For "en" and "zh", lists of function words, fixed expressions and the like.
     """
 
     def __init__(self, content: dict[str, Any]):
@@ -102,25 +103,32 @@ class Vocabulary:
         self.english: dict[str, list[Form]] = defaultdict(list)
         self.chinese: dict[str, list[Word]] = defaultdict(list)
         for word in self.words:
-            for form in _english_forms(word):
-                self.english[form[0].lower()].append(Form(word, form[1]))
+            number: Number = "none"  # not a noun
+            if word.is_noun():
+                number = "singular" if word.number is None else word.number  # type: ignore[assignment]
+            for form in word.en:
+                self.english[form.lower()].append(Form(word, number))
+            for form in word.en if number == "singular" else ():
+                self.english[word.plural(form).lower()].append(Form(word, "plural"))
             for text in word.zh:
                 self.chinese[text].append(word)
         self.english_expressions = self.english.keys() | self.rules["en"]["whole_words"]
         self.chinese_expressions = self.chinese.keys() | self.rules["zh"]["whole_words"]
-        self.longest_english = max(len(each.split()) for each in self.english_expressions)
-        self.longest_chinese = max(len(each) for each in self.chinese_expressions)
+        self.longest_english = max(len(expression.split()) for expression in self.english_expressions)
+        self.longest_chinese = max(map(len, self.chinese_expressions))
 
     @property
     def words(self) -> list[Word]:
         return [word for words in self._categories.values() for word in words]
 
     def alternatives(self, word: Word) -> list[Word]:
-        """The words of its category that exclude it."""
+        """Return the words of its category that exclude it."""
         if word.category.section == "other_nouns":
             return []
         words = self._categories[word.category.section, word.category.name]
-        return [each for each in words if each != word and each.name not in word.near and word.name not in each.near]
+        return [
+            other for other in words if other != word and other.name not in word.near and word.name not in other.near
+        ]
 
 
 @cache
@@ -131,12 +139,12 @@ def load_vocabulary(path: str | Path = LEXICON) -> Vocabulary:
         ValueError: The file is not a lexicon; names the file, the category and the value.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not a lexicon: {error}") from error
+        raise ValueError(f"{path} is no lexicon: {error}") from error
     missing = [name for name in _SECTIONS if not isinstance(content, dict) or not isinstance(content.get(name), dict)]
     if missing:
-        raise ValueError(f"{path} has no object {missing[0]!r}; allowed: a JSON object with {', '.join(_SECTIONS)}")
+        raise ValueError(f"{path} has no object {missing[0]!r}; it must be a JSON object with {', '.join(_SECTIONS)}")
     try:
         return Vocabulary(content)
     except ValueError as error:
@@ -149,32 +157,19 @@ def _read_category(section: str, name: str, entry: dict[str, Any]) -> list[Word]
     if unknown:
         raise ValueError(f"{section}.{name} has wrong or missing key {min(unknown)!r}")
     category = Category(section, name, **_with_tuples(options))
-    words = [_read_word(category, each) for each in entry["words"]]
+    words = []
+    for word_entry in entry["words"]:
+        if not (word_entry.get("en") or word_entry.get("zh")) or word_entry.keys() - _WORD_KEYS:
+            known = ", ".join(sorted(_WORD_KEYS - {"en", "zh"}))
+            raise ValueError(f"a word of {section}.{name} must have en or zh or both, and {known}, got {word_entry}")
+        words.append(Word(category, **_with_tuples(word_entry)))
     names = {word.name for word in words}
     for word in words:
         strange = set(word.near) - names
         if strange:
-            raise ValueError(f"{section}.{name}: near of {word.name!r} is {min(strange)!r}; allowed: a word beside it")
+            raise ValueError(f"{section}.{name}: near of {word.name!r} must be words beside it, got {min(strange)!r}")
     return words
-
-
-def _read_word(category: Category, entry: dict[str, Any]) -> Word:
-    if not (entry.get("en") or entry.get("zh")) or entry.keys() - _WORD_KEYS:
-        raise ValueError(
-            f"{category.section}.{category.name} has the word {entry}; "
-            f"allowed: en or zh or both, and {', '.join(sorted(_WORD_KEYS - {'en', 'zh'}))}"
-        )
-    return Word(category, **_with_tuples(entry))
 
 
 def _with_tuples(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-
-
-def _english_forms(word: Word) -> list[tuple[str, Number]]:
-    if not word.is_noun():
-        return [(form, "none") for form in word.en]
-    if word.number is not None:
-        return [(form, word.number) for form in word.en]  # type: ignore[misc]
-    singulars: list[tuple[str, Number]] = [(form, "singular") for form in word.en]
-    return singulars + [(word.plural(form), "plural") for form in word.en]

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from .configuration_fgclip2 import (
 from .layers import attend, boxes_in_patches, check_heads, key_padding_mask, pool_regions
 
 logger = logging.get_logger(__name__)
+
+BYTES_WORTH_A_PROGRESS_BAR = 256 * 2**20
 
 # How the official checkpoints spell their class: folders that name it have processor files of other models.
 _OFFICIAL_ARCHITECTURES = ["Fgclip2Model"]
@@ -352,7 +355,17 @@ class FGClip2PreTrainedModel(PreTrainedModel):
         For an official folder a warning says how to get the right processor.
         """
         kwargs.setdefault("use_safetensors", True)  # never a pickle, unless asked for
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        # Transformers 5 shows a progress bar for each load. That of a small folder is done before anybody reads it. The
+        # switch is private; the public functions would also switch, and not restore, the bars of huggingface_hub.
+        folder = Path(str(pretrained_model_name_or_path), kwargs.get("subfolder") or "")
+        weights = [file for suffix in ("safetensors", "bin") for file in folder.glob(f"*.{suffix}")]
+        shows_bars = logging.is_progress_bar_enabled()
+        if weights and sum(file.stat().st_size for file in weights) < BYTES_WORTH_A_PROGRESS_BAR:
+            logging._tqdm_active = False
+        try:
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        finally:
+            logging._tqdm_active = shows_bars
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True
         if model.config.architectures == _OFFICIAL_ARCHITECTURES:
             logger.warning_once(

@@ -8,12 +8,8 @@ from transformers.pipelines.zero_shot_image_classification import ZeroShotImageC
 class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipeline):
     """Score an image against labels: the model's probability that each label fits; they need not sum to 1.
 
-    The plain pipeline pads texts to the longest and takes a softmax unless a model's type contains "siglip". With
-    models other than FG-CLIP 2 this class does what the plain one does.
+    The plain pipeline pads texts to the longest and takes a softmax unless a model's type contains "siglip".
     """
-
-    def _is_fgclip2(self) -> bool:
-        return self.model.config.model_type == "fgclip2"
 
     def _sanitize_parameters(self, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         # The plain pipeline takes tokenizer_kwargs and, in some releases, drops them.
@@ -23,15 +19,11 @@ class FGClip2ZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipe
         return preprocess, forward, postprocess
 
     def preprocess(self, image: Any, tokenizer_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        if self._is_fgclip2():
-            length = self.model.config.text_config.max_position_embeddings
-            fixed = {"padding": "max_length", "max_length": length, "truncation": True}
-            tokenizer_kwargs = {**fixed, **(tokenizer_kwargs or {})}
-        return super().preprocess(image, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
+        length = self.model.config.text_config.max_position_embeddings
+        fixed = {"padding": "max_length", "max_length": length, "truncation": True}
+        return super().preprocess(image, tokenizer_kwargs={**fixed, **(tokenizer_kwargs or {})}, **kwargs)
 
     def postprocess(self, model_outputs: dict[str, Any]) -> list[dict[str, Any]]:
-        if not self._is_fgclip2():
-            return super().postprocess(model_outputs)
         scores = model_outputs["logits"][0].float().sigmoid().tolist()
         labelled = sorted(zip(scores, model_outputs["candidate_labels"], strict=True), key=lambda pair: -pair[0])
         return [{"score": score, "label": label} for score, label in labelled]

@@ -50,7 +50,7 @@ def test_packed_images_of_many_sizes_give_the_embedders_vectors(embedder, budget
 def test_unpacking_gives_the_processors_own_values(embedder):
     processor = embedder.processor.image_processor
     expected = processor(pictures()[:3], max_num_patches=64, return_tensors="pt")
-    unpacked = unpack_images(torch.stack([pack_image(image, processor, 64) for image in pictures()[:3]]))
+    unpacked = unpack_images(torch.stack([pack_image(image, embedder.processor, 64) for image in pictures()[:3]]))
     longest = int(expected["pixel_attention_mask"].sum(1).max())
     assert unpacked["pixel_values"].equal(expected["pixel_values"][:, :longest])
     assert unpacked["pixel_attention_mask"].equal(expected["pixel_attention_mask"][:, :longest])

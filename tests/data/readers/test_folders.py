@@ -44,12 +44,12 @@ def test_templates(folder):
 
 
 def test_what_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"templates\['zh'\] is '照片'; allowed: a text with {}"):
+    with pytest.raises(ValueError, match=r"templates\['zh'\] must be a text with {} in it, got '照片'"):
         read_image_folder(folder, {"en": "{}", "zh": "照片"})
-    with pytest.raises(ValueError, match=r"templates\['zh'\] is None"):
+    with pytest.raises(ValueError, match=r"templates\['zh'\] must be a text with {} in it, got None"):
         read_image_folder(folder, {"en": "{}"})
     (tmp_path / "空").mkdir()
-    with pytest.raises(ValueError, match="空 holds no images"):
+    with pytest.raises(ValueError, match="空 must hold at least one image"):
         read_image_folder(tmp_path / "空")
     with pytest.raises(ValueError, match="没有 is no folder"):
         read_image_folder(tmp_path / "没有")
@@ -59,5 +59,5 @@ def test_what_is_refused(folder, tmp_path):
     with pytest.raises(InvalidRecordError, match="the name of the subfolder is ''"):
         dataset[0]
     write_images(folder, 1)
-    with pytest.raises(ValueError, match=r"0\.png lies in no subfolder"):
+    with pytest.raises(ValueError, match=r"0\.png must lie in a subfolder"):
         read_image_folder(folder)

@@ -1,4 +1,4 @@
-"""FG-CLIP 2 in the evaluators of LAION's CLIP_benchmark: zero-shot classification, retrieval, caption selection.
+"""Models with patch budgets, as FG-CLIP 2, in LAION's CLIP_benchmark: classification, retrieval, caption selection.
 
 CLIP_benchmark stacks images into one tensor and passes texts through a tokenizer that knows nothing of the others'
 lengths. Images here keep their own size and patch budget all the same: each is packed into a tensor of one shape,
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...embedding import FGClip2Embedder, unit_vectors
-from ...embedding.inputs import ImageInput
-from ...modeling.image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
+from ...embedding import Embedder, unit_vectors
+from ...embedding.inputs import ImageInput, load_input
+from ...modeling.interface import DualEncoderProcessor
 
 
 class Texts(list[str]):
@@ -39,10 +39,10 @@ class ClipBenchmarkModel:
     Args:
         embedder: The model; of several devices images use the first.
         max_num_patches: Patch budget of each image: `"auto"` (by its own size), an integer, or `None` for the
-            processor's setting. A packed image has 3 KB a patch, with `"auto"` always 3 MB.
+            processor's setting. A packed image of FG-CLIP 2 has 3 KB a patch, with `"auto"` always 3 MB.
 
     Attributes:
-        transform: From an image to float32 (1, 1 + N, 768), see [`pack_image`]; workers of a data loader may call it.
+        transform: From an image to float32 (1, 1 + N, P), see [`pack_image`]; workers of a data loader may call it.
         tokenizer: From texts to [`Texts`].
 
     Example:
@@ -54,11 +54,10 @@ class ClipBenchmarkModel:
         >>> zeroshot_classification.evaluate(model, loader, model.tokenizer, data.classes, templates, "cuda")
     """
 
-    def __init__(self, embedder: FGClip2Embedder, max_num_patches: int | str | None = None):
+    def __init__(self, embedder: Embedder, max_num_patches: int | str | None = None):
         self.embedder = embedder
-        image_processor = embedder.processor.image_processor
         self.transform: Callable[[ImageInput], Tensor] = partial(
-            pack_image, image_processor=image_processor, max_num_patches=max_num_patches
+            pack_image, processor=embedder.processor, max_num_patches=max_num_patches
         )
 
     @staticmethod
@@ -75,7 +74,7 @@ class ClipBenchmarkModel:
         """Embed packed images.
 
         Args:
-            images: Float32 (B, 1, 1 + N, 768), B results of `transform`.
+            images: Float32 (B, 1, 1 + N, P), B results of `transform`.
 
         Returns:
             Float32 (B, D), L2-normalised, on the embedder's device.
@@ -90,7 +89,7 @@ class ClipBenchmarkModel:
             return torch.from_numpy(unit_vectors(model.get_image_features(**inputs))).to(model.device)
 
     def encode_text(self, texts: Texts) -> Tensor:
-        """Embed texts through the head `short` if they fit, else `long`: float32 (B, D), L2-normalised."""
+        """Embed texts as captions if they fit, else as long ones: float32 (B, D), L2-normalised."""
         device = self.embedder.model.device
         with torch.autocast(device.type, enabled=False):
             return torch.from_numpy(self.embedder.encode_texts(texts, show_progress_bar=False)).to(device)
@@ -116,31 +115,27 @@ def load_clip(
     Raises:
         OSError: There is no such checkpoint.
     """
-    model = ClipBenchmarkModel(
-        FGClip2Embedder.from_pretrained(model_name, device, "auto", pretrained, cache_dir=cache_dir)
-    )
+    model = ClipBenchmarkModel(Embedder.from_pretrained(model_name, device, "auto", pretrained, cache_dir=cache_dir))
     return model, model.transform, model.tokenizer
 
 
-def pack_image(
-    image: ImageInput, image_processor: FGClip2ImageProcessor, max_num_patches: int | str | None = None
-) -> Tensor:
+def pack_image(image: ImageInput, processor: DualEncoderProcessor, max_num_patches: int | str | None = None) -> Tensor:
     """Put an image's patches and its grid into a tensor whose shape is the same for all images.
 
     Returns:
-        Float32 (1, 1 + N, 768), a channel as high as there are rows: one that begins with height and width of the
-        grid, then the patches, then zeros. N is the budget, with `"auto"` the largest one.
+        Float32 (1, 1 + N, P), a channel as high as there are rows: one that begins with height and width of the
+        grid, then the patches of P numbers, then zeros. N is the budget, with `"auto"` the largest one.
 
     Raises:
         ValueError: The image can't be used, or the budget is wrong.
     """
-    inputs = image_processor(image, max_num_patches=max_num_patches, return_tensors="pt")
-    patches = inputs["pixel_values"][0]  # (budget of this image, 768)
-    budget = image_processor.max_num_patches if max_num_patches is None else max_num_patches
-    rows = budget if isinstance(budget, int) else PATCH_BUDGETS[-1]
+    inputs = processor.prepare_image(load_input(0, image), max_num_patches)
+    patches = inputs["pixel_values"]  # (budget of this image, P)
+    budget = processor.image_processor.max_num_patches if max_num_patches is None else max_num_patches
+    rows = budget if isinstance(budget, int) else processor.patch_budgets[-1]
     packed = torch.zeros(1, 1 + rows, patches.shape[1])
-    packed[0, 0, :2] = inputs["spatial_shapes"][0]
-    packed[0, 1 : 1 + len(patches)] = patches
+    packed[0, 0, :2] = torch.from_numpy(inputs["spatial_shapes"])
+    packed[0, 1 : 1 + len(patches)] = torch.from_numpy(patches)
     return packed
 
 
@@ -148,17 +143,17 @@ def unpack_images(packed: Tensor) -> dict[str, Any]:
     """The model's inputs from a batch of [`pack_image`], padded to its own longest image.
 
     Args:
-        packed: Float32 (B, 1, 1 + N, 768).
+        packed: Float32 (B, 1, 1 + N, P).
 
     Returns:
-        Tensors `pixel_values` (B, longest, 768), `pixel_attention_mask` (B, longest) and `spatial_shapes` (B, 2).
+        Tensors `pixel_values` (B, longest, P), `pixel_attention_mask` (B, longest) and `spatial_shapes` (B, 2).
 
     Raises:
         ValueError: It is no such batch.
     """
     if packed.ndim != 4 or packed.shape[1] != 1:
         raise ValueError(f"images has shape {tuple(packed.shape)}; allowed: what the model's own transform makes")
-    rows = packed[:, 0]  # (B, 1 + N, 768)
+    rows = packed[:, 0]  # (B, 1 + N, P)
     grids = rows[:, 0, :2].long()  # (B, 2)
     counts = grids.prod(1)
     if not ((grids > 0).all() and (counts < rows.shape[1]).all()):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...embedding import FGClip2Embedder
+from ...embedding import Embedder
 from ..models import BenchmarkModel
 
 OWNER = "fgclip2"  # mteb's names have an owner; of models without one
@@ -31,8 +31,8 @@ class MTEBModel:
     every change, or `overwrite_strategy="always"`.
 
     Args:
-        model: An [`FGClip2Embedder`] or another [`BenchmarkModel`].
-        max_num_patches: Patch budget of each image, see [`FGClip2Embedder`]; results of a budget are kept apart.
+        model: An [`Embedder`] or another [`BenchmarkModel`].
+        max_num_patches: Patch budget of each image, see [`Embedder`]; results of a budget are kept apart.
 
     Example:
         >>> import mteb
@@ -71,8 +71,8 @@ class MTEBModel:
         raise ValueError(f"the data set has {sorted(features)}; allowed: 'text', 'image' or both")
 
     def get_text_embeddings(self, texts: Iterable[Mapping[str, Any]], **kwargs: Any) -> Tensor:
-        """Embed `text` of each batch through the head `short` if it fits, else `long`: float32 (N, D)."""
-        return torch.from_numpy(self.model.encode_texts([text for batch in texts for text in batch["text"]], "auto"))
+        """Embed `text` of each batch as a caption, if it fits, else as a long one: float32 (N, D)."""
+        return torch.from_numpy(self.model.encode_texts([text for batch in texts for text in batch["text"]]))
 
     def get_image_embeddings(self, images: Iterable[Mapping[str, Any]], **kwargs: Any) -> Tensor:
         """Embed `image` of each batch, read as the work proceeds: float32 (N, D).
@@ -117,10 +117,11 @@ class MTEBModel:
         if module is not None:
             known["n_parameters"] = sum(weight.numel() for weight in module.parameters())
             known["framework"] = ["PyTorch"]
-        if isinstance(self.model, FGClip2Embedder):
+        if isinstance(self.model, Embedder):
+            processor = self.model.processor
             known["languages"] = ["zho-Hans", "eng-Latn"]
             known["embed_dim"] = self.model.embedding_size
-            known["max_tokens"] = self.model.processor.tokenizer.long_length
+            known["max_tokens"] = max(processor.text_length(role) for role in processor.text_roles)
         return ModelMeta.create_empty({key: value for key, value in known.items() if value is not None})
 
 

@@ -25,8 +25,8 @@ from ...embedding.inputs import load_input
 from ...errors import UnreadableImageError
 from ...files import read_json
 from ...metrics import check_truth, coco_average_precision, lvis_average_precision
+from ...modeling.inputs import MIN_BOX_SIDE
 from ...modeling.interface import Role
-from ...modeling.processing_fgclip2 import MIN_BOX_SIDE
 from .. import encoding
 from ..base import ROLE_OF_METHOD, Box, DataSet, LabelSettings, Problem
 from ..encoding import Encoder

@@ -19,7 +19,7 @@ _SHOWN_CHARACTERS = 100
 
 
 def shown(value: Any) -> str:
-    """A value for an error message: short, and on one line."""
+    """Return a value for an error message: short, and on one line."""
     if value is None:
         return "missing"
     text = repr(value)
@@ -27,7 +27,7 @@ def shown(value: Any) -> str:
 
 
 def check_text(value: Any, field: str, source: str) -> str:
-    """A string that is not blank and can be written as UTF-8."""
+    """Return a string; raise unless it is one, not blank, that can be written as UTF-8."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidRecordError(source, field, shown(value), _A_TEXT)
     if not value.isascii():
@@ -39,20 +39,23 @@ def check_text(value: Any, field: str, source: str) -> str:
 
 
 def optional_text(value: Any, field: str, source: str) -> str | None:
-    """The same, or None."""
+    """Return None, or a string that `check_text` takes."""
     return None if value is None else check_text(value, field, source)
 
 
 def check_captions(short: str | None, long: str | None, fields: str, source: str) -> None:
-    """One of the two is there."""
+    """Raise unless at least one of the two captions is there."""
     if short is None and long is None:
         raise InvalidRecordError(source, fields, "missing", "at least one caption")
 
 
 def check_box(value: Any, field: str, source: str) -> tuple[float, float, float, float]:
-    """The corners of a box; a score after them is checked and left out."""
-    numbers = isinstance(value, (list, tuple)) and len(value) in (4, 5) and all(map(_is_number, value))
-    if not numbers:
+    """Return the corners of a box; a score after them is checked and left out."""
+    is_box = isinstance(value, (list, tuple)) and len(value) in (4, 5)
+    if not is_box or not all(
+        isinstance(number, (int, float)) and not isinstance(number, bool) and -math.inf < number < math.inf
+        for number in value
+    ):
         raise InvalidRecordError(source, field, shown(value), _A_BOX)
     corners = value[:4]
     inside = all(-BOX_TOLERANCE <= corner <= 1 + BOX_TOLERANCE for corner in corners)
@@ -62,12 +65,8 @@ def check_box(value: Any, field: str, source: str) -> tuple[float, float, float,
     return x1, y1, x2, y2
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
-
-
 def check_path(value: Any, field: str, source: str) -> str:
-    """A relative path without `..`, by the rules of any system."""
+    """Return a path; raise unless it is relative and without `..`, by the rules of any system."""
     text = check_text(value, field, source)
     if "://" in text:
         raise InvalidRecordError(source, field, shown(value), f"{_A_PATH}; addresses are not fetched")
@@ -78,7 +77,7 @@ def check_path(value: Any, field: str, source: str) -> str:
 
 
 def check_language(value: Any, field: str, source: str) -> Language:
-    """One of `LANGUAGES`."""
+    """Return a language; raise unless it is one of `LANGUAGES`."""
     if value not in LANGUAGES:
         raise InvalidRecordError(source, field, shown(value), " or ".join(LANGUAGES))
     return value
@@ -90,16 +89,12 @@ def check_language_option(language: Any) -> None:
 
 
 def language_of_texts(*texts: Any) -> Language:
-    """The language of what is a string among `texts`."""
+    """Return the language of what is a string among `texts`."""
     return detect_language(" ".join(text for text in texts if isinstance(text, str)))
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Check an argument that names a folder.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
+    """Return the folder that an argument names; raise a `ValueError` if there is none."""
     if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is no folder; allowed: an existing folder")
+        raise ValueError(f"{folder} is no folder: give an existing one")
     return Path(folder)

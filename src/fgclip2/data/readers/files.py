@@ -5,6 +5,7 @@ Files are scanned once, a piece at a time, and may be larger than memory; kept a
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from ...checks import one_of
 from ...files import UTF8_BOM, decode_json
 from ...languages import LANGUAGES, Language
 from ..records import InvalidRecordError, Record, RecordDataset
@@ -39,7 +41,7 @@ class Parser(Protocol):
     """What a format's fields mean. Picklable."""
 
     def language(self, item: Any) -> Language:
-        """The language of an item, right or wrong; may raise on what is no item."""
+        """Return the language of an item, right or wrong; may raise on what is no item."""
 
     def __call__(self, item: Any, source: str) -> Record:
         """Check an item and make a record of it."""
@@ -65,7 +67,10 @@ class FileRecords(RecordDataset):
             starts.append(span.start)
             lengths.append(span.length)
             numbers.append(span.number)
-            languages.append(_language_index(parser, span.item))
+            try:
+                languages.append(LANGUAGES.index(parser.language(span.item)))
+            except (ValueError, TypeError, AttributeError, LookupError):
+                languages.append(0)  # the record can't be used, as reading it will say
             if span.item is None:
                 malformed.append(span.number)
         self._starts = np.array(starts, dtype=np.int64)
@@ -85,59 +90,59 @@ class FileRecords(RecordDataset):
             found = f"broken or cut off at byte {self._starts[index]}, so that no item from here on can be found"
             raise InvalidRecordError(source, "the list", found, "one JSON list")
         try:
-            item = self._decode(self._content(index))
+            # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
+            with self.path.open("rb") as file:
+                file.seek(int(self._starts[index]))
+                item = self._decode(file.read(int(self._lengths[index])))
         except (ValueError, RecursionError, csv.Error) as error:
             reason = " ".join(str(error).split())
             allowed = self._decode.allowed if isinstance(self._decode, _Table) else "well-formed JSON in UTF-8"
             raise InvalidRecordError(source, "the record", f"malformed ({reason})", allowed) from error
         return self._parser(item, source)
 
-    def _content(self, index: int) -> bytes:
-        # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
-        with self.path.open("rb") as file:
-            file.seek(int(self._starts[index]))
-            return file.read(int(self._lengths[index]))
-
 
 def read_files(path: str | Path, parser: Parser, suffixes: Sequence[str]) -> list[FileRecords]:
     """Scan a file of records, or all such files in a folder, in the order of their names.
 
     Args:
-        path: `.json` or `.jsonl` (whether it is a list or lines is seen from its first character), `.csv` or `.tsv`;
+        path: A `.json` or `.jsonl` (whether it is a list or lines is seen from its first character), `.csv` or `.tsv`;
             or a folder that holds such files.
-        parser: what the fields mean.
-        suffixes: those of files that may be read.
+        parser: Knows what the fields mean.
+        suffixes: The suffixes of files that may be read.
 
     Raises:
-        ValueError: no such file, an unknown suffix, a folder without any, or not one record in all.
+        ValueError: There is no such file, an unknown suffix, a folder without any, or not one record in all.
     """
-    datasets = [_scan(file, parser) for file in record_files(path, suffixes)]
+    datasets = []
+    for file in record_files(path, suffixes):
+        spans, decode = _format_of(file)
+        datasets.append(FileRecords(file, decode, parser, spans))
     if not any(map(len, datasets)):
-        raise ValueError(f"{path} holds no records; allowed: at least one")
+        raise ValueError(f"{path} must hold at least one record")
     return datasets
 
 
 def record_files(path: str | Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of records that a path stands for: itself, or those in the folder, without subfolders."""
+    """Return the files of records that a path stands for: itself, or those in the folder, without subfolders."""
     path = Path(path)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
         files = [file for file in files if not file.name.startswith(".")]
         if not files:
-            raise ValueError(f"{path} holds no file of records; allowed: {', '.join(suffixes)}")
+            raise ValueError(f"{path} must hold a file of records ({', '.join(suffixes)})")
         return files
     if not path.is_file():
         raise ValueError(f"{path}: no such file or folder")
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; allowed: {', '.join(suffixes)}")
+        raise ValueError(f"{path}: the suffix must be {one_of(suffixes)}, got {path.suffix!r}")
     return [path]
 
 
 def columns_of(path: Path) -> list[str] | None:
-    """The header of a CSV or TSV file; None for JSON, where each record has its own keys.
+    """Return the header of a CSV or TSV file; None for JSON, where each record has its own keys.
 
     Raises:
-        ValueError: the header is not UTF-8, blank, or names a column twice.
+        ValueError: The header is not UTF-8, blank, or names a column twice.
     """
     delimiter = _DELIMITERS.get(path.suffix.lower())
     if delimiter is None:
@@ -147,14 +152,9 @@ def columns_of(path: Path) -> list[str] | None:
 
 
 def first_item(path: Path) -> Any:
-    """The first well-formed item of a file, None if there is none."""
+    """Return the first well-formed item of a file, None if there is none."""
     scan, _ = _format_of(path)
     return next((span.item for span in scan if span.item is not None), None)
-
-
-def _scan(path: Path, parser: Parser) -> FileRecords:
-    spans, decode = _format_of(path)
-    return FileRecords(path, decode, parser, spans)
 
 
 def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
@@ -163,18 +163,11 @@ def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
         head = file.read(_BLOCK_BYTES).removeprefix(UTF8_BOM).lstrip()
         file.seek(0)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise ValueError(f"{path} is UTF-16; allowed: UTF-8")
+            raise ValueError(f"{path} must be UTF-8, and is UTF-16")
         if delimiter is not None:
             table = _read_header(file, path, delimiter)
             return _scan_table(path, table, file.tell()), table
     return (scan_list(path) if head.startswith(b"[") else _scan_lines(path)), decode_json
-
-
-def _language_index(parser: Parser, item: Any) -> int:
-    try:
-        return LANGUAGES.index(parser.language(item))
-    except (ValueError, TypeError, AttributeError, LookupError):
-        return 0  # the record can't be used, as reading it will say
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -187,7 +180,7 @@ def _numbered_lines(file: BinaryIO, path: Path, number: int = 1) -> Iterator[tup
     start = file.tell()
     while line := file.readline(MAX_RECORD_BYTES + 1):
         if len(line) > MAX_RECORD_BYTES:
-            raise ValueError(f"{path}:{number}: the line is longer than {MAX_RECORD_BYTES} bytes; allowed: a record")
+            raise ValueError(f"{path}:{number}: the line must be a record of at most {MAX_RECORD_BYTES} bytes")
         yield start, number, line
         start, number = start + len(line), number + 1
 
@@ -198,22 +191,19 @@ def _scan_lines(path: Path) -> Iterator[Span]:
             skipped = len(UTF8_BOM) if start == 0 and line.startswith(UTF8_BOM) else 0
             content = line[skipped:].strip()
             if content:
-                start += line.index(content, skipped)
-                yield Span(start, len(content), number, _item_or_none(content))
-
-
-def _item_or_none(content: bytes) -> Any:
-    try:
-        return decode_json(content)
-    except (ValueError, RecursionError):
-        return None
+                try:
+                    item = decode_json(content)
+                except (ValueError, RecursionError):
+                    item = None
+                yield Span(start + line.index(content, skipped), len(content), number, item)
 
 
 class _Window:
     """The text of a file from some byte on, as much of it as is needed; bytes that are no UTF-8 are escaped."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self._rest = file, b""
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")  # holds back what a piece cuts
         self.text, self.position = "", 0  # position: in the text
         self.byte = 0  # where `position` is in the file
         self._ended = False
@@ -230,12 +220,11 @@ class _Window:
         pending = self.text[self.position :]
         if self._ended or len(pending) > MAX_RECORD_BYTES:
             return False
-        content = self._rest + self._file.read(max(_BLOCK_BYTES, len(pending)))
-        self._ended = len(content) == len(self._rest)
-        cut = len(content) if self._ended else _whole_characters(content)
-        self._rest = content[cut:]
-        self.text, self.position = pending + content[:cut].decode(errors="surrogateescape"), 0
-        return not self._ended or cut > 0
+        content = self._file.read(max(_BLOCK_BYTES, len(pending)))
+        self._ended = not content
+        more = self._decoder.decode(content, final=self._ended)
+        self.text, self.position = pending + more, 0
+        return not self._ended or bool(more)
 
     def skip_space(self) -> str:
         """Move to the next character that is no white space and return it, "" at the end."""
@@ -246,18 +235,6 @@ class _Window:
                 return self.text[end]
             if not self.extend():
                 return ""
-
-
-def _whole_characters(content: bytes) -> int:
-    """How many bytes to decode so that no UTF-8 sequence is cut."""
-    for back in range(1, min(4, len(content)) + 1):
-        byte = content[-back]
-        if byte >= 0xC0:  # begins a sequence of 2, 3 or 4 bytes
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(content) - back if length > back else len(content)
-        if byte < 0x80:
-            break
-    return len(content)
 
 
 def scan_list(path: Path) -> Iterator[Span]:
@@ -275,24 +252,19 @@ def scan_list(path: Path) -> Iterator[Span]:
                 window.advance(window.position + 1)
                 if window.skip_space() == "]" and expected == "[":
                     return (yield from _after_list(window, path, number))
-                start = window.byte
-                item, end = _next_item(decoder, window)
+                start, item, end = window.byte, None, None
+                while end is None:
+                    try:
+                        item, end = decoder.raw_decode(window.text, window.position)
+                    except (ValueError, RecursionError):
+                        if not window.extend():  # nothing more that could complete it
+                            break
                 if end is not None:
                     yield Span(start, window.advance(end), number, item)
                     expected = ","
                     continue
             yield _broken(window, path, number)
             return
-
-
-def _next_item(decoder: json.JSONDecoder, window: _Window) -> tuple[Any, int | None]:
-    """Decode what begins here; (None, None) if it never becomes an item."""
-    while True:
-        try:
-            return decoder.raw_decode(window.text, window.position)
-        except (ValueError, RecursionError):
-            if not window.extend():
-                return None, None
 
 
 def _after_list(window: _Window, path: Path, number: int) -> Iterator[Span]:
@@ -320,7 +292,7 @@ class _Table:
 
     @property
     def allowed(self) -> str:
-        """How a row is written, for error messages."""
+        """Return how a row must be written, for error messages."""
         cells = "well-formed UTF-8, as many cells as the header has"
         if self.delimiter == "\t":
             return cells
@@ -337,7 +309,7 @@ class _Table:
         return self.item(rows[0])
 
     def item(self, row: Sequence[str]) -> dict[str, str | None]:
-        """A row by columns; an empty cell is None."""
+        """Return a row by columns; an empty cell is None."""
         if len(row) != len(self.columns):
             raise ValueError(f"{len(row)} cells in place of {len(self.columns)}")
         return {column: value or None for column, value in zip(self.columns, row, strict=True)}
@@ -354,10 +326,10 @@ def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
     try:
         columns = next(_csv_reader([line.decode()], delimiter), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}:1: the header can't be read ({error}); allowed: names of columns in UTF-8") from error
+        raise ValueError(f"{path}:1: the header must be names of columns in UTF-8 ({error})") from error
     named = [column for column in columns if column]
     if not named or len(set(named)) < len(named):
-        raise ValueError(f"{path}:1: the header is {columns}; allowed: names of columns, each once")
+        raise ValueError(f"{path}:1: the header must be names of columns, none of them twice, got {columns}")
     return _Table(tuple(columns), delimiter)
 
 

@@ -41,18 +41,18 @@ def read_finehard(path: str | Path, image_folder: str | Path, language: Language
     Other keys are left alone.
 
     Args:
-        path: a file with one JSON list of records or with one record on each line, or a folder of such files (its
+        path: A file with one JSON list of records or with one record on each line, or a folder of such files (its
             subfolders are not read).
-        image_folder: where the images are. `f_path` is looked for there as it stands, then without the published
+        image_folder: The folder of the images. `f_path` is looked for there as it stands, then without the published
             prefix (`PATH_PREFIXES`).
-        language: of all records. None: Chinese where `is_cn` is true, English where it is false, and without the key
-            what `detect_language` says of the captions.
+        language: The language of all records. None: Chinese where `is_cn` is true, English where it is false, and
+            without the key what `detect_language` says of the captions.
 
     Returns:
         The records, in the order of file names and of the files. What is wrong with one raises when it is accessed.
 
     Raises:
-        ValueError: there is no such file or folder, or not one record.
+        ValueError: There is no such file or folder, or not one record.
     """
     check_language_option(language)
     parser = FineHARDParser(existing_folder(image_folder), language)
@@ -77,7 +77,7 @@ class FineHARDParser:
     fixed_language: Language | None = None
 
     def language(self, item: Any) -> Language:
-        """The language of an item, right or wrong."""
+        """Return the language of an item, right or wrong."""
         return self.fixed_language or item_language(item)
 
     def __call__(self, item: Any, source: str) -> Record:
@@ -93,7 +93,7 @@ class FineHARDParser:
 
 
 def check_item(item: Any, source: str) -> None:
-    """An item is a mapping."""
+    """Raise unless an item is a mapping."""
     if not isinstance(item, Mapping):
         raise InvalidRecordError(source, "the record", shown(item), "one JSON object")
 
@@ -110,7 +110,7 @@ def record_of_item(item: Mapping[str, Any], image: str | bytes, source: str, lan
 
 
 def item_language(item: Mapping[str, Any]) -> Language:
-    """By `is_cn`, else by the captions."""
+    """Return the language that `is_cn` says, else that of the captions."""
     is_chinese = item.get("is_cn")
     if is_chinese is None:
         return language_of_texts(item.get("short_caption"), item.get("caption"))
@@ -118,14 +118,22 @@ def item_language(item: Mapping[str, Any]) -> Language:
 
 
 def item_of_record(record: Record) -> dict[str, Any]:
-    """The item that `record_of_item` makes the same record of; without an image."""
+    """Return the item, without an image, that `record_of_item` makes the same record of."""
     item: dict[str, Any] = {"is_cn": record.language == "zh"}
     if record.short_caption is not None:
         item["short_caption"] = record.short_caption
     if record.long_caption is not None:
         item["caption"] = record.long_caption
     if record.regions:
-        item["bbox_info"] = [_item_of_region(region) for region in record.regions]
+        item["bbox_info"] = []
+    for region in record.regions:
+        entry: dict[str, Any] = {"bbox": list(region.box), "short_expr": region.short_text}
+        if region.long_text is not None:
+            entry["long_expr"] = region.long_text
+        entry["flag_short_neg"] = int(bool(region.hard_negatives))
+        if region.hard_negatives:
+            entry["short_expr_negs"] = {str(number): text for number, text in enumerate(region.hard_negatives)}
+        item["bbox_info"].append(entry)
     return item
 
 
@@ -134,18 +142,16 @@ def _regions(value: Any, source: str) -> tuple[Region, ...]:
         return ()
     if not isinstance(value, list):
         raise InvalidRecordError(source, "bbox_info", shown(value), "a list")
-    return tuple(_region(entry, f"bbox_info[{number}]", source) for number, entry in enumerate(value))
-
-
-def _region(entry: Any, field: str, source: str) -> Region:
-    if not isinstance(entry, Mapping):
-        raise InvalidRecordError(source, field, shown(entry), "one JSON object")
-    return Region(
-        box=check_box(entry.get("bbox"), f"{field}.bbox", source),
-        short_text=check_text(entry.get("short_expr"), f"{field}.short_expr", source),
-        long_text=optional_text(entry.get("long_expr"), f"{field}.long_expr", source),
-        hard_negatives=_hard_negatives(entry, field, source),
-    )
+    regions = []
+    for number, entry in enumerate(value):
+        field = f"bbox_info[{number}]"
+        if not isinstance(entry, Mapping):
+            raise InvalidRecordError(source, field, shown(entry), "one JSON object")
+        box = check_box(entry.get("bbox"), f"{field}.bbox", source)
+        short_text = check_text(entry.get("short_expr"), f"{field}.short_expr", source)
+        long_text = optional_text(entry.get("long_expr"), f"{field}.long_expr", source)
+        regions.append(Region(box, short_text, long_text, _hard_negatives(entry, field, source)))
+    return tuple(regions)
 
 
 def _hard_negatives(entry: Mapping[str, Any], field: str, source: str) -> tuple[str, ...]:
@@ -159,13 +165,3 @@ def _hard_negatives(entry: Mapping[str, Any], field: str, source: str) -> tuple[
         raise InvalidRecordError(source, field, shown(negatives), "a JSON object or a list of texts")
     named = negatives.items() if isinstance(negatives, Mapping) else enumerate(negatives)
     return tuple(check_text(text, f"{field}[{name!r}]", source) for name, text in named)
-
-
-def _item_of_region(region: Region) -> dict[str, Any]:
-    item: dict[str, Any] = {"bbox": list(region.box), "short_expr": region.short_text}
-    if region.long_text is not None:
-        item["long_expr"] = region.long_text
-    item["flag_short_neg"] = int(bool(region.hard_negatives))
-    if region.hard_negatives:
-        item["short_expr_negs"] = {str(number): text for number, text in enumerate(region.hard_negatives)}
-    return item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,23 +23,23 @@ def read_image_folder(
     """Read labelled images: the short caption is the name of the subfolder, `_` read as a space.
 
     Args:
-        folder: holds one subfolder for each label, in Chinese or English; images may lie deeper in it. Files without an
+        folder: Holds one subfolder for each label, in Chinese or English; images may lie deeper in it. Files without an
             image's suffix, and hidden ones, are no images; links to folders are not followed.
-        templates: text around a label, e.g. `"a photo of a {}"`, or one for each language:
+        templates: The text around a label, e.g. `"a photo of a {}"`, or one for each language:
             `{"en": "a photo of a {}", "zh": "一张{}的照片"}`.
-        language: of all labels; None: what `detect_language` says of each.
+        language: The language of all labels; None lets `detect_language` tell that of each.
 
     Returns:
         The records, in the order of labels and paths; `source` is the path.
 
     Raises:
-        ValueError: there is no such folder, no image, an image outside a subfolder, or a template without `{}`.
+        ValueError: There is no such folder, no image, an image outside a subfolder, or a template without `{}`.
     """
     check_language_option(language)
-    by_language = {each: templates for each in LANGUAGES} if isinstance(templates, str) else dict(templates)
-    for each in LANGUAGES:
-        if LABEL not in by_language.get(each, ""):
-            raise ValueError(f"templates[{each!r}] is {by_language.get(each)!r}; allowed: a text with {LABEL} in it")
+    by_language = dict.fromkeys(LANGUAGES, templates) if isinstance(templates, str) else dict(templates)
+    for name in LANGUAGES:
+        if LABEL not in by_language.get(name, ""):
+            raise ValueError(f"templates[{name!r}] must be a text with {LABEL} in it, got {by_language.get(name)!r}")
     return FolderRecords(existing_folder(folder), by_language, language)
 
 
@@ -50,15 +50,24 @@ class FolderRecords(RecordDataset):
         self.folder, self._templates = folder, templates
         # Paths as one string of bytes: 12 million Python strings would take gigabytes.
         ends, languages, content = array("q"), bytearray(), bytearray()
-        for path in _image_files(folder):
-            label = label_of(path)
-            if label is None:
-                raise ValueError(f"{folder / path} lies in no subfolder; allowed: images in folders named by captions")
-            content += os.fsencode(path)
-            ends.append(len(content))
-            languages.append(LANGUAGES.index(language or detect_language(label)))
+
+        def fail(error: OSError) -> None:  # else `os.walk` leaves out what it can't read
+            raise error
+
+        for root, subfolders, names in os.walk(folder, onerror=fail):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(names):
+                if name.startswith(".") or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                path = Path(root, name).relative_to(folder).as_posix()
+                label = label_of(path)
+                if label is None:
+                    raise ValueError(f"{folder / path} must lie in a subfolder whose name is the caption")
+                content += os.fsencode(path)
+                ends.append(len(content))
+                languages.append(LANGUAGES.index(language or detect_language(label)))
         if not ends:
-            raise ValueError(f"{folder} holds no images; allowed: at least one")
+            raise ValueError(f"{folder} must hold at least one image")
         self._ends = np.array(ends, dtype=np.int64)
         self._paths = bytes(content)
         self.languages = np.frombuffer(bytes(languages), dtype=np.uint8)
@@ -79,19 +88,6 @@ class FolderRecords(RecordDataset):
 
 
 def label_of(path: str) -> str | None:
-    """The label in a relative path, None for a file in no subfolder."""
+    """Return the label in a relative path, None for a file in no subfolder."""
     label, separator, _ = path.partition("/")
     return label.replace("_", " ").strip() if separator else None
-
-
-def _image_files(folder: Path) -> Iterator[str]:
-    """Relative paths with forward slashes, each folder's in the order of names."""
-    for root, subfolders, names in os.walk(folder, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(root, name).relative_to(folder).as_posix()
-
-
-def _raise(error: OSError) -> None:
-    raise error

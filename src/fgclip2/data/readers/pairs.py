@@ -33,10 +33,11 @@ class Columns:
     """Which column, or key, holds what.
 
     Attributes:
-        image: path relative to the image folder (a data set object or Parquet may also hold images).
-        short_caption: None: `short_caption` where there is such a value, else `caption`.
-        long_caption: None: `long_caption` where there is such a value, else `caption` where that is not the short one.
-        language: None: `language`, which need not be there.
+        image: The path relative to the image folder (a data set object or Parquet may also hold images).
+        short_caption: None takes `short_caption` where there is such a value, else `caption`.
+        long_caption: None takes `long_caption` where there is such a value, else `caption` where that is not the short
+            one.
+        language: None takes `language`, which need not be there.
     """
 
     image: str = "image"
@@ -48,17 +49,17 @@ class Columns:
         """Check against the columns that a table has.
 
         Raises:
-            ValueError: a column that was asked for is not there, or none with a caption.
+            ValueError: A column that was asked for is not there, or none with a caption.
         """
         asked = [self.image, self.short_caption, self.long_caption, self.language]
         missing = [name for name in asked if name is not None and name not in names]
         if missing:
-            raise ValueError(f"{where} has no column {missing[0]!r}; allowed: {', '.join(names)}")
+            raise ValueError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(names)}")
         if not {self.short_caption, self.long_caption, "short_caption", "long_caption", "caption"} & set(names):
             raise ValueError(f"{where} has no column of captions; name one of: {', '.join(names)}")
 
     def captions(self, item: Mapping[str, Any]) -> tuple[tuple[str, Any], tuple[str, Any]]:
-        """(name, value) of the short and of the long caption."""
+        """Return (name, value) of the short and of the long caption."""
         short = self.short_caption or ("caption" if item.get("short_caption") is None else "short_caption")
         long = self.long_caption
         if long is None:
@@ -79,16 +80,16 @@ def read_pairs(
     Args:
         path: `.csv`, `.tsv`, `.jsonl`, `.json` (a list of objects) or `.parquet`, or a folder with files of one kind.
             Text files are UTF-8. Parquet is read by `datasets`, which keeps a copy of it in its cache.
-        image_folder: where the images are; None: the folder of `path`.
-        columns: which column holds what.
-        language: of all records. None: by the column of languages (`en` or `zh`) where it has a value, else what
-            `detect_language` says of the captions.
+        image_folder: The folder of the images; None takes that of `path`.
+        columns: Which column holds what.
+        language: The language of all records. None: that of the column of languages (`en` or `zh`) where it has a
+            value, else what `detect_language` says of the captions.
 
     Returns:
         The records, in the order of file names and of the files. What is wrong with one raises when it is accessed.
 
     Raises:
-        ValueError: there is no such file or column, or not one record.
+        ValueError: There is no such file or column, or not one record.
         ImportError: `datasets` is not installed, and the file is Parquet.
     """
     check_language_option(language)
@@ -96,19 +97,17 @@ def read_pairs(
     folder = existing_folder(image_folder or (path if path.is_dir() else path.parent))
     parquet = [path] if path.suffix.lower() == ".parquet" else sorted(path.glob("*.parquet"))
     if parquet:
-        return concatenate([_read_parquet(file, folder, columns, language) for file in parquet])
+        missing = [file for file in parquet if not file.is_file()]
+        if missing:
+            raise ValueError(f"{missing[0]}: no such file")
+        table = require("datasets", "train").Dataset
+        files = [(table.from_parquet(str(file)), str(file)) for file in parquet]
+        return concatenate([from_dataset(rows, folder, columns, language, name) for rows, name in files])
     for file in record_files(path, SUFFIXES):
         names = columns_of(file)
         if names is not None:
             columns.check(names, f"{file}:1: the header")
     return concatenate(read_files(path, PairParser(folder, columns, language), SUFFIXES))
-
-
-def _read_parquet(path: Path, folder: Path, columns: Columns, language: Language | None) -> RecordDataset:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    datasets = require("datasets", "train")
-    return from_dataset(datasets.Dataset.from_parquet(str(path)), folder, columns, language, name=str(path))
 
 
 def from_dataset(
@@ -121,21 +120,21 @@ def from_dataset(
     """Take the pairs of a Hugging Face `datasets.Dataset`.
 
     Args:
-        dataset: its images are paths, encoded images (bytes), PIL images, or a column of type `datasets.Image`, which
+        dataset: Its images are paths, encoded images (bytes), PIL images, or a column of type `datasets.Image`, which
             is read undecoded.
-        image_folder: what paths are relative to, and may not leave. None: paths are used as they stand; only for data
-            sets that you trust.
-        columns, language: as in `read_pairs`.
-        name: what to call the data set in error messages, which read "name:17".
+        image_folder: The folder that paths are relative to and may not leave. None uses paths as they stand; only for
+            data sets that you trust.
+        columns, language: As in `read_pairs`.
+        name: The name of the data set in error messages, which read "name:17".
 
     Raises:
-        ValueError: a column is missing, there is not one record, or the data set has no length.
+        ValueError: A column is missing, there is not one record, or the data set has no length.
     """
     check_language_option(language)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "column_names")):
-        raise ValueError(f"dataset is {type(dataset).__name__}; allowed: a datasets.Dataset, with a length")
+        raise ValueError(f"dataset must be a datasets.Dataset, with a length, got {type(dataset).__name__}")
     if not len(dataset):
-        raise ValueError(f"{name} holds no records; allowed: at least one")
+        raise ValueError(f"{name} must hold at least one record")
     columns.check(dataset.column_names, name)
     folder = None if image_folder is None else existing_folder(image_folder)
     return DatasetRecords(dataset, PairParser(folder, columns, language), name)
@@ -150,7 +149,7 @@ class PairParser:
     fixed_language: Language | None = None
 
     def language(self, item: Any) -> Language:
-        """The language of a row, right or wrong."""
+        """Return the language of a row, right or wrong."""
         if self.fixed_language:
             return self.fixed_language
         language = item.get(self.columns.language or "language")
@@ -189,7 +188,16 @@ class DatasetRecords(RecordDataset):
 
     def __init__(self, dataset: Any, parser: PairParser, name: str):
         self._parser, self._name = parser, name
-        self.languages = _languages(dataset, parser)
+        self.languages = np.zeros(len(dataset), dtype=np.uint8)
+        if parser.fixed_language:
+            self.languages[:] = LANGUAGES.index(parser.fixed_language)
+        else:  # scan the columns of texts, without reading the images
+            texts = dataset.select_columns([name for name in dataset.column_names if name != parser.columns.image])
+            for start in range(0, len(dataset), _ROWS_PER_SCAN):
+                columns = texts[start : start + _ROWS_PER_SCAN]  # column -> values
+                for number, values in enumerate(zip(*columns.values(), strict=True), start):
+                    language = parser.language(dict(zip(columns, values, strict=True)))
+                    self.languages[number] = LANGUAGES.index(language) if language in LANGUAGES else 0
         feature: Any = (dataset.features or {}).get(parser.columns.image)
         if type(feature).__name__ == "Image" and feature.decode:  # else a broken image would fail as a broken row
             dataset = dataset.cast_column(parser.columns.image, replace(feature, decode=False))
@@ -200,18 +208,3 @@ class DatasetRecords(RecordDataset):
 
     def _read(self, index: int) -> Record:
         return self._parser(self._dataset[index], self._source(index))
-
-
-def _languages(dataset: Any, parser: PairParser) -> np.ndarray:
-    """Scan the columns of texts only, not the images."""
-    texts = dataset.select_columns([name for name in dataset.column_names if name != parser.columns.image])
-    languages = np.zeros(len(dataset), dtype=np.uint8)
-    if parser.fixed_language:
-        languages[:] = LANGUAGES.index(parser.fixed_language)
-        return languages
-    for start in range(0, len(dataset), _ROWS_PER_SCAN):
-        columns = texts[start : start + _ROWS_PER_SCAN]  # column -> values
-        for offset, values in enumerate(zip(*columns.values(), strict=True)):
-            language = parser.language(dict(zip(columns, values, strict=True)))
-            languages[start + offset] = LANGUAGES.index(language) if language in LANGUAGES else 0
-    return languages
