@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import Siglip2Config, SiglipConfig
 from transformers.configuration_utils import PretrainedConfig
 
+from ..checkpoints import locate_checkpoint
 from ..files import read_json
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
@@ -48,7 +49,10 @@ def local_folder(source: str | os.PathLike, revision: str | None, patterns: list
     if Path(source).is_dir():
         return Path(source)
     try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+        located, hub_arguments = locate_checkpoint(source, revision=revision)
+        if Path(located).is_dir():  # that of ModelScope
+            return Path(located)
+        return Path(snapshot_download(located, allow_patterns=patterns, **hub_arguments))
     except (OSError, ValueError) as error:  # the hub's errors are of both kinds
         raise ValueError(f"{source} is no folder, and on the hub: {' '.join(str(error).split())}") from error
 
