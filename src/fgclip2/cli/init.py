@@ -68,7 +68,7 @@ def init(
 
     from transformers.utils import logging
 
-    from ..hub._folders import new_folder
+    from ..files import new_folder
     from ..training import initialization
 
     logging.disable_progress_bar()
