@@ -4,6 +4,8 @@ import itertools
 import logging
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -531,3 +533,43 @@ def test_an_embedder_can_be_sent_to_another_process(embedder, images):
 def test_missing_checkpoints_raise(tmp_path):
     with pytest.raises(OSError, match=r"can't load the checkpoint .*nothing"):
         FGClip2Embedder.from_pretrained(tmp_path / "nothing", local_files_only=True)
+
+
+# Moving and writing -----------------------------------------------------------------------------------------------
+
+
+def test_the_repr_is_one_short_line(saved_folder, embedder):
+    described = repr(embedder)
+    assert described == f"FGClip2Embedder('{saved_folder}', FG-CLIP 2, D={embedder.embedding_size}, cpu, float32)"
+
+
+def test_to_casts_and_copies(saved_folder, embedder, images):
+    moved = FGClip2Embedder.from_pretrained(saved_folder, device="cpu")
+    assert moved.to(dtype="bfloat16") is moved
+    assert (moved.dtype, moved.device) == (torch.bfloat16, torch.device("cpu"))
+    assert moved.to(["cpu", "cpu"]).dtype == torch.bfloat16
+    assert len(moved.replicas) == 2
+    assert "cpu, cpu, bfloat16" in repr(moved)
+    np.testing.assert_allclose(moved.encode_images(images), embedder.encode_images(images), atol=5e-2)
+    with pytest.raises(ValueError, match="device='quantum'"):
+        moved.to("quantum")
+
+
+def test_what_is_written_loads_again_with_equal_vectors(embedder, images, tmp_path):
+    folder = embedder.save_pretrained(tmp_path / "部署")
+    again = FGClip2Embedder.from_pretrained(folder, device="cpu")
+    assert again.fingerprint == embedder.fingerprint
+    np.testing.assert_array_equal(again.encode_images(images), embedder.encode_images(images))
+    np.testing.assert_array_equal(again.encode_texts(TEXTS), embedder.encode_texts(TEXTS))
+    with pytest.raises(ValueError, match="not an empty folder"):
+        embedder.save_pretrained(folder)
+
+
+def test_the_old_path_has_every_name():
+    code = (
+        "from fgclip2.embedder import FGClip2Embedder, Skipped, default_device, resolve_devices, resolve_dtype, "
+        "model_fingerprint, unit_vectors, fill_templates, average_templates, REGION_LOGIT_SCALE; "
+        "import fgclip2; assert FGClip2Embedder is fgclip2.FGClip2Embedder; print(REGION_LOGIT_SCALE)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "100.0"

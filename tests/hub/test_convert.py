@@ -138,7 +138,7 @@ convert_checkpoint({str(official_folder)!r}, {str(tmp_path / "out")!r})
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == -9
     assert not (tmp_path / "out").exists()
     (partial,) = tmp_path.iterdir()
-    assert partial.name.startswith(".out.partial-")
+    assert partial.match(".out.*.partial")
     assert not (partial / "config.json").exists()
 
 
@@ -151,7 +151,7 @@ def write_index(source, names: dict[str, str]) -> None:
 def test_an_index_that_leads_elsewhere_is_refused(name, source, tmp_path):
     shutil.copyfile(source / "model.safetensors", tmp_path / "elsewhere.safetensors")
     write_index(source, {"logit_scale": name})
-    with pytest.raises(ValueError, match=r"index.json names .*allowed: names of .safetensors files in this folder"):
+    with pytest.raises(ValueError, match=r"index.json must name .safetensors files in this folder"):
         convert_checkpoint(source, tmp_path / "out")
 
 
@@ -193,16 +193,16 @@ def test_weights_that_do_not_fit_the_config_are_named(change, message, source, t
 
 def test_other_models_are_refused(source, tmp_path):
     (source / "config.json").write_text('{"model_type": "siglip2"}')
-    with pytest.raises(ValueError, match="model_type is 'siglip2'; allowed: 'fgclip2'"):
+    with pytest.raises(ValueError, match="`model_type` must be 'fgclip2', got 'siglip2'"):
         convert_checkpoint(source, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "is missing"), ("{", "not JSON"), ("[]", "not a JSON object")])
+@pytest.mark.parametrize(("content", "message"), [(None, "is missing"), ("{", "not JSON"), ("[]", "must be 'fgclip2'")])
 def test_a_broken_config_is_named(content, message, source, tmp_path):
     (source / "config.json").unlink()
     if content is not None:
         (source / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=f"config.json .*{message}|config.json is {message}"):
+    with pytest.raises(ValueError, match=f"config.json.* {message}|config.json is {message}"):
         convert_checkpoint(source, tmp_path / "out")
 
 

@@ -142,7 +142,7 @@ def test_a_failure_leaves_nothing(loaded, tmp_path, monkeypatch):
 
 
 def test_other_models_are_refused(loaded, tmp_path):
-    with pytest.raises(ValueError, match=r"FGClip2VisionModel.*allowed: an FGClip2Model"):
+    with pytest.raises(ValueError, match=r"must be an FGClip2Model.*FGClip2VisionModel"):
         export_checkpoint(loaded[0].vision_model, loaded[1], tmp_path / "out")
 
 

@@ -52,7 +52,7 @@ def test_a_real_run_uploads_exactly_the_list(folder):
 
 @pytest.mark.parametrize("repo_id", ["tiny", "a/b/c", "acme/..", "acme/ti ny"])
 def test_wrong_names_are_refused(repo_id, folder):
-    with pytest.raises(ValueError, match=r"allowed|Repo id|repo"):
+    with pytest.raises(ValueError, match=r"must be|Repo id|repo"):
         publish(folder, repo_id)
 
 

@@ -353,8 +353,8 @@ def test_queries_by_text_image_and_vector(photos, embedder):
     ("query", "arguments", "message"),
     [
         ("猫", {}, "need an embedder"),
-        ("猫", {"top_k": 0}, "top_k=0"),
-        (np.ones(3), {}, r"shape \(3,\); allowed: 32 finite"),
+        ("猫", {"top_k": 0}, "top_k must be a positive integer, got 0"),
+        (np.ones(3), {}, r"must be 32 finite values, got shape \(3,\)"),
         (np.full(32, np.nan), {}, "32 finite values"),
     ],
 )
@@ -387,3 +387,8 @@ def test_blocks_give_the_exact_nearest(queries, vectors, top_k, block):
     np.testing.assert_array_equal(scores, expected)
     np.testing.assert_array_equal(np.take_along_axis(everything, rows, 1), scores)
     assert all(len(set(each)) == len(each) for each in rows)
+
+
+def test_the_repr_is_one_short_line(photos, embedder):
+    index = ImageIndex.build(photos, embedder)
+    assert repr(index) == f"ImageIndex({len(index)} images in {str(photos)!r}, model {embedder.name!r})"

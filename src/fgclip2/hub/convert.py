@@ -6,9 +6,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from ..files import new_folder, read_json
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.processing_fgclip2 import FGClip2Processor
-from ._folders import check_shapes, new_folder, read_json
+from ._folders import check_shapes
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -37,7 +38,16 @@ def convert_checkpoint(source: str | os.PathLike, output: str | os.PathLike) -> 
     source = Path(source)
     if not source.is_dir():
         raise ValueError(f"{source} is not a folder; download a checkpoint first: hf download REPO --local-dir FOLDER")
-    config = _read_config(source)
+    if not (source / "config.json").is_file():
+        raise ValueError(f"{source / 'config.json'} is missing: {source} is no checkpoint folder")
+    settings = read_json(source / "config.json")
+    model_type = settings.get("model_type") if isinstance(settings, dict) else None
+    if model_type != FGClip2Config.model_type:
+        raise ValueError(
+            f"{source / 'config.json'}: `model_type` must be {FGClip2Config.model_type!r}, got {model_type!r}"
+        )
+    config = FGClip2Config.from_pretrained(source)
+    config.architectures = ["FGClip2Model"]
     weights = _weight_files(source)
     check_shapes(_shapes(weights), config, str(source), "Is it complete, and of the same model?")
     processor = FGClip2Processor.from_pretrained(source)
@@ -50,19 +60,8 @@ def convert_checkpoint(source: str | os.PathLike, output: str | os.PathLike) -> 
     return Path(output)
 
 
-def _read_config(source: Path) -> FGClip2Config:
-    model_type = read_json(source / "config.json").get("model_type")
-    if model_type != FGClip2Config.model_type:
-        raise ValueError(
-            f"{source / 'config.json'}: model_type is {model_type!r}; allowed: {FGClip2Config.model_type!r}"
-        )
-    config = FGClip2Config.from_pretrained(source)
-    config.architectures = ["FGClip2Model"]
-    return config
-
-
 def _weight_files(source: Path) -> list[Path]:
-    """The weight files of a folder, its index included."""
+    """Return the weight files of a folder, its index included."""
     if (source / WEIGHTS).is_file():
         return [source / WEIGHTS]
     if not (source / INDEX).is_file():
@@ -76,14 +75,14 @@ def _weight_files(source: Path) -> list[Path]:
     for shard in shards:
         # An index that names ../../somewhere must not make us copy from there.
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{source / INDEX} names {shard!r}; allowed: names of .safetensors files in this folder")
+            raise ValueError(f"{source / INDEX} must name .safetensors files in this folder, got {shard!r}")
         if not (source / shard).is_file():
             raise ValueError(f"{source / INDEX} names {shard}, which is missing: the download is not complete")
     return [source / INDEX, *(source / shard for shard in sorted(shards))]
 
 
 def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in the headers of safetensors files."""
+    """Return names and shapes from the headers of safetensors files."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         if path.suffix != ".safetensors":

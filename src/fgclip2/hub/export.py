@@ -1,27 +1,21 @@
 """Checkpoint folders that carry their own code, for users without this package."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, cast
 
+from ..files import new_folder, read_json
 from ..modeling import modeling_fgclip2
 from ..modeling.configuration_fgclip2 import FGClip2Config
-from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.modeling_fgclip2 import TRAINING_SCALES, FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
-from ._folders import TRAINING_SCALES, check_shapes, new_folder, read_json, update_json
+from ._folders import check_shapes, update_json
 from .card import model_card
 
 CODE_FOLDER = Path(modeling_fgclip2.__file__).parent
-CODE_FILES = (
-    "inputs.py",
-    "layers.py",
-    *(
-        f"{part}_fgclip2.py"
-        for part in ("configuration", "modeling", "image_processing", "tokenization", "processing", "pipeline")
-    ),
-)
-
 MODEL_CLASS = "modeling_fgclip2.FGClip2Model"
 PROCESSOR_CLASS = "processing_fgclip2.FGClip2Processor"
 IMAGE_PROCESSOR_CLASS = "image_processing_fgclip2.FGClip2ImageProcessor"
@@ -78,8 +72,8 @@ def export_checkpoint(
     """
     if not isinstance(model, FGClip2Model) or not isinstance(processor, FGClip2Processor):
         raise ValueError(
-            f"got {type(model).__name__} and {type(processor).__name__}; allowed: an FGClip2Model (of an adapter: "
-            "model.merge_and_unload()) and an FGClip2Processor"
+            "`model` and `processor` must be an FGClip2Model (of an adapter: model.merge_and_unload()) and an "
+            f"FGClip2Processor, got {type(model).__name__} and {type(processor).__name__}"
         )
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in TRAINING_SCALES}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -95,10 +89,23 @@ def export_checkpoint(
     return Path(folder)
 
 
+def code_files() -> list[Path]:
+    """Return the files of the classes that an exported folder names, and all that these import from beside them."""
+    named = json.dumps([AUTO_MAP, CUSTOM_PIPELINES])
+    found: set[Path] = set()
+    waiting = re.findall(r'"(\w+_fgclip2)\.\w+"', named)
+    while waiting:
+        path = CODE_FOLDER / f"{waiting.pop()}.py"
+        if path not in found:
+            found.add(path)
+            waiting += re.findall(r"^from \.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return sorted(found)
+
+
 def write_code(folder: Path) -> None:
     """Put the code files beside a checkpoint that this package wrote, and name them in its JSON files."""
-    for name in CODE_FILES:
-        shutil.copyfile(CODE_FOLDER / name, folder / name)
+    for path in code_files():
+        shutil.copyfile(path, folder / path.name)
     for name, auto_map in AUTO_MAP.items():
         update_json(folder / name, auto_map=auto_map)
     # Transformers 5 looks for the image processor in here first, and, without an entry of its own, makes up a video

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from ._folders import read_json
+from ..files import read_json
 
 NEEDED = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -34,18 +34,8 @@ def publish(
     """
     folder = Path(folder)
     if repo_id.count("/") != 1:
-        raise ValueError(f"repo_id={repo_id!r}; allowed: 'namespace/name'")
+        raise ValueError(f"`repo_id` must be 'namespace/name', got {repo_id!r}")
     validate_repo_id(repo_id)
-    files = _files(folder)
-    if not dry_run:
-        api = HfApi() if api is None else api
-        api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
-        # Exactly the files of the list: what appears in the folder meanwhile stays.
-        api.upload_folder(repo_id=repo_id, repo_type="model", folder_path=folder, allow_patterns=files)
-    return files
-
-
-def _files(folder: Path) -> list[str]:
     relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     files = sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
     missing = [name for name in NEEDED if name not in files]
@@ -56,5 +46,10 @@ def _files(folder: Path) -> list[str]:
     pickles = [name for name in files if name.endswith(PICKLES)]
     if pickles:
         raise ValueError(f"{folder} has pickled files, which run code when loaded: {', '.join(pickles)}; remove them")
-    read_json(folder / "config.json")
+    read_json(folder / "config.json")  # an error where it is damaged
+    if not dry_run:
+        api = HfApi() if api is None else api
+        api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
+        # Exactly the files of the list: what appears in the folder meanwhile stays.
+        api.upload_folder(repo_id=repo_id, repo_type="model", folder_path=folder, allow_patterns=files)
     return files

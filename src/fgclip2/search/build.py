@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding import FGClip2Embedder, Skipped
+from ..embedding import Embedder, Skipped
 from ..errors import IncompatibleIndexError
 from .scan import ImageFile, UnusableFile, scan_folder
 from .store import read_index, refuse_foreign_manifest, write_index
@@ -37,14 +37,14 @@ class IndexBuild:
         folder: Folder of images, resolved.
         index_folder: Where the index is kept.
         embedder: Embeds the images.
-        max_num_patches: Patch budget of the images.
-        batch_size: As in [`FGClip2Embedder`].
+        max_num_patches: Patch budget of the images; `None` where the family has none.
+        batch_size: As in [`Embedder`].
     """
 
     folder: Path
     index_folder: Path
-    embedder: FGClip2Embedder
-    max_num_patches: int | str
+    embedder: Embedder
+    max_num_patches: int | str | None
     batch_size: int
     rows: dict[ImageFile, np.ndarray] = field(default_factory=dict)
     unusable: list[UnusableFile] = field(default_factory=list)
@@ -72,8 +72,22 @@ class IndexBuild:
         found, self.unusable = scan_folder(self.folder)
         self.rows = {file: old[file] for file in found if file in old}
         unchanged = len(self.rows)
+        new = [file for file in found if file not in old]
+        paths = [self.folder / file.path for file in new]
+        options = (self.max_num_patches, self.batch_size, show_progress_bar)
         try:
-            self._embed([file for file in found if file not in old], show_progress_bar)
+            for index, result in self.embedder.stream_images(paths, *options, on_error="skip"):
+                if isinstance(result, Skipped):
+                    reason = result.reason.removeprefix(f"images[{index}]: ")
+                    self.unusable.append(UnusableFile(new[index].path, reason))
+                else:
+                    self.rows[new[index]] = result
+                began = time.monotonic()
+                if began >= self.next_save:
+                    self._save()
+                    # So rarely that writing takes a small part of the time, however large the index.
+                    done = time.monotonic()
+                    self.next_save = done + max(SECONDS_BETWEEN_SAVES, 20 * (done - began))
         finally:
             if self.rows.keys() != old.keys() or self.unusable != old_unusable:
                 self._save()
@@ -98,12 +112,7 @@ class IndexBuild:
         if stored is None:
             return {}, None
         manifest, vectors = stored
-        self._check_same(manifest)
-        files = [ImageFile(*file) for file in manifest["files"]]
-        return dict(zip(files, vectors, strict=True)), [UnusableFile(*each) for each in manifest["unusable"]]
-
-    def _check_same(self, manifest: dict[str, Any]) -> None:
-        """Vectors of another model, or of the same at another resolution, can't be mixed with new ones."""
+        # Vectors of another model, or of the same at another resolution, can't be mixed with new ones.
         remedy = "use that, keep a second index elsewhere (index_folder), or start anew (rebuild=True, --rebuild)"
         made_by = manifest["model"]
         if made_by["fingerprint"] != self.model["fingerprint"]:
@@ -116,27 +125,8 @@ class IndexBuild:
             raise IncompatibleIndexError(
                 f"the index {self.index_folder} was made with {manifest['settings']}, not {self.settings}: {remedy}"
             )
-
-    def _embed(self, files: list[ImageFile], show_progress_bar: bool | None) -> None:
-        paths = [self.folder / file.path for file in files]
-        stream = self.embedder.stream_images(
-            paths, self.max_num_patches, self.batch_size, show_progress_bar, on_error="skip"
-        )
-        for index, result in stream:
-            if isinstance(result, Skipped):
-                reason = result.reason.removeprefix(f"images[{index}]: ")
-                self.unusable.append(UnusableFile(files[index].path, reason))
-            else:
-                self.rows[files[index]] = result
-            self._save_if_due()
-
-    def _save_if_due(self) -> None:
-        """Save now and then, but so rarely that writing takes a small part of the time, however large the index."""
-        began = time.monotonic()
-        if began >= self.next_save:
-            self._save()
-            done = time.monotonic()
-            self.next_save = done + max(SECONDS_BETWEEN_SAVES, 20 * (done - began))
+        files = [ImageFile(*file) for file in manifest["files"]]
+        return dict(zip(files, vectors, strict=True)), [UnusableFile(*file) for file in manifest["unusable"]]
 
     def _save(self) -> None:
         files, vectors = self.arrays()
@@ -145,6 +135,6 @@ class IndexBuild:
             "settings": self.settings,
             "versions": {name: version(name) for name in ("fgclip2", "transformers", "torch", "pillow")},
             "files": [list(file) for file in files],
-            "unusable": [list(each) for each in self.unusable],
+            "unusable": [list(file) for file in self.unusable],
         }
         write_index(self.index_folder, manifest, vectors)

@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
-from ..embedding import FGClip2Embedder
+from ..checks import check_positive_integer
+from ..embedding import Embedder
+from ..embedding.labels import normalised
 from ..errors import IncompatibleIndexError
 from .build import IndexBuild, IndexReport
 from .scan import ImageFile, UnusableFile
@@ -67,11 +69,14 @@ class ImageIndex:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} images in {str(self.folder)!r}, model {self.model['name']!r})"
+
     @classmethod
     def build(
         cls,
         folder: str | os.PathLike,
-        embedder: FGClip2Embedder,
+        embedder: Embedder,
         index_folder: str | os.PathLike | None = None,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -88,16 +93,16 @@ class ImageIndex:
             embedder: Embeds the images.
             index_folder: Where the index is kept; `None`: `.fgclip2_index` inside `folder`.
             max_num_patches: Patch budget of the images; `None`: the processor's setting.
-            batch_size: As in [`FGClip2Embedder`].
+            batch_size: As in [`Embedder`].
             rebuild: Start anew instead of refusing an index that does not fit.
-            show_progress_bar: As in [`FGClip2Embedder`].
+            show_progress_bar: As in [`Embedder`].
 
         Raises:
             ValueError: There is no such folder.
             IncompatibleIndexError: The index was made by another model or with other settings, or is damaged.
         """
         folder = _existing_folder(folder)
-        if max_num_patches is None:
+        if max_num_patches is None and embedder.processor.patch_budgets is not None:
             max_num_patches = embedder.processor.image_processor.max_num_patches
         build = IndexBuild(folder, _index_folder(folder, index_folder), embedder, max_num_patches, batch_size)
         report = build.run(rebuild, show_progress_bar)
@@ -117,10 +122,22 @@ class ImageIndex:
             raise ValueError(f"{folder} has no index: make it by ImageIndex.build, or by `fgclip2 search`")
         manifest, vectors = stored
         files = [ImageFile(*file) for file in manifest["files"]]
-        unusable = [UnusableFile(*each) for each in manifest["unusable"]]
+        unusable = [UnusableFile(*file) for file in manifest["unusable"]]
         return cls(folder, files, vectors, manifest["model"], manifest["settings"], unusable)
 
-    def search(self, query: Query | Sequence[Query], embedder: FGClip2Embedder | None = None, top_k: int = 10) -> Any:
+    @overload
+    def search(  # type: ignore[overload-overlap]  # a string is a query here, not a sequence
+        self, query: Query, embedder: Embedder | None = None, top_k: int = 10
+    ) -> list[SearchHit]: ...
+
+    @overload
+    def search(
+        self, query: Sequence[Query], embedder: Embedder | None = None, top_k: int = 10
+    ) -> list[list[SearchHit]]: ...
+
+    def search(
+        self, query: Query | Sequence[Query], embedder: Embedder | None = None, top_k: int = 10
+    ) -> list[SearchHit] | list[list[SearchHit]]:
         """Find the images nearest to a query.
 
         Args:
@@ -136,21 +153,26 @@ class ImageIndex:
             ValueError: The query can't be used, or `top_k` is below 1.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k={top_k!r}; allowed: a positive integer")
+        check_positive_integer("top_k", top_k)
         is_vector = isinstance(query, np.ndarray) and query.ndim == 1
         single = is_vector or isinstance(query, (str, os.PathLike, Image.Image))
         vectors = self._query_vectors([query] if single else list(query), embedder)  # type: ignore[arg-type, list-item]
         hits = [
-            [SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(*each, strict=True)]
-            for each in zip(*nearest(vectors, self.vectors, top_k), strict=True)
+            [SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(*found, strict=True)]
+            for found in zip(*nearest(vectors, self.vectors, top_k), strict=True)
         ]
         return hits[0] if single else hits
 
-    def _query_vectors(self, queries: list[Query], embedder: FGClip2Embedder | None) -> np.ndarray:
+    def _query_vectors(self, queries: list[Query], embedder: Embedder | None) -> np.ndarray:
         """Return (queries, D), L2-normalised."""
         if all(isinstance(query, np.ndarray) for query in queries):
-            return self._checked_vectors(queries)
+            width = self.vectors.shape[1]
+            for query in queries:
+                shape = np.shape(query)  # type: ignore[arg-type]
+                if shape != (width,) or not np.isfinite(query).all():  # type: ignore[arg-type]
+                    raise ValueError(f"a query vector must be {width} finite values, got shape {shape}")
+            vectors = np.array(queries, dtype=np.float32).reshape(-1, width)  # (queries, D)
+            return normalised(vectors)
         if embedder is None:
             raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
         if embedder.fingerprint != self.model["fingerprint"]:
@@ -164,14 +186,6 @@ class ImageIndex:
             return embedder.encode_images(queries, max_num_patches=self.settings["max_num_patches"])
         kinds = ", ".join(sorted({type(query).__name__ for query in queries}))
         raise ValueError(f"the queries are {kinds}; allowed: all str (texts), all Path or PIL images, or all vectors")
-
-    def _checked_vectors(self, queries: Sequence[Any]) -> np.ndarray:
-        width = self.vectors.shape[1]
-        for query in queries:
-            if query.shape != (width,) or not np.isfinite(query).all():
-                raise ValueError(f"a query vector has shape {query.shape}; allowed: {width} finite values")
-        vectors = np.array(queries, dtype=np.float32).reshape(-1, width)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:

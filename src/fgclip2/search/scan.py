@@ -42,12 +42,15 @@ def scan_folder(folder: Path) -> tuple[list[ImageFile], list[UnusableFile]]:
     for path in _walk(folder, unusable):
         relative = path.relative_to(folder).as_posix()
         try:
-            reason = _reason_against(path, folder)
+            inside = path.resolve(strict=True).is_relative_to(folder)
             status = path.stat()
         except OSError as error:
-            reason = error.strerror or str(error)
-        if reason:
-            unusable.append(UnusableFile(relative, reason))
+            unusable.append(UnusableFile(relative, error.strerror or str(error)))
+            continue
+        if not inside:
+            unusable.append(UnusableFile(relative, "a link to a file outside the folder"))
+        elif not stat.S_ISREG(status.st_mode):
+            unusable.append(UnusableFile(relative, "not a regular file"))
         else:
             images.append(ImageFile(relative, status.st_size, status.st_mtime_ns))
     return sorted(images), sorted(unusable)
@@ -69,9 +72,3 @@ def _walk(folder: Path, unusable: list[UnusableFile]) -> Iterator[Path]:
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(root) / name
-
-
-def _reason_against(path: Path, folder: Path) -> str | None:
-    if not path.resolve(strict=True).is_relative_to(folder):
-        return "a link to a file outside the folder"
-    return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"

@@ -14,10 +14,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..errors import IncompatibleIndexError
+from ..files import replacing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_OWN_FILES = re.compile(rf"vectors-[0-9a-f]{{16}}\.safetensors|{re.escape(MANIFEST)}\.[0-9a-f]{{8}}\.tmp")
+# What a run that was killed may leave behind; release 0.1 called its unfinished manifests .tmp.
+_OWN_FILES = re.compile(
+    r"vectors-[0-9a-f]{16}\.safetensors|\.manifest\.json\.[0-9a-f]{8}\.partial|manifest\.json\.[0-9a-f]{8}\.tmp"
+)
 
 
 def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> None:
@@ -36,12 +40,13 @@ def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> 
     name = f"vectors-{secrets.token_hex(8)}.safetensors"
     save_file({"vectors": np.ascontiguousarray(vectors)}, folder / name)
     manifest = {"format": FORMAT, "vectors": name, **manifest}
-    temporary = folder / f"{MANIFEST}.{secrets.token_hex(4)}.tmp"
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:  # file names need not be UTF-8
+    with (
+        replacing(folder / MANIFEST) as unfinished,  # only once it is replaced does the new index count
+        unfinished.open("w", encoding="utf-8", errors="surrogateescape") as file,  # file names need not be UTF-8
+    ):
         json.dump(manifest, file, ensure_ascii=False, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)  # only now does the new index count
     for stale in folder.iterdir():
         if stale.name != name and _OWN_FILES.fullmatch(stale.name):
             stale.unlink(missing_ok=True)
