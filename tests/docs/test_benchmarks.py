@@ -12,7 +12,7 @@ from fgclip2.benchmarks.bundled import BUNDLED
 from fgclip2.benchmarks.catalogue import BENCHMARKS
 from fgclip2.cli.main import app
 
-from .documents import ROOT, assert_same_parts, blocks, rows_of_first_cells, run_python
+from .documents import ROOT, blocks, rows_of_first_cells, run_python
 
 DOCUMENTS = [ROOT / "docs" / name for name in ("benchmarks.md", "benchmarks_zh.md")]
 SETTINGS = {field.name for row in (*BENCHMARKS.values(), *BUNDLED) for field in dataclasses.fields(row.paper)}
@@ -41,10 +41,6 @@ def test_commands_exist_with_their_options(document):
         command = bench[words[2]].load()
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= options
-
-
-def test_both_languages_have_the_same_parts():
-    assert_same_parts(*DOCUMENTS, languages=("python",))  # the commands differ in `--language zh`
 
 
 def test_the_code_runs_and_prints_what_it_says(tmp_path, monkeypatch):
