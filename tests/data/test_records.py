@@ -10,7 +10,6 @@ from PIL import Image
 from fgclip2.data.readers import read_finehard
 from fgclip2.data.records import InvalidRecordError, Record, concatenate, open_record_image
 from fgclip2.errors import UnreadableImageError
-from fgclip2.languages import detect_language
 from tests.data.samples import item, items, write_json, write_lines
 
 
@@ -22,23 +21,6 @@ def encoded(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("a black cat", "en"),
-        ("一只黑猫", "zh"),
-        ("一台iPhone手机", "zh"),
-        ("a sign that says 出口 over a door", "en"),
-        ("猫", "zh"),
-        ("𠮷野家", "zh"),
-        ("café", "en"),
-        ("", "en"),
-    ],
-)
-def test_languages_are_told_by_characters(text, language):
-    assert detect_language(text) == language
 
 
 def test_joined_data_sets_are_one_after_the_other(tmp_path, images):

@@ -97,7 +97,7 @@ def test_a_bundle_is_written_with_its_manifest(tmp_path, cache, table, small_bun
 
 def test_a_held_out_concept_does_not_ship(tmp_path, cache, table, small_bundle, monkeypatch):
     monkeypatch.setattr(bundle, "BUNDLED_NAMES", ("dog", "koala", "unknown"))
-    with pytest.raises(ValueError, match="not among the things that are trained on: koala, unknown"):
+    with pytest.raises(ValueError, match="bundled things must be trained on, and these are not: koala, unknown"):
         write_bundle(cache, table, tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_main_splits_name_no_held_out_concept(cache, table, split):
 
 
 def test_held_out_concepts_need_enough_of_them(cache, table):
-    with pytest.raises(ValueError, match="scenes need drawings of at least 15 things; `cutouts` has 2"):
+    with pytest.raises(ValueError, match="`cutouts` must have drawings of at least 15 things, got 2"):
         scene_builder(cache, table, "test-held-out-concepts")
 
 

@@ -46,7 +46,7 @@ def test_a_constant_image_is_the_mean_region():
 def test_hard_negatives_of_scenes_give_nothing_away(cache, table):
     """Pairwise over all kinds, in the tiny world of these tests, by a classifier of texts alone."""
     builder = scene_builder(cache, table, "train")
-    scenes = [builder.build(np.random.default_rng([0, number])) for number in range(400)]
+    scenes = [builder.build(np.random.default_rng([0, number])) for number in range(200)]
     for language in ("en", "zh"):
         groups = [
             [expression(said, table, language) for said in (region.said, *(n for _, n in region.negatives))]

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ..checkpoints import locate_checkpoint
 from ..embedding import Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
 from ..embedding.pairs import ONE_HEAD
 from ..modeling.auto import find_family
@@ -87,7 +88,8 @@ def load_model(
         return Embedder.from_pretrained(None, device, dtype)
     if name == UNTRAINED:
         return untrained(Embedder.from_pretrained(None, device, dtype))
-    if find_family(name, revision=revision) is not None:
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    if find_family(source, **hub_arguments) is not None:
         return Embedder.from_pretrained(name, device, dtype, revision)
     return load_pair(name, device, dtype, revision)
 
@@ -168,10 +170,11 @@ def load_pair(
         ValueError: It has no image and text features.
     """
     run_device = resolve_devices(device, default_device())[0]
-    model = AutoModel.from_pretrained(name, revision=revision, dtype=resolve_dtype(dtype, run_device))
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    model = AutoModel.from_pretrained(source, dtype=resolve_dtype(dtype, run_device), **hub_arguments)
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise ValueError(f"{name} is a {type(model).__name__}, which has no image and text features")
-    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(name, revision=revision), str(name))
+    return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(source, **hub_arguments), str(name))
 
 
 def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:

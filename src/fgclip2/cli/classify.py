@@ -16,7 +16,7 @@ fgclip2 classify 照片/*.jpg --labels "猫,狗,鸟" --template "一张{}的照�
 
 
 def classify(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files to label.")],
     labels: common.Labels = None,
     labels_file: common.LabelsFile = None,
     template: common.Templates = None,
@@ -29,7 +29,7 @@ def classify(
 ) -> None:
     """Score images against labels.
 
-    The score is the probability that a label fits; labels don't compete, so scores need not sum to 1.
+    The score is the probability that a label fits. Labels don't compete, so the scores need not sum to 1.
     """
     names = common.read_labels(labels, labels_file)
     budget = common.parse_max_patches(max_patches)

@@ -1,4 +1,4 @@
-"""What the subcommands share: options, loading, output."""
+"""Options, loading and output that the commands share."""
 
 from __future__ import annotations
 
@@ -17,53 +17,72 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Checkpoint: folder or hub id.  [default: the one in the package]"),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Folder, hub id or modelscope://namespace/name of the checkpoint.  [default: the one in the package]",
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="E.g. cpu or cuda:1; cuda:0,cuda:1 share the work.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to compute, e.g. cpu, cuda:1, or cuda:0,cuda:1 to share the work.  [default: accelerator, else cpu]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 MaxPatches = Annotated[
     str | None,
-    typer.Option(metavar="N|auto", help="Patches per image; auto: by its size.  [default: the checkpoint's setting]"),
+    typer.Option(
+        metavar="N|auto", help="Patches per image; auto chooses by its size.  [default: the checkpoint's setting]"
+    ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images of 256 patches per step; others by the same memory.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Images per step if they have 256 patches; other inputs come in batches of as many tokens."
+    ),
+]
 SkipErrors = Annotated[
-    bool, typer.Option("--skip-errors", help="Leave images out that can't be read, and report them.")
+    bool, typer.Option("--skip-errors", help="Leave out images that can't be read, and report them.")
 ]
-Labels = Annotated[str | None, typer.Option(help="Labels with commas between them (, or ， or 、), e.g. 猫,狗,car.")]
-LabelsFile = Annotated[Path | None, typer.Option(help="UTF-8 file with one label per line.")]
+Labels = Annotated[str | None, typer.Option(help="Labels separated by commas (, or ， or 、), e.g. 猫,狗,car.")]
+LabelsFile = Annotated[Path | None, typer.Option(help="UTF-8 file with one label on each line.")]
 Templates = Annotated[
     list[str] | None,
-    typer.Option("--template", help="Text around a label, e.g. 一张{}的照片; may be repeated.  [default: {}]"),
+    typer.Option("--template", help="Text to put each label into, e.g. 一张{}的照片; may be repeated.  [default: {}]"),
 ]
-TopK = Annotated[int, typer.Option(min=1, help="How many to print.")]
+TopK = Annotated[int, typer.Option(min=1, help="Number of results to print.")]
 
 
 def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> FGClip2Embedder:
     """Load a checkpoint; `device` may name several with commas between them."""
     from ..embedding import FGClip2Embedder
 
-    hide_loading_bars()
     return FGClip2Embedder.from_pretrained(model, split_devices(device), dtype)
 
 
 def split_devices(device: str | None) -> str | list[str] | None:
-    """Several devices with commas between them share the work."""
+    """Return the devices that share the work as a list if there are several, separated by commas."""
     return device.split(",") if device and "," in device else device
 
 
 def hide_loading_bars() -> None:
-    """Transformers shows one for each checkpoint, however small."""
+    """Hide the bars that transformers shows while it loads a model."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
 
 
 def parse_max_patches(value: str | None) -> int | str | None:
-    """Raises typer's usage error for anything but a positive integer or `auto`."""
+    """Return a patch budget as the embedder takes it.
+
+    Raises:
+        typer.BadParameter: It is neither `auto` nor a positive integer.
+    """
     if value is None or value == "auto":
         return value
     if not value.isdecimal() or int(value) < 1:
-        raise typer.BadParameter(f"{value!r}; allowed: auto or a positive integer", param_hint="--max-patches")
+        raise typer.BadParameter(f"must be auto or a positive integer, got {value!r}", param_hint="--max-patches")
     return int(value)
 
 
@@ -73,14 +92,14 @@ def read_lines(path: Path) -> list[str]:
         content = typer.get_binary_stream("stdin").read() if str(path) == "-" else path.read_bytes()
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); convert it") from error
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from error
     return [line for line in lines if line.strip()]
 
 
 def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
-    """Return the labels of `--labels` or `--labels-file`, of which one must be given."""
+    """Return the labels of `--labels` or `--labels-file`, exactly one of which must be given."""
     if (labels is None) == (labels_file is None):
-        raise typer.BadParameter("give one of --labels and --labels-file", param_hint="--labels")
+        raise typer.BadParameter("give either --labels or --labels-file", param_hint="--labels")
     if labels_file is not None:
         found = [line.strip() for line in read_lines(labels_file)]
     else:

@@ -17,12 +17,12 @@ fgclip2 convert 模型/fg-clip2-base 模型/转换后
 
 def convert(
     folder: Annotated[Path, typer.Argument(help="Checkpoint folder in the official layout.")],
-    output: Annotated[Path | None, typer.Argument(help="New folder.  [default: FOLDER-fgclip2]")] = None,
+    output: Annotated[Path | None, typer.Argument(help="New folder to write.  [default: FOLDER-fgclip2]")] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Rewrite an official checkpoint for transformers.
 
-    In the new folder, the Auto classes of transformers are right; the old one stays as it is.
+    The Auto classes of transformers give the right classes for the new folder. The old one stays as it is.
     """
     from ..hub import convert_checkpoint
 

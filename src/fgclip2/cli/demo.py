@@ -1,4 +1,4 @@
-"""`fgclip2 demo`: what the embedded checkpoint can do, on one page."""
+"""`fgclip2 demo`: show what the embedded checkpoint can do, on one page."""
 
 from __future__ import annotations
 

@@ -16,27 +16,26 @@ fgclip2 export 导出 --model 我的模型
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="New folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     model: common.Model = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Write a checkpoint that loads without this package.
 
-    The folder carries the code; transformers loads it with trust_remote_code=True.
+    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True.
     """
-    from transformers.utils import logging
-
     from ..assets import embedded_checkpoint
+    from ..checkpoints import locate_checkpoint
     from ..hub import export_checkpoint
     from ..modeling.modeling_fgclip2 import FGClip2Model
     from ..modeling.processing_fgclip2 import FGClip2Processor
 
-    logging.disable_progress_bar()
-    source = model or embedded_checkpoint()
+    name = model or str(embedded_checkpoint())
+    source, hub_arguments = locate_checkpoint(name)
     # In the stored dtype: an export should not grow.
-    loaded = FGClip2Model.from_pretrained(source, dtype="auto")
-    written = export_checkpoint(loaded, FGClip2Processor.from_pretrained(source), folder)
+    loaded = FGClip2Model.from_pretrained(source, dtype="auto", **hub_arguments)
+    written = export_checkpoint(loaded, FGClip2Processor.from_pretrained(source, **hub_arguments), folder)
     if as_json:
-        common.print_json({"model": str(source), "output": str(written)})
+        common.print_json({"model": name, "output": str(written)})
     else:
         typer.echo(written)

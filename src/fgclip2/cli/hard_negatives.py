@@ -1,16 +1,13 @@
-"""`fgclip2 data hard-negatives`: false variants of region texts."""
+"""`fgclip2 data hard-negatives`: make false variants of region texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import common
-
-if TYPE_CHECKING:
-    from ..hard_negatives import HardNegativeReport
 
 EXAMPLES = """
 fgclip2 data hard-negatives regions.jsonl with_negatives.jsonl
@@ -20,13 +17,22 @@ fgclip2 data hard-negatives 区域标注.json 带负例.json --count 5 --replace
 
 def hard_negatives(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="Records as FineHARD has them: a JSON list, or one on each line.")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="File of records as FineHARD has them: a JSON list, or one record on each line."
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New file of the same form.")],
-    count: Annotated[int, typer.Option(min=1, help="Negatives per region, at most.")] = 10,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same negatives.")] = 0,
-    replace: Annotated[bool, typer.Option("--replace", help="Also for regions that have negatives.")] = False,
-    show: Annotated[int, typer.Option(min=0, help="How many regions without negatives to list; with --json all.")] = 20,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="New file to write, of the same form.")],
+    count: Annotated[int, typer.Option(min=1, help="Largest number of negatives of a region.")] = 10,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the choice among possible negatives; the same seed gives the same negatives.")
+    ] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make new negatives also for regions that have some.")
+    ] = False,
+    show: Annotated[
+        int, typer.Option(min=0, help="Number of regions without negatives to list; --json lists all.")
+    ] = 20,
     as_json: common.AsJson = False,
 ) -> None:
     """Give regions hard negatives.
@@ -41,11 +47,7 @@ def hard_negatives(
         counts = {name: getattr(report, name) for name in ("records", "regions", "kept", "filled")}
         without = [{"source": place, "text": text} for place, text in report.without]
         common.print_json({"output": str(target), **counts, "by_kind": dict(report.by_kind), "without": without})
-    else:
-        _print(report, show)
-
-
-def _print(report: HardNegativeReport, show: int) -> None:
+        return
     rows = [
         ("records", report.records),
         ("regions", report.regions),

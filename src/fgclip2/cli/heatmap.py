@@ -16,10 +16,12 @@ fgclip2 heatmap 街道.jpg "红色的伞" --output 伞.png --max-patches 4096
 
 
 def heatmap(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
-    text: Annotated[str, typer.Argument(help="What to look for.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, by its suffix: .png, .jpg, ...")],
-    opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the colours over the image.")] = 0.55,
+    image: Annotated[Path, typer.Argument(help="Image file to look at.")],
+    text: Annotated[str, typer.Argument(help="Text to look for in the image.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write, in the format of its suffix, e.g. .png or .jpg.")
+    ],
+    opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the colours over the image.")] = 0.55,
     max_patches: common.MaxPatches = None,
     model: common.Model = None,
     device: common.Device = None,
@@ -27,7 +29,7 @@ def heatmap(
 ) -> None:
     """Show where in an image a text applies.
 
-    Writes the image with colours over it: red where the text applies most, blue where least.
+    Writes the image with colours over it: red where the text applies most, and blue where it applies least.
     """
     budget = common.parse_max_patches(max_patches)
     from ..modeling.image_processing_fgclip2 import load_image

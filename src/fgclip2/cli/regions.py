@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import read_json
 from . import common
 
 EXAMPLES = """
@@ -17,12 +18,12 @@ fgclip2 regions 街道.jpg --box 10,20,200,180 --box 220,40,300,160 --labels "�
 
 
 def regions(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path, typer.Argument(help="Image file with the boxes.")],
     boxes: Annotated[
         str | None, typer.Option(help='JSON, or a file of it: [[x1, y1, x2, y2], ...] or {"boxes": [...]}, in pixels.')
     ] = None,
-    box: Annotated[list[str] | None, typer.Option(help="One box, x1,y1,x2,y2; may be repeated.")] = None,
-    box_format: Annotated[str, typer.Option(help="xyxy, or xywh (x, y, width, height).")] = "xyxy",
+    box: Annotated[list[str] | None, typer.Option(help="One box in pixels, as x1,y1,x2,y2; may be repeated.")] = None,
+    box_format: Annotated[str, typer.Option(help="Form of a box: xyxy, or xywh (x, y, width, height).")] = "xyxy",
     labels: common.Labels = None,
     labels_file: common.LabelsFile = None,
     template: common.Templates = None,
@@ -34,20 +35,18 @@ def regions(
 ) -> None:
     """Label boxes of an image.
 
-    The score of a label is its share among the labels given, by a softmax: the scores of a box sum to 1.
+    The score of a label is its share among the given labels, by a softmax, so the scores of a box sum to 1.
     """
-    if (boxes is None) == (not box):
-        raise typer.BadParameter("give one of --boxes and --box", param_hint="--boxes")
+    corners = read_boxes(boxes, box)
     names = common.read_labels(labels, labels_file)
-    corners = [_parse_box(each) for each in box] if box else _read_boxes(boxes or "")
     budget = common.parse_max_patches(max_patches)
     embedder = common.load_embedder(model, device)
     scores = embedder.classify_regions(
         image, corners, names, template or "{}", box_format=box_format, max_num_patches=budget
     )
     results = [
-        {"box": each, "labels": common.rank_labels(names, row, top_k)}
-        for each, row in zip(corners, scores, strict=True)
+        {"box": corner, "labels": common.rank_labels(names, row, top_k)}
+        for corner, row in zip(corners, scores, strict=True)
     ]
     if as_json:
         common.print_json({"model": embedder.name, "image": str(image), "box_format": box_format, "regions": results})
@@ -57,21 +56,23 @@ def regions(
         common.print_labels(result["labels"])
 
 
-def _parse_box(text: str) -> list[float]:
-    try:
-        return [float(value) for value in text.replace("，", ",").split(",")]
-    except ValueError as error:
-        raise ValueError(f"--box {text!r}; allowed: four numbers, e.g. 10,20,200,180") from error
-
-
-def _read_boxes(text: str) -> list[Any]:
-    """Parse JSON given as text or as a file."""
-    is_json = text.lstrip().startswith(("[", "{"))
-    try:
-        content = json.loads(text if is_json else Path(text).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"--boxes {text}: not JSON ({error}); allowed: [[x1, y1, x2, y2], ...]") from error
+def read_boxes(boxes: str | None, box: list[str] | None) -> list[Any]:
+    """Return the boxes of `--boxes`, which are JSON or a file of it, or of `--box`; exactly one must be given."""
+    if (boxes is None) == (not box):
+        raise typer.BadParameter("give either --boxes or --box", param_hint="--boxes")
+    if boxes is None:
+        try:
+            return [[float(value) for value in text.replace("，", ",").split(",")] for text in box or []]
+        except ValueError as error:
+            raise ValueError(f"--box must be four numbers, e.g. 10,20,200,180: {error}") from error
+    if boxes.lstrip().startswith(("[", "{")):
+        try:
+            content = json.loads(boxes)
+        except ValueError as error:
+            raise ValueError(f"--boxes must be JSON, [[x1, y1, x2, y2], ...], or a file of it: {error}") from error
+    else:
+        content = read_json(boxes)
     found = content.get("boxes") if isinstance(content, dict) else content
     if not isinstance(found, list):
-        raise ValueError(f"--boxes {text}: no list of boxes; allowed: [[x1, y1, x2, y2], ...]")
+        raise ValueError(f"--boxes {boxes}: there must be a list of boxes, [[x1, y1, x2, y2], ...]")
     return found

@@ -23,14 +23,18 @@ fgclip2 search 照片 --image 狗.png
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(help="Folder of images; subfolders count too.")],
-    queries: Annotated[list[str] | None, typer.Argument(help="Texts; none only brings the index up to date.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
+    queries: Annotated[
+        list[str] | None, typer.Argument(help="Texts to search by; without any, the index is only brought up to date.")
+    ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
     top_k: common.TopK = 10,
     index: Annotated[
-        Path | None, typer.Option(help="Where the index is kept.  [default: FOLDER/.fgclip2_index]")
+        Path | None, typer.Option(help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index]")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the index anew.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")
+    ] = False,
     max_patches: common.MaxPatches = None,
     batch_size: common.BatchSize = 32,
     model: common.Model = None,
@@ -47,7 +51,17 @@ def search(
 
     embedder = common.load_embedder(model, device)
     built = ImageIndex.build(folder, embedder, index, budget, batch_size, rebuild)
-    _report(built)
+    if built.report is not None:
+        report = built.report
+        typer.echo(
+            f"{len(built)} images: {report.added} new, {report.updated} changed, {report.removed} removed, "
+            f"{report.unusable} not usable",
+            err=True,
+        )
+        for path, reason in built.unusable[:UNUSABLE_SHOWN]:
+            typer.echo(f"  {path}: {reason}", err=True)
+        if len(built.unusable) > UNUSABLE_SHOWN:
+            typer.echo(f"  and {len(built.unusable) - UNUSABLE_SHOWN} more (--json lists all)", err=True)
     texts, images = queries or [], image or []
     results = [
         *_results(built, folder, "text", texts, built.search(texts, embedder, top_k) if texts else []),
@@ -55,7 +69,7 @@ def search(
     ]
     if as_json:
         counts = {"images": len(built), **asdict(built.report)} if built.report else {}
-        unusable = [each._asdict() for each in built.unusable]
+        unusable = [file._asdict() for file in built.unusable]
         state = {**counts, "unusable": unusable}
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
         return
@@ -68,7 +82,7 @@ def search(
 def _results(
     index: ImageIndex, folder: Path, kind: str, queries: list[Any], hits: list[list[Any]]
 ) -> list[dict[str, Any]]:
-    """Paths are printed below the folder as the user named it."""
+    """Return the hits of each query, with paths below the folder as the user named it."""
     return [
         {
             "kind": kind,
@@ -77,18 +91,3 @@ def _results(
         }
         for query, found in zip(queries, hits, strict=True)
     ]
-
-
-def _report(index: ImageIndex) -> None:
-    report = index.report
-    if report is None:
-        return
-    typer.echo(
-        f"{len(index)} images: {report.added} new, {report.updated} changed, {report.removed} removed, "
-        f"{report.unusable} not usable",
-        err=True,
-    )
-    for path, reason in index.unusable[:UNUSABLE_SHOWN]:
-        typer.echo(f"  {path}: {reason}", err=True)
-    if len(index.unusable) > UNUSABLE_SHOWN:
-        typer.echo(f"  and {len(index.unusable) - UNUSABLE_SHOWN} more (--json lists all)", err=True)

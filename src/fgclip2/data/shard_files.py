@@ -164,7 +164,7 @@ class ShardReader:
         content = self._read(member)
         try:
             return decode(content)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             found = f"malformed ({error}): {shown(content)}"
             raise InvalidRecordError(source, member.name, found, "well-formed UTF-8") from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,7 +33,7 @@ class Photograph:
 
     @property
     def is_permissive(self) -> bool:
-        """Whether it may be trained on and shipped."""
+        """Tell whether it may be trained on and shipped."""
         return self.licence in PERMISSIVE_LICENCES
 
 
@@ -82,26 +81,31 @@ def build_backgrounds(cache: Path) -> dict[str, int]:
         archive = fetch(source, cache)
         names = {photo.name for photo in PHOTOGRAPHS if photo.source == source_key}
         missing = names - {path.stem for path in folder.glob("*.npy")}
-        for path, content in read_members(archive, partial(_is_wallpaper, missing)) if missing else ():
+
+        def is_missing(path: str, missing: set[str] = missing) -> bool:
+            parts = PurePosixPath(path)
+            return parts.stem in missing and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")
+
+        for path, content in read_members(archive, is_missing) if missing else ():
             np.save(folder / f"{PurePosixPath(path).stem}.npy", shrink_photograph(content))
     splits = list(BACKGROUND_SPLITS.values())
     return {split: splits.count(split) for split in dict.fromkeys(splits)}
 
 
 def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool = False) -> list[np.ndarray]:
-    """The photographs of one split, in table order.
+    """Load the photographs of one split, in table order.
 
     Args:
-        cache: the folder that was built.
+        cache: The folder that was built.
         split: "train", "validation" or "test". All of "train" is permissive.
-        permissive_only: leave out what may not be shipped.
+        permissive_only: Leave out what may not be shipped.
 
     Returns:
         (H, W, 3) uint8 arrays, RGB, the shorter side `SHORT_SIDE`.
 
     Raises:
-        ValueError: no such split.
-        FileNotFoundError: the cache was not built; the message has the command.
+        ValueError: There is no such split.
+        FileNotFoundError: The cache was not built; the message has the command.
     """
     check_choice("split", split, dict.fromkeys(BACKGROUND_SPLITS.values()))
     names = [
@@ -127,7 +131,7 @@ def shrink_photograph(content: bytes) -> np.ndarray:
 
 
 def pyramid(photograph: np.ndarray) -> list[np.ndarray]:
-    """The photograph at all crop scales: (H, W, 3) uint8 -> arrays of (H // f, W // f, 3), by box averaging."""
+    """Average boxes of f x f pixels, for each crop scale f: (H, W, 3) uint8 -> list of (H // f, W // f, 3)."""
     levels = []
     for factor in _SHRINK_FACTORS:
         height, width = photograph.shape[0] // factor, photograph.shape[1] // factor
@@ -139,14 +143,14 @@ def pyramid(photograph: np.ndarray) -> list[np.ndarray]:
 def random_crops(
     pyramids: Sequence[Sequence[np.ndarray]], count: int, height: int, width: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random windows of random photographs, at random scales, mirrored half of the time.
+    """Cut random windows of random photographs, at random scales, mirrored half of the time.
 
     Args:
-        pyramids: what `pyramid` gives, for each photograph; the first level at least as large as one crop.
-        count: number of crops B.
-        height: of a crop.
-        width: of a crop.
-        rng: random state.
+        pyramids: What `pyramid` gives of every photograph; the first level is at least as large as one crop.
+        count: Number of crops B.
+        height: Height of a crop.
+        width: Width of a crop.
+        rng: Random state.
 
     Returns:
         (B, height, width, 3) uint8.
@@ -164,27 +168,22 @@ def random_crops(
 
 
 def white_canvas(side: int) -> Image.Image:
-    """A white square."""
+    """Return a white square."""
     return Image.new("RGB", (side, side), "white")
 
 
 def random_square(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random square (x1, y1, x2, y2) inside, its side `SCALES` of the shorter side of the canvas."""
+    """Draw a square (x1, y1, x2, y2) inside the canvas, its side `SCALES` of the shorter side of the canvas."""
     side = round(min(width, height) * rng.uniform(*SCALES))
     left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
     return left, top, left + side, top + side
 
 
 def paste(background: Image.Image, cutout: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """A copy of `background` (RGB) with `cutout` (RGBA) scaled into `box` (x1, y1, x2, y2)."""
+    """Return a copy of `background` (RGB) with `cutout` (RGBA) scaled into `box` (x1, y1, x2, y2)."""
     size = (box[2] - box[0], box[3] - box[1])
     if cutout.size != size:
         cutout = cutout.resize(size, Image.Resampling.LANCZOS)  # Pillow premultiplies, so edges don't darken
     image = background.copy()
     image.paste(cutout, box[:2], cutout)
     return image
-
-
-def _is_wallpaper(names: set[str], path: str) -> bool:
-    parts = PurePosixPath(path)
-    return parts.stem in names and "backgrounds" in parts.parts and parts.suffix in (".jpg", ".png")

@@ -1,4 +1,4 @@
-"""All of the demo data at once."""
+"""Building all of the demo data at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def build_demo_data(cache: Path, described: bool = True) -> tuple[ConceptTable, 
 
     Args:
         cache: The folder to keep it in, made if missing.
-        described: Whether to have the described test pictures, a download of 205 MB.
+        described: False leaves out the described test pictures, a download of 205 MB.
 
     Returns:
         The concepts, split -> number of photographs for backgrounds, and set -> number of described pictures.

@@ -70,7 +70,7 @@ _PHOTOGRAPH_CAPTIONS = {
 
 @dataclass(frozen=True)
 class _Credit:
-    """Where a part of a picture comes from."""
+    """The origin of a part of a picture."""
 
     artist: str
     licence: str
@@ -81,23 +81,27 @@ def write_bundle(cache: Path, table: ConceptTable, folder: Path) -> dict[str, in
     """Write the pictures, the scenes and the manifest.
 
     Args:
-        cache: the folder that was built.
-        table: the concepts.
-        folder: `assets/demo` of the package.
+        cache: The folder that was built.
+        table: The concepts.
+        folder: The folder to write into, `assets/demo` of the package.
 
     Returns:
         Kind of file -> count.
 
     Raises:
-        ValueError: a name is unknown or held out, or a licence isn't permissive.
+        ValueError: A name is unknown or held out, or a licence isn't permissive.
     """
-    concept_ids = _bundled_ids(table)
+    ids = {table[concept_id].name_en: int(concept_id) for concept_id in table.train_ids}
+    unusable = [name for name in BUNDLED_NAMES if name not in ids]
+    if unusable:
+        raise ValueError(f"bundled things must be trained on, and these are not: {', '.join(unusable)}")
+    concept_ids = [ids[name] for name in BUNDLED_NAMES]
     rows = _write_pictures(cache, table, concept_ids, folder)
     rows += _write_photographs(cache, folder)
     test_photographs = load_backgrounds(cache, "test", permissive_only=True)
-    ids, rgba = load_cutouts(cache, _HELD_OUT_ARTIST)
-    keep = np.isin(ids, concept_ids)
-    builder = SceneBuilder(table, {_HELD_OUT_ARTIST: (ids[keep], rgba[keep])}, test_photographs)
+    drawn, rgba = load_cutouts(cache, _HELD_OUT_ARTIST)
+    keep = np.isin(drawn, concept_ids)
+    builder = SceneBuilder(table, {_HELD_OUT_ARTIST: (drawn[keep], rgba[keep])}, test_photographs)
     write_scenes(folder / "scenes", builder, SCENES, SEED)
     scene_credits = [_artist_credit(_HELD_OUT_ARTIST), *map(_photo_credit, _permissive("test"))]
     rows += [_row(f"scenes/images/{number:05d}.webp", "scene", scene_credits) for number in range(SCENES)]
@@ -107,18 +111,14 @@ def write_bundle(cache: Path, table: ConceptTable, folder: Path) -> dict[str, in
     return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
 
-def _bundled_ids(table: ConceptTable) -> list[int]:
-    ids = {table[concept_id].name_en: int(concept_id) for concept_id in table.train_ids}
-    unusable = [name for name in BUNDLED_NAMES if name not in ids]
-    if unusable:
-        raise ValueError(f"not among the things that are trained on: {', '.join(unusable)}")
-    return [ids[name] for name in BUNDLED_NAMES]
-
-
 def _write_pictures(cache: Path, table: ConceptTable, concept_ids: list[int], folder: Path) -> list[dict[str, Any]]:
-    """Three pictures of each thing: by the held-out artist on a photograph, and by two others, one on white."""
+    """Write three pictures of each thing: by the held-out artist on a photograph, and by two others, one on white."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    drawings = {artist: _first_drawings(cache, artist) for artist in (_HELD_OUT_ARTIST, *_OTHER_ARTISTS)}
+    drawings: dict[str, dict[int, np.ndarray]] = {}  # artist -> concept -> the artist's first drawing of it
+    for artist in (_HELD_OUT_ARTIST, *_OTHER_ARTISTS):
+        ids, rgba = load_cutouts(cache, artist)
+        unique, first = np.unique(ids, return_index=True)
+        drawings[artist] = {int(concept_id): rgba[row] for concept_id, row in zip(unique, first, strict=True)}
     photographs = {split: _pyramids(cache, split) for split in ("train", "test")}
     rows = []
     for number, concept_id in enumerate(concept_ids):
@@ -140,7 +140,7 @@ def _write_pictures(cache: Path, table: ConceptTable, concept_ids: list[int], fo
 def _on_background(
     cutout: Image.Image, photographs: Mapping[Photograph, Sequence[np.ndarray]], rng: np.random.Generator
 ) -> tuple[Image.Image, Photograph | None]:
-    """A cut-out at a random place on one of the photographs, or filling a white square if there are none."""
+    """Paste a cut-out at a random place on one of the photographs, or on a white square if there are none."""
     if not photographs:
         return paste(white_canvas(PICTURE_SIDE), cutout, (0, 0, PICTURE_SIDE, PICTURE_SIDE)), None
     photo = list(photographs)[rng.integers(len(photographs))]
@@ -149,7 +149,7 @@ def _on_background(
 
 
 def _write_photographs(cache: Path, folder: Path) -> list[dict[str, Any]]:
-    """A crop of each permissive photograph, with what it shows in both languages."""
+    """Write a crop of each permissive photograph, with what it shows in both languages."""
     (folder / "photographs").mkdir(parents=True, exist_ok=True)
     rows = []
     for photo in _permissive():
@@ -170,12 +170,6 @@ def _pyramids(cache: Path, split: BackgroundSplit) -> dict[Photograph, list[np.n
     return {photo: pyramid(array) for photo, array in zip(_permissive(split), arrays, strict=True)}
 
 
-def _first_drawings(cache: Path, artist: str) -> Mapping[int, np.ndarray]:
-    ids, rgba = load_cutouts(cache, artist)
-    unique, first = np.unique(ids, return_index=True)
-    return {int(concept_id): rgba[row] for concept_id, row in zip(unique, first, strict=True)}
-
-
 def _artist_credit(artist: str) -> _Credit:
     source = ARTWORK[artist]
     work = f"{artist} emoji by {source.authors} ({source.homepage}), {source.licence}, rasterised and resized"
@@ -188,7 +182,7 @@ def _photo_credit(photo: Photograph) -> _Credit:
 
 
 def _row(path: str, kind: str, credits: list[_Credit], **shown: str) -> dict[str, Any]:
-    """One manifest row; refuses what may not ship."""
+    """Return one manifest row; refuse what may not ship."""
     licences = sorted({credit.licence for credit in credits})
     if not PERMISSIVE_LICENCES.issuperset(licences):
         raise ValueError(f"{path} is under {licences}; what ships is under one of {sorted(PERMISSIVE_LICENCES)}")

@@ -56,7 +56,7 @@ class Concept:
     is_held_out: bool = False
 
     def name(self, language: str) -> str:
-        """Its name in "en" or "zh"."""
+        """Return its name in "en" or "zh"."""
         return self.name_zh if language == "zh" else self.name_en
 
 
@@ -77,44 +77,49 @@ class ConceptTable:
 
     @cached_property
     def names_en(self) -> list[str]:
-        """English names."""
+        """List the English names."""
         return [concept.name_en for concept in self.concepts]
 
     @cached_property
     def names_zh(self) -> list[str]:
-        """Chinese names."""
+        """List the Chinese names."""
         return [concept.name_zh for concept in self.concepts]
 
     @cached_property
     def is_thing(self) -> np.ndarray:
-        """(N,) bool: animals, food, places, vehicles and objects."""
+        """Tell things, (N,) bool: animals, food, places, vehicles and objects."""
         return np.array([concept.is_thing for concept in self.concepts], dtype=bool)
 
     @cached_property
     def is_held_out(self) -> np.ndarray:
-        """(N,) bool: no drawing, name or keyword of these may be trained on."""
+        """Tell what is held out, (N,) bool: no drawing, name or keyword of these may be trained on."""
         return np.array([concept.is_held_out for concept in self.concepts], dtype=bool)
 
     @cached_property
     def thing_ids(self) -> np.ndarray:
-        """(T,) int: the candidates of every test."""
+        """List the things, (T,) int: the candidates of every test."""
         return np.flatnonzero(self.is_thing)
 
     @cached_property
     def train_ids(self) -> np.ndarray:
-        """(N',) int: things that may be trained on."""
+        """List the things that may be trained on, (N',) int."""
         return np.flatnonzero(self.is_thing & ~self.is_held_out)
 
     @cached_property
     def near_synonyms(self) -> np.ndarray:
-        """(N, N) bool: pairs that must not serve as each other's negatives; see `near_synonym_matrix`."""
+        """Tell pairs, (N, N) bool, that must not serve as each other's negatives; see `near_synonym_matrix`."""
         return near_synonym_matrix(self.concepts)
 
 
 def build_concepts(cache: Path) -> ConceptTable:
     """Fetch the name packages, write `cache/concepts.json` and return the table."""
     archives = {key: fetch(source, cache) for key, source in NAMES.items()}
-    annotations = {language: _annotations(archives, language) for language in LANGUAGES}
+    annotations: dict[Language, dict[str, dict[str, list[str]]]] = {}
+    for language in LANGUAGES:
+        derived_path = f"package/annotationsDerived/{language}/annotations.json"
+        derived = decode_json(read_member(archives["cldr-derived"], derived_path))
+        plain = decode_json(read_member(archives["cldr"], f"package/annotations/{language}/annotations.json"))
+        annotations[language] = {**derived["annotationsDerived"]["annotations"], **plain["annotations"]["annotations"]}
     emoji = decode_json(read_member(archives["emojibase"], "package/en/data.json"))
     messages = decode_json(read_member(archives["emojibase"], "package/en/messages.json"))
     table = split_concepts(select_concepts(emoji, messages, annotations))
@@ -128,7 +133,7 @@ def load_concepts(cache: Path) -> ConceptTable:
     """Read the table that `build_concepts` wrote.
 
     Raises:
-        FileNotFoundError: it was not built; the message has the command.
+        FileNotFoundError: It was not built; the message has the command.
     """
     path = Path(cache) / "concepts.json"
     if not path.exists():
@@ -147,9 +152,9 @@ def select_concepts(
     """Make the concepts, in the order of `emoji`.
 
     Args:
-        emoji: emojibase's `data.json`.
-        messages: emojibase's `messages.json`, which names groups and subgroups.
-        annotations: language -> emoji without variation selectors -> CLDR's `tts` (name) and `default` (keywords).
+        emoji: The content of emojibase's `data.json`.
+        messages: The content of emojibase's `messages.json`, which names groups and subgroups.
+        annotations: Language -> emoji without variation selectors -> CLDR's `tts` (name) and `default` (keywords).
 
     Returns:
         The concepts, none held out yet.
@@ -159,12 +164,28 @@ def select_concepts(
     subgroups = {entry["order"]: entry["key"] for entry in messages["subgroups"]}
     concepts = []
     for entry in emoji:
-        if "group" not in entry or subgroups[entry["subgroup"]] in _SKIPPED_SUBGROUPS or _is_repeated(entry):
+        if "group" not in entry or subgroups[entry["subgroup"]] in _SKIPPED_SUBGROUPS:
+            continue
+        gendered = "gender" in entry or any(sign in entry["emoji"] for sign in _GENDER_SIGNS)
+        if _JOINER in entry["emoji"] and (gendered or _REPEATED_PERSON.search(entry["label"])):
             continue
         text = _VARIATION_SELECTORS.sub("", entry["emoji"])
-        concept = _concept(text, groups[entry["group"]], subgroups[entry["subgroup"]], annotations)
-        if concept.name_en not in _SKIPPED_NAMES:
-            concepts.append(concept)
+        names = {language: annotations[language][text]["tts"][0] for language in LANGUAGES}
+        keywords = {language: tuple(annotations[language][text].get("default", ())) for language in LANGUAGES}
+        group = groups[entry["group"]]
+        if names["en"] not in _SKIPPED_NAMES:
+            concepts.append(
+                Concept(
+                    key="-".join(f"{ord(character):x}" for character in text),
+                    name_en=names["en"],
+                    name_zh=_CORRECTED_ZH.get(names["zh"], names["zh"]),
+                    keywords_en=keywords["en"],
+                    keywords_zh=tuple(_CORRECTED_ZH.get(word, word) for word in keywords["zh"]),
+                    group=group,
+                    subgroup=subgroups[entry["subgroup"]],
+                    is_thing=group in THING_GROUPS and not _CLOCK_FACE.search(names["en"]),
+                )
+            )
     return concepts
 
 
@@ -200,14 +221,14 @@ def split_concepts(
 
 
 def near_synonym_matrix(concepts: Sequence[Concept], strict: bool = False) -> np.ndarray:
-    """Which concepts could pass for one another.
+    """Tell which concepts could pass for one another.
 
     Two concepts are near synonyms where, in either language, one name contains the other (dog, guide dog), or over
     half of all the keywords of the two are common to both.
 
     Args:
-        concepts: N of them.
-        strict: take half of the smaller keyword set as enough. This also finds mere relatives (dog, cat), good for
+        concepts: N concepts.
+        strict: Take half of the smaller keyword set as enough. This also finds mere relatives (dog, cat), good for
             saying what is surely new to a model, too much for choosing negatives.
 
     Returns:
@@ -219,60 +240,28 @@ def near_synonym_matrix(concepts: Sequence[Concept], strict: bool = False) -> np
     contains |= np.array([[b.name_zh in a.name_zh for b in concepts] for a in concepts], dtype=bool)
     matrix = contains | contains.T
     for keywords in ([c.keywords_en for c in concepts], [c.keywords_zh for c in concepts]):
-        matrix |= _overlap(_incidence(keywords), of_smaller=strict) > MAX_KEYWORD_OVERLAP
+        incidence = _incidence(keywords)  # (N, V)
+        common, sizes = incidence @ incidence.T, incidence.sum(axis=1)
+        smaller = np.minimum(sizes[:, None], sizes[None, :])
+        overlap = common / np.maximum(smaller if strict else sizes[:, None] + sizes[None, :] - common, 1)  # (N, N)
+        matrix |= overlap > MAX_KEYWORD_OVERLAP
     np.fill_diagonal(matrix, False)
     return matrix
 
 
-def _annotations(archives: Mapping[str, Path], language: str) -> dict[str, dict[str, list[str]]]:
-    derived_path = f"package/annotationsDerived/{language}/annotations.json"
-    derived = decode_json(read_member(archives["cldr-derived"], derived_path))
-    plain = decode_json(read_member(archives["cldr"], f"package/annotations/{language}/annotations.json"))
-    return {**derived["annotationsDerived"]["annotations"], **plain["annotations"]["annotations"]}
-
-
-def _is_repeated(entry: Mapping[str, Any]) -> bool:
-    if _JOINER not in entry["emoji"]:
-        return False
-    gendered = "gender" in entry or any(sign in entry["emoji"] for sign in _GENDER_SIGNS)
-    return gendered or bool(_REPEATED_PERSON.search(entry["label"]))
-
-
-def _concept(text: str, group: str, subgroup: str, annotations: Mapping[Language, Any]) -> Concept:
-    names = {language: annotations[language][text]["tts"][0] for language in LANGUAGES}
-    keywords = {language: tuple(annotations[language][text].get("default", ())) for language in LANGUAGES}
-    return Concept(
-        key="-".join(f"{ord(character):x}" for character in text),
-        name_en=names["en"],
-        name_zh=_CORRECTED_ZH.get(names["zh"], names["zh"]),
-        keywords_en=keywords["en"],
-        keywords_zh=tuple(_CORRECTED_ZH.get(word, word) for word in keywords["zh"]),
-        group=group,
-        subgroup=subgroup,
-        is_thing=group in THING_GROUPS and not _CLOCK_FACE.search(names["en"]),
-    )
-
-
 def _words(name: str) -> frozenset[str]:
-    """Content words of an English name, singular enough to match each other."""
+    """Return the content words of an English name, singular enough to match each other."""
     words = re.findall(r"[\w’']+", name.lower())
     return frozenset(word.removesuffix("s") if len(word) > 3 else word for word in words) - _STOP_WORDS
 
 
 def _incidence(sets: Sequence[Collection[str]]) -> np.ndarray:
-    """(N, V) float32: 1 where set i has word v."""
+    """Return (N, V) float32: 1 where set i has word v."""
     column = {word: index for index, word in enumerate(dict.fromkeys(word for words in sets for word in words))}
     matrix = np.zeros((len(sets), len(column)), dtype=np.float32)
     for row, words in enumerate(sets):
         matrix[row, [column[word] for word in words]] = 1
     return matrix
-
-
-def _overlap(incidence: np.ndarray, of_smaller: bool) -> np.ndarray:
-    """(N, V) -> (N, N): the common part of two sets, of the smaller one or of their union; 0 for empty sets."""
-    common, sizes = incidence @ incidence.T, incidence.sum(axis=1)
-    smaller = np.minimum(sizes[:, None], sizes[None, :])
-    return common / np.maximum(smaller if of_smaller else sizes[:, None] + sizes[None, :] - common, 1)
 
 
 def _without_names_of(concept: Concept, held_out: Sequence[Concept]) -> Concept:

@@ -32,8 +32,8 @@ def pixel_similarities(
     Args:
         queries: (Q, H, W, 3) uint8.
         references: (R, H, W, 3) uint8, the training pictures.
-        reference_ids: (R,) concept of each reference.
-        candidate_ids: (C,) concepts to score.
+        reference_ids: (R,), the concept of each reference.
+        candidate_ids: (C,), the concepts to score.
 
     Returns:
         (Q, C) float32: minus the squared distance of `pixel_features`; minus infinity where a concept has no reference.
@@ -50,7 +50,7 @@ def pixel_similarities(
 
 
 def training_pictures(cache: Path, table: ConceptTable) -> tuple[np.ndarray, np.ndarray]:
-    """All training drawings on white: (R, 64, 64, 3) uint8 and their concepts (R,), the references of the pixels."""
+    """Return all training drawings on white, (R, 64, 64, 3) uint8, and their concepts, (R,): the pixels' references."""
     pictures, ids = [], []
     for concept_ids, rgba in load_training_cutouts(cache, table).values():
         pictures += [np.asarray(paste(white_canvas(64), Image.fromarray(one), (0, 0, 64, 64))) for one in rgba]

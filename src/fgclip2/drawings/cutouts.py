@@ -1,4 +1,4 @@
-"""Each artist's drawing of each concept, rendered once to 96 x 96 RGBA and kept as plain numpy files.
+"""Cut-outs: each artist's drawing of each concept, rendered once to 96 x 96 RGBA and kept as plain numpy files.
 
 Layout of the cache, per artist: `cutouts/<artist>.npy` (N, 96, 96, 4) uint8 with straight alpha, readable by memory
 map, and `cutouts/<artist>.ids.npy` (N,) int64, the rows of the concept table. An artist may have drawn a concept more
@@ -152,7 +152,7 @@ class IconSet:
     size: tuple[int, int]  # default width and height of an icon's view box
 
     def svg(self, name: str) -> str:
-        """The drawing as a square SVG document; a body wider than high is centred by the renderer."""
+        """Return the drawing as a square SVG document; a body wider than high is centred by the renderer."""
         icon = self.icons[self.aliases.get(name, {}).get("parent", name)]
         left, top = icon.get("left", 0), icon.get("top", 0)
         width, height = icon.get("width", self.size[0]), icon.get("height", self.size[1])
@@ -162,7 +162,7 @@ class IconSet:
         )
 
     def render(self, name: str) -> Image.Image:
-        """The drawing as an RGBA image of `CUTOUT_SIZE` squared; an alias may mirror its parent."""
+        """Return the drawing as an RGBA image of `CUTOUT_SIZE` squared; an alias may mirror its parent."""
         image = render_svg(self.svg(name))
         return ImageOps.mirror(image) if self.aliases.get(name, {}).get("hFlip") else image
 
@@ -197,18 +197,18 @@ def build_cutouts(cache: Path, table: ConceptTable) -> dict[str, int]:
 
 
 def load_cutouts(cache: Path, artist: str) -> tuple[np.ndarray, np.ndarray]:
-    """All drawings of one artist.
+    """Load all drawings of one artist.
 
     Args:
-        cache: the folder that was built.
-        artist: a name of `splits.ARTIST_SPLITS`.
+        cache: The folder that was built.
+        artist: A name of `splits.ARTIST_SPLITS`.
 
     Returns:
         concept_ids (N,) int64, and rgba (N, 96, 96, 4) uint8 with straight alpha, as a read-only memory map.
 
     Raises:
-        ValueError: no such artist.
-        FileNotFoundError: the cache was not built; the message has the command.
+        ValueError: There is no such artist.
+        FileNotFoundError: The cache was not built; the message has the command.
     """
     check_choice("artist", artist, ARTWORK)
     path = Path(cache) / "cutouts" / f"{artist}.npy"
@@ -218,7 +218,7 @@ def load_cutouts(cache: Path, artist: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_training_cutouts(cache: Path, table: ConceptTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What may be trained on: the drawings by training artists of things that are not held out, copied into memory.
+    """Load what may be trained on: the drawings by training artists of things that are not held out, in memory.
 
     Returns:
         Artist -> (concept_ids, rgba) as `load_cutouts` gives them.
@@ -245,16 +245,21 @@ def read_icon_set(archive: Path, skip: Collection[str] = ()) -> IconSet:
 
 
 def names_of_concepts(table: Iterable[Concept], sets: Sequence[IconSet]) -> dict[str, list[str]]:
-    """Squashed names, today's first, by which a set without code points may call each concept.
+    """Return squashed names, today's first, by which a set without code points may call each concept.
 
     Args:
-        table: the concepts.
-        sets: icon sets with code points; their names for the concept and their aliases for that name are taken.
+        table: The concepts.
+        sets: Icon sets with code points; their names for the concept and their aliases for that name are taken.
 
     Returns:
         Concept key -> names: CLDR, the sets', and the character's own Unicode name, which never changes.
     """
-    aliases = [_aliases_by_parent(icon_set) for icon_set in sets]
+    aliases: list[dict[str, list[str]]] = []
+    for icon_set in sets:
+        by_parent: dict[str, list[str]] = {}
+        for alias, entry in icon_set.aliases.items():
+            by_parent.setdefault(entry["parent"], []).append(alias)
+        aliases.append(by_parent)
     names: dict[str, list[str]] = {}
     for concept in table:
         known = [concept.name_en]
@@ -281,10 +286,10 @@ def match_icons(
     and by its own name before its aliases.
 
     Args:
-        table: the concepts.
-        icon_set: the set.
-        names: what `names_of_concepts` gives.
-        own_names: icon -> English concept name, for icons named in the set's own way; these go first.
+        table: The concepts.
+        icon_set: The set.
+        names: What `names_of_concepts` gives.
+        own_names: Icon -> English concept name, for icons named in the set's own way; these go first.
 
     Returns:
         (concept id, icon name) pairs in order of concepts.
@@ -297,7 +302,9 @@ def match_icons(
     parents = {icon: icon for icon in icon_set.icons}
     aliases = {alias: alias if entry.get("hFlip") else entry["parent"] for alias, entry in icon_set.aliases.items()}
     for parent_by_name in (parents, aliases):
-        by_squashed = _icons_by_squashed_name(parent_by_name)
+        by_squashed: dict[str, list[str]] = {}
+        for name, icon in parent_by_name.items():
+            by_squashed.setdefault(_squash(_VARIANT_NUMBER.sub("", name)), []).append(icon)
         for rank in range(max(map(len, names.values()))):  # all current names first, then all second names, and so on
             taken = set(owner.values())
             for concept_id, concept in enumerate(table):
@@ -331,7 +338,7 @@ def render_svg(svg: str, width: int | None = None) -> Image.Image:
     """Rasterise an SVG document to RGBA, at its own size or at the given width.
 
     Raises:
-        ValueError: the document is not valid SVG.
+        ValueError: The document is not valid SVG.
     """
     # System fonts would make drawings with text differ from machine to machine.
     png = require("resvg_py", "data").svg_to_bytes(svg_string=svg, width=width, dpi=96, skip_system_fonts=True)
@@ -354,14 +361,14 @@ def write_cutouts(folder: Path, artist: str, drawings: Iterable[tuple[int, Image
 
 
 def alpha_box(rgba: np.ndarray, threshold: int = 127) -> tuple[int, int, int, int]:
-    """Smallest box (x1, y1, x2, y2), in pixels, x2 and y2 exclusive, around what is more opaque than `threshold`.
+    """Return the smallest box (x1, y1, x2, y2), x2 and y2 exclusive, around what is more opaque than `threshold`.
 
     Args:
         rgba: (H, W, 4) uint8.
-        threshold: alpha from 0 to 255.
+        threshold: Alpha from 0 to 255.
 
     Raises:
-        ValueError: nothing is.
+        ValueError: Nothing is.
     """
     opaque = rgba[..., 3] > threshold
     if not opaque.any():
@@ -370,22 +377,8 @@ def alpha_box(rgba: np.ndarray, threshold: int = 127) -> tuple[int, int, int, in
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _icons_by_squashed_name(icon_by_name: Mapping[str, str]) -> dict[str, list[str]]:
-    by_squashed: dict[str, list[str]] = {}
-    for name, icon in icon_by_name.items():
-        by_squashed.setdefault(_squash(_VARIANT_NUMBER.sub("", name)), []).append(icon)
-    return by_squashed
-
-
-def _aliases_by_parent(icon_set: IconSet) -> dict[str, list[str]]:
-    by_parent: dict[str, list[str]] = {}
-    for alias, entry in icon_set.aliases.items():
-        by_parent.setdefault(entry["parent"], []).append(alias)
-    return by_parent
-
-
 def _plain_key(code: str) -> str:
-    """`2764-fe0f` -> `2764`: without variation selectors."""
+    """Drop variation selectors: `2764-fe0f` -> `2764`."""
     return "-".join(part.lstrip("0") for part in code.lower().split("-") if part not in ("fe0f", "fe0e"))
 
 

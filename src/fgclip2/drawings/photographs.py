@@ -70,11 +70,11 @@ def build_described(cache: Path, table: ConceptTable) -> dict[str, int]:
 
 
 def load_described(cache: Path, name: str) -> list[DescribedPicture]:
-    """One of the `SETS`.
+    """Load one of the `SETS`.
 
     Raises:
-        ValueError: no such set.
-        FileNotFoundError: the cache was not built; the message has the command.
+        ValueError: There is no such set.
+        FileNotFoundError: The cache was not built; the message has the command.
     """
     check_choice("name", name, SETS)
     path = Path(cache) / "described" / f"{name}.json"
@@ -85,7 +85,7 @@ def load_described(cache: Path, name: str) -> list[DescribedPicture]:
 
 
 def read_gcompris(archive: Path) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The resource files of the boards and words, and the English -> traditional Chinese translations."""
+    """Return the resource files of the boards and words, and the English -> traditional Chinese translations."""
     wanted = {f"{name}.rcc" for name in (*_BOARDS, "lang")}
     members = read_members(archive, lambda path: PurePosixPath(path).name in {*wanted, "gcompris_zh_TW.qm"})
     resources: dict[str, bytes] = {}
@@ -99,7 +99,7 @@ def read_gcompris(archive: Path) -> tuple[dict[str, bytes], dict[str, str]]:
 
 
 def word_pictures(resources: Mapping[str, bytes]) -> Iterator[tuple[bytes, DescribedPicture]]:
-    """Vocabulary drawings that have a word in both languages."""
+    """Yield vocabulary drawings that have a word in both languages."""
     words = {
         language: decode_json(resources[f"{_WORDS_FOLDER}content-{language}.json"]) for language in ("en", "zh_CN")
     }
@@ -113,14 +113,14 @@ def word_pictures(resources: Mapping[str, bytes]) -> Iterator[tuple[bytes, Descr
 def board_pictures(
     resources: Mapping[str, bytes], translations: Mapping[str, str]
 ) -> Iterator[tuple[bytes, DescribedPicture]]:
-    """Photographs of the boards whose title and description are translated; Chinese converted to simplified."""
+    """Yield photographs of the boards whose title and description are translated; Chinese converted to simplified."""
     simplify = require("zhconv", "data").convert
     seen: set[str] = set()
     for path, content in resources.items():
         if "/resource/board/" not in path:
             continue
         for title, text, image in _BOARD_ENTRY.findall(content.decode("utf-8")):
-            title, text = (_unescape(part) for part in (title, text))
+            title, text = (re.sub(r"\\(.)", r"\1", part) for part in (title, text))  # as Qt escapes them
             if image in resources and image not in seen and title in translations and text in translations:
                 seen.add(image)
                 chinese = [simplify(translations[part], "zh-cn") for part in (title, text)]
@@ -129,7 +129,7 @@ def board_pictures(
 
 
 def stamp_pictures(files: Mapping[str, bytes]) -> Iterator[tuple[bytes, DescribedPicture]]:
-    """Stamps with an English and a simplified Chinese sentence; each pair of sentences once."""
+    """Yield stamps with an English and a simplified Chinese sentence; each pair of sentences once."""
     seen: set[tuple[str, str]] = set()
     for path, content in sorted(files.items()):
         if not path.endswith(".txt"):
@@ -143,17 +143,17 @@ def stamp_pictures(files: Mapping[str, bytes]) -> Iterator[tuple[bytes, Describe
 
 
 def stamp_texts(content: bytes) -> tuple[str, str]:
-    """English (first line) and simplified Chinese of a stamp's description file; empty where missing."""
+    """Return English (first line) and simplified Chinese of a stamp's description file; empty where missing."""
     lines = content.decode("utf-8").splitlines()
     chinese = next((line.partition("=")[2] for line in lines if line.startswith("zh_CN.utf8=")), "")
     return (lines[0].strip() if lines else ""), chinese.strip()
 
 
 def read_qt_resources(content: bytes) -> dict[str, bytes]:
-    """Files of a Qt binary resource (`.rcc`, formats 1 to 3) by path.
+    """Return the files of a Qt binary resource (`.rcc`, formats 1 to 3) by path.
 
     Raises:
-        ValueError: not such a file.
+        ValueError: It is no such file.
     """
     if content[:4] != b"qres":
         raise ValueError("not a Qt resource file: it does not start with 'qres'")
@@ -162,20 +162,31 @@ def read_qt_resources(content: bytes) -> dict[str, bytes]:
 
     def walk(node: int, folder: str) -> Iterator[tuple[str, bytes]]:
         name_at, flags = struct.unpack_from(">IH", content, tree + node * node_size)
-        path = f"{folder}/{_qt_name(content, names + name_at)}" if node else folder
+        path = folder
+        if node:
+            (length,) = struct.unpack_from(">H", content, names + name_at)
+            name = content[names + name_at + 6 : names + name_at + 6 + 2 * length]
+            path = f"{folder}/{name.decode('utf-16-be')}"
         if flags & 2:  # a folder: number and index of its children
             count, first = struct.unpack_from(">2I", content, tree + node * node_size + 6)
             for child in range(first, first + count):
                 yield from walk(child, path)
         else:
             (data_at,) = struct.unpack_from(">I", content, tree + node * node_size + 10)
-            yield path, _qt_data(content, data + data_at, flags)
+            (size,) = struct.unpack_from(">I", content, data + data_at)
+            packed = content[data + data_at + 4 : data + data_at + 4 + size]
+            if flags & 1:
+                yield path, zlib.decompress(packed[4:])  # the first four bytes are the size
+            elif flags & 4:
+                yield path, require("zstandard", "data").ZstdDecompressor().decompressobj().decompress(packed)
+            else:
+                yield path, packed
 
     return dict(walk(0, ""))
 
 
 def read_qt_translations(content: bytes) -> dict[str, str]:
-    """Source text -> translation of a Qt message file (`.qm`)."""
+    """Return source text -> translation of a Qt message file (`.qm`)."""
     messages, offset = b"", 16  # after the magic number
     while offset < len(content):
         tag, size = struct.unpack_from(">BI", content, offset)
@@ -203,25 +214,6 @@ def read_qt_translations(content: bytes) -> dict[str, str]:
     return translations
 
 
-def _qt_name(content: bytes, offset: int) -> str:
-    (length,) = struct.unpack_from(">H", content, offset)
-    return content[offset + 6 : offset + 6 + 2 * length].decode("utf-16-be")
-
-
-def _qt_data(content: bytes, offset: int, flags: int) -> bytes:
-    (size,) = struct.unpack_from(">I", content, offset)
-    data = content[offset + 4 : offset + 4 + size]
-    if flags & 1:
-        return zlib.decompress(data[4:])  # the first four bytes are the size
-    if flags & 4:
-        return require("zstandard", "data").ZstdDecompressor().decompressobj().decompress(data)
-    return data
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
-
-
 def _is_stamp(path: str) -> bool:
     parts = PurePosixPath(path)
     return (
@@ -242,7 +234,8 @@ def _write_set(
     for content, picture in pictures:
         path = f"{name}/{picture.path}.webp"
         decode_on_white(content).save(folder / path, quality=90)
-        rows.append({**asdict(picture), "path": path, "concept_id": ids.get(_bare_noun(picture.short_en))})
+        bare_noun = re.sub(r"^(an?|the) ", "", picture.short_en.lower()).rstrip(".!")  # `A koala.` -> `koala`
+        rows.append({**asdict(picture), "path": path, "concept_id": ids.get(bare_noun)})
     with replacing(folder / f"{name}.json") as unfinished:
         unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -256,8 +249,3 @@ def decode_on_white(content: bytes) -> Image.Image:
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
-
-
-def _bare_noun(text: str) -> str:
-    """`A koala.` -> `koala`."""
-    return re.sub(r"^(an?|the) ", "", text.lower()).rstrip(".!")

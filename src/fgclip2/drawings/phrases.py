@@ -247,7 +247,7 @@ _VOWEL_SOUNDS = ("hour", "x-ray")
 
 @dataclass(frozen=True)
 class Description:
-    """What an expression says of one object; None is left unsaid."""
+    """The properties of one object that an expression says; None is left unsaid."""
 
     concept_id: int
     size: str | None = None
@@ -257,12 +257,12 @@ class Description:
 
 
 def is_plural(name_en: str) -> bool:
-    """Whether an English concept name takes plural verbs."""
+    """Tell whether an English concept name takes plural verbs."""
     return name_en in _PLURAL_NAMES
 
 
 def look_alikes(names_en: Sequence[str]) -> np.ndarray:
-    """Which concepts a drawing or a careful speaker may not tell apart, by hand.
+    """Tell which concepts a drawing or a careful speaker may not tell apart, by a list made by hand.
 
     Args:
         names_en: N English concept names.
@@ -281,18 +281,18 @@ def look_alikes(names_en: Sequence[str]) -> np.ndarray:
 
 
 def similar_colours(colour: str) -> tuple[str, str]:
-    """The two neighbours of a colour in the ring of `COLOURS`, which are no clear negatives for it."""
+    """Return the two neighbours of a colour in the ring of `COLOURS`, which are no clear negatives for it."""
     names = list(COLOURS)
     place = names.index(colour)
     return names[place - 1], names[(place + 1) % len(names)]
 
 
 def with_article(phrase: str, name_en: str) -> str:
-    """An English noun phrase with "a" or "an", or bare where the noun is a plural or a mass.
+    """Return an English noun phrase with "a" or "an", or bare where the noun is a plural or a mass.
 
     Args:
-        phrase: the noun, perhaps with adjectives and complements.
-        name_en: the concept's name, which says what kind of noun it is.
+        phrase: The noun, perhaps with adjectives and complements.
+        name_en: The concept's name, which says what kind of noun it is.
     """
     if name_en in _PLURAL_NAMES or name_en in _MASS_NAMES:
         return phrase
@@ -302,7 +302,7 @@ def with_article(phrase: str, name_en: str) -> str:
 
 
 def listing(items: Sequence[str], language: Language) -> str:
-    """`a, b and c`, or the Chinese equivalent."""
+    """Return `a, b and c`, or the Chinese equivalent."""
     if len(items) == 1:
         return items[0]
     separator, conjunction = (", ", " and ") if language == "en" else ("、", "和")
@@ -310,14 +310,31 @@ def listing(items: Sequence[str], language: Language) -> str:
 
 
 def expression(description: Description, concepts: ConceptTable, language: Language) -> str:
-    """`a small bone on a brown round plate on the left` / `左侧的棕色圆形底板上的小骨头`."""
-    return _expression_en(description, concepts) if language == "en" else _expression_zh(description, concepts)
+    """Return e.g. `a small bone on a brown round plate on the left` or `左侧的棕色圆形底板上的小骨头`."""
+    concept = concepts[description.concept_id]
+    if language == "en":
+        text = with_article(concept.name_en, concept.name_en)
+        if description.size:
+            sized = f"{SIZES[description.size][0]} {_PORTIONS.get(concept.name_en, concept.name_en)}"
+            text = sized if is_plural(concept.name_en) else f"a {sized}"
+        if description.colour and description.shape:
+            plate = f"{COLOURS[description.colour][0]} {SHAPES[description.shape][0]} plate"
+            text += f" on {with_article(plate, 'plate')}"
+        return f"{text} {POSITIONS[description.position][0]}" if description.position else text
+    text = concept.name_zh
+    if description.size:
+        # An adjective needs 的 before one character, before a phrase, and before a word that it would run into.
+        takes_particle = len(text) == 1 or "的" in text or text.startswith(_PARTICLE_BEFORE)
+        text = f"{SIZES[description.size][1]}{'的' if takes_particle else ''}{text}"
+    if description.colour and description.shape:
+        text = f"{COLOURS[description.colour][1]}{SHAPES[description.shape][1]}底板上的{text}"
+    return f"{POSITIONS[description.position][1]}的{text}" if description.position else text
 
 
 def related_expression(
     description: Description, relation: str, other: Concept, concepts: ConceptTable, language: Language
 ) -> str:
-    """An expression and where its object is relative to another one."""
+    """Return an expression, and where its object is relative to another one."""
     text = expression(description, concepts, language)
     if language == "en":
         return f"{text}, {RELATIONS[relation][0]} {with_article(other.name_en, other.name_en)}"
@@ -325,7 +342,7 @@ def related_expression(
 
 
 def object_sentence(description: Description, concepts: ConceptTable, language: Language) -> str:
-    """One object and its position, as a sentence."""
+    """Return a sentence of one object and its position."""
     assert description.position is not None
     place = POSITIONS[description.position][_index(language)]
     unplaced = Description(description.concept_id, description.size, description.colour, description.shape)
@@ -333,11 +350,11 @@ def object_sentence(description: Description, concepts: ConceptTable, language: 
     if language == "zh":
         return f"{place}是{text}。"
     verb = "are" if is_plural(concepts[description.concept_id].name_en) else "is"
-    return f"{_capitalised(place)} {verb} {text}."
+    return f"{place[0].upper()}{place[1:]} {verb} {text}."
 
 
 def count_sentence(count: int, background_colour: str | None, language: Language) -> str:
-    """How many objects there are, and on what; None stands for a photograph."""
+    """Return a sentence of how many objects there are, and on what; None stands for a photograph."""
     number = _COUNTS[count][_index(language)]
     if language == "zh":
         place = "一张照片上" if background_colour is None else f"纯{COLOURS[background_colour][1]}背景上"
@@ -349,7 +366,7 @@ def count_sentence(count: int, background_colour: str | None, language: Language
 
 
 def relation_sentence(first: Concept, relation: str, second: Concept, language: Language) -> str:
-    """Where the first object is relative to the second."""
+    """Return a sentence of where the first object is relative to the second."""
     if language == "zh":
         return f"{first.name_zh}在{second.name_zh}的{RELATIONS[relation][1]}。"
     verb = "are" if is_plural(first.name_en) else "is"
@@ -357,44 +374,14 @@ def relation_sentence(first: Concept, relation: str, second: Concept, language: 
 
 
 def largest_sentence(concept: Concept, language: Language) -> str:
-    """Which object is the largest; worded so that the noun's number doesn't matter."""
+    """Return a sentence of which object is the largest, worded so that the noun's number doesn't matter."""
     return f"最大的物体是{concept.name_zh}。" if language == "zh" else f"Nothing is larger than the {concept.name_en}."
 
 
 def joined(sentences: Sequence[str], language: Language) -> str:
-    """Sentences as one text."""
+    """Join sentences to one text."""
     return (" " if language == "en" else "").join(sentences)
-
-
-def _expression_en(description: Description, concepts: ConceptTable) -> str:
-    name = concepts[description.concept_id].name_en
-    text = with_article(name, name)
-    if description.size:
-        sized = f"{SIZES[description.size][0]} {_PORTIONS.get(name, name)}"
-        text = sized if is_plural(name) else f"a {sized}"
-    if description.colour and description.shape:
-        plate = f"{COLOURS[description.colour][0]} {SHAPES[description.shape][0]} plate"
-        text += f" on {with_article(plate, 'plate')}"
-    return f"{text} {POSITIONS[description.position][0]}" if description.position else text
-
-
-def _expression_zh(description: Description, concepts: ConceptTable) -> str:
-    text = concepts[description.concept_id].name_zh
-    if description.size:
-        text = f"{SIZES[description.size][1]}{'的' if _takes_particle(text) else ''}{text}"
-    if description.colour and description.shape:
-        text = f"{COLOURS[description.colour][1]}{SHAPES[description.shape][1]}底板上的{text}"
-    return f"{POSITIONS[description.position][1]}的{text}" if description.position else text
-
-
-def _takes_particle(name_zh: str) -> bool:
-    """Whether an adjective needs 的 before this noun: one character, or a phrase, or a word it would run into."""
-    return len(name_zh) == 1 or "的" in name_zh or name_zh.startswith(_PARTICLE_BEFORE)
 
 
 def _index(language: Language) -> int:
     return 0 if language == "en" else 1
-
-
-def _capitalised(text: str) -> str:
-    return text[0].upper() + text[1:]

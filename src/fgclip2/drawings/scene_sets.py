@@ -34,6 +34,7 @@ _EVALUATION_SPLITS: dict[str, tuple[str, BackgroundSplit, bool]] = {
     "test-held-out-concepts": ("twemoji", "test", True),
 }
 SCENE_SPLITS = ("train", *_EVALUATION_SPLITS)
+# What the name of a set depends on, beside the concepts.
 _SOURCES = ("scenes.py", "phrases.py", "scene_sets.py")
 
 
@@ -48,29 +49,29 @@ class SceneSet:
         return len(self.records[LANGUAGES[0]])
 
     def image(self, index: int) -> Image.Image:
-        """The picture of a scene, RGB."""
+        """Return the picture of a scene, RGB."""
         with Image.open(self.folder / self.records[LANGUAGES[0]][index]["f_path"]) as image:
             return image.convert("RGB")
 
     def boxes(self, index: int) -> list[list[int]]:
-        """The boxes (x1, y1, x2, y2) of a scene in whole pixels."""
+        """Return the boxes (x1, y1, x2, y2) of a scene in whole pixels."""
         width, height = self.image(index).size
         regions = self.records[LANGUAGES[0]][index]["bbox_info"]
         return [[round(v * s) for v, s in zip(r["bbox"], (width, height) * 2, strict=True)] for r in regions]
 
 
 def scene_builder(cache: Path, table: ConceptTable, split: SceneSplit) -> SceneBuilder:
-    """The builder of a split's scenes.
+    """Return the builder of a split's scenes.
 
     Args:
-        cache: the folder that was built.
-        table: the concepts.
+        cache: The folder that was built.
+        table: The concepts.
         split: "train" has permissive artists, training photographs and no held-out concept; "validation" has EmojiOne
             1 and "test" Twemoji, each with its own photographs and trained concepts only, and
             "test-held-out-concepts" is as "test" with nothing but held-out concepts.
 
     Raises:
-        ValueError: no such split.
+        ValueError: There is no such split.
     """
     if split == "train":
         return SceneBuilder(table, load_training_cutouts(cache, table), load_backgrounds(cache, "train"))
@@ -85,18 +86,20 @@ def build_scene_set(cache: Path, table: ConceptTable, split: SceneSplit, count: 
     """Make a set, or read it where it was made before; the same arguments give the same set.
 
     Args:
-        cache: the folder that was built.
-        table: the concepts.
-        split: see `scene_builder`.
+        cache: The folder that was built.
+        table: The concepts.
+        split: One of `SCENE_SPLITS`, see `scene_builder`.
         count: How many scenes; scene n depends on `seed` and n alone.
         seed: Seed of the whole sequence.
 
     Raises:
-        ValueError: no such split, or no scene wanted.
+        ValueError: There is no such split, or no scene is wanted.
     """
     check_positive_integer("count", count)
     builder = scene_builder(cache, table, split)
-    folder = Path(cache) / "scenes" / f"{split}-{count}-{seed}-{_digest(Path(cache))}"
+    parts = [Path(cache) / "concepts.json", *(Path(__file__).parent / name for name in _SOURCES)]
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    folder = Path(cache) / "scenes" / f"{split}-{count}-{seed}-{digest}"
     if not folder.exists():
         try:
             with new_folder(folder) as unfinished:
@@ -111,9 +114,3 @@ def load_scene_set(folder: Path) -> SceneSet:
     """Read a folder that `build_scene_set` or `write_scenes` wrote."""
     folder = Path(folder)
     return SceneSet(folder, {language: read_json(folder / f"scenes_{language}.json") for language in LANGUAGES})
-
-
-def _digest(cache: Path) -> str:
-    """Of the concepts and of the code that makes scenes."""
-    parts = [cache / "concepts.json", *(Path(__file__).parent / name for name in _SOURCES)]
-    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]

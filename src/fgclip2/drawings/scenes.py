@@ -120,14 +120,14 @@ class SceneBuilder:
         """Index the drawings.
 
         Args:
-            table: the concepts.
-            cutouts: artist -> (concept_ids, rgba), as `load_training_cutouts` or `load_cutouts` give them. Only things
+            table: The concepts.
+            cutouts: Artist -> (concept_ids, rgba), as `load_training_cutouts` or `load_cutouts` give them. Only things
                 with natural names are used, and only those that occur here serve as negatives: no text of a scene
                 names anything else.
             photographs: (H, W, 3) uint8 arrays.
 
         Raises:
-            ValueError: fewer than `MIN_THINGS` things, too few for a scene and its negatives.
+            ValueError: There are fewer than `MIN_THINGS` things, too few for a scene and its negatives.
         """
         self.table = table
         self._pyramids = [pyramid(photo) for photo in photographs]
@@ -139,7 +139,7 @@ class SceneBuilder:
                     self._drawings.setdefault(concept_id, []).append((artist, row))
         self._ids = np.array(sorted(self._drawings), dtype=np.int64)
         if len(self._ids) < MIN_THINGS:
-            raise ValueError(f"scenes need drawings of at least {MIN_THINGS} things; `cutouts` has {len(self._ids)}")
+            raise ValueError(f"`cutouts` must have drawings of at least {MIN_THINGS} things, got {len(self._ids)}")
         self._confusable = table.near_synonyms | look_alikes(table.names_en)
         self._shares = self._negative_shares()
 
@@ -150,12 +150,14 @@ class SceneBuilder:
         image, background_colour = self._background(width, height, {item.truth.colour for item in items}, rng)
         for item, box in zip(items, boxes, strict=True):
             _draw(image, item, box)
-        truths = [
-            replace(item.truth, position=_position(box, image.size)) for item, box in zip(items, boxes, strict=True)
-        ]
+        truths = []
+        for item, (x1, y1, x2, y2) in zip(items, boxes, strict=True):  # the centre's row and column of a 3 x 3 grid
+            position = 3 * (y1 + y2) // (2 * image.height), 3 * (x1 + x2) // (2 * image.width)
+            truths.append(replace(item.truth, position=position))
         regions = []
         for index, truth in enumerate(truths):
-            said = _said_of(truth, rng)
+            # A short expression says name, size, plate, and the position half of the time.
+            said = replace(_sayable(truth), position=truth.position if rng.random() < _POSITION_SHARE else None)
             others = truths[:index] + truths[index + 1 :]
             negatives = self._negatives(said, others, rng)
             regions.append(Region(boxes[index], truth, said, negatives, _relation(index, boxes, rng)))
@@ -165,7 +167,12 @@ class SceneBuilder:
         """Choose 2 to 5 objects and places for them that don't overlap."""
         while True:
             items: list[_Item] = []
-            for size in _random_sizes(int(rng.integers(2, MAX_OBJECTS + 1)), rng):
+            count = int(rng.integers(2, MAX_OBJECTS + 1))
+            while True:  # small as often as large
+                sizes = [str(size) for size in rng.choice(list(_SIDES), size=count)]
+                if max(sizes.count(size) for size in SIZES) <= _MAX_OF_A_SIZE:
+                    break
+            for size in sizes:
                 items.append(self._random_item([item.truth.concept_id for item in items], size, rng))
             # The same objects again: to take others at once would leave more of the small ones.
             for _ in range(_LAYOUT_TRIES):
@@ -185,26 +192,25 @@ class SceneBuilder:
         return _Item(Description(concept_id, size, colour, shape), drawing, (side, side))
 
     def _random_concept(self, present: list[int], rng: np.random.Generator) -> int:
-        """A thing that is no near synonym of those already there, often a sibling of the last one."""
+        """Draw a thing that is no near synonym of those already there, often a sibling of the last one."""
         allowed = self._distinct_from(present)
-        siblings = allowed[self._are_siblings(allowed, present[-1])] if present else allowed
+        siblings = allowed
+        if present:
+            subgroup = self.table[present[-1]].subgroup
+            siblings = allowed[np.array([self.table[i].subgroup == subgroup for i in allowed], dtype=bool)]
         if len(siblings) and rng.random() < _SIBLING_SHARE:
             return int(rng.choice(siblings))
         return int(rng.choice(allowed))
 
     def _distinct_from(self, present: list[int]) -> np.ndarray:
-        """Concepts that none of `present` could pass for."""
+        """Return the concepts that none of `present` could pass for."""
         confusable = np.logical_or.reduce(self._confusable[present], axis=0)  # (N,)
         return self._ids[~confusable[self._ids] & ~np.isin(self._ids, present)]
-
-    def _are_siblings(self, concept_ids: np.ndarray, concept_id: int) -> np.ndarray:
-        subgroup = self.table[concept_id].subgroup
-        return np.array([self.table[i].subgroup == subgroup for i in concept_ids], dtype=bool)
 
     def _background(
         self, width: int, height: int, taken: set[str | None], rng: np.random.Generator
     ) -> tuple[Image.Image, str | None]:
-        """A crop of a photograph, or a plain colour that no plate has."""
+        """Return a crop of a photograph, or a plain colour that no plate has, and the colour."""
         if self._pyramids and rng.random() < _PHOTOGRAPH_SHARE:
             return Image.fromarray(random_crops(self._pyramids, 1, height, width, rng)[0]), None
         colour = str(rng.choice([name for name in COLOURS if name not in taken]))
@@ -213,9 +219,14 @@ class SceneBuilder:
     def _negatives(
         self, said: Description, others: Sequence[Description], rng: np.random.Generator
     ) -> tuple[tuple[str, Description], ...]:
-        """`NEGATIVES` descriptions that differ from `said` in one thing and are false; kinds take turns."""
+        """Draw `NEGATIVES` descriptions that differ from `said` in one thing and are false; kinds take turns."""
         by_kind = attribute_negatives(said, others, rng)
-        strangers = self._random_strangers(said.concept_id, [other.concept_id for other in others], rng)
+        # Up to `NEGATIVES` things that are neither in the scene nor near synonyms of what is, mostly kin.
+        present = [said.concept_id, *(other.concept_id for other in others)]
+        allowed = np.isin(self._ids, self._distinct_from(present))
+        shares = self._shares[np.searchsorted(self._ids, said.concept_id)] * allowed
+        count = min(NEGATIVES, int(np.count_nonzero(shares)))
+        strangers = self._ids[rng.choice(len(shares), size=count, replace=False, p=shares / shares.sum())]
         by_kind["object"] = [replace(said, concept_id=int(concept_id)) for concept_id in strangers]
         queues = {kind: list(by_kind[kind]) for kind in NEGATIVE_KINDS}
         chosen: list[tuple[str, Description]] = []
@@ -223,15 +234,8 @@ class SceneBuilder:
             chosen += [(kind, queue.pop(0)) for kind, queue in queues.items() if queue]
         return tuple(chosen[:NEGATIVES])
 
-    def _random_strangers(self, concept_id: int, others: list[int], rng: np.random.Generator) -> np.ndarray:
-        """Up to `NEGATIVES` things that are neither in the scene nor near synonyms of what is, mostly kin."""
-        allowed = np.isin(self._ids, self._distinct_from([concept_id, *others]))
-        shares = self._shares[np.searchsorted(self._ids, concept_id)] * allowed
-        count = min(NEGATIVES, int(np.count_nonzero(shares)))
-        return self._ids[rng.choice(len(shares), size=count, replace=False, p=shares / shares.sum())]
-
     def _negative_shares(self) -> np.ndarray:
-        """(T, T): how often each thing is an object negative of each other one.
+        """Return (T, T): how often each thing is an object negative of each other one.
 
         Symmetric, and all rows and columns sum to 1: each thing is as often a negative as it is a positive, whatever
         the size of its subgroup, so that its name alone says nothing.
@@ -257,15 +261,15 @@ def balanced(affinity: np.ndarray) -> np.ndarray:
 def attribute_negatives(
     said: Description, others: Sequence[Description], rng: np.random.Generator
 ) -> dict[str, list[Description]]:
-    """False variants of a description by kind, but for other objects.
+    """Return false variants of a description by kind, but for other objects.
 
     Each kind is drawn symmetrically (red may become blue as blue may become red), so that no text is likelier to be
     the negative one by itself.
 
     Args:
-        said: the true description; only what it mentions is varied.
-        others: the truth about the other objects of the scene.
-        rng: random state of the order within a kind.
+        said: The true description; only what it mentions is varied.
+        others: The truth about the other objects of the scene.
+        rng: Random state of the order within a kind.
     """
     unclear = (said.colour, *similar_colours(said.colour)) if said.colour else ()
     worn = [other.colour for other in others if other.colour and other.colour not in unclear]
@@ -285,13 +289,13 @@ def attribute_negatives(
 
 
 def scene_record(scene: Scene, table: ConceptTable, language: Language, path: str) -> dict[str, Any]:
-    """A scene as one FineHARD record, with the kind of each negative and the object's name beside it.
+    """Return a scene as one FineHARD record, with the kind of each negative and the object's name beside it.
 
     Args:
-        scene: what `SceneBuilder.build` gives.
-        table: the concepts.
+        scene: What `SceneBuilder.build` gives.
+        table: The concepts.
         language: "en" or "zh"; Chinese records carry `is_cn`.
-        path: where the picture is, for `f_path`.
+        path: The path of the picture, for `f_path`.
     """
     named = [with_article(_name(table, r, "en"), _name(table, r, "en")) for r in scene.regions]
     if language == "zh":
@@ -306,7 +310,7 @@ def scene_record(scene: Scene, table: ConceptTable, language: Language, path: st
 
 
 def region_record(scene: Scene, index: int, table: ConceptTable, language: Language) -> dict[str, Any]:
-    """One entry of a record's `bbox_info`; the box is normalised to 0..1."""
+    """Return one entry of a record's `bbox_info`; the box is normalised to 0..1."""
     region, (width, height) = scene.regions[index], scene.image.size
     x1, y1, x2, y2 = region.box
     relation, other = region.relation
@@ -325,14 +329,17 @@ def region_record(scene: Scene, index: int, table: ConceptTable, language: Langu
 
 
 def long_caption(scene: Scene, table: ConceptTable, language: Language) -> str:
-    """Count, background, a sentence for each object, one relation, and the largest object where one clearly leads."""
+    """Say count, background, each object, one relation, and the largest object where one clearly leads."""
     sentences = [count_sentence(len(scene.regions), scene.background_colour, language)]
     sentences += [object_sentence(_sayable(region.truth), table, language) for region in scene.regions]
     relation, other = scene.regions[0].relation
     first, second = (table[scene.regions[index].truth.concept_id] for index in (0, other))
     sentences.append(relation_sentence(first, relation, second, language))
-    largest = _clearly_largest([region.box for region in scene.regions])
-    if largest is not None:
+    # The largest leads both in area and in its longer side.
+    sizes = np.array([(x2 - x1, y2 - y1) for x1, y1, x2, y2 in (region.box for region in scene.regions)])  # (R, 2)
+    areas, sides = sizes.prod(axis=1), sizes.max(axis=1)
+    largest, next_largest = np.argsort(-areas)[:2]
+    if areas[largest] >= _LARGEST_LEAD * areas[next_largest] and sides[largest] == sides.max():
         sentences.append(largest_sentence(table[scene.regions[largest].truth.concept_id], language))
     return joined(sentences, language)
 
@@ -357,14 +364,8 @@ def _name(table: ConceptTable, region: Region, language: Language) -> str:
 
 
 def _sayable(truth: Description) -> Description:
-    """Medium is the size that nobody mentions."""
+    """Drop the size that nobody mentions, medium."""
     return replace(truth, size=None) if truth.size == "medium" else truth
-
-
-def _said_of(truth: Description, rng: np.random.Generator) -> Description:
-    """What a short expression says: name, size, plate, and the position half of the time."""
-    position = truth.position if rng.random() < _POSITION_SHARE else None
-    return replace(_sayable(truth), position=position)
 
 
 def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -373,55 +374,27 @@ def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _random_sizes(count: int, rng: np.random.Generator) -> list[str]:
-    """Sizes of the objects of a scene, small as often as large."""
-    while True:
-        sizes = [str(size) for size in rng.choice(list(_SIDES), size=count)]
-        if max(sizes.count(size) for size in SIZES) <= _MAX_OF_A_SIZE:
-            return sizes
-
-
 def _free_places(
     sizes: Sequence[tuple[int, int]], canvas: tuple[int, int], rng: np.random.Generator
 ) -> list[Box] | None:
-    """Random boxes of `sizes` that are apart, the largest placed first, or None where no place for one was found."""
+    """Draw boxes of `sizes` that are apart, the largest placed first; None where no place for one was found."""
     boxes: dict[int, Box] = {}
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index][0] * sizes[index][1]):
-        box = _free_place(sizes[index], list(boxes.values()), canvas, rng)
-        if box is None:
+        width, height = sizes[index]
+        for _ in range(_PLACEMENT_TRIES):
+            x, y = int(rng.integers(canvas[0] - width + 1)), int(rng.integers(canvas[1] - height + 1))
+            box = (x, y, x + width, y + height)
+            gaps = (max(x - o[2], o[0] - box[2], y - o[3], o[1] - box[3]) for o in boxes.values())
+            if all(gap >= _MARGIN for gap in gaps):
+                boxes[index] = box
+                break
+        else:
             return None
-        boxes[index] = box
     return [boxes[index] for index in range(len(sizes))]
 
 
-def _free_place(
-    size: tuple[int, int], boxes: Sequence[Box], canvas: tuple[int, int], rng: np.random.Generator
-) -> Box | None:
-    """A random box of `size` inside the canvas and apart from all `boxes`, or None where none was found."""
-    for _ in range(_PLACEMENT_TRIES):
-        x, y = (int(rng.integers(whole - part + 1)) for whole, part in zip(canvas, size, strict=True))
-        box = (x, y, x + size[0], y + size[1])
-        if all(_apart(box, other) for other in boxes):
-            return box
-    return None
-
-
-def _apart(first: Box, second: Box) -> bool:
-    return (
-        first[2] + _MARGIN <= second[0]
-        or second[2] + _MARGIN <= first[0]
-        or first[3] + _MARGIN <= second[1]
-        or second[3] + _MARGIN <= first[1]
-    )
-
-
-def _position(box: Box, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Row and column of the box's centre in a 3 x 3 grid."""
-    return 3 * (box[1] + box[3]) // (2 * canvas[1]), 3 * (box[0] + box[2]) // (2 * canvas[0])
-
-
 def _relation(index: int, boxes: Sequence[Box], rng: np.random.Generator) -> tuple[str, int]:
-    """A relation of one box to some other that holds for all of both; boxes that are apart always have one."""
+    """Draw a relation of one box to another that holds for all of both; boxes that are apart always have one."""
     box = boxes[index]
     relations = []
     for other_index, other in enumerate(boxes):
@@ -435,32 +408,19 @@ def _relation(index: int, boxes: Sequence[Box], rng: np.random.Generator) -> tup
     return relations[rng.integers(len(relations))]
 
 
-def _clearly_largest(boxes: Sequence[Box]) -> int | None:
-    """Index of the box that leads both in area and in its longer side, if there is one."""
-    areas = np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes])
-    sides = np.array([max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes])
-    first, second = np.argsort(-areas)[:2]
-    leads = areas[first] >= _LARGEST_LEAD * areas[second] and sides[first] == sides.max()
-    return int(first) if leads else None
-
-
 def _draw(image: Image.Image, item: _Item, box: Box) -> None:
     """Draw an object, on its plate if it has one, into its box of `image`, in place."""
     width, height = item.size
     inner = item.size
     if item.truth.colour and item.truth.shape:
-        image.paste(_RGB[item.truth.colour], box, _plate_mask(item.truth.shape, width))
+        # A filled circle or rounded square, with smooth edges: drawn four times larger and shrunk.
+        mask = Image.new("L", (4 * width, 4 * width))
+        corners = (0, 0, 4 * width - 1, 4 * width - 1)
+        if item.truth.shape == "round":
+            ImageDraw.Draw(mask).ellipse(corners, fill=255)
+        else:
+            ImageDraw.Draw(mask).rounded_rectangle(corners, radius=width // 3, fill=255)
+        image.paste(_RGB[item.truth.colour], box, mask.resize((width, width), Image.Resampling.BOX))
         inner = _fitted(item.drawing.size, round(width * _CUTOUT_ON_PLATE))
     drawing = item.drawing.resize(inner, Image.Resampling.LANCZOS)
     image.paste(drawing, (box[0] + (width - inner[0]) // 2, box[1] + (height - inner[1]) // 2), drawing)
-
-
-def _plate_mask(shape: str, side: int) -> Image.Image:
-    """A filled circle or rounded square, with smooth edges: drawn four times larger and shrunk."""
-    mask = Image.new("L", (4 * side, 4 * side))
-    corners = (0, 0, 4 * side - 1, 4 * side - 1)
-    if shape == "round":
-        ImageDraw.Draw(mask).ellipse(corners, fill=255)
-    else:
-        ImageDraw.Draw(mask).rounded_rectangle(corners, radius=side // 3, fill=255)
-    return mask.resize((side, side), Image.Resampling.BOX)

@@ -44,14 +44,14 @@ class Source:
 
     @property
     def filename(self) -> str:
-        """Name of the archive as the registry's client writes it."""
+        """Return the name of the archive as the registry's client writes it."""
         if self.kind == "npm":
             return f"{self.package.lstrip('@').replace('/', '-')}-{self.version}.tgz"
         return f"{self.package}_{self.version}_all.deb"
 
     @property
     def command(self) -> list[str]:
-        """The client call that writes the archive into the current folder."""
+        """Return the client call that writes the archive into the current folder."""
         if self.kind == "npm":
             return ["npm", "pack", "--silent", "--ignore-scripts", f"{self.package}@{self.version}"]
         return ["apt-get", "download", f"{self.package}={self.version}"]
@@ -232,7 +232,7 @@ DESCRIBED: dict[str, Source] = {
 
 
 def default_cache() -> Path:
-    """The platform's cache folder for this data, as the XDG and Apple conventions and %LOCALAPPDATA% have it."""
+    """Return the platform's cache folder for this data, as the XDG and Apple conventions and %LOCALAPPDATA% have it."""
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
@@ -246,14 +246,14 @@ def fetch(source: Source, cache: Path) -> Path:
     """Download one archive into `cache/downloads`, unless it is there already.
 
     Args:
-        source: an entry of the tables above.
-        cache: the data's cache folder; made if missing.
+        source: An entry of the tables above.
+        cache: The data's cache folder; made if missing.
 
     Returns:
         Path of the archive, its checksum verified.
 
     Raises:
-        RuntimeError: the client is missing or failed, or the checksum is wrong; the message says which and what to do.
+        RuntimeError: The client is missing or failed, or the checksum is wrong; the message says which and what to do.
     """
     target = cache / "downloads" / source.filename
     if not target.exists():
@@ -271,8 +271,8 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
     """Read chosen regular files of a `.tgz` or `.deb` in archive order, without unpacking it.
 
     Args:
-        archive: the file to read.
-        wanted: called with each member's path inside the archive (no leading `./`).
+        archive: The file to read.
+        wanted: Called with each member's path inside the archive (no leading `./`).
 
     Yields:
         Path inside the archive and content.
@@ -288,7 +288,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
 
 
 def read_member(archive: Path, path: str) -> bytes:
-    """Content of the one member at `path`; KeyError if the archive has none."""
+    """Return the content of the one member at `path`; raise a KeyError if the archive has none."""
     for _, content in read_members(archive, path.__eq__):
         return content
     raise KeyError(f"{archive.name} has no file {path!r}")
@@ -316,7 +316,7 @@ def _check_sha256(path: Path, source: Source) -> None:
 
 
 def _deb_payload(archive: Path) -> bytes:
-    """The data tarball of a Debian package: an `ar` archive of a version, a control and a data member."""
+    """Return the data tarball of a Debian package: an `ar` archive of a version, a control and a data member."""
     content, offset = archive.read_bytes(), 8
     if content[:8] != b"!<arch>\n":
         raise ValueError(f"{archive} is not a Debian package")

@@ -134,7 +134,7 @@ def _items(source: Path, is_list: bool) -> Iterator[tuple[Any, str]]:
     if is_list:
         try:
             items = decode_json(source.read_bytes())
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             allowed = "one JSON list in UTF-8"
             raise InvalidRecordError(str(source), "the list", f"malformed ({error})", allowed) from error
         yield from ((item, f"{source}:{number}") for number, item in enumerate(items, start=1))
@@ -146,7 +146,7 @@ def _items(source: Path, is_list: bool) -> Iterator[tuple[Any, str]]:
             place = f"{source}:{number}"
             try:
                 item = decode_json(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 allowed = "well-formed JSON in UTF-8"
                 raise InvalidRecordError(place, "the record", f"malformed ({error})", allowed) from error
             yield item, place

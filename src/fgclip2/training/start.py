@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from ..checkpoints import locate_checkpoint
 from ..modeling.auto import find_family
 from .settings import ModelSettings
 from .tasks import TRAINING_MODELS
@@ -16,7 +17,8 @@ from .tasks import TRAINING_MODELS
 
 def is_adapter(name: str | Path, revision: str | None = None) -> bool:
     """Tell if a folder or hub id holds an adapter of PEFT."""
-    return find_adapter_config_file(str(name), revision=revision) is not None
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    return find_adapter_config_file(source, **hub_arguments) is not None
 
 
 def base_checkpoint(name: str | Path, revision: str | None = None) -> tuple[str, str]:
@@ -26,7 +28,8 @@ def base_checkpoint(name: str | Path, revision: str | None = None) -> tuple[str,
         ValueError: An adapter names none, or is of another kind than LoRA.
     """
     if not is_adapter(name, revision):
-        return str(name), revision or "main"
+        source, hub_arguments = locate_checkpoint(name, revision=revision)
+        return source, hub_arguments.get("revision") or "main"
     from .lora import read_config  # needs peft
 
     config = read_config(name, revision)
@@ -67,7 +70,8 @@ def training_model_class(name: str | Path, revision: str | None = None) -> Any:
         ValueError: It is of no family that can be trained.
         OSError: There is no such checkpoint.
     """
-    family = find_family(name, revision=revision or "main")
+    source, hub_arguments = locate_checkpoint(name, revision=revision)
+    family = find_family(source, **hub_arguments)
     if family is None or family.model_type not in TRAINING_MODELS:
         raise ValueError(f"{name} must be a checkpoint of {', '.join(TRAINING_MODELS)}, by `model_type` in config.json")
     return TRAINING_MODELS[family.model_type]
@@ -84,4 +88,5 @@ def load_for_training(name: str | Path, revision: str | None = None) -> nn.Modul
 
         return load_lora(name, trainable=True, revision=revision)
     model_class = training_model_class(name, revision)
-    return model_class.from_pretrained(name, dtype=torch.float32, revision=revision or "main")
+    source, hub_arguments = locate_checkpoint(name, revision=revision or "main")
+    return model_class.from_pretrained(source, dtype=torch.float32, **hub_arguments)

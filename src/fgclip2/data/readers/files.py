@@ -38,7 +38,7 @@ _SPACE = re.compile("[ \t\r\n\ufeff]*")
 
 
 class Parser(Protocol):
-    """What a format's fields mean. Picklable."""
+    """A function that knows what a format's fields mean; can be pickled."""
 
     def language(self, item: Any) -> Language:
         """Return the language of an item, right or wrong; may raise on what is no item."""
@@ -94,7 +94,7 @@ class FileRecords(RecordDataset):
             with self.path.open("rb") as file:
                 file.seek(int(self._starts[index]))
                 item = self._decode(file.read(int(self._lengths[index])))
-        except (ValueError, RecursionError, csv.Error) as error:
+        except (ValueError, csv.Error) as error:
             reason = " ".join(str(error).split())
             allowed = self._decode.allowed if isinstance(self._decode, _Table) else "well-formed JSON in UTF-8"
             raise InvalidRecordError(source, "the record", f"malformed ({reason})", allowed) from error
@@ -193,7 +193,7 @@ def _scan_lines(path: Path) -> Iterator[Span]:
             if content:
                 try:
                     item = decode_json(content)
-                except (ValueError, RecursionError):
+                except ValueError:
                     item = None
                 yield Span(start + line.index(content, skipped), len(content), number, item)
 

@@ -1,0 +1,97 @@
+"""JSON in UTF-8, and writing that is whole or not at all."""
+
+import pytest
+from PIL import Image
+
+from fgclip2.files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, new_folder, read_json, replacing
+
+
+def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
+    path = tmp_path / "a.json"
+    for content in ('{"狗": [1]}'.encode(), UTF8_BOM + '{"狗": [1]}'.encode()):
+        path.write_bytes(content)
+        assert decode_json(content) == read_json(path) == read_json(str(path)) == {"狗": [1]}
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"", '"狗"'.encode("gb18030"), '"狗"'.encode("utf-16"), b"[" * 10**5], ids=len
+)
+def test_what_is_not_json_in_utf8_is_named(tmp_path, content):
+    (tmp_path / "坏.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"坏\.json is not JSON in UTF-8"):
+        read_json(tmp_path / "坏.json")
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "文.txt"
+    path.write_text("old")
+    with replacing(path) as unfinished:
+        assert unfinished.parent == tmp_path
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["文.txt"]
+
+
+def test_after_an_error_the_old_file_is_left_and_nothing_else(tmp_path):
+    def interrupted(path):
+        with replacing(path) as unfinished:
+            unfinished.write_text("half")
+            raise KeyboardInterrupt
+
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(path)
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_two_writers_at_once_do_not_share_a_name(tmp_path):
+    with replacing(tmp_path / "a.txt") as first, replacing(tmp_path / "a.txt") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a.txt").read_text() == "first"  # the outer one ended last
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_takes_its_name_when_it_is_whole(tmp_path, exists):
+    folder = tmp_path / "deep" / "集"
+    if exists:
+        folder.mkdir(parents=True)
+    with new_folder(folder) as staging:
+        (staging / "a.txt").write_text("a")
+        assert not folder.exists() or not any(folder.iterdir())
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert [path.name for path in folder.parent.iterdir()] == ["集"]
+
+
+def test_after_an_error_nothing_is_left_of_a_folder(tmp_path):
+    def interrupted(folder):
+        with new_folder(folder) as staging:
+            (staging / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "a")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_kept(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "kept").write_text("")
+    for taken in (tmp_path / "a", tmp_path / "a" / "kept"):
+        with pytest.raises(ValueError, match="exists and is not an empty folder: choose a new name"), new_folder(taken):
+            pass
+    assert (tmp_path / "a" / "kept").is_file()
+
+
+def test_every_suffix_of_images_is_one_that_pillow_knows():
+    assert Image.registered_extensions().keys() >= IMAGE_SUFFIXES
+    assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
