@@ -1,4 +1,4 @@
-"""What the demo does: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
+"""The steps of the demo: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
 
 import json
 import time
