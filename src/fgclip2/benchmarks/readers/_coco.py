@@ -94,8 +94,17 @@ def read_instances(
                 f"{path} has no list {key!r}, only {keys[:200]}; allowed: COCO's format of instances, an object with "
                 f"the lists {', '.join(_KEYS)}; check that it is the file of boxes, not of captions or results"
             )
+
+    def checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+        check_text(entry.get("name"), "name", source)
+        return entry
+
+    def listed_image(entry: Mapping[str, Any], source: str) -> ListedImage:
+        sizes = (listed_size(entry, key, source) for key in ("width", "height"))
+        return ListedImage(_image_name(entry, source), *sizes)
+
     problems: list[Problem] = []
-    entries = _in_order(_by_id(content["categories"], f"{path}: categories", _checked_category, problems))
+    entries = _in_order(_by_id(content["categories"], f"{path}: categories", checked_category, problems))
     if one_based and 0 in entries:
         raise ValueError(
             f"{path}: categories: id is 0 ({entries[0]['name']!r}); allowed: ids from 1, as this format counts; "
@@ -103,7 +112,7 @@ def read_instances(
         )
     return Instances(
         path=Path(path),
-        images=_by_id(content["images"], f"{path}: images", _listed_image, problems),
+        images=_by_id(content["images"], f"{path}: images", listed_image, problems),
         categories={each: index for index, each in enumerate(entries)},
         names=_names(list(entries.values()), language) | _fitting(names or {}, len(entries), path),
         annotations=content["annotations"],
@@ -200,15 +209,6 @@ def _by_id(entries: list, source: str, checked: Any, problems: list[Problem]) ->
 def _in_order(entries: dict[Any, Any]) -> dict[Any, Any]:
     """In the order of ids, as lists of the categories' names are; texts stay as the file has them."""
     return dict(sorted(entries.items())) if all(isinstance(each, int) for each in entries) else entries
-
-
-def _checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    check_text(entry.get("name"), "name", source)
-    return entry
-
-
-def _listed_image(entry: Mapping[str, Any], source: str) -> ListedImage:
-    return ListedImage(_image_name(entry, source), *(listed_size(entry, key, source) for key in ("width", "height")))
 
 
 def _image_name(entry: Mapping[str, Any], source: str) -> str:
