@@ -29,6 +29,10 @@ def test_both_languages_have_the_same_line_for_each_task():
     assert [row[1] for row in tables(ENGLISH)[0][1:]] == [row[1] for row in tables(CHINESE)[0][1:]]
 
 
+def test_the_picture_is_small():
+    assert (ROOT / "docs" / "images" / "demo.webp").stat().st_size < 300_000
+
+
 def test_the_page_on_pypi_has_no_dead_link():
     """On PyPI nothing relative leads anywhere, so pyproject.toml takes it out of what is shown there."""
     tomllib = pytest.importorskip("tomllib")  # of Python 3.11

@@ -288,7 +288,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Work(Generic[Item]):
-    """What is to be encoded, and how."""
+    """Items to be encoded, and how."""
 
     kind: str
     settings: dict[str, Any]

@@ -21,7 +21,7 @@ OWNER = "fgclip2"  # mteb's names have an owner; of models without one
 
 
 class MTEBModel:
-    """What `mteb.evaluate` takes as its model.
+    """A model as `mteb.evaluate` takes it.
 
     Instructions of tasks are not used: the model was not trained with any. Batches are the model's own; mteb's
     `batch_size` says only how many inputs are loaded at once.
