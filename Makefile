@@ -37,13 +37,14 @@ lint: setup
 types: setup
 	$(RUN) -m mypy
 
-# The load and parity tests on the lowest and the newest supported transformers, and exported code on 4.57.6.
+# What transformers has a part in, on its lowest and newest supported release, and exported code on these and on 4.57.6.
 compat: setup
 	$(RUN) -m scripts.compat
 
-# The same with the lowest transformers, torch and Python (a download of 5 GB: that torch has no small CPU build on PyPI).
+# The lowest transformers, torch and Python, training included (a download of 5 GB: that torch has no small CPU build on PyPI).
 compat-lowest: setup
-	$(RUN) -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON)
+	$(RUN) -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON) \
+		--tests parity load hub remote_code modeling tokenization training distributed
 
 # The adapters for MTEB and CLIP_benchmark beside these packages. The latter's own dependencies have no CPU build on PyPI,
 # and its code fails with numpy 2.4.

@@ -38,6 +38,13 @@ def run_installed(wheel: Path, folder: Path) -> None:
     binaries = make_environment(folder / "venv", [str(wheel)], link_torch(folder / "torch")).parent
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
     environment.pop("PYTHONPATH", None)
+    # The console script is a module beside the package; the other two ways to start must stay the same command.
+    for command in (
+        (binaries / "fgclip2",),
+        (binaries / "python", "-m", "fgclip2"),
+        (binaries / "python", "-m", "fgclip2.cli"),
+    ):
+        run(*command, "--version", cwd=folder, env=environment)
     run(binaries / "fgclip2", "doctor", cwd=folder, env=environment)
     run(binaries / "fgclip2", "demo", "--output", folder / "demo", cwd=folder, env=environment)
     if not (folder / "demo" / "index.html").is_file():

@@ -212,11 +212,22 @@ def evaluate(encoder: Encoder, cache: Path, split: str, budgets: Sequence[int]) 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="default: the one in the package")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=CHECKPOINT,
+        help="Folder of the checkpoint (default: the one in the package).",
+    )
     parser.add_argument("--split", choices=[*ARTISTS, "described"], nargs="+", default=["validation"])
-    parser.add_argument("--output", type=Path, required=True, help="JSON file; splits are added to what it has")
-    parser.add_argument("--max-num-patches", type=int, help="instead of the checkpoint's own budget, for pictures")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="JSON file of results; splits are added to those it has."
+    )
+    parser.add_argument(
+        "--max-num-patches", type=int, help="Patch budget of pictures, in place of the checkpoint's own."
+    )
     parser.add_argument("--region-patches", type=int, nargs="+", default=[36, 64, 100, 144])
     options = parser.parse_args(arguments)
     encoder = Encoder(options.checkpoint, options.max_num_patches)

@@ -20,7 +20,7 @@ Write = Callable[[nn.Module], None]
 
 
 class LoopSettings(Protocol):
-    """What the loop reads of a recipe's settings."""
+    """The settings of a recipe that the loop reads."""
 
     seed: int
     total_steps: int

@@ -1,4 +1,4 @@
-"""What is learnt: a sigmoid loss with several positives, and class proxies that get it started."""
+"""The losses of the first stage: a sigmoid loss with several positives, and class proxies that get it started."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Trainee(nn.Module):
         return losses
 
     def encode_texts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same tokens for the walks short and box, which differ in their last layer only."""
+        """Encode the same tokens for the walks short and box, which differ in their last layer only."""
         pooled = self.model.text_model(batch["input_ids"], walk_type="box").pooler_output  # (T, text width)
         return {
             "short": unit(self.model.text_model.head(pooled)),

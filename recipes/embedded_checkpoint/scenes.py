@@ -20,7 +20,7 @@ MAX_REGIONS = 5
 
 @dataclass
 class TrainingScene:
-    """What training needs of a scene; concepts are numbered by their place among the training concepts."""
+    """A scene as training needs it; concepts are numbered by their place among the training concepts."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
     boxes: np.ndarray  # (R, 4) in pixels

@@ -100,11 +100,17 @@ def prepare_tokenizer(settings: Settings, options: argparse.Namespace, table, sc
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
-    parser.add_argument("--export", type=Path, default=EXPORT, help="of the result (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="Folder of checkpoints and logs (default: %(default)s)."
+    )
+    parser.add_argument("--export", type=Path, default=EXPORT, help="Folder of the result (default: %(default)s).")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true", help="a minute's run that only shows that everything works")
+    parser.add_argument(
+        "--smoke", action="store_true", help="Run for a minute, which only shows that everything works."
+    )
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     settings = replace(Settings(), **SMOKE_STEPS, **SMOKE_SAVES, **SMOKE_DATA) if options.smoke else Settings()

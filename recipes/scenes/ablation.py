@@ -1,4 +1,4 @@
-"""What each term of the objective is worth: the package's trainer on scenes, from the first stage's checkpoint.
+"""The worth of each term of the objective: the package's trainer on scenes, from the first stage's checkpoint.
 
     python -m recipes.scenes.ablation --output recipes/scenes/ablation
 
@@ -59,7 +59,7 @@ def result_path(folder: Path, name: str, steps: int, seed: int) -> Path:
 
 
 def run_settings(options: argparse.Namespace, name: str, steps: int, seed: int) -> dict:
-    """What a run's result depends on; written into it."""
+    """Return what a run's result depends on; it is written into it."""
     return {
         "setting": name,
         "objective": {**OBJECTIVE, **SETTINGS[name]},
@@ -170,7 +170,7 @@ class Ablation:
         return read_json(path)
 
     def result(self, name: str, steps: int, seed: int) -> dict:
-        """Of the result file, after a run if there is none.
+        """Read the result file, after a run if there is none.
 
         Raises:
             ValueError: If the file has the result of other settings.
@@ -200,19 +200,23 @@ def write_whole(path: Path, text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="to start from")
-    parser.add_argument("--output", type=Path, required=True, help="folder of results and table")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="Checkpoint to start from.")
+    parser.add_argument("--output", type=Path, required=True, help="Folder of the results and the table.")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "scenes" / "ablation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200, help="of the whole objective")
+    parser.add_argument("--steps", type=int, default=200, help="Steps of the whole objective.")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--scenes", type=int, default=4000, help="training scenes, each with both languages")
-    parser.add_argument("--max-regions", type=int, default=2, help="per scene and step")
+    parser.add_argument("--scenes", type=int, default=4000, help="Number of training scenes, each with both languages.")
+    parser.add_argument("--max-regions", type=int, default=2, help="Most regions per scene and step.")
     parser.add_argument("--validation-scenes", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="autocast")
+    parser.add_argument(
+        "--bf16", action=argparse.BooleanOptionalAction, default=True, help="Train in bfloat16 autocast."
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     check_checkpoint(options.checkpoint)

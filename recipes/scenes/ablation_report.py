@@ -64,7 +64,7 @@ def markdown(results: dict[str, list[dict]], flops: dict[str, int]) -> str:
 
 
 def introduction(settings: dict, seeds: Sequence[int]) -> str:
-    """What the tables are of."""
+    """Say what the tables are of."""
     return (
         f"Percent on {settings['validation_scenes']} validation scenes: recall@1 of long and short captions from the "
         "picture, names of things in boxes among 837 by region features, all ten hard negatives beaten; and the photo "

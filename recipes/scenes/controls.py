@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 
 def text_features(text: str, language: str) -> list[str]:
-    """What a classifier of texts sees: words and pairs of words in "en", up to three characters in a row in "zh"."""
+    """Return what a classifier of texts sees: words and pairs of words in "en", one to three characters in "zh"."""
     units = ["^", *(text.lower().split() if language == "en" else text), "$"]
     longest = 2 if language == "en" else 3
     return [" ".join(units[i : i + n]) for n in range(1, longest + 1) for i in range(len(units) - n + 1)]

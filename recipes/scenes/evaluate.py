@@ -118,7 +118,7 @@ def evaluate_choices(scores: np.ndarray, scenes: Scenes) -> dict:
 def evaluate_controls(
     scenes: Scenes, cache: Path, table: ConceptTable, text_scorers: dict[str, dict[str, float]]
 ) -> dict:
-    """What needs no model."""
+    """Return the results of the controls, which need no model."""
     pixels = pixel_similarities(scenes.crops(), *training_pictures(cache, table), table.thing_ids)
     own = pixels[np.arange(len(pixels)), scenes.columns][:, None]
     ranks = (pixels >= own).sum(axis=1)
@@ -197,7 +197,7 @@ def log_test_run(options: argparse.Namespace, fingerprint: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
+    """Return the versions of what the numbers depend on."""
     return {
         "fgclip2": fgclip2.__version__,
         "torch": torch.__version__,
@@ -245,15 +245,19 @@ def run(options: argparse.Namespace) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """Write `OUTPUT.json` and `OUTPUT.md`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, help="folder (default: the one in the package)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument("--checkpoint", type=Path, help="Folder of the checkpoint (default: the one in the package).")
     parser.add_argument("--split", choices=[s for s in SCENE_SPLITS if s != "train"], default="validation")
     parser.add_argument("--scenes", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1, help="of the scenes")
-    parser.add_argument("--max-num-patches", type=int, nargs="+", default=[100], help="patch budgets")
-    parser.add_argument("--text-only-scenes", type=int, default=6000, help="that train the text-only classifier")
-    parser.add_argument("--text-only-seed", type=int, default=0, help="of those")
-    parser.add_argument("--output", type=Path, required=True, help="without extension")
+    parser.add_argument("--seed", type=int, default=1, help="Seed of the scenes.")
+    parser.add_argument("--max-num-patches", type=int, nargs="+", default=[100], help="Patch budgets to evaluate at.")
+    parser.add_argument(
+        "--text-only-scenes", type=int, default=6000, help="Number of scenes that train the text-only classifier."
+    )
+    parser.add_argument("--text-only-seed", type=int, default=0, help="Seed of those scenes.")
+    parser.add_argument("--output", type=Path, required=True, help="Path of the results, without extension.")
     options = parser.parse_args(arguments)
     results = run(options)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ NUM_BACKGROUNDS = 9000
 
 
 def shipped_model(model: FGClip2ForTraining, start: FGClip2Model, start_share: float) -> FGClip2Model:
-    """What ships: without the scales that only training needs, and with a share of the first stage's weights.
+    """Return the model that ships: without the scales of training, and with a share of the first stage's weights.
 
     Weights between those before and after a fine-tuning forget less (Wortsman et al., Robust fine-tuning of zero-shot
     models, CVPR 2022).
@@ -85,13 +85,19 @@ def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenize
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="of the data (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="to start from (default: %(default)s)")
-    parser.add_argument("--work", type=Path, default=WORK, help="of checkpoints and logs (default: %(default)s)")
-    parser.add_argument("--pool", type=Path, help="of training scenes (default: `pool` in `--work`)")
-    parser.add_argument("--export", type=Path, help="of the result (default: `export` in `--work`)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, default=CHECKPOINT, help="Checkpoint to start from (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="Folder of checkpoints and logs (default: %(default)s)."
+    )
+    parser.add_argument("--pool", type=Path, help="Folder of training scenes (default: `pool` in `--work`).")
+    parser.add_argument("--export", type=Path, help="Folder of the result (default: `export` in `--work`).")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--smoke", action="store_true", help="a few steps that only show that everything works")
+    parser.add_argument("--smoke", action="store_true", help="Run a few steps, which only show that everything works.")
     options = parser.parse_args(arguments)
     options.pool, options.export = options.pool or options.work / "pool", options.export or options.work / "export"
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the second stage learns: the package's whole objective on scenes, with the first stage's losses."""
+"""The model that the second stage trains: the package's whole objective on scenes, with the first stage's losses."""
 
 from __future__ import annotations
 

@@ -15,16 +15,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .embedding import FGClip2Embedder
+from .embedding import Embedder, FGClip2Embedder
+from .embedding.labels import softmax
+from .files import read_json
+from .modeling.interface import Role
 
 KNOWN_ANSWERS = "known_answers.json"
 # Measured on one CPU: float32 repeats within 5e-7, bfloat16 is off by 2e-3. Room for the float32 of other processors.
 TOLERANCE = 2e-4
-KNOWN_TEXTS = (
-    ("a red apple on a table", "short"),
-    ("一只黑猫", "short"),
-    ("the dog on the left", "box"),
-    ("一张照片，左边是一只黑猫，右边是一个红苹果，后面有一扇窗户，窗外能看到山和湖。", "long"),
+KNOWN_TEXTS: tuple[tuple[str, Role], ...] = (
+    ("a red apple on a table", "caption"),
+    ("一只黑猫", "caption"),
+    ("the dog on the left", "region_phrase"),
+    ("一张照片，左边是一只黑猫，右边是一个红苹果，后面有一扇窗户，窗外能看到山和湖。", "long_caption"),
 )
 
 # Region features of the official base checkpoint on COCO val2017 000000039769.jpg, as others have measured them.
@@ -71,9 +74,9 @@ def known_images() -> list[Image.Image]:
     return [Image.fromarray(pixels.astype(np.uint8)) for pixels in (gradient, tiles)]
 
 
-def compute_answers(embedder: FGClip2Embedder) -> np.ndarray:
+def compute_answers(embedder: Embedder) -> np.ndarray:
     """Embed the known images and texts: float32 (6, D)."""
-    texts = [embedder.encode_texts(text, walk_type) for text, walk_type in KNOWN_TEXTS]
+    texts = [embedder.encode_texts(text, role=role) for text, role in KNOWN_TEXTS]
     return np.stack([*embedder.encode_images(known_images()), *texts])
 
 
@@ -92,7 +95,7 @@ def write_known_answers(embedder: FGClip2Embedder | None = None, path: str | os.
     return target
 
 
-def check_known_answers(embedder: FGClip2Embedder, path: str | os.PathLike | None = None) -> Check:
+def check_known_answers(embedder: Embedder, path: str | os.PathLike | None = None) -> Check:
     """Compare what a checkpoint gives here with what it gave when the package was made.
 
     Args:
@@ -103,7 +106,7 @@ def check_known_answers(embedder: FGClip2Embedder, path: str | os.PathLike | Non
     file = _known_answers_file() if path is None else Path(path)
     if not file.is_file():
         return Check(name, False, f"{file} is missing; install the package anew")
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_json(file)
     if known["fingerprint"] != embedder.fingerprint:
         return Check(name, False, f"the weights are not those of {file}; install the package anew")
     difference = float(np.abs(compute_answers(embedder) - np.array(known["answers"])).max())
@@ -111,7 +114,7 @@ def check_known_answers(embedder: FGClip2Embedder, path: str | os.PathLike | Non
     return Check(name, difference <= TOLERANCE, detail)
 
 
-def check_checkpoint(embedder: FGClip2Embedder) -> Check:
+def check_checkpoint(embedder: Embedder) -> Check:
     """See whether a checkpoint embeds images and texts at all: finite, of length 1, not all the same."""
     vectors = compute_answers(embedder)
     lengths = np.linalg.norm(vectors, axis=1)
@@ -124,7 +127,7 @@ def check_checkpoint(embedder: FGClip2Embedder) -> Check:
     )
 
 
-def check_official_regions(embedder: FGClip2Embedder, coco_image: str | os.PathLike) -> Check:
+def check_official_regions(embedder: Embedder, coco_image: str | os.PathLike) -> Check:
     """Compare the official base checkpoint's regions with the published answer.
 
     Args:
@@ -132,9 +135,8 @@ def check_official_regions(embedder: FGClip2Embedder, coco_image: str | os.PathL
         coco_image: COCO val2017 000000039769.jpg (two cats, two remote controls; 640 x 480).
     """
     regions = embedder.encode_regions(coco_image, OFFICIAL_BOXES)
-    logits = 100 * embedder.similarity(regions, embedder.encode_texts(OFFICIAL_TEXT, "box"))
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    phrase = embedder.encode_texts(OFFICIAL_TEXT, role="region_phrase")
+    shares = softmax(embedder.model.region_logit_scale * embedder.similarity(regions, phrase))  # (boxes,)
     difference = float(np.abs(shares - OFFICIAL_SHARES).max())
     found = ", ".join(f"{share:.4g}" for share in shares)
     expected = ", ".join(f"{share:.4g}" for share in OFFICIAL_SHARES)

@@ -97,9 +97,9 @@ def test_texts_are_encoded_once_each(embedder):
 
 def test_a_model_without_region_features_is_told_to_crop(folder):
     model = PairEmbedder(lambda images, _: np.ones((len(images), 2)), lambda texts: [], "mine")
-    with pytest.raises(ValueError, match="mine has no region features; allowed: method='crop'"):
+    with pytest.raises(ValueError, match="mine has no region features; take method='crop'"):
         encoder(model).regions(files(folder), boxes(), None, "roi")
-    with pytest.raises(ValueError, match="method='box'; allowed: 'roi', 'crop'"):
+    with pytest.raises(ValueError, match="method must be 'roi' or 'crop', got 'box'"):
         encoder(model).regions(files(folder), boxes(), None, "box")
     assert encoder(model).regions(files(folder), boxes(), None, "crop").vectors.shape == (14, 2)
 

@@ -111,7 +111,10 @@ def test_other_models_and_unknown_presets_are_one_line(run):
     Path("clip/config.json").write_text('{"model_type": "clip"}')
     assert "model_type is 'clip'; allowed" in run("init", "clip", "out", code=1, model=False).stderr
     arguments = ("init", "out", "--preset", "huge", "--tokenizer", GEMMA_TOKENIZER)
-    assert "unknown preset 'huge'; allowed: tiny, base" in run(*arguments, code=1, model=False).stderr
+    assert (
+        "`preset` must be 'tiny', 'base', 'large' or 'so400m', got 'huge'"
+        in run(*arguments, code=1, model=False).stderr
+    )
     assert {path.name for path in Path().iterdir()} == {"照片", "photo.png", "坏.png", "clip"}
 
 

@@ -96,7 +96,9 @@ def assert_same(actual: dict, expected: dict) -> None:
     for name, value in expected["losses"].items():
         torch.testing.assert_close(actual["losses"][name], value, rtol=1e-5, atol=1e-6, msg=name)
     for name, gradient in expected["gradients"].items():
-        tolerance = 1e-6 + 2e-5 * gradient.abs().max().item()
+        # The keys' bias has a gradient of zero but for rounding: softmax does not see what is added to all scores.
+        rounding = 1e-5 if name.endswith("k_proj.bias") else 1e-6
+        tolerance = rounding + 2e-5 * gradient.abs().max().item()
         torch.testing.assert_close(actual["gradients"][name], gradient, rtol=0, atol=tolerance, msg=name)
 
 

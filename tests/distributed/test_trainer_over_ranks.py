@@ -45,6 +45,16 @@ FSDP2 = {
 }
 
 
+COMMON = ("--num_train_epochs=1", "--save_strategy=no", "--eval_strategy=epoch", GLOBAL, "--max_grad_norm=1.0")
+
+
+@pytest.fixture(scope="module")
+def run_of_one(saved_folder, records_folder, tmp_path_factory) -> tuple[list[dict], dict]:  # noqa: F811
+    output = tmp_path_factory.mktemp("one")
+    run(saved_folder, records_folder, output, *COMMON, "--per_device_eval_batch_size=7")
+    return history(output)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "environment"),
@@ -54,21 +64,26 @@ FSDP2 = {
         pytest.param(("--gradient_cache_chunk_size=1",), FSDP2, id="FSDP2, gradient cache", marks=needs_fsdp2_on_cpu),
     ],
 )
-def test_two_processes_give_the_run_of_one(saved_folder, records_folder, tmp_path, options, environment):  # noqa: F811
-    common = ("--num_train_epochs=1", "--save_strategy=no", "--eval_strategy=epoch", GLOBAL, "--max_grad_norm=1.0")
-    run(saved_folder, records_folder, tmp_path / "one", *common, "--per_device_eval_batch_size=7")
+def test_two_processes_give_the_run_of_one(
+    run_of_one,
+    saved_folder,  # noqa: F811
+    records_folder,  # noqa: F811
+    tmp_path,
+    options,
+    environment,
+):
     run(
         saved_folder,
         records_folder,
         tmp_path / "two",
-        *common,
+        *COMMON,
         *options,
         "--per_device_train_batch_size=2",
         "--per_device_eval_batch_size=7",
         environment=environment,
         processes=2,
     )
-    (one, evaluated_one), (two, evaluated_two) = history(tmp_path / "one"), history(tmp_path / "two")
+    (one, evaluated_one), (two, evaluated_two) = run_of_one, history(tmp_path / "two")
     assert len(one) == 9
     for ours, theirs in zip(two, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)

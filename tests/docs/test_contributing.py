@@ -8,7 +8,7 @@ import pytest
 import fgclip2
 
 from ..test_package import FLOORS
-from .documents import ROOT, assert_same_parts, read
+from .documents import ROOT, read
 
 SOURCE = Path(fgclip2.__file__).parent
 PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CONTRIBUTING_zh.md")]
@@ -39,7 +39,3 @@ def test_what_the_page_names_exists(page):
     named = re.findall(r"`([\w./]+(?:/|\.py|\.md))`|^ +(\w+(?:/|\.py)) ", read(page), re.MULTILINE)
     for name in filter(None, (one or other for one, other in named)):
         assert any((root / name).exists() for root in (ROOT, SOURCE, ROOT / "tests")) or list(SOURCE.rglob(name)), name
-
-
-def test_both_languages_have_the_same_parts():
-    assert_same_parts(*PAGES)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from .documents import LINK, ROOT, assert_same_parts, read, run_command, run_document, run_python, tables
+from .documents import LINK, ROOT, read, run_command, run_document, run_python, tables
 
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README_zh.md"
 
@@ -25,17 +25,12 @@ def test_the_code_runs_and_prints_what_the_page_says(tmp_path, monkeypatch):
             run_python(line, "a task in one line", variables)
 
 
-def test_both_languages_have_the_same_parts():
-    assert_same_parts(ENGLISH, CHINESE)
+def test_both_languages_have_the_same_line_for_each_task():
     assert [row[1] for row in tables(ENGLISH)[0][1:]] == [row[1] for row in tables(CHINESE)[0][1:]]
 
 
-def test_links_lead_somewhere():
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
-    for page in pages:
-        for target in LINK.findall(read(page)):
-            path = target.partition("#")[0]
-            assert target.startswith("http") or (page.parent / path).exists(), f"{page.name}: {target}"
+def test_the_picture_is_small():
+    assert (ROOT / "docs" / "images" / "demo.webp").stat().st_size < 300_000
 
 
 def test_the_page_on_pypi_has_no_dead_link():

@@ -59,7 +59,7 @@ def test_top_k_of_embeddings():
 
 
 def test_bad_accuracy_arguments_are_named():
-    with pytest.raises(ValueError, match="average is 'mean'"):
+    with pytest.raises(ValueError, match="average must be 'micro' or 'macro', got 'mean'"):
         topk_accuracy([1], [0], average="mean")
     with pytest.raises(ValueError, match=r"ranks has shape \(2,\) and classes \(1,\)"):
         topk_accuracy([1, 2], [0])
@@ -88,7 +88,7 @@ def test_bad_hard_negatives_are_named():
         hard_negative_wins([[1, 0], [1]])
     with pytest.raises(ValueError, match=r"scores\[0\] is \[1.0, nan\]"):
         hard_negative_wins([[1.0, float("nan")]])
-    with pytest.raises(ValueError, match="ties is 'half'"):
+    with pytest.raises(ValueError, match="ties must be 'wrong' or 'right', got 'half'"):
         hard_negative_wins([[1, 0]], ties="half")
 
 
@@ -147,7 +147,7 @@ def test_auc_equals_scikit_learn_in_any_order(pairs, random):
 def test_bad_matching_is_named():
     with pytest.raises(ValueError, match=r"scores\[1\] is not finite"):
         roc_auc([0.1, np.nan], [True, False])
-    with pytest.raises(ValueError, match="scores is empty"):
+    with pytest.raises(ValueError, match="scores must have at least 1 pair, and is empty"):
         matching_accuracy([], [], 0.5)
     with pytest.raises(ValueError, match=r"scores has shape \(2,\) and labels \(1,\)"):
         best_threshold([0.1, 0.2], [True])

@@ -298,7 +298,7 @@ def test_source_can_travel_with_a_checkpoint():
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or node.module == "configuration_fgclip2"
+            assert node.level == 0 or node.module in ("configuration_fgclip2", "inputs")
             imported |= set() if node.level else {node.module.split(".")[0]}
     assert imported - set(sys.stdlib_module_names) == {"tokenizers", "transformers"}
 
@@ -307,7 +307,7 @@ def test_source_can_travel_with_a_checkpoint():
 def test_remote_code_in_a_fresh_interpreter(tokenizer, slot, tmp_path):
     folder = tmp_path / "checkpoint"
     tokenizer.save_pretrained(folder)
-    for name in (SOURCE.name, "configuration_fgclip2.py"):
+    for name in (SOURCE.name, "configuration_fgclip2.py", "inputs.py"):
         shutil.copy(SOURCE.with_name(name), folder)
     path = folder / "tokenizer_config.json"
     classes = [None, None]

@@ -73,5 +73,5 @@ def test_a_language_that_never_fills_a_batch_is_warned_of(caplog):
 
 
 def test_unknown_kind():
-    with pytest.raises(ValueError, match="language_batches='both'; allowed: 'homogeneous', 'mixed'"):
+    with pytest.raises(ValueError, match="`language_batches` must be 'homogeneous' or 'mixed', got 'both'"):
         BatchOrderSampler(LANGUAGES, 1, language_batches="both")

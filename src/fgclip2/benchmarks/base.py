@@ -1,4 +1,4 @@
-"""What all kinds of benchmarks share: a data set with its problems, settings with their checks."""
+"""The parts that all kinds of benchmarks share: a data set with its problems, settings with their checks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _as_json(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a result depends on besides the model and the data.
+    """Settings, on which a result depends besides the model and the data.
 
     Raises:
         ValueError: A value is not allowed.
@@ -88,13 +88,13 @@ class Settings:
 
     @property
     def role(self) -> Role:
-        """What the texts are to the model."""
+        """The role that the texts have for the model."""
         return "caption"
 
 
 @dataclass(frozen=True)
 class LabelSettings(Settings):
-    """What all comparisons with names of classes have."""
+    """Settings that all comparisons with names of classes have."""
 
     templates: str = "imagenet"  # texts around a name, averaged: a set of `class_names.templates`, or "none"
 

@@ -124,13 +124,15 @@ def build_bundled(cache: Path, scenes: int = SCENES) -> Path:
 
 
 def write_scenes(folder: Path, scene_set: SceneSet, table: ConceptTable) -> None:
-    """Captions as DOCCI, LIT-CN and Flickr30k have them, boxes as BoxClass-CN, hard negatives as FG-OVD."""
+    """Write captions as DOCCI, LIT-CN and Flickr30k have them, boxes as BoxClass-CN, hard negatives as FG-OVD."""
     rows = scene_set.records
     names = [row["f_path"] for row in rows["en"]]
     sizes = [scene_set.image(index).size for index in range(len(names))]
     _write_images(folder, ((name, (scene_set.folder / name).read_bytes()) for name in names))
-    _write_captions(folder / "long", names, *([row["caption"] for row in rows[each]] for each in LANGUAGES))
-    _write_captions(folder / "short", names, *([row["short_caption"] for row in rows[each]] for each in LANGUAGES))
+    _write_captions(folder / "long", names, *([row["caption"] for row in rows[language]] for language in LANGUAGES))
+    _write_captions(
+        folder / "short", names, *([row["short_caption"] for row in rows[language]] for language in LANGUAGES)
+    )
     things = [table[int(index)] for index in table.thing_ids]
     number = {thing.name("en"): index for index, thing in enumerate(things, start=1)}
     annotations = [
@@ -168,7 +170,7 @@ def write_scenes(folder: Path, scene_set: SceneSet, table: ConceptTable) -> None
 
 
 def write_described(folder: Path, cache: Path, name: str) -> None:
-    """Captions of pictures that people described, as DOCCI, LIT-CN and Flickr30k have them."""
+    """Write captions of pictures that people described, as DOCCI, LIT-CN and Flickr30k have them."""
     pictures = load_described(cache, name)
     names = [picture.path.name for picture in pictures]
     _write_images(folder, ((picture.path.name, picture.path.read_bytes()) for picture in pictures))
@@ -187,7 +189,7 @@ def _write_images(folder: Path, images: Iterable[tuple[str, bytes]]) -> None:
 
 
 def _write_captions(folder: Path, names: Sequence[str], english: Sequence[str], chinese: Sequence[str]) -> None:
-    """DOCCI's lines of JSON and Flickr30k's list in English, LIT-CN's lines in Chinese."""
+    """Write DOCCI's lines of JSON and Flickr30k's list in English, LIT-CN's lines in Chinese."""
     folder.mkdir()
     docci = [
         {"split": "test", "image_file": name, "description": text} for name, text in zip(names, english, strict=True)
@@ -209,7 +211,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _xywh(box: Sequence[float], size: tuple[int, int]) -> list[int]:
-    """A box in fractions -> x, y, width, height in pixels; those of scenes are whole."""
+    """Turn a box in fractions into x, y, width, height in pixels; those of scenes are whole."""
     x1, y1, x2, y2 = (round(value * side) for value, side in zip(box, size * 2, strict=True))
     return [x1, y1, x2 - x1, y2 - y1]
 
@@ -240,7 +242,7 @@ def run_pixels(folder: Path, cache: Path | None = None) -> dict[str, Any]:
     cache = sources.default_cache() if cache is None else cache
     table = load_concepts(cache)
     similarities = pixel_similarities(np.stack(crops), *training_pictures(cache, table), table.thing_ids)
-    categories = np.concatenate([np.asarray(each) for each in data.categories])
+    categories = np.concatenate([np.asarray(its) for its in data.categories])
     ranks = score_ranks(similarities, np.stack([np.arange(len(categories)), categories], axis=1))
     scores = Scores(accuracies(ranks, categories, np.array(owners)), {"rank": ranks})
     model = {"name": PIXELS, "revision": None, "fingerprint": None, "device": "cpu", "dtype": "float32"}

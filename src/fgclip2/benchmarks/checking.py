@@ -17,7 +17,7 @@ from .catalogue import Benchmark
 
 @dataclass(frozen=True)
 class Check:
-    """What a data set has, and what is wrong with it.
+    """The counts of a data set, and what is wrong with it.
 
     Attributes:
         counts: Name -> (count here, published count or `None`).
@@ -36,7 +36,7 @@ class Check:
 
     @property
     def faults(self) -> list[str]:
-        """What is missing or wrong, e.g. "2 images in place of 24221"; nothing where all is well."""
+        """Faults: what is missing or wrong, e.g. "2 images in place of 24221"; nothing where all is well."""
         faults = [f"{here} {name} in place of {published}" for name, (here, published) in self.missing.items()]
         return [*faults, f"{len(self.problems)} problems"] if self.problems else faults
 

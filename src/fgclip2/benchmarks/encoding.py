@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,13 +24,15 @@ from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
 from .. import distributed
+from ..checks import check_choice
 from ..drawings import sources
 from ..embedding import Skipped
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
+from ..files import replacing
 from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
-from .base import Box, Problem
+from .base import ROLE_OF_METHOD, Box, Problem
 from .image_files import StoredImage
 from .models import BenchmarkModel, configuration_digest, encode_texts, run_on
 from .released import keep_case
@@ -81,7 +82,7 @@ class Encoded(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The same of a block; `reasons` are by the item's index within it."""
+    """Embeddings of a block of items; `reasons` are by the item's index within it."""
 
     vectors: np.ndarray
     rows: list[int]
@@ -124,7 +125,7 @@ class Encoder:
         return encoded.vectors[[row[text] for text in texts]]
 
     def images(self, images: Sequence[StoredImage], max_num_patches: int | str | None) -> Encoded:
-        """A vector for each image."""
+        """Embed images: a vector for each."""
 
         def encode(block: list[bytes | UnreadableImageError]) -> Block:
             readable = _Readable(block)
@@ -141,22 +142,21 @@ class Encoder:
         max_num_patches: int | str | None,
         method: str,
     ) -> Encoded:
-        """A vector for each box.
+        """Embed boxes: a vector for each.
 
         Args:
             images: N images.
-            boxes: Of each image.
-            max_num_patches: Of the whole image (`roi`) or of each crop (`crop`).
+            boxes: The boxes of each image.
+            max_num_patches: Patch budget of the whole image (`roi`) or of each crop (`crop`).
             method: `"roi"`: region features, each image once through the model; `"crop"`: what is in the box is an
                 image of its own, for models without region features.
 
         Raises:
             ValueError: The method is unknown, or the model has no region features.
         """
-        if method not in ("roi", "crop"):
-            raise ValueError(f"method={method!r}; allowed: 'roi', 'crop'")
+        check_choice("method", method, ROLE_OF_METHOD)
         if method == "roi" and not hasattr(self.model, "encode_regions"):
-            raise ValueError(f"{self.model.name} has no region features; allowed: method='crop'")
+            raise ValueError(f"{self.model.name} has no region features; take method='crop'")
 
         def by_roi(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
             options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
@@ -171,7 +171,7 @@ class Encoder:
             readable = _Readable([content for content, _ in block])
             its_boxes = [block[index][1] for index in readable.indices]
             vectors, skipped = (by_roi if method == "roi" else by_crop)(readable.items, its_boxes)
-            return readable.block(vectors, [len(each) for each in its_boxes], skipped)
+            return readable.block(vectors, [len(of_image) for of_image in its_boxes], skipped)
 
         work = _Work(
             kind="regions",
@@ -192,13 +192,13 @@ class Encoder:
         measure: Callable[[np.ndarray, Any], np.ndarray],
         settings: dict[str, Any],
     ) -> Encoded:
-        """What is measured on the heat maps of each image; the maps, which are large, are not kept.
+        """Measure the heat maps of each image; the maps, which are large, are not kept.
 
         Args:
             images: N images.
-            masks: Of each image.
+            masks: The mask of each image.
             vectors: Float32 (M, D), L2-normalised; each gives a map.
-            max_num_patches: Of each image.
+            max_num_patches: Patch budget of each image.
             measure: Takes the maps of an image, float32 (M, height, width) on its grid of patches, and its mask;
                 returns a row of the same length and dtype for every image.
             settings: What else the rows depend on, JSON.
@@ -210,7 +210,7 @@ class Encoder:
             ValueError: The model has no dense features.
         """
         if not hasattr(self.model, "stream_heatmaps"):
-            raise ValueError(f"{self.model.name} has no dense features; allowed: a model with stream_heatmaps")
+            raise ValueError(f"{self.model.name} has no dense features, for which a model needs stream_heatmaps")
         stream = self.model.stream_heatmaps
 
         def encode(block: list[tuple[bytes | UnreadableImageError, StoredImage]]) -> Block:
@@ -248,11 +248,12 @@ class Encoder:
                 own[number] = self._block(work, [work.read(item) for item in items])
                 bar.update(min(len(items) * distributed.world_size(), bar.total - bar.n))
         blocks = _gathered(own)
-        problems = [
-            _problem(str(_source(work.items[start + index])), reason)
-            for start, block in zip(starts, blocks, strict=True)
-            for index, reason in sorted(block.reasons.items())
-        ]
+        problems = []
+        for start, block in zip(starts, blocks, strict=True):
+            for index, reason in sorted(block.reasons.items()):
+                item = work.items[start + index]
+                source = str(item[0] if isinstance(item, tuple) else item)  # the image, without its boxes or mask
+                problems.append(Problem(source, reason.removeprefix(f"{source}: ")))
         vectors = [block.vectors for block in blocks if len(block.vectors)]
         return Encoded(
             np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32),
@@ -287,7 +288,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Work(Generic[Item]):
-    """What is to be encoded, and how."""
+    """Items to be encoded, and how."""
 
     kind: str
     settings: dict[str, Any]
@@ -302,21 +303,20 @@ class _Readable:
 
     def __init__(self, contents: list[bytes | UnreadableImageError]):
         self._size = len(contents)
-        self._reasons = {index: str(each) for index, each in enumerate(contents) if not isinstance(each, bytes)}
+        self._reasons = {index: str(item) for index, item in enumerate(contents) if not isinstance(item, bytes)}
         self.indices = [index for index in range(len(contents)) if index not in self._reasons]
         self.items: list[bytes] = [contents[index] for index in self.indices]  # type: ignore[misc]
 
     def block(self, vectors: np.ndarray | None, rows: list[int], skipped: Sequence[Skipped]) -> Block:
         """Put together what was encoded of the readable ones; those skipped have no vectors."""
-        reasons = {self.indices[i]: _without_place(reason, i) for i, reason in skipped} | self._reasons
+        reasons: dict[int, str] = {}
+        for index, reason in skipped:  # without the place in its batch, which says nothing beside the image
+            reason = reason.removeprefix(f"images[{index}]: ").replace(f"boxes[{index}][", "boxes[", 1)
+            reasons[self.indices[index]] = reason
+        reasons |= self._reasons
         all_rows = dict(zip(self.indices, rows, strict=True))
         kept = [0 if index in reasons else all_rows[index] for index in range(self._size)]
         return Block(np.zeros((0, 0), np.float32) if vectors is None else vectors, kept, reasons)
-
-
-def _without_place(reason: str, index: int) -> str:
-    """A reason without the place in its batch, which says nothing to who reads it beside the image."""
-    return reason.removeprefix(f"images[{index}]: ").replace(f"boxes[{index}][", "boxes[", 1)
 
 
 def _read(image: StoredImage) -> bytes | UnreadableImageError:
@@ -330,38 +330,26 @@ def _digest_of_content(content: bytes | UnreadableImageError) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else f"unreadable: {content}"
 
 
-def _source(item: Any) -> Any:
-    return item[0] if isinstance(item, tuple) else item
-
-
-def _problem(source: str, reason: str) -> Problem:
-    return Problem(source, reason.removeprefix(f"{source}: "))
-
-
 def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Image.Image], list[Skipped]]:
-    """What is in each box, and the images that can't be decoded."""
+    """Return what is in each box, and the images that can't be decoded."""
     crops: list[Image.Image] = []
     skipped: list[Skipped] = []
-    for index, (content, each) in enumerate(zip(contents, boxes, strict=True)):
+    for index, (content, its_boxes) in enumerate(zip(contents, boxes, strict=True)):
         try:
             image = load_input(index, content)
-            check_boxes(each, image.height, image.width, f"boxes[{index}]")
+            check_boxes(its_boxes, image.height, image.width, f"boxes[{index}]")
         except ValueError as error:
             skipped.append(Skipped(index, str(error)))
         else:
-            crops += [image.crop(_pixels_within(box, *image.size)) for box in each]
+            for x1, y1, x2, y2 in its_boxes:  # the pixels of the image that a box touches, at least one
+                left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
+                right, bottom = min(math.ceil(x2), image.width), min(math.ceil(y2), image.height)
+                crops.append(image.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
     return crops, skipped
 
 
-def _pixels_within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels of the image that a box touches, at least one."""
-    x1, y1, x2, y2 = box
-    left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
-    return left, top, max(min(math.ceil(x2), width), left + 1), max(min(math.ceil(y2), height), top + 1)
-
-
 def _load_block(path: Path) -> Block | None:
-    """A block from the cache; None if it is not there, or was cut off when a disk was full."""
+    """Return a block from the cache; `None` if it is not there, or was cut off when a disk was full."""
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata()
@@ -374,14 +362,13 @@ def _load_block(path: Path) -> Block | None:
 def _save_block(path: Path, block: Block) -> None:
     """Write a block whole or not at all; processes may write the same one at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     arrays = {"vectors": np.ascontiguousarray(block.vectors), "rows": np.array(block.rows, dtype=np.int64)}
-    save_file(arrays, unfinished, metadata={"reasons": json.dumps(block.reasons)})
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        save_file(arrays, unfinished, metadata={"reasons": json.dumps(block.reasons)})
 
 
 def _gathered(own: dict[int, Block]) -> list[Block]:
-    """The blocks of all processes, in order, on each of them."""
+    """Return the blocks of all processes, in order, on each of them."""
     if distributed.world_size() == 1:
         return [own[number] for number in sorted(own)]
     shapes = distributed.gather_objects({n: (b.vectors.shape, b.rows, b.reasons) for n, b in own.items()})
@@ -389,7 +376,7 @@ def _gathered(own: dict[int, Block]) -> list[Block]:
     counts = [sum(shape[0] for shape, _, _ in of_rank.values()) for of_rank in shapes]
     vectors = [torch.from_numpy(own[number].vectors) for number in own if len(own[number].vectors)]
     dtypes = distributed.gather_objects(vectors[0].dtype if vectors else None)
-    dtype = next((each for each in dtypes if each is not None), torch.float32)
+    dtype = next((dtype for dtype in dtypes if dtype is not None), torch.float32)
     stacked = torch.cat(vectors) if vectors else torch.zeros(0, width, dtype=dtype)
     rows = distributed.gather_rows(stacked.to(distributed.device()), counts).cpu().numpy()
     blocks: dict[int, Block] = {}

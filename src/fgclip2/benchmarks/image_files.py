@@ -27,7 +27,7 @@ class StoredImage(Protocol):
     """An encoded image, wherever it is stored; `str` says where."""
 
     def read(self) -> bytes:
-        """The encoded image.
+        """Return the encoded image.
 
         Raises:
             UnreadableImageError: It is gone or broken.
@@ -45,7 +45,7 @@ class ImageFile:
         return str(self.path) if self.member is None else f"{self.path}:{self.member}"
 
     def read(self) -> bytes:
-        """The encoded image.
+        """Return the encoded image.
 
         Raises:
             UnreadableImageError: It is gone, or broken within its archive.
@@ -57,7 +57,7 @@ class ImageFile:
             raise UnreadableImageError(f"{self}: {error}") from error
 
     def size(self) -> tuple[int, int] | None:
-        """Width and height of the upright image, by its header; None where that can't be read."""
+        """Return width and height of the upright image, by its header; `None` where that can't be read."""
         try:
             with self._open() as file, Image.open(file) as image:
                 if image.format == "TIFF":  # whose sizes some releases of Pillow turn already
@@ -69,7 +69,7 @@ class ImageFile:
             return None
 
     def stamp(self) -> tuple[int, ...]:
-        """What tells it from another of its name without reading it: bytes, and in an archive the CRC-32."""
+        """Return what tells it from another of its name without reading it: bytes, and in an archive the CRC-32."""
         if self.member is not None:
             info = archive_members(self.path)[self.member]
             return info.file_size, info.CRC
@@ -101,7 +101,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=64)
 def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`.
+    """Return the files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`.
 
     Archives made on Windows may separate parts by a backslash, and have names in GBK or CP437; those of macOS have
     UTF-8 without saying so.
@@ -113,17 +113,13 @@ def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
     infos = open_archive(path).infolist()
     encoding = _encoding_of_names(infos)
     for info in infos:
-        name = _member_name(info, encoding)
+        name = info.orig_filename  # `filename` has its separators changed, also within characters of GBK
+        if _is_unmarked(info):
+            name = name.encode("cp437").decode(encoding)  # which zipfile takes it for
+        name = name.replace("\\", "/")
         if not name.endswith("/") and ".." not in PureWindowsPath(name).parts:
             members[name] = info
     return members
-
-
-def _member_name(info: zipfile.ZipInfo, encoding: str) -> str:
-    name = info.orig_filename  # `filename` has its separators changed on some systems, also within a character of GBK
-    if _is_unmarked(info):
-        name = name.encode("cp437").decode(encoding)  # which zipfile takes it for
-    return name.replace("\\", "/")
 
 
 def _is_unmarked(info: zipfile.ZipInfo) -> bool:
@@ -131,7 +127,7 @@ def _is_unmarked(info: zipfile.ZipInfo) -> bool:
 
 
 def _encoding_of_names(infos: Iterable[zipfile.ZipInfo]) -> str:
-    """Of the names of an archive that don't say theirs.
+    """Return the encoding of an archive's names that don't say theirs.
 
     Nearly all European names are well-formed GB18030 too, but few are GB 2312, the characters that Chinese names mostly
     have: those with rarer ones are told by the others.
@@ -172,12 +168,12 @@ class ImageStore:
         if self.folder.is_file():
             self.archives, self._folders = [self.folder], []
         else:
-            self._folders = [each for each in (self.folder, self.folder / "images") if each.is_dir()]
-            self.archives = [path for each in self._folders for path in sorted(each.glob("*.zip"))]
+            self._folders = [place for place in (self.folder, self.folder / "images") if place.is_dir()]
+            self.archives = [path for place in self._folders for path in sorted(place.glob("*.zip"))]
         self._listings: dict[Path, dict[str, Path]] = {}  # of folders, by names in small letters
 
     def find(self, name: str) -> ImageFile | None:
-        """The image of a name, or None.
+        """Return the image of a name, or `None`.
 
         Raises:
             ValueError: The name leaves the folder, or fits several images equally well.
@@ -188,7 +184,8 @@ class ImageStore:
             for folder in self._folders:
                 if _is_file(folder / end):
                     return ImageFile(folder / end)
-            found = self._members_ending_in(end)
+            named = self._members.get(PurePosixPath(end).name.lower(), [])
+            found = [image for image in named if f"/{image.member}".endswith(f"/{end}")]
             if len(found) > 1:
                 raise ValueError(f"the image {name!r} may be {found[0]} or {found[1]}; allowed: one image of that name")
             if found:
@@ -196,7 +193,7 @@ class ImageStore:
         return None
 
     def find_other_case(self, name: str) -> str | None:
-        """Of a name that is not found, where an image is whose name differs only in capitals."""
+        """Return where an image is whose name differs only in capitals from one that is not found."""
         parts = _safe_parts(name)
         for start in range(len(parts)):
             for folder in self._folders:
@@ -215,17 +212,13 @@ class ImageStore:
             if path is None or not path.is_dir():
                 return None
             if path not in self._listings:
-                self._listings[path] = {each.name.lower(): each for each in path.iterdir()}
+                self._listings[path] = {child.name.lower(): child for child in path.iterdir()}
             path = self._listings[path].get(part.lower())
         return path if path is not None and path.is_file() else None
 
-    def _members_ending_in(self, end: str) -> list[ImageFile]:
-        named = self._members.get(PurePosixPath(end).name.lower(), [])
-        return [image for image in named if f"/{image.member}".endswith(f"/{end}")]
-
     @cached_property
     def _members(self) -> dict[str, list[ImageFile]]:
-        """Base name in small letters -> members of the archives."""
+        """The members of the archives by their base names in small letters."""
         members = defaultdict(list)
         for archive in self.archives:
             for member in archive_members(archive):
@@ -241,7 +234,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _safe_parts(name: str) -> tuple[str, ...]:
-    """The parts of a name, as any system would read it; absolute ones are taken from their root on."""
+    """Return the parts of a name, as any system would read it; absolute ones are taken from their root on."""
     path = PureWindowsPath(name)
     parts = path.parts[1:] if path.anchor else path.parts
     if not parts or ".." in parts or "\0" in name or "://" in name:

@@ -1,4 +1,4 @@
-"""What benchmarks run on: models of this package, other models of transformers, and any pair of functions."""
+"""Models that benchmarks run on: those of this package, other models of transformers, and any pair of functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TEXTS_AT_ONCE = 8192
 
 
 class BenchmarkModel(Protocol):
-    """What a model must have; [`Embedder`] does, [`PairEmbedder`] makes it of two functions.
+    """A model as the benchmarks need it: an [`Embedder`], or two functions as a [`PairEmbedder`].
 
     Properties:
         name: What results call it.
@@ -231,7 +231,7 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
 
 
 def float64_device(model: BenchmarkModel) -> torch.device:
-    """Where to compare embeddings: the model's device if it has float64, which MPS has not, else the CPU."""
+    """Return where to compare embeddings: the model's device if it has float64, which MPS has not, else the CPU."""
     module = getattr(model, "model", None)
     device = torch.device("cpu") if module is None else next(module.parameters()).device
     return torch.device("cpu") if device.type == "mps" else device

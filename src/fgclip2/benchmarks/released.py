@@ -1,4 +1,4 @@
-"""What the scripts of FG-CLIP 2's authors do that nobody should do otherwise: for the preset `released` alone."""
+"""Habits of the released scripts of FG-CLIP 2 that nobody else should copy: for the preset `released` alone."""
 
 from __future__ import annotations
 

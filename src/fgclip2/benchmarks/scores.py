@@ -1,4 +1,4 @@
-"""What a benchmark measures: values with their intervals, and what was left out."""
+"""Results of a measurement: values with their intervals, and what was left out."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Scores:
 
 
 def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """Of values (N,), where those of a group (N,), e.g. of an image, are not independent.
+    """Estimate the mean of values (N,), where those of a group (N,), e.g. of an image, are not independent.
 
     Values are shares from 0 to 1, e.g. right or wrong; integers are ranks.
     """
@@ -65,29 +65,29 @@ def mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
 
 
 def with_spread(interval: tuple[float, float]) -> tuple[float, float] | None:
-    """An interval of a share; None where all resamples have the same, which says nothing of its spread."""
+    """Return an interval of a share, or `None` where all resamples have the same, which says nothing of its spread."""
     low, high = interval
     return interval if high - low > _ROUNDING else None
 
 
 def ranks_of(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray, model: BenchmarkModel) -> np.ndarray:
-    """[`pair_ranks`] of numpy arrays, computed where the model is; each process takes its share of the queries."""
+    """Compute [`pair_ranks`] of numpy arrays where the model is; each process takes its share of the queries."""
     device = float64_device(model)
     bounds = np.linspace(0, len(queries), distributed.world_size() + 1).astype(np.int64)
     first, last = bounds[distributed.rank() : distributed.rank() + 2]
     own = pairs[(pairs[:, 0] >= first) & (pairs[:, 0] < last)] - [first, 0]
-    query_embeds, embeds = (torch.from_numpy(each).to(device) for each in (queries[first:last], candidates))
+    query_embeds, embeds = (torch.from_numpy(array).to(device) for array in (queries[first:last], candidates))
     ranks = pair_ranks(query_embeds, embeds, torch.from_numpy(own))
     return distributed.gather_rows(ranks.to(distributed.device()), np.diff(bounds).tolist()).cpu().numpy()
 
 
 def recalls(ranks: np.ndarray, groups: np.ndarray, prefix: str, ks: Sequence[int]) -> dict[str, Estimate]:
-    """Share of ranks (N,) up to each k."""
+    """Return the share of ranks (N,) up to each k."""
     return {f"{prefix}{k}": mean(ranks <= k, groups) for k in ks}
 
 
 def class_ranks(vectors: np.ndarray, names: np.ndarray, classes: np.ndarray, model: BenchmarkModel) -> np.ndarray:
-    """Rank (N,) of the right class of each vector, from 1; a class that another one equals counts as wrong.
+    """Return the rank (N,) of each vector's right class, from 1; a class that another one equals counts as wrong.
 
     Args:
         vectors: Float32 (N, D), L2-normalised.
@@ -99,7 +99,7 @@ def class_ranks(vectors: np.ndarray, names: np.ndarray, classes: np.ndarray, mod
 
 
 def accuracies(ranks: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
-    """Top-1 and top-5 accuracy, micro and macro, of ranks, classes and images (N,)."""
+    """Return top-1 and top-5 accuracy, micro and macro, of ranks, classes and images (N,)."""
     scores = recalls(ranks, groups, "top", KS)
     for k in KS:
         interval = partial(class_mean_interval, ranks <= k, np.ones(len(ranks)), classes, groups)

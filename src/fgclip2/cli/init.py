@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import common
-
-if TYPE_CHECKING:
-    from ..modeling.configuration_fgclip2 import FGClip2Config
-    from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
-    from ..training.initialization import StartWeights
 
 EXAMPLES = """
 fgclip2 init google/siglip2-base-patch16-naflex start
@@ -43,17 +38,20 @@ def init(
     ],
     num_patches: Annotated[
         int | None,
-        typer.Option(min=1, help="Resize the position grid to so many entries.  [default: the source's]"),
+        typer.Option(min=1, help="Number of entries to resize the position grid to.  [default: the source's]"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the source on the hub.")] = None,
-    preset: Annotated[str | None, typer.Option(help="From scratch: tiny, base, large or so400m.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Sizes of a model from scratch: tiny, base, large or so400m.")
+    ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="From scratch: JSON with text_config and vision_config, as in a config.json.")
+        Path | None,
+        typer.Option(help="Sizes of a model from scratch: JSON with text_config and vision_config."),
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder or tokenizer.json.  [default: the source's]")] = None,
     texts: Annotated[
         list[Path] | None,
-        typer.Option(help="From scratch: UTF-8 files, one text per line, to train a tokenizer on; may be repeated."),
+        typer.Option(help="UTF-8 file, one text per line, to train a tokenizer on, from scratch; may be repeated."),
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Largest vocabulary to train with --texts.")] = 32000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random weights.")] = 0,
@@ -68,21 +66,21 @@ def init(
 
     from transformers.utils import logging
 
-    from ..files import new_folder
-    from ..training import initialization
+    from ..training.initialization import read_sizes, write_start_weights
 
     logging.disable_progress_bar()
-    with new_folder(output) as staging:  # before the work: a taken name should not cost it
-        if source is not None:
-            start = initialization.initialize_from_checkpoint(source, num_patches, tokenizer, revision)
-        else:
-            sizes = initialization.read_sizes(config) if config else initialization.preset_config(preset or "")
-            vocabulary = tokenizer or _train_tokenizer(texts or [], sizes, vocab_size)
-            start = initialization.initialize_from_scratch(sizes, vocabulary, seed)
-        # In shards, for older releases of safetensors hold one once more in memory while they write it.
-        start.model.save_pretrained(staging, max_shard_size="2GB")
-        start.processor.save_pretrained(staging)
-    result = _describe(source, output, start)
+    start = write_start_weights(
+        output,
+        source,
+        config=read_sizes(config) if config else preset,
+        tokenizer=tokenizer,
+        num_patches=num_patches,
+        revision=revision,
+        texts=texts or [],
+        vocab_size=vocab_size,
+        seed=seed,
+    )
+    result = {"source": source, "output": str(output), **start.describe()}
     if as_json:
         common.print_json(result)
     else:
@@ -121,30 +119,6 @@ def _check_usage(
     return (None if from_scratch else paths[0]), Path(paths[-1])
 
 
-def _train_tokenizer(texts: list[Path], sizes: FGClip2Config, vocab_size: int) -> FGClip2Tokenizer:
-    from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
-    from ..tokenization.train_tokenizer import TextFiles, train_tokenizer
-
-    trained = train_tokenizer(TextFiles(texts), vocab_size).backend_tokenizer
-    lengths = sizes.text_config.max_position_embeddings, sizes.text_config.longtext_len
-    return FGClip2Tokenizer(tokenizer_object=trained, short_length=lengths[0], long_length=lengths[1])
-
-
-def _describe(source: str | None, output: Path, start: StartWeights) -> dict[str, Any]:
-    total = sum(start.parameters.values())
-    return {
-        "source": source,
-        "kind": start.kind,
-        "output": str(output),
-        "parameters": {**start.parameters, "total": total},
-        "bytes": 4 * total,
-        "left_out": start.left_out,
-        "vocabulary": start.model.config.text_config.vocab_size,
-        "position_grid": start.model.config.vision_config.num_patches,
-        "text_lengths": [start.processor.tokenizer.short_length, start.processor.tokenizer.long_length],
-    }
-
-
 def _print(result: dict[str, Any]) -> None:
     counts = result["parameters"]
     kind, source = SOURCE_NAMES[result["kind"]], result["source"]
@@ -155,12 +129,6 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo(f"  {counts['total']:>13,} in all, {result['bytes'] / 2**30:.2f} GiB in float32")
     if result["left_out"]:
         typer.echo(f"left out: {', '.join(result['left_out'])}")
-    typer.echo(f"next: {_next_step(result['kind'])} (fgclip2 train --help)")
-
-
-def _next_step(kind: str) -> str:
-    if kind == "fgclip2":
-        return "use it as it is, or train it further"
-    if kind == "scratch":
-        return "train it; it knows nothing yet"
-    return "train it; short texts and whole images work already, long texts and regions hardly"
+    next_steps = {"fgclip2": "use it as it is, or train it further", "scratch": "train it; it knows nothing yet"}
+    otherwise = "train it; short texts and whole images work already, long texts and regions hardly"
+    typer.echo(f"next: {next_steps.get(result['kind'], otherwise)} (fgclip2 train --help)")

@@ -1,4 +1,4 @@
-"""What the demo does: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
+"""The steps of the demo: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
 
 import json
 import time
@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ..assets import demo_images
-from ..embedding import FGClip2Embedder
-from ..modeling.image_processing_fgclip2 import load_image
+from ..embedding import Embedder
+from ..files import read_json
+from ..modeling.inputs import load_image
 from ..search import ImageIndex
 from ..visualization import overlay_heatmap
 from .page import Card, Row, Section, render
@@ -52,8 +53,8 @@ class Bundle:
     @classmethod
     def load(cls) -> "Bundle":
         folder = demo_images()
-        manifest = _read_json(folder / "manifest.json")
-        records = {language: _read_json(folder / file) for language, file in manifest["scene_records"].items()}
+        manifest = read_json(folder / "manifest.json")
+        records = {language: read_json(folder / file) for language, file in manifest["scene_records"].items()}
         files = [picture["file"] for picture in manifest["pictures"] if picture["kind"] == "scene"]
         scenes = [
             {"file": file, "en": en, "zh": zh} for file, en, zh in zip(files, records["en"], records["zh"], strict=True)
@@ -68,7 +69,7 @@ class Bundle:
         return self.folder / next(thing["file"] for thing in self.things if thing["name_en"] == name_en)
 
     def describe(self, path: Path) -> str:
-        """Names of a thing in both languages, or the short caption of a scene."""
+        """Return the names of a thing in both languages, or the short caption of a scene."""
         file = path.relative_to(self.folder).as_posix()
         picture = next(picture for picture in self.pictures if picture["file"] == file)
         if picture["kind"] != "scene":
@@ -76,7 +77,7 @@ class Bundle:
         return next(scene["en"]["short_caption"] for scene in self.scenes if scene["file"] == file)
 
 
-def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, Any]]:
+def run_demo(output: Path, embedder: Embedder) -> tuple[Path, dict[str, Any]]:
     """Run the demo and write `index.html` and `results.json` into a folder.
 
     Args:
@@ -102,13 +103,14 @@ def run_demo(output: Path, embedder: FGClip2Embedder) -> tuple[Path, dict[str, A
     ]
     results["seconds"] = round(time.perf_counter() - started, 1)
     summary = f"{len(index)} pictures indexed, {results['seconds']} s in all, fgclip2 {results['version']}. "
+    credits = "Pictures: " + " · ".join(sorted({picture["attribution"] for picture in bundle.pictures}))
     page = output / "index.html"
-    page.write_text(render("fgclip2: demo / 演示", sections, summary + _credits(bundle)), encoding="utf-8")
+    page.write_text(render("fgclip2: demo / 演示", sections, summary + credits), encoding="utf-8")
     (output / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
     return page, results
 
 
-def _search_by_text(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+def _search_by_text(index: ImageIndex, embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     queries = [query for pair in TEXT_QUERIES for query in pair]
     rows, results["text_search"] = [], {}
     for query, hits in zip(queries, index.search(queries, embedder, top_k=HITS), strict=True):
@@ -122,7 +124,7 @@ def _search_by_text(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundle
     return Section("Search by text / 以文搜图", text, rows)
 
 
-def _search_by_image(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+def _search_by_image(index: ImageIndex, embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     rows, results["image_search"] = [], {}
     for file in IMAGE_QUERIES:
         path = bundle.folder / file
@@ -134,7 +136,7 @@ def _search_by_image(index: ImageIndex, embedder: FGClip2Embedder, bundle: Bundl
     return Section("Search by image / 以图搜图", text, rows)
 
 
-def _classify(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+def _classify(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     labels = [label for pair in LABELS for label in pair]
     paths = [bundle.path_of(name) for name in CLASSIFIED]
     scores = embedder.classify(paths, labels)
@@ -147,7 +149,7 @@ def _classify(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]
     return Section("Classify / 分类", text, [Row(" · ".join(labels), cards)])
 
 
-def _label_regions(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+def _label_regions(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     rows, results["regions"] = [], []
     for scene in bundle.scenes:
         path = bundle.folder / scene["file"]
@@ -168,7 +170,7 @@ def _label_regions(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str,
     return Section("Label regions / 区域标注", text, rows)
 
 
-def _heat_maps(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+def _heat_maps(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     rows, results["heat_maps"] = [], []
     for scene in bundle.scenes:
         path = bundle.folder / scene["file"]
@@ -180,8 +182,8 @@ def _heat_maps(embedder: FGClip2Embedder, bundle: Bundle, results: dict[str, Any
             rows.append(Row(scene[language]["short_caption"], cards))
             boxes = _pixel_boxes(scene["en"], image)
             results["heat_maps"] += [
-                {"text": name, "inside": _mean_inside(heat, box), "mean": float(heat.mean())}
-                for name, heat, box in zip(names, maps, boxes, strict=True)
+                {"text": name, "inside": float(heat[y1:y2, x1:x2].mean()), "mean": float(heat.mean())}
+                for name, heat, (x1, y1, x2, y2) in zip(names, maps, boxes, strict=True)
             ]
     text = "Where a phrase applies: cosines of the patches with it. 短语所指之处：各图块与它的余弦相似度。"
     return Section("Heat maps / 热力图", text, rows)
@@ -210,16 +212,3 @@ def _pixel_boxes(record: dict[str, Any], image: Image.Image) -> list[tuple[int, 
     return [
         (round(x1 * width), round(y1 * height), round(x2 * width), round(y2 * height)) for (x1, y1), (x2, y2) in corners
     ]
-
-
-def _mean_inside(heat: np.ndarray, box: Sequence[int]) -> float:
-    x1, y1, x2, y2 = box
-    return float(heat[y1:y2, x1:x2].mean())
-
-
-def _credits(bundle: Bundle) -> str:
-    return "Pictures: " + " · ".join(sorted({picture["attribution"] for picture in bundle.pictures}))
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -207,7 +207,7 @@ class Embedder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model computes in."""
+        """The dtype that the model computes in."""
         return self.model.dtype
 
     @property
@@ -966,7 +966,7 @@ class Embedder:
 
 
 class _Options(NamedTuple):
-    """What the methods on images have in common."""
+    """The arguments that all methods on images share."""
 
     max_num_patches: int | str | None
     batch_size: int

@@ -1,4 +1,4 @@
-"""What tells the weights of a model from all others."""
+"""The fingerprint that tells the weights of a model from all others."""
 
 from __future__ import annotations
 

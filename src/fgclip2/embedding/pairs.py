@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import UnreadableImageError
 from ..streams import bounded_map, chunks
-from .embedder import unit_vectors
+from .embedder import VectorResult, unit_vectors
 from .inputs import ImageInput, Skipped, load_input
 
 ONE_HEAD = ("walk_type", "lower_case")  # settings that mean nothing to models of one text head
@@ -19,12 +19,12 @@ _LOADING_THREADS = 4
 
 
 class PairEmbedder:
-    """Any two functions as a model of the benchmarks.
+    """Any two functions as an embedder of images and texts, for the benchmarks among others.
 
     Args:
         image_function: Takes RGB PIL images and a patch budget (which models of one size ignore), returns (N, D).
         text_function: Takes texts, returns (N, D).
-        name, revision, fingerprint: See [`BenchmarkModel`].
+        name, revision, fingerprint: See `fgclip2.benchmarks.models.BenchmarkModel`.
         model: The module behind them, if there is one: results name its device and dtype.
         batch_size: Images or texts of a call.
         configuration: Tells its preprocessing from others, for what is kept on disk.
@@ -54,6 +54,27 @@ class PairEmbedder:
         self.model, self.batch_size, self.configuration = model, batch_size, configuration
         self.tokenizer, self.text_length, self.ignored_settings = tokenizer, text_length, ignored_settings
 
+    @overload
+    def encode_images(
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        show_progress_bar: bool | None = None,
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_images(
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        *,
+        on_error: Literal["skip"],
+        show_progress_bar: bool | None = None,
+    ) -> tuple[np.ndarray, list[Skipped]]: ...
+
+    @overload
     def encode_images(
         self,
         images: Iterable[ImageInput],
@@ -61,8 +82,17 @@ class PairEmbedder:
         *,
         on_error: str = "raise",
         show_progress_bar: bool | None = None,
-    ) -> Any:
-        """Embed images; see [`BenchmarkModel`]. There is no progress bar.
+    ) -> VectorResult: ...
+
+    def encode_images(
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        *,
+        on_error: str = "raise",
+        show_progress_bar: bool | None = None,
+    ) -> VectorResult:
+        """Embed images; see `fgclip2.benchmarks.models.BenchmarkModel`. There is no progress bar.
 
         Raises:
             UnreadableImageError: An image can't be read, and `on_error` is `"raise"`.

@@ -174,23 +174,20 @@ class EnglishPhrase:
         is_person = form.word.category.name in ("people", "occupations")
         if is_person and any(unit.lower in self.rules["gendered_pronouns"] for unit in self.units):
             return []
-        if self._may_be_verb(index, form):
-            return []
+        # Words that are verbs or foods too: "a man watches", "bear with"; not so in "bear" and "red rose".
+        begins = index == 0 and self.lower(1) not in self.rules["determiners"]
+        if not begins and not (index > 0 and self.units[index - 1].form("attribute")):
+            known = self.rules["need_determiner"]
+            if form.number == "plural":
+                plurals = {form.word.plural(singular) for singular in form.word.en if singular in known}
+                may_be_verb = self.lower(index) in plurals and not self.is_function(index - 1)
+            else:
+                may_be_verb = self.lower(index) in known and self.determiner(index) is None
+            if may_be_verb:
+                return []
         others = [word for word in self.replaceable(form.word) if word.number == form.word.number]
         texts = [word.english_form(form.number) for word in others]
         return [self.edit("object", index, text) for text in texts if text]
-
-    def _may_be_verb(self, index: int, form: Form) -> bool:
-        """Tell words that are verbs or foods too: "a man watches", "bear with"; not so in "bear" and "red rose"."""
-        known = self.rules["need_determiner"]
-        if index == 0 and self.lower(1) not in self.rules["determiners"]:
-            return False
-        if index > 0 and self.units[index - 1].form("attribute"):
-            return False
-        if form.number == "plural":
-            plurals = {form.word.plural(singular) for singular in form.word.en if singular in known}
-            return self.lower(index) in plurals and not self.is_function(index - 1)
-        return self.lower(index) in known and self.determiner(index) is None
 
     def _may_change(self, index: int) -> bool:
         return not self.is_name(index) and not self.may_be_false(index)

@@ -76,7 +76,7 @@ class Word:
 
 
 class Form(NamedTuple):
-    """What an English text may say, and of which word it is a form."""
+    """An expression that an English text may have, as a form of a word."""
 
     word: Word
     number: Number

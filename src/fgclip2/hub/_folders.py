@@ -1,4 +1,4 @@
-"""What writing checkpoint folders has in common."""
+"""Steps that all writers of checkpoint folders share."""
 
 import json
 from pathlib import Path

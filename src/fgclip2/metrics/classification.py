@@ -10,6 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..checks import check_choice
+
 
 def topk_accuracy(
     ranks: ArrayLike,
@@ -17,7 +19,7 @@ def topk_accuracy(
     ks: Sequence[int] = (1, 5),
     average: Literal["micro", "macro"] = "micro",
 ) -> dict[int, float]:
-    """Share of items whose class is among the first k.
+    """Return the share of items whose class is among the first k.
 
     Args:
         ranks: Integer, shape (N,), from 1: of `score_ranks` with one pair (item, class) each, or of `pair_ranks` among
@@ -30,12 +32,11 @@ def topk_accuracy(
         k -> share; NaN without items.
 
     Raises:
-        ValueError: not one class for each rank, or another `average`.
+        ValueError: There is not one class for each rank, or another `average`.
     """
     ranks, classes = np.asarray(ranks), np.asarray(classes)
     _check_lengths("ranks", ranks, "classes", classes)
-    if average not in ("micro", "macro"):
-        raise ValueError(f'average is {average!r}; it must be "micro" or "macro"')
+    check_choice("average", average, ("micro", "macro"))
     if not len(ranks):
         return dict.fromkeys(ks, float("nan"))
     group = np.unique(classes, return_inverse=True)[1] if average == "macro" else np.zeros(len(ranks), dtype=int)
@@ -46,23 +47,23 @@ def topk_accuracy(
 def hard_negative_wins(
     scores: np.ndarray | Sequence[Sequence[float] | np.ndarray], ties: Literal["wrong", "right"] = "wrong"
 ) -> np.ndarray:
-    """Where the true text beats all its hard negatives.
+    """Tell where the true text beats all its hard negatives.
 
     Scores are compared exactly: give each distinct text one embedding, so that equal texts have equal scores.
 
     Args:
-        scores: Of R regions, each with the true text's score first and at least one negative's: (R, 1 + N), or R
+        scores: Scores of R regions, each with the true text's score first and at least one negative's: (R, 1 + N), or R
             sequences of any lengths.
-        ties: Of the true text with the best negative: "wrong", or "right", the rule of the official FG-OVD script.
+        ties: How a tie of the true text with the best negative counts: "wrong", or "right", the rule of the official
+            FG-OVD script.
 
     Returns:
         Boolean, shape (R,). Its mean is the accuracy.
 
     Raises:
-        ValueError: a region has no negative or a score that is not finite, or another `ties`.
+        ValueError: A region has no negative or a score that is not finite, or another `ties`.
     """
-    if ties not in ("wrong", "right"):
-        raise ValueError(f'ties is {ties!r}; it must be "wrong" or "right"')
+    check_choice("ties", ties, ("wrong", "right"))
     beats = np.greater if ties == "wrong" else np.greater_equal
     wins = np.zeros(len(scores), dtype=bool)
     for index, row in enumerate(map(np.asarray, scores)):
@@ -77,7 +78,7 @@ def hard_negative_wins(
 def hard_negative_accuracy(
     region_embeds: Tensor, positive_embeds: Tensor, negative_embeds: Tensor, mask: Tensor | None = None
 ) -> float:
-    """Share of regions whose text beats all its hard negatives; ties count as lost.
+    """Return the share of regions whose text beats all its hard negatives; ties count as lost.
 
     Args:
         region_embeds, positive_embeds: Shape (H, D), L2-normalised.
@@ -95,23 +96,23 @@ def hard_negative_accuracy(
 
 
 def matching_accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float) -> float:
-    """Share of pairs told rightly, where a score of `threshold` or more says that they match.
+    """Return the share of pairs told rightly, where a score of `threshold` or more says that they match.
 
     Args:
         scores: Floating, shape (N,).
-        labels: Boolean, shape (N,), whether they do match.
-        threshold: Of `best_threshold`, on these pairs (then the result is the best that any threshold gives, and rosy)
-            or on others.
+        labels: Boolean, shape (N,), True where they do match.
+        threshold: What `best_threshold` gives, on these pairs (then the result is the best that any threshold gives,
+            and rosy) or on others.
 
     Raises:
-        ValueError: not one label for each score, none at all, or a score that is not finite.
+        ValueError: There is not one label for each score, none at all, or a score that is not finite.
     """
     scores, labels = _check_matching(scores, labels)
     return float(((scores >= threshold) == labels).mean())
 
 
 def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The threshold of the highest `matching_accuracy` on these pairs: one of the scores, the lowest of the best.
+    """Return the threshold of the highest `matching_accuracy` on these pairs: a score, the lowest of the best.
 
     Where it is best to say that none match: just above the highest score. Arguments and errors as there.
     """
@@ -124,7 +125,7 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: how often a matching pair scores above another, ties counted by half.
+    """Return the area under the ROC curve: how often a matching pair scores above another, ties counted by half.
 
     Arguments and errors as of `matching_accuracy`; NaN where all match or none.
     """
@@ -142,7 +143,7 @@ def _check_matching(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
     _check_lengths("scores", scores, "labels", labels)
     if not len(scores):
-        raise ValueError("scores is empty; there must be at least 1 pair")
+        raise ValueError("scores must have at least 1 pair, and is empty")
     if not np.isfinite(scores).all():
         raise ValueError(f"scores[{np.isfinite(scores).argmin()}] is not finite")
     return scores, labels

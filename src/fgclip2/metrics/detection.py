@@ -20,20 +20,20 @@ _FREQUENCIES = {"ap_rare": "r", "ap_common": "c", "ap_frequent": "f"}
 def coco_average_precision(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], max_detections: int = 100
 ) -> dict[str, float]:
-    """AP under the rules of COCO: detections that lie in crowds don't count.
+    """Return AP under the rules of COCO: detections that lie in crowds don't count.
 
     Args:
         truth: As in COCO's JSON: `images` with `id`, `categories` with `id`, `annotations` with `image_id`,
             `category_id`, `bbox` (x, y, width, height in pixels) and, of crowds, `iscrowd`.
         detections: As in COCO's results: `image_id`, `category_id`, `bbox`, `score`.
-        max_detections: Of a category in an image; the rest, of lower scores, are left out.
+        max_detections: How many of a category in an image count; the rest, of lower scores, are left out.
 
     Returns:
         `ap`: mean over categories and overlaps of 0.5, 0.55 to 0.95; `ap50`, `ap75`: at one overlap. NaN without
         any annotation.
 
     Raises:
-        ValueError: an entry names no image or category of the set, or has a bad box or score.
+        ValueError: An entry names no image or category of the set, or has a bad box or score.
         ImportError: pycocotools is not installed.
     """
     check_truth(truth)
@@ -47,7 +47,7 @@ def lvis_average_precision(
     max_per_image: int | None = 300,
     max_per_category: int | None = None,
 ) -> dict[str, float]:
-    """AP under the federated rules of LVIS (Gupta et al. 2019, section 2).
+    """Return AP under the federated rules of LVIS (Gupta et al. 2019, section 2).
 
     Detections of categories that nobody looked for in an image are left out; those that match nothing are left out too
     where the image's annotations of that category are not exhaustive. Crowds are unknown to LVIS.
@@ -57,13 +57,14 @@ def lvis_average_precision(
             `frequency` (r, c or f) of each category.
         detections: As in COCO's results.
         max_per_image: Those of the highest scores over all categories count; 300 is the official number.
-        max_per_category: The same over all images. `None` and 10000 make "fixed AP" (Dave et al. 2021).
+        max_per_category: Those of the highest scores of a category over all images count. `None` and 10000 make
+            "fixed AP" (Dave et al. 2021).
 
     Returns:
         `ap`, `ap50`, `ap75` as of COCO; `ap_rare`, `ap_common`, `ap_frequent`: `ap` over those categories.
 
     Raises:
-        ValueError: as `coco_average_precision`; or an image or category lacks a field.
+        ValueError: As `coco_average_precision`; or an image or category lacks a field.
         ImportError: pycocotools is not installed.
     """
     check_truth(truth, lvis=True)
@@ -94,7 +95,7 @@ def check_truth(truth: Mapping[str, Any], lvis: bool = False) -> None:
         truth: As of `coco_average_precision`, or with `lvis` as of `lvis_average_precision`.
 
     Raises:
-        ValueError: an annotation names no image or category of the set, or has a bad box; or, with `lvis`, an image or
+        ValueError: An annotation names no image or category of the set, or has a bad box; or, with `lvis`, an image or
             category lacks a field.
     """
     _check_boxes(truth, "annotations", truth["annotations"])
@@ -105,7 +106,7 @@ def check_truth(truth: Mapping[str, Any], lvis: bool = False) -> None:
 
 
 def _highest(detections: Sequence[Mapping[str, Any]], field: str, count: int | None) -> Sequence[Mapping[str, Any]]:
-    """Of each value of a field, those of the highest scores."""
+    """Return the detections of the highest scores of each value of a field."""
     if count is None:
         return detections
     taken: dict[Any, int] = defaultdict(int)
@@ -123,7 +124,7 @@ def _precisions(
     max_detections: int,
     partial: Mapping[Any, Collection[int]] | None = None,
 ) -> dict[int, np.ndarray]:
-    """Category -> precision (10 overlaps, 101 recalls), of categories that have something to find.
+    """Return category -> precision (10 overlaps, 101 recalls), of categories that have something to find.
 
     One category at a time, over its own images: LVIS has 1203 x 20,000 pairs, nearly all of them empty.
     """
@@ -147,7 +148,7 @@ def _precision(
     max_detections: int,
     doubtful: Collection[Any],
 ) -> np.ndarray:
-    """(10, 101) of one category; -1 if all its annotations are crowds."""
+    """Return (10, 101), the precision of one category; -1 if all its annotations are crowds."""
     cocoeval = require("pycocotools.cocoeval", "bench")
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = cocoeval.COCOeval(_indexed(annotations), _indexed(detections), "bbox")
@@ -164,7 +165,7 @@ def _precision(
 
 
 def _indexed(boxes: Sequence[Mapping[str, Any]]) -> Any:
-    """Pycocotools' form; ids from 1, for it takes 0 as "no match"."""
+    """Return boxes in pycocotools' form; ids from 1, for it takes 0 as "no match"."""
     coco = require("pycocotools.coco", "bench").COCO()
     coco.dataset = {
         "images": [{"id": image} for image in {one["image_id"] for one in boxes}],

@@ -16,7 +16,7 @@ def bootstrap_interval(
     seed: int = 0,
     shares: bool = True,
 ) -> tuple[float, float]:
-    """95% percentile interval of the mean of `values`, resampling whole groups.
+    """Return the 95% percentile interval of the mean of `values`, resampling whole groups.
 
     Values that are all 0 or all 1 are the same in every resample, which says nothing of their spread: then the interval
     is the exact one of a binomial proportion (Clopper and Pearson 1934), each group one trial. Of G groups it is
@@ -25,9 +25,9 @@ def bootstrap_interval(
     Args:
         values: (N,).
         groups: (N,) integers: values of one group (regions of one scene) are not independent. None: each by itself.
-        samples: how often to resample.
-        seed: of the resampling.
-        shares: whether values are from 0 to 1 by their nature; ranks are not, also if all are 1.
+        samples: How often to resample.
+        seed: Seed of the resampling.
+        shares: Values are from 0 to 1 by their nature; ranks are not, also if all are 1.
 
     Raises:
         ValueError: there are no values, or not one group for each.
@@ -51,7 +51,7 @@ def class_mean_interval(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """95% interval of the mean over classes of a share of each, such as accuracy by class or mIoU; resamples groups.
+    """Return a 95% interval of a mean over classes, such as of accuracy by class or of IoU, resampling groups.
 
     Resamples lack rare classes, so that their own means over classes are of other classes. What is resampled is
     therefore each group's influence on the value, which is linear (Davison and Hinkley 1997, section 2.7.2), times
@@ -69,7 +69,7 @@ def class_mean_interval(
             accuracy 1 where an item is right, and 1; of IoU intersections and unions.
         classes: (N,) integers.
         groups, samples, seed: As of `bootstrap_interval`.
-        counted: (N,) boolean, whether the class is in the group; False for a class that is merely predicted there.
+        counted: (N,) boolean, True where the class is in the group; False for a class that is merely predicted there.
             None: all.
 
     Returns:
@@ -103,7 +103,7 @@ def bootstrap(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """`bootstrap_interval` of what is not a mean: a median, a mean over classes, an area under a curve.
+    """Return `bootstrap_interval` of what is not a mean: a median, a mean over classes, an area under a curve.
 
     Args:
         statistic: Called with the arrays of each resample.
@@ -131,7 +131,7 @@ def bootstrap(
 
 
 def _group_numbers(values: np.ndarray, groups: np.ndarray | Sequence[int] | None) -> np.ndarray:
-    """(N,) integers from 0."""
+    """Return the groups as (N,) integers from 0."""
     if not len(values):
         raise ValueError("values is empty; a mean and its interval need at least 1 value")
     if groups is None:
@@ -142,7 +142,7 @@ def _group_numbers(values: np.ndarray, groups: np.ndarray | Sequence[int] | None
 
 
 def _draws(groups: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is in each resample; one at a time, for a million groups times 2000 don't fit."""
+    """Yield how often each group is in each resample; one at a time, for a million groups times 2000 don't fit."""
     random, shares = np.random.default_rng(seed), np.full(groups, 1 / groups)
     for _ in range(samples):
         yield random.multinomial(groups, shares)

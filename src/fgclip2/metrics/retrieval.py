@@ -20,7 +20,7 @@ _MANY = 1 / 256  # share of pairs of which a product of the whole block is faste
 
 
 def retrieval_ranks(query_embeds: Tensor, query_owner: Tensor, embeds: Tensor, owner: Tensor) -> Tensor:
-    """`pair_ranks` where the candidates of a query's owner are right, e.g. the captions of its image.
+    """Return `pair_ranks` where the candidates of a query's owner are right, e.g. the captions of its image.
 
     Args:
         query_embeds: Shape (Q, D), L2-normalised.
@@ -35,7 +35,7 @@ def retrieval_ranks(query_embeds: Tensor, query_owner: Tensor, embeds: Tensor, o
 
 
 def pairs_of_owners(query_owner: Tensor, owner: Tensor) -> Tensor:
-    """All (query, candidate) of the same owner: integers (Q,) and (C,) -> (P, 2), sorted by query."""
+    """Return all (query, candidate) of the same owner: integers (Q,) and (C,) -> (P, 2), sorted by query."""
     sorted_owner, candidate = owner.sort(stable=True)
     first = torch.searchsorted(sorted_owner, query_owner.contiguous())  # (Q,)
     counts = torch.searchsorted(sorted_owner, query_owner.contiguous(), right=True) - first
@@ -46,7 +46,7 @@ def pairs_of_owners(query_owner: Tensor, owner: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pair_ranks(query_embeds: Tensor, embeds: Tensor, pairs: Tensor) -> Tensor:
-    """Rank of the best right candidate of each query, from 1; ties with wrong ones count against it.
+    """Return the rank of the best right candidate of each query, from 1; ties with wrong ones count against it.
 
     Candidates whose cosine is less than `TIE_TOLERANCE` below the best right one's tie with it. Cosines near that edge
     are computed again in float64, so that neither the order nor the number of candidates changes a rank. Memory: one
@@ -61,10 +61,12 @@ def pair_ranks(query_embeds: Tensor, embeds: Tensor, pairs: Tensor) -> Tensor:
         Integer, shape (Q,); C + 1 for a query without a right candidate.
 
     Raises:
-        ValueError: an embedding is not finite, or a pair is of no query or candidate.
+        ValueError: An embedding is not finite, or a pair is of no query or candidate.
     """
     for name, rows in (("query_embeds", query_embeds), ("embeds", embeds)):
-        _check_finite(name, rows)
+        finite = torch.cat([block.isfinite().all(1) for block in rows.split(_CANDIDATES_PER_BLOCK)])
+        if not finite.all():
+            raise ValueError(f"{name}[{int((~finite).nonzero()[0])}] has values that are not finite")
     _check_pairs(pairs, len(query_embeds), len(embeds))
     query, candidate = torch.unique(pairs.to(embeds.device).long(), dim=0).reshape(-1, 2).unbind(1)
     right = _cosines(query_embeds, embeds, query, candidate)  # (P,)
@@ -82,7 +84,7 @@ def pair_ranks(query_embeds: Tensor, embeds: Tensor, pairs: Tensor) -> Tensor:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Products as exact as float32 is, also within a caller's autocast or where TF32 is allowed."""
+    """Make products as exact as float32 is, also within a caller's autocast or where TF32 is allowed."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -93,7 +95,7 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _count_above(query_embeds: Tensor, floor: Tensor, embeds: Tensor) -> Tensor:
-    """How many candidates' cosines are above each query's floor: (q, D), (q,) float64, (c, D) -> (q,)."""
+    """Count candidates whose cosine is above each query's floor: (q, D), (q,) float64, (c, D) -> (q,)."""
     difference = query_embeds.float() @ embeds.float().T - floor.float()[:, None]  # (q, c)
     above = difference > 0
     query, candidate = (difference.abs() < _RIGHT_ERROR).nonzero(as_tuple=True)
@@ -105,15 +107,9 @@ def _count_above(query_embeds: Tensor, floor: Tensor, embeds: Tensor) -> Tensor:
 
 
 def _cosines(query_embeds: Tensor, embeds: Tensor, query: Tensor, candidate: Tensor) -> Tensor:
-    """Of pairs, (P,) float64."""
+    """Return the cosines of pairs, (P,) float64."""
     blocks = zip(query.split(_PAIRS_PER_BLOCK), candidate.split(_PAIRS_PER_BLOCK), strict=True)
     return torch.cat([(query_embeds[q].double() * embeds[c].double()).sum(1) for q, c in blocks])
-
-
-def _check_finite(name: str, embeds: Tensor) -> None:
-    finite = torch.cat([block.isfinite().all(1) for block in embeds.split(_CANDIDATES_PER_BLOCK)])
-    if not finite.all():
-        raise ValueError(f"{name}[{int((~finite).nonzero()[0])}] has values that are not finite")
 
 
 def _check_pairs(pairs: Tensor, queries: int, candidates: int) -> None:
@@ -129,7 +125,7 @@ def _check_pairs(pairs: Tensor, queries: int, candidates: int) -> None:
 
 
 def score_ranks(scores: ArrayLike, pairs: ArrayLike) -> np.ndarray:
-    """Rank from 1 of the best right candidate of each query, from scores that are there already; ties count against it.
+    """Return the rank from 1 of the best right candidate of each query, from scores; ties count against it.
 
     Args:
         scores: Shape (Q, C), floating, of any scale: only equal ones tie.
@@ -139,7 +135,7 @@ def score_ranks(scores: ArrayLike, pairs: ArrayLike) -> np.ndarray:
         Integer, shape (Q,); C + 1 for a query without a right candidate.
 
     Raises:
-        ValueError: a score is not a number, or a pair is of no query or candidate.
+        ValueError: A score is not a number, or a pair is of no query or candidate.
     """
     scores, pairs = np.asarray(scores), np.asarray(pairs)
     _check_pairs(torch.as_tensor(pairs), *scores.shape)
@@ -152,15 +148,15 @@ def score_ranks(scores: ArrayLike, pairs: ArrayLike) -> np.ndarray:
 
 
 def recall_at_k(ranks: Tensor | np.ndarray, ks: Sequence[int] = (1, 5, 10)) -> dict[int, float]:
-    """Share of queries whose best right candidate is among the first k; NaN without queries."""
+    """Return the share of queries whose best right candidate is among the first k; NaN without queries."""
     return {k: (torch.as_tensor(ranks) <= k).double().mean().item() for k in ks}
 
 
 def mean_rank(ranks: Tensor | np.ndarray) -> float:
-    """NaN without queries."""
+    """Return the mean of ranks; NaN without queries."""
     return torch.as_tensor(ranks).double().mean().item()
 
 
 def median_rank(ranks: Tensor | np.ndarray) -> float:
-    """The mean of the two in the middle where their number is even; NaN without queries."""
+    """Return the median of ranks, the mean of the two in the middle for an even number; NaN without queries."""
     return float(np.median(torch.as_tensor(ranks).cpu())) if len(ranks) else float("nan")

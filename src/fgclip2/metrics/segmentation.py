@@ -8,7 +8,7 @@ from .intervals import class_mean_interval
 
 
 def class_areas(predicted: np.ndarray, truth: np.ndarray, classes: int, ignored: int | None = None) -> np.ndarray:
-    """Pixels of each class in one image; those of several images add up.
+    """Count pixels of each class in one image; those of several images add up.
 
     Args:
         predicted: Integer, shape (H, W), classes from 0.
@@ -20,7 +20,7 @@ def class_areas(predicted: np.ndarray, truth: np.ndarray, classes: int, ignored:
         int64, shape (3, classes): where truth and prediction agree, by truth, by prediction.
 
     Raises:
-        ValueError: shapes differ, or a counted pixel has another value than a class.
+        ValueError: Shapes differ, or a counted pixel has another value than a class.
     """
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.shape != truth.shape:
@@ -36,13 +36,13 @@ def class_areas(predicted: np.ndarray, truth: np.ndarray, classes: int, ignored:
 
 
 def class_iou(areas: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, (3, classes) of `class_areas` -> (classes,); NaN if not in the truth."""
+    """Return IoU of each class, NaN if it is not in the truth: (3, classes) of `class_areas` -> (classes,)."""
     both, truth, predicted = np.asarray(areas, dtype=np.float64)
     return np.divide(both, truth + predicted - both, out=np.full_like(both, np.nan), where=truth > 0)
 
 
 def mean_iou(areas: np.ndarray) -> float:
-    """Mean of `class_iou` over the classes that occur in the truth, as detectron2's evaluator has it.
+    """Return the mean of `class_iou` over the classes that occur in the truth, as detectron2's evaluator has it.
 
     Args:
         areas: Of `class_areas`: (3, classes), or (images, 3, classes), which are added up.
@@ -56,7 +56,7 @@ def mean_iou(areas: np.ndarray) -> float:
 
 
 def mean_iou_interval(areas: np.ndarray) -> tuple[float, float] | None:
-    """95% interval over images of `mean_iou`, by `class_mean_interval`: of the same classes in every resample.
+    """Return a 95% interval over images of `mean_iou`, by `class_mean_interval`: of the same classes in every resample.
 
     Args:
         areas: Of `class_areas`, (images, 3, classes).

@@ -1,4 +1,4 @@
-"""What users pass to every family: images, boxes and texts, read and checked."""
+"""Read and check what users pass to every family: images, boxes and texts."""
 
 import math
 import os

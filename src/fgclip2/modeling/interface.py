@@ -1,4 +1,4 @@
-"""What a model family offers to the rest of the package: structural protocols, which no class has to name.
+"""Capabilities that a model family offers to the rest of the package: structural protocols, which no class has to name.
 
 The embedder, the benchmarks, search and export speak to models through these, in text **roles** and in capabilities,
 and so never learn which family they have. A family meets them by its own files in this folder and one row in `auto.py`.

@@ -20,7 +20,7 @@ SECONDS_BETWEEN_SAVES = 30.0
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What [`ImageIndex.build`] did, in numbers of files; `unusable` ones are not in the index."""
+    """Numbers of files that [`ImageIndex.build`] dealt with; `unusable` ones are not in the index."""
 
     added: int
     updated: int

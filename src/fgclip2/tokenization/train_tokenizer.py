@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
+from ..files import UTF8_BOM
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer, check_text
 
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>"]  # ids 0, 1, 2, 3, as in Gemma
@@ -38,8 +39,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> FGClip2Tokenizer:
     for the vocabulary are spelled in UTF-8 bytes, so every text can be encoded and decoded.
 
     Args:
-        texts: passed through twice, so that a large corpus can stay on disk; a one-shot iterator is held in memory.
-        vocab_size: entries of the vocabulary, 260 of them special tokens and bytes. Fewer come out where the texts do
+        texts: Passed through twice, so that a large corpus can stay on disk; a one-shot iterator is held in memory.
+        vocab_size: Entries of the vocabulary, 260 of them special tokens and bytes. Fewer come out where the texts do
             not have that many recurring pieces.
 
     Raises:
@@ -56,12 +57,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> FGClip2Tokenizer:
         raise ValueError(f"texts must be strings, one per text, got the single string {texts!r:.80}")
     if isinstance(texts, Iterator):
         texts = list(texts)
-    alphabet = _most_frequent_characters(texts, int(room * MAX_SHARE_OF_CHARACTERS))
-    return FGClip2Tokenizer(tokenizer_object=_inference_tokenizer(_learn_bpe(texts, vocab_size, alphabet)))
-
-
-def _most_frequent_characters(texts: Iterable[str], limit: int) -> list[str]:
-    """Return at most `limit` characters, the space mark first; among equally frequent ones the lower code point."""
     counts: Counter[str] = Counter()
     for index, text in enumerate(texts):
         counts.update(check_text(f"texts[{index}]", text).lower())
@@ -69,8 +64,17 @@ def _most_frequent_characters(texts: Iterable[str], limit: int) -> list[str]:
         del counts[space]
     if not counts:
         raise ValueError("the corpus is empty: there is no text to learn from")
+    # The most frequent characters, after the space mark; among equally frequent ones the lower code point.
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    return [SPACE, *ranked[: limit - 1]]
+    alphabet = [SPACE, *ranked[: int(room * MAX_SHARE_OF_CHARACTERS) - 1]]
+    learnt = _learn_bpe(texts, vocab_size, alphabet)
+    # The pipeline of Gemma's tokenizer.json around what was learnt.
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = Tokenizer(BPE(learnt["vocab"], merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    return FGClip2Tokenizer(tokenizer_object=tokenizer)
 
 
 def _learn_bpe(texts: Iterable[str], vocab_size: int, alphabet: list[str]) -> dict[str, Any]:
@@ -93,17 +97,6 @@ def _learn_bpe(texts: Iterable[str], vocab_size: int, alphabet: list[str]) -> di
     return json.loads(tokenizer.to_str())["model"]
 
 
-def _inference_tokenizer(learnt: dict[str, Any]) -> Tokenizer:
-    """Build the pipeline of Gemma's tokenizer.json around a learnt vocabulary."""
-    merges = [tuple(pair) for pair in learnt["merges"]]
-    model = BPE(learnt["vocab"], merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    return tokenizer
-
-
 class TextFiles:
     """The non-empty lines of UTF-8 files, read anew at each pass."""
 
@@ -117,38 +110,23 @@ class TextFiles:
         for path in self.paths:
             with path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
-                    text = _decode(line, path, number)
+                    try:
+                        text = line.removeprefix(UTF8_BOM).decode().rstrip("\r\n")
+                    except UnicodeDecodeError as error:
+                        remedy = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
+                        raise ValueError(f"{path}, line {number}: {remedy}") from error
                     if text:
                         yield text
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, line {number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-
-
-def _describe(tokenizer: FGClip2Tokenizer, texts: TextFiles) -> str:
-    """Say what was learnt, with the first text of each file as an example."""
-    learnt = [token for token in tokenizer.get_vocab() if token not in {*SPECIAL_TOKENS, *BYTE_TOKENS}]
-    characters = sum(len(token) == 1 for token in learnt)
-    lines = [
-        f"{len(tokenizer)} entries: {len(tokenizer) - len(learnt)} special tokens and bytes, {characters} characters, "
-        f"{len(learnt) - characters} longer pieces; learnt from {sum(1 for _ in texts)} texts"
-    ]
-    for path in texts.paths:
-        first = next(iter(TextFiles([path])), "")
-        lines.append(f"{path}: {first[:60]!r} -> {tokenizer.tokenize(first[:60])}")
-    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train from text files, save a folder, print what it holds."""
     parser = argparse.ArgumentParser(prog="python -m fgclip2.tokenization.train_tokenizer", description=__doc__)
-    parser.add_argument("--input", nargs="+", type=Path, required=True, help="UTF-8 files, one text per line")
-    parser.add_argument("--vocab-size", type=int, required=True, help="entries, 260 special tokens and bytes included")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write tokenizer.json into")
+    parser.add_argument("--input", nargs="+", type=Path, required=True, help="UTF-8 files with one text per line.")
+    parser.add_argument(
+        "--vocab-size", type=int, required=True, help="Number of entries, 260 special tokens and bytes included."
+    )
+    parser.add_argument("--output", type=Path, required=True, help="Folder to write tokenizer.json into.")
     options = parser.parse_args(arguments)
     if options.output.exists() and not options.output.is_dir():
         parser.error(f"--output {options.output} is a file, it must be a folder")
@@ -158,7 +136,15 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     tokenizer.save_pretrained(options.output)
-    print(f"saved {options.output}: {_describe(tokenizer, texts)}")
+    learnt = [token for token in tokenizer.get_vocab() if token not in {*SPECIAL_TOKENS, *BYTE_TOKENS}]
+    characters = sum(len(token) == 1 for token in learnt)
+    print(
+        f"saved {options.output}: {len(tokenizer)} entries: {len(tokenizer) - len(learnt)} special tokens and bytes, "
+        f"{characters} characters, {len(learnt) - characters} longer pieces; learnt from {sum(1 for _ in texts)} texts"
+    )
+    for path in texts.paths:  # the first text of each as an example
+        first = next(iter(TextFiles([path])), "")[:60]
+        print(f"{path}: {first!r} -> {tokenizer.tokenize(first)}")
 
 
 if __name__ == "__main__":

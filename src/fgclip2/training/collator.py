@@ -71,7 +71,12 @@ class FGClip2Collator:
         batch: dict[str, Any] = {**self._prepare(images), "skipped": skipped}
         if not self.training:
             batch["image_hash"] = torch.tensor([_hash(image) for image in images], dtype=torch.int64)
-        batch.update(self._captions("short", "caption", [self._short_caption(record) for record in records]))
+        prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]
+        short = [
+            None if record.short_caption is None else prefix + record.short_caption
+            for record, prefix in zip(records, prefixes, strict=True)
+        ]
+        batch.update(self._captions("short", "caption", short))
         if self.with_long_captions:
             batch.update(self._captions("long", "long_caption", [record.long_caption for record in records]))
         if self.with_regions or self.with_hard_negatives:
@@ -108,11 +113,6 @@ class FGClip2Collator:
         prepare = partial(self.processor.prepare_image, max_num_patches=self.max_num_patches)
         prepared = map(prepare, images) if threads == 1 else bounded_map(prepare, images, threads, 2 * threads)
         return self.processor.collate_images(list(prepared))
-
-    def _short_caption(self, record: Record) -> str | None:
-        if record.short_caption is None or record.language != "en":
-            return record.short_caption
-        return self.short_caption_prefix + record.short_caption
 
     def _captions(self, name: str, role: Role, captions: list[str | None]) -> dict[str, Tensor]:
         index = [number for number, caption in enumerate(captions) if caption is not None]

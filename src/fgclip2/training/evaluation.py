@@ -67,7 +67,14 @@ def embed_batches(
             rows["region_boxes"] = batch["boxes"][tuple(batch["region_index"].unbind(1))]
         for of_rank, piece in zip(pieces, _gather(rows), strict=True):
             of_rank.append(piece)
-    return {**_join(chain.from_iterable(pieces)), **scales}, skipped
+    # All ranks' batches as one, with indices into it.
+    parts: dict[str, list[Tensor]] = {}
+    images = 0
+    for piece in chain.from_iterable(pieces):
+        for name, value in piece.items():
+            parts.setdefault(name, []).append(shift(value, images) if name in INDICES else value)
+        images += len(piece["image_embeds"])
+    return {**{name: torch.cat(values) for name, values in parts.items()}, **scales}, skipped
 
 
 def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -81,17 +88,6 @@ def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         for part, piece in zip(gathered, gather_rows(value, of_ranks).cpu().split(of_ranks), strict=True):
             part[name] = piece
     return gathered
-
-
-def _join(pieces: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return one set of all, with indices into it."""
-    parts: dict[str, list[Tensor]] = {}
-    images = 0
-    for piece in pieces:
-        for name, value in piece.items():
-            parts.setdefault(name, []).append(shift(value, images) if name in INDICES else value)
-        images += len(piece["image_embeds"])
-    return {name: torch.cat(values) for name, values in parts.items()}
 
 
 def evaluation_metrics(

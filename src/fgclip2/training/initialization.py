@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from torch import Tensor
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PretrainedConfig
 
+from ..checks import check_choice, check_positive_integer, is_number, one_of
+from ..files import new_folder, read_json
 from ..modeling.configuration_fgclip2 import PRESETS, FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from ..tokenization.train_tokenizer import TextFiles, train_tokenizer
 from .source_checkpoint import (
     LONG_TABLES,
     POSITION_GRID,
@@ -32,7 +35,6 @@ from .source_checkpoint import (
     is_new,
     load_model,
     local_folder,
-    read_json,
     side_of,
     source_patches,
     stored_config,
@@ -55,7 +57,7 @@ TOWER_FIELDS = (
 class StartWeights:
     """A model to train, and where its weights come from.
 
-    Args:
+    Attributes:
         model: In float32, on the CPU, in evaluation mode.
         processor: With the source's tokenizer.
         kind: `"siglip"`, `"siglip2"`, `"fgclip2"` or `"scratch"`.
@@ -69,6 +71,25 @@ class StartWeights:
     kind: str
     parameters: dict[str, int]
     left_out: list[str]
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write model and processor."""
+        # In shards, for older releases of safetensors hold one once more in memory while they write it.
+        self.model.save_pretrained(folder, max_shard_size="2GB")
+        self.processor.save_pretrained(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """Return numbers and texts that can be written as JSON."""
+        total, config = sum(self.parameters.values()), self.model.config
+        return {
+            "kind": self.kind,
+            "parameters": {**self.parameters, "total": total},
+            "bytes": 4 * total,
+            "left_out": self.left_out,
+            "vocabulary": config.text_config.vocab_size,
+            "position_grid": config.vision_config.num_patches,
+            "text_lengths": [self.processor.tokenizer.short_length, self.processor.tokenizer.long_length],
+        }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -90,7 +111,7 @@ def stretch_position_embedding(table: Tensor, keep_len: int = KEPT_ROWS) -> Tens
         ValueError: The table has too few rows.
     """
     if len(table) < max(2, keep_len + 1):
-        raise ValueError(f"the position table has {len(table)} rows; allowed: at least {max(2, keep_len + 1)}")
+        raise ValueError(f"the position table must have at least {max(2, keep_len + 1)} rows, got {len(table)}")
     kept, rest = table[:keep_len], table[keep_len:]
     slopes = torch.cat([rest[1:] - rest[:-1], table[-1:] - table[-2:-1]])  # (R, D)
     steps = torch.arange(STRETCH, device=table.device, dtype=table.dtype) / STRETCH
@@ -159,8 +180,13 @@ def initialize_from_checkpoint(
     config = _fgclip2_config(stored, stored_patches if num_patches is None else num_patches)
     chosen = _load_tokenizer(folder if tokenizer is None else tokenizer, config)
     _check_vocabulary(chosen, config.text_config.vocab_size)
-    if kind != "fgclip2":
-        _check_punctuation(chosen)
+    # SigLIP 1, whose vocabularies are of another kind than SigLIP 2's, was trained on texts without punctuation.
+    is_unigram = isinstance(chosen.backend_tokenizer.model, Unigram)
+    if kind != "fgclip2" and is_unigram and chosen.tokenize("a cat, a dog.") != chosen.tokenize("a cat a dog"):
+        raise ValueError(
+            "the tokenizer keeps punctuation, without which SigLIP 1's texts were tokenized: take a SigLIP 2 "
+            "checkpoint, or a tokenizer.json that drops punctuation"
+        )
     _name_special_ids(config, chosen)
     folder = local_folder(source, revision, WEIGHT_FILES)
     model, left_out = load_model(folder, config, kind, stored_patches)
@@ -185,16 +211,16 @@ def _count_parameters(model: FGClip2Model, origin: Callable[[str], str]) -> dict
 
 
 def _fgclip2_config(stored: Any, num_patches: int) -> FGClip2Config:
-    """The same sizes as an FG-CLIP 2 configuration; special tokens come from the tokenizer later.
+    """Return the sizes of a source as an FG-CLIP 2 configuration; special tokens come from the tokenizer later.
 
     SigLIP's configurations name none of their own: the ids there are defaults of the class, and other tokens' ids.
     """
     if num_patches < 1 or math.isqrt(num_patches) ** 2 != num_patches:
-        raise ValueError(f"num_patches is {num_patches}; allowed: a square number, such as 256")
+        raise ValueError(f"`num_patches` must be a square number, such as 256, got {num_patches}")
     text, vision = stored.text_config, stored.vision_config
     rows = text.max_position_embeddings
     if rows <= KEPT_ROWS:
-        raise ValueError(f"text_config.max_position_embeddings is {rows}; allowed: at least {KEPT_ROWS + 1}")
+        raise ValueError(f"text_config.max_position_embeddings must be at least {KEPT_ROWS + 1}, got {rows}")
     text_fields = {name: getattr(text, name) for name in (*TOWER_FIELDS, "vocab_size", "projection_size")}
     vision_fields = {name: getattr(vision, name) for name in (*TOWER_FIELDS, "num_channels")}
     stretched = STRETCH * rows - (STRETCH - 1) * KEPT_ROWS
@@ -211,6 +237,46 @@ def _fgclip2_config(stored: Any, num_patches: int) -> FGClip2Config:
             "num_patches": num_patches,
         },
     )
+
+
+def write_start_weights(
+    output: str | os.PathLike,
+    source: str | os.PathLike | None = None,
+    *,
+    config: FGClip2Config | str | None = None,
+    tokenizer: FGClip2Tokenizer | str | os.PathLike | None = None,
+    num_patches: int | None = None,
+    revision: str | None = None,
+    texts: Sequence[Path] = (),
+    vocab_size: int = 32000,
+    seed: int = 0,
+) -> StartWeights:
+    """Write a checkpoint to start training from.
+
+    Args:
+        output: New folder.
+        source: Checkpoint, as in [`initialize_from_checkpoint`]; `None`: from scratch, by `config`.
+        config: Sizes or preset, as in [`initialize_from_scratch`].
+        tokenizer, num_patches, revision, seed: As in these two functions.
+        texts: UTF-8 files, one text per line, to train a tokenizer on that is none of a source's.
+        vocab_size: Largest vocabulary to train.
+
+    Raises:
+        ValueError: The folder has something in it, or what [`initialize_from_checkpoint`] or
+            [`initialize_from_scratch`] refuse.
+    """
+    with new_folder(output) as staging:  # before the work: a taken name should not cost it
+        if source is not None:
+            start = initialize_from_checkpoint(source, num_patches, tokenizer, revision)
+        else:
+            sizes = config if isinstance(config, FGClip2Config) else preset_config(config or "")
+            if tokenizer is None:
+                trained = train_tokenizer(TextFiles(texts), vocab_size).backend_tokenizer
+                lengths = sizes.text_config.max_position_embeddings, sizes.text_config.longtext_len
+                tokenizer = FGClip2Tokenizer(tokenizer_object=trained, short_length=lengths[0], long_length=lengths[1])
+            start = initialize_from_scratch(sizes, tokenizer, seed)
+        start.save_pretrained(staging)
+    return start
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -258,18 +324,8 @@ def _check_vocabulary(tokenizer: FGClip2Tokenizer, vocab_size: int) -> None:
         if tokenizer.unk_token_id in tokenizer.encode(text):
             raise ValueError(
                 f"the tokenizer can't spell {text!r}: {tokenizer.tokenize(text)}. The English vocabulary of SigLIP 1 "
-                "can't; allowed: Gemma's, which SigLIP 2 and FG-CLIP 2 have, or another of both languages"
+                "can't: take Gemma's, which SigLIP 2 and FG-CLIP 2 have, or another of both languages"
             )
-
-
-def _check_punctuation(tokenizer: FGClip2Tokenizer) -> None:
-    """SigLIP 1, whose vocabularies are of another kind than SigLIP 2's, was trained on texts without punctuation."""
-    is_unigram = isinstance(tokenizer.backend_tokenizer.model, Unigram)
-    if is_unigram and tokenizer.tokenize("a cat, a dog.") != tokenizer.tokenize("a cat a dog"):
-        raise ValueError(
-            "the tokenizer keeps punctuation, without which SigLIP 1's texts were tokenized; allowed: a SigLIP 2 "
-            "checkpoint, or a tokenizer.json that drops punctuation"
-        )
 
 
 def _name_special_ids(config: FGClip2Config, tokenizer: FGClip2Tokenizer) -> None:
@@ -319,7 +375,7 @@ def preset_config(name: str) -> FGClip2Config:
         text = {**TINY_TEXT, "projection_size": TINY_VISION["hidden_size"]}
         return FGClip2Config(text_config=text, vision_config={**TINY_VISION, "num_patches": 64})
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; allowed: tiny, {', '.join(PRESETS)}")
+        raise ValueError(f"`preset` must be {one_of(('tiny', *PRESETS))}, got {name!r}")
     return FGClip2Config.from_preset(name)
 
 
@@ -341,20 +397,20 @@ def read_sizes(path: str | os.PathLike) -> FGClip2Config:
     return FGClip2Config(text_config={"projection_size": width, **text}, vision_config=vision)
 
 
-def _check_fields(where: str, fields: Any, config_class: type[PretrainedConfig]) -> None:
-    if not isinstance(fields, dict):
-        raise ValueError(f"{where.rstrip('.')} is {fields!r:.80}; allowed: an object of sizes")
-    parameters = inspect.signature(config_class.__init__).parameters
-    own = {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+def _check_fields(where: str, sizes: Any, config_class: type[PretrainedConfig]) -> None:
+    if not isinstance(sizes, dict):
+        raise ValueError(f"{where.rstrip('.')} must be an object of sizes, got {sizes!r:.80}")
+    parameters = inspect.signature(config_class.__init__).parameters.values()
+    own = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
     ignored = config_class().to_dict()  # what a config.json has besides
-    for name, value in fields.items():
+    for name, value in sizes.items():
         if name.endswith("_token_id"):
             continue  # the tokenizer's are taken
         if name not in own and name not in ignored:
-            raise ValueError(f"{where}{name} is no field; allowed: {', '.join(own)}")
-        if type(own.get(name)) is int and (type(value) is not int or value < 1):
-            raise ValueError(f"{where}{name} is {value!r}; allowed: a positive integer")
-        if type(own.get(name)) is float and type(value) not in (int, float):
-            raise ValueError(f"{where}{name} is {value!r}; allowed: a number")
-        if name == "hidden_act" and value not in ACT2FN:
-            raise ValueError(f"{where}{name} is {value!r}; allowed: {', '.join(ACT2FN)}")
+            raise ValueError(f"{where}{name} is no field; there are {', '.join(own)}")
+        if type(own.get(name)) is int:
+            check_positive_integer(f"{where}{name}", value)
+        if type(own.get(name)) is float and not is_number(value):
+            raise ValueError(f"{where}{name} must be a number, got {value!r}")
+        if name == "hidden_act":
+            check_choice(f"{where}{name}", value, ACT2FN)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .._imports import require
+from ..files import replacing
 from ..modeling.modeling_fgclip2 import SCALES, FGClip2Model
 from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
@@ -45,8 +46,8 @@ def lora_config(
 
     Args:
         rank: Rank of the matrices.
-        alpha: What they are multiplied by, times `rank`.
-        dropout: Of their input, in [0, 1).
+        alpha: The matrices' product is multiplied by `alpha / rank`.
+        dropout: Dropout probability applied to the input of the matrices, in [0, 1).
         target: `"attention_and_mlp"` or `"attention"` of both encoders' layers; PEFT's `"all-linear"`; or a regular
             expression that the whole name of a module has to match.
         train_heads: Train the five heads in full and save them beside the matrices. They weigh more than these.
@@ -58,11 +59,11 @@ def lora_config(
         >>> model = get_peft_model(FGClip2Model.from_pretrained(path), lora_config(rank=8))
     """
     if rank < 1:
-        raise ValueError(f"rank={rank}; allowed: 1 or more")
+        raise ValueError(f"`rank` must be 1 or more, got {rank}")
     if alpha <= 0:
-        raise ValueError(f"alpha={alpha}; allowed: above 0")
+        raise ValueError(f"`alpha` must be above 0, got {alpha}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout}; allowed: 0 or more, below 1")
+        raise ValueError(f"`dropout` must be 0 or more, and below 1, got {dropout}")
     return LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number works
@@ -187,7 +188,12 @@ def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Pat
     if kwargs.get("is_main_process", True):
         # A trainer passes the whole state where each process has but a part of it.
         state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in _scales(model).items()}
-        _add_tensors(written / ADAPTER_WEIGHTS, {PREFIX + name: state[PREFIX + name] for name in _scales(model)})
+        file = written / ADAPTER_WEIGHTS
+        tensors = load_file(file)
+        for name in _scales(model):
+            tensors[PREFIX + name] = state[PREFIX + name].detach().cpu().clone()
+        with replacing(file) as unfinished:
+            save_file(tensors, unfinished, {"format": "pt"})
     return written
 
 
@@ -212,9 +218,13 @@ def load_lora(
     """
     path = adapter_folder(folder, revision)
     config = _lora_config_of(path, folder)
-    if not isinstance(base, FGClip2Model):
-        base = _base_model(folder, config, base, FGClip2ForTraining if trainable else FGClip2Model)
-    return FGClip2LoraModel.from_pretrained(base, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
+    if isinstance(base, FGClip2Model):
+        model = base
+    else:
+        name, base_revision = (_named_base(config, folder), config.revision) if base is None else (base, None)
+        model_class = FGClip2ForTraining if trainable else FGClip2Model
+        model = model_class.from_pretrained(name, revision=base_revision or "main", dtype=torch.float32)
+    return FGClip2LoraModel.from_pretrained(model, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
 
 
 def read_config(folder: str | os.PathLike, revision: str | None = None) -> PeftConfig:
@@ -235,14 +245,6 @@ def _lora_config_of(path: Path, name: str | os.PathLike) -> PeftConfig:
         raise ValueError(f"{name} has an adapter of type {config.peft_type}; allowed: LORA")
     config.task_type = None  # by which PEFT would choose a class of its own
     return config
-
-
-def _base_model(
-    folder: str | os.PathLike, config: PeftConfig, base: str | os.PathLike | None, kind: type[FGClip2Model]
-) -> FGClip2Model:
-    if base is not None:
-        return kind.from_pretrained(base, dtype=torch.float32)
-    return kind.from_pretrained(_named_base(config, folder), revision=config.revision or "main", dtype=torch.float32)
 
 
 def _named_base(config: PeftConfig, name: str | os.PathLike) -> str:
@@ -283,14 +285,6 @@ def adapter_folder(name_or_path: str | os.PathLike, revision: str | None = None)
 
 
 def _scales(model: PeftModel) -> dict[str, Tensor]:
-    """Those of [`SCALES`] that the base model has."""
+    """Return those of [`SCALES`] that the base model has."""
     base = model.get_base_model()
     return {name: getattr(base, name) for name in SCALES if hasattr(base, name)}
-
-
-def _add_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Add tensors to a safetensors file, which at each moment is whole."""
-    together = load_file(file) | {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    partial = file.with_suffix(".partial")
-    save_file(together, partial, {"format": "pt"})
-    partial.replace(file)

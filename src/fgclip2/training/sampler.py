@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
+from ..checks import check_choice
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
 from ..languages import LANGUAGES
@@ -28,7 +29,7 @@ class Draw(NamedTuple):
 
 
 class BatchOrderSampler(Sampler[Draw]):
-    """All batches of an epoch, of all ranks, one after another; the same on every rank.
+    """Yields all batches of an epoch, of all ranks, one after another; the same on every rank.
 
     Records are shuffled anew in each epoch. What does not fill a batch on every rank is left out, other records each
     time. With `"homogeneous"`, the batches that ranks have at the same time are all of one language (as released), so
@@ -58,8 +59,7 @@ class BatchOrderSampler(Sampler[Draw]):
         language_batches: LanguageBatches = "homogeneous",
         seed: int = 0,
     ):
-        if language_batches not in ("homogeneous", "mixed"):
-            raise ValueError(f"language_batches={language_batches!r}; allowed: 'homogeneous', 'mixed'")
+        check_choice("`language_batches`", language_batches, ("homogeneous", "mixed"))
         groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
         kinds = np.unique(groups)
         self._groups = [np.flatnonzero(groups == kind) for kind in kinds]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import Siglip2Config, SiglipConfig
 from transformers.configuration_utils import PretrainedConfig
 
 from ..checkpoints import locate_checkpoint
+from ..files import read_json
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from ..modeling.modeling_fgclip2 import TRAINING_SCALES, FGClip2Model, resize_position_grid
@@ -57,22 +57,19 @@ def local_folder(source: str | os.PathLike, revision: str | None, patterns: list
         raise ValueError(f"{source} is no folder, and on the hub: {' '.join(str(error).split())}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a JSON object")
     return content
 
 
 def stored_config(folder: Path) -> tuple[str, Any]:
-    """The source's `model_type`, and its configuration with the defaults of that type filled in."""
+    """Return the source's `model_type`, and its configuration with the defaults of that type filled in."""
     path = folder / "config.json"
-    content = read_json(path)
+    content = _read_object(path)
     kind = content.get("model_type")
     if kind not in SOURCE_CONFIGS:
         raise ValueError(f"{path}: model_type is {kind!r}; allowed: {', '.join(map(repr, SOURCE_CONFIGS))}")
@@ -93,7 +90,7 @@ def stored_config(folder: Path) -> tuple[str, Any]:
 
 
 def source_patches(stored: Any) -> int:
-    """Entries of the source's position grid."""
+    """Return the number of entries of the source's position grid."""
     vision = stored.vision_config
     if hasattr(vision, "num_patches"):
         return vision.num_patches
@@ -109,7 +106,7 @@ def side_of(vision_config: Any, name: str) -> int:
 
 
 def is_new(name: str, kind: str) -> bool:
-    """Whether the source has no such tensor, so that it is made from others."""
+    """Tell if the source has no such tensor, so that it is made from others."""
     return kind != "fgclip2" and (name in LONG_TABLES or name.startswith(NEW_HEADS))
 
 
@@ -118,7 +115,7 @@ def image_processor(folder: Path, patch_size: int) -> FGClip2ImageProcessor:
     stored: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if not stored and (folder / name).is_file():
-            content = read_json(folder / name)
+            content = _read_object(folder / name)
             stored = content.get("image_processor", content if name.startswith("pre") else {})
     if stored.get("image_processor_type") != FGClip2ImageProcessor.__name__:
         stored = {name: stored[name] for name in ("image_mean", "image_std") if name in stored}
@@ -146,7 +143,9 @@ def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: i
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         if name in files:
-            parameter.copy_(_refit(name, _read_tensor(files[name], name), vision.num_patches))
+            # Opened anew each time: what was read of an open file stays in memory until it is closed.
+            with safe_open(files[name], framework="pt") as tensors:
+                parameter.copy_(_refit(name, tensors.get_tensor(name), vision.num_patches))
     return model.eval(), left_out
 
 
@@ -198,7 +197,7 @@ def _weight_files(folder: Path) -> list[Path]:
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         reason = f"; {', '.join(pickles)} may run code when loaded, and is not read" if pickles else ""
         raise ValueError(f"{folder} has neither {WEIGHTS} nor {INDEX}{reason}")
-    shards = read_json(folder / INDEX).get("weight_map", {}).values()
+    shards = _read_object(folder / INDEX).get("weight_map", {}).values()
     for shard in shards:
         # No file outside the folder, whatever the index says.
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
@@ -206,9 +205,3 @@ def _weight_files(folder: Path) -> list[Path]:
         if not (folder / shard).is_file():
             raise ValueError(f"{folder / INDEX} names {shard}, which is missing: the download is not complete")
     return [folder / shard for shard in sorted(set(shards))]
-
-
-def _read_tensor(path: Path, name: str) -> Tensor:
-    # Opened anew each time: what was read of an open file stays in memory until it is closed.
-    with safe_open(path, framework="pt") as tensors:
-        return tensors.get_tensor(name)

@@ -92,15 +92,28 @@ class FGClip2Trainer(Trainer):
         objective: FGClip2Objective | None = None,
         **kwargs: Any,
     ):
-        if isinstance(model, (str, Path)):
+        if processing_class is None and isinstance(model, (str, Path)):
             checkpoint, revision = base_checkpoint(model)
-            processing_class = processing_class or FGClip2Processor.from_pretrained(checkpoint, revision=revision)
+            processing_class = FGClip2Processor.from_pretrained(checkpoint, revision=revision)
         if processing_class is None:
             raise ValueError("processing_class is missing: pass FGClip2Processor.from_pretrained(checkpoint)")
-        module = _training_model(model)
+        module: Any = model
+        if isinstance(model, (str, Path)):
+            module = load_for_training(model)
+        elif hasattr(model, "peft_config"):
+            from .lora import train_scales  # needs peft
+
+            module = train_scales(model)
+        elif type(model) is FGClip2Model:
+            module = FGClip2ForTraining.from_model(model)
         self.objective = objective or FGClip2Objective(args.objective, **args.settings)
         settings = self.objective.settings
-        _check_processes(args)
+        if world_size() != args.world_size:
+            # Without an accelerator transformers may start a process group, and then train in each process for itself.
+            raise ValueError(
+                f"{world_size()} processes run, but the arguments know of {args.world_size}: each would train for "
+                "itself. Without an accelerator set use_cpu=True"
+            )
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(
             FGClip2Collator,
@@ -151,7 +164,7 @@ class FGClip2Trainer(Trainer):
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of this rank. A stream is divided already, so accelerate must not divide it again."""
+        """Give the batches of this rank. A stream is divided already, so accelerate must not divide it again."""
         if not isinstance(self.train_dataset, DrawnStream):
             return super().get_train_dataloader()
         return DataLoader(
@@ -184,7 +197,7 @@ class FGClip2Trainer(Trainer):
         if eval_dataset is None or isinstance(eval_dataset, str):
             eval_dataset = known if eval_dataset is None else known[eval_dataset]
         if not isinstance(eval_dataset, RecordDataset):
-            raise ValueError(f"eval_dataset is a {type(eval_dataset).__name__}; allowed: a RecordDataset")
+            raise ValueError(f"`eval_dataset` must be a RecordDataset, got {type(eval_dataset).__name__}")
         return DataLoader(
             DrawnRecords(eval_dataset),
             batch_sampler=share_of_rank(eval_dataset, self.args.eval_batch_size),
@@ -194,7 +207,7 @@ class FGClip2Trainer(Trainer):
         )
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """The same for `predict`, which has metrics and no predictions."""
+        """Give the same for `predict`, which has metrics and no predictions."""
         return self.get_eval_dataloader(test_dataset)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
@@ -206,23 +219,20 @@ class FGClip2Trainer(Trainer):
             raise_error(batch)
             self._window.samples += len(batch["pixel_values"])
             for reason in batch.pop("skipped"):
-                self._report_skip(reason)
+                self._skipped += 1
+                self._first_skip = self._first_skip or reason
+                if self._skipped <= _REPORTED_SKIPS:
+                    logger.warning("left out: %s", reason)
+                if self._skipped == _REPORTED_SKIPS:
+                    logger.warning("further records left out are only counted, in the log as `skipped`")
         return batches, num_items
-
-    def _report_skip(self, reason: str) -> None:
-        self._skipped += 1
-        self._first_skip = self._first_skip or reason
-        if self._skipped <= _REPORTED_SKIPS:
-            logger.warning("left out: %s", reason)
-        if self._skipped == _REPORTED_SKIPS:
-            logger.warning("further records left out are only counted, in the log as `skipped`")
 
     # -- a step -------------------------------------------------------------------------------------------------------
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The objective on one batch of the collator."""
+        """Compute the objective on one batch of the collator."""
         outputs = model(**inputs)
         losses = self.objective.train(model.training)(outputs, inputs)
         if model.training:
@@ -230,7 +240,7 @@ class FGClip2Trainer(Trainer):
         return (losses["loss"], outputs) if return_outputs else losses["loss"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """One forward and backward pass; with `gradient_cache_chunk_size` that of [`cached_step`]."""
+        """Go forward and backward once; with `gradient_cache_chunk_size` as [`cached_step`] does."""
         if self.args.gradient_cache_chunk_size is None:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -328,7 +338,7 @@ class FGClip2Trainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Losses, recall@k, region and hard-negative accuracy ([`evaluation_metrics`]), of the averaged weights if any.
+        """Compute losses, recalls and accuracies ([`evaluation_metrics`]), of the averaged weights if any.
 
         The same on any number of processes.
         """
@@ -398,7 +408,7 @@ class FGClip2Trainer(Trainer):
 
     @property
     def steps_taken(self) -> int:
-        """Steps of the last `train()` itself; none if the run that it continued was at its end."""
+        """Return the steps of the last `train()` itself; none if the run that it continued was at its end."""
         return self.state.global_step - self._first_step
 
     def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
@@ -435,7 +445,7 @@ class FGClip2Trainer(Trainer):
             self._is_checkpointing = False
 
     def _order_of_data(self) -> dict[str, Any]:
-        """What the order of the records follows from."""
+        """Return what the order of the records follows from."""
         order = {
             "processes": world_size(),
             "batch size": self.args.per_device_train_batch_size,
@@ -510,13 +520,13 @@ class FGClip2Trainer(Trainer):
 
 
 def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | DrawnStream:
-    """A training set as the collator takes it."""
+    """Return a training set as the collator takes it."""
     if isinstance(dataset, RecordDataset):
         return DrawnRecords(dataset)
     if not isinstance(dataset, ShardedRecords):
         raise ValueError(
-            f"train_dataset is a {type(dataset).__name__}; allowed: a RecordDataset or ShardedRecords of fgclip2.data "
-            "(a data set of Hugging Face: fgclip2.data.from_dataset)"
+            f"`train_dataset` must be a RecordDataset or ShardedRecords of fgclip2.data, got {type(dataset).__name__} "
+            "(fgclip2.data.from_dataset takes a data set of Hugging Face)"
         )
     wanted = {
         "batch_size": args.per_device_train_batch_size,
@@ -535,28 +545,9 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
     return DrawnStream(dataset)
 
 
-def _training_model(model: nn.Module | str | Path) -> nn.Module:
-    if isinstance(model, (str, Path)):
-        return load_for_training(model)
-    if hasattr(model, "peft_config"):
-        from .lora import train_scales  # needs peft
-
-        return train_scales(model)
-    return FGClip2ForTraining.from_model(model) if type(model) is FGClip2Model else model
-
-
 def _freeze(model: Any, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
     frozen = freeze(model, model.unused_parameters(settings))
     return frozen + freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
-
-
-def _check_processes(args: FGClip2TrainingArguments) -> None:
-    """Without an accelerator transformers may start a process group and then train in each process for itself."""
-    if world_size() != args.world_size:
-        raise ValueError(
-            f"{world_size()} processes run, but the arguments know of {args.world_size}: each would train for itself; "
-            "allowed without an accelerator: use_cpu=True"
-        )
 
 
 def _check_float32(model: nn.Module) -> None:
@@ -575,9 +566,7 @@ def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
     datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
     for dataset in datasets:
         if dataset is not None and not isinstance(dataset, RecordDataset):
-            raise ValueError(
-                f"eval_dataset has a {type(dataset).__name__}; allowed: a RecordDataset, or a dict of them"
-            )
+            raise ValueError(f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__}")
 
 
 class _RunCallback(TrainerCallback):

@@ -81,11 +81,11 @@ def test_any_model_of_the_benchmarks_will_do():
 
 
 def test_bad_input_does_not_pass(model):
-    with pytest.raises(ValueError, match=r"the data set has \['audio'\]; allowed: 'text', 'image' or both"):
+    with pytest.raises(ValueError, match=r"the data set has \['audio'\], but needs 'text', 'image' or both"):
         model.encode(Loader(audio=[1]), **CONTEXT)
     with pytest.raises(UnreadableImageError, match=r"images\[1\]"):
         model.encode(Loader(image=[pictures()[0], b"no image"]), **CONTEXT)
-    with pytest.raises(ValueError, match="precision='int8'; allowed: float32 only"):
+    with pytest.raises(ValueError, match="precision must be 'float32', got 'int8'"):
         model.encode(Loader(text=["猫"]), precision="int8", **CONTEXT)
 
 

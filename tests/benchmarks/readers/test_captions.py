@@ -212,7 +212,7 @@ def test_coco_cn_as_released(tmp_path):
     written = read_coco_cn(tmp_path, captions="human-written")
     assert pairs(written) == [(f"{VAL}.jpg", "测试"), (f"{VAL}.jpg", "test 二")]
     assert not written.problems  # a caption of another split is none
-    with pytest.raises(ValueError, match="captions='machine'; allowed: 'manually-translated', 'human-written'"):
+    with pytest.raises(ValueError, match="captions must be 'manually-translated' or 'human-written', got 'machine'"):
         read_coco_cn(tmp_path, captions="machine")
     (tmp_path / "coco-cn_test.txt").unlink()
     with pytest.raises(ValueError, match=r"has no file coco-cn_test\.txt"):
@@ -313,7 +313,7 @@ def test_sharegpt4v_with_bad_records(tmp_path):
 @pytest.mark.parametrize("content", ['{"image": "a.jpg"}', '[{"image": "a.jpg", "conv', "", "PK"])
 def test_sharegpt4v_that_is_no_list(tmp_path, content):
     write(tmp_path / SHAREGPT4V, content)
-    with pytest.raises(ValueError, match=r"1107\.json:1 is broken or cut off at byte \d+; allowed: one JSON list"):
+    with pytest.raises(ValueError, match=r"1107\.json:1 is broken or cut off at byte \d+; it must be one JSON list"):
         read_sharegpt4v_1k(tmp_path)
 
 
@@ -521,7 +521,7 @@ def test_mscoco_that_is_missing_or_another_file(tmp_path):
         ValueError, match=r"no file annotations/captions_val2017\.json or captions_val2017\.json; get it"
     ):
         read_mscoco(tmp_path)
-    with pytest.raises(ValueError, match="split='train'; allowed: 'val2017', 'karpathy'"):
+    with pytest.raises(ValueError, match="split must be 'val2017' or 'karpathy', got 'train'"):
         read_mscoco(tmp_path, split="train")
     write_json(tmp_path / "captions_val2017.json", {"images": []})
     with pytest.raises(ValueError, match="annotations is missing; allowed: a list"):

@@ -58,7 +58,7 @@ def test_wrong_lines_are_left_out_and_named(tmp_path, images, changes, reason):
 
 
 def test_files_that_measure_nothing(tmp_path, images):
-    with pytest.raises(ValueError, match=r"a\.json: label is 1 in all lines; allowed: a file that has both 0 and 1"):
+    with pytest.raises(ValueError, match=r"a\.json: label is 1 in all lines, but both 0 and 1 are needed"):
         read_matching(write_lines(tmp_path / "a.json", ROWS[2:]), images)
     with pytest.raises(
         ValueError, match=r"b\.json has no record that can be used; the first problem: .*: label is mis"

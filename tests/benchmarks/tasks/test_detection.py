@@ -303,7 +303,7 @@ def test_mistakes_are_named(encoder, picture, tmp_path):
     with pytest.raises(ValueError, match=r"truth\.json: images\[0\]: neg_category_ids is missing"):
         evaluate(ground_truth=path, settings=change(PLAIN, {"rules": "lvis"}))
     without_regions = Encoder(PairEmbedder(mean_colors, named_colors, "mine"), show_progress_bar=False)
-    with pytest.raises(ValueError, match="mine has no region features; allowed: method='crop'"):
+    with pytest.raises(ValueError, match="mine has no region features; take method='crop'"):
         evaluate(encoder=without_regions)
 
 

@@ -185,7 +185,7 @@ def test_streamed_heat_maps_are_those_of_texts(embedder, tmp_path):
     assert isinstance(streamed[3], Skipped)
     expected = embedder.heatmap(paths[0], ["黑猫", "a dog"], resize=False, max_num_patches=64)
     np.testing.assert_allclose(streamed[0], expected, atol=1e-5)
-    with pytest.raises(ValueError, match=r"vectors has shape \(2, 3\); allowed: \(M, "):
+    with pytest.raises(ValueError, match=r"vectors must be \(M, 192\), got \(2, 3\)"):
         embedder.stream_heatmaps(paths, np.zeros((2, 3), np.float32))
 
 
@@ -243,7 +243,7 @@ def test_mistakes_are_named(encoder, picture, mask, tmp_path):
     def evaluate(images=(image,), masks=(good,), encoder=encoder):
         segmentation.evaluate(SegmentationData(list(images), list(masks), NAMES), encoder, PLAIN, "zh")
 
-    with pytest.raises(ValueError, match="mine has no dense features; allowed: a model with stream_heatmaps"):
+    with pytest.raises(ValueError, match="mine has no dense features, for which a model needs stream_heatmaps"):
         evaluate(encoder=Encoder(PairEmbedder(mean_colors, named_colors, "mine"), show_progress_bar=False))
     with pytest.raises(ValueError, match="no image can be used; 1 can't be read"):
         evaluate(images=[ImageFile(tmp_path / "无.png")])

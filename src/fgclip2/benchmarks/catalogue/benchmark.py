@@ -87,7 +87,7 @@ class Benchmark:
 
     @property
     def kind(self) -> str:
-        """What results call the kind of the benchmark, e.g. "retrieval"."""
+        """The kind of the benchmark as results call it, e.g. "retrieval"."""
         return self.task.__name__.rpartition(".")[2]
 
     def settings(self, preset: str) -> Settings:

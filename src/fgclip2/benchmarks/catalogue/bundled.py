@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...languages import LANGUAGES
+from ...languages import LANGUAGES, Language
 from ..readers.captions import read_docci, read_flickr30k, read_lit_cn
 from ..readers.fg_ovd import read_fg_ovd
 from ..readers.regions import read_boxes
@@ -15,32 +15,49 @@ from .benchmark import Benchmark, PublishedFile, Reading
 PATCHES = 100  # the size of the scenes; photographs are shrunk to it
 
 _SOURCE = "registry packages: `fgclip2 bench run bundled` makes it"
-_READERS = {"en-long": read_docci, "en-short": read_flickr30k, "zh-long": read_lit_cn, "zh-short": read_lit_cn}
+_SCENES = ("scenes/images.zip",)
+_BOXES = PublishedFile(("scenes/boxes/valid_category_data_total_zh.json",), _SOURCE)
+_HARD_NEGATIVES = {
+    language: PublishedFile((f"scenes/hard-negatives-{language}/h_attributes_llava.jsonl",), _SOURCE)
+    for language in LANGUAGES
+}
+_READERS = {
+    ("en", "long"): read_docci,
+    ("en", "short"): read_flickr30k,
+    ("zh", "long"): read_lit_cn,
+    ("zh", "short"): read_lit_cn,
+}
 
 
-def _captions(pictures: str, length: str, language: str) -> Benchmark:
-    reader = _READERS[f"{language}-{length}"]
-    return Benchmark(
-        f"bundled-{pictures}-{length}-{language}",
-        task=retrieval,
-        language=language,
-        read=Reading(reader, subfolder=f"{pictures}/{length}", image_places=(f"{pictures}/images.zip",)),
-        paper=RetrievalSettings(PATCHES, length),
-        source=_SOURCE,
-        is_fetched=True,
-    )
+_CAPTIONS = (("scenes", "long"), ("scenes", "short"), ("boards", "long"), ("boards", "short"), ("stamps", "short"))
 
 
-def _boxes(language: str) -> Benchmark:
-    file = PublishedFile(("scenes/boxes/valid_category_data_total_zh.json",), _SOURCE)
-    return Benchmark(
+def bundled_rows(language: Language) -> list[Benchmark]:
+    """Return the rows of one language."""
+    captions = [
+        Benchmark(
+            f"bundled-{pictures}-{length}-{language}",
+            task=retrieval,
+            language=language,
+            read=Reading(
+                _READERS[language, length],
+                image_places=(f"{pictures}/images.zip",),
+                subfolder=f"{pictures}/{length}",
+            ),
+            paper=RetrievalSettings(PATCHES, length),
+            source=_SOURCE,
+            is_fetched=True,
+        )
+        for pictures, length in _CAPTIONS
+    ]
+    boxes = Benchmark(
         f"bundled-boxes-{language}",
         task=region_classification,
         language=language,
         read=Reading(
             read_boxes,
-            files={"annotations": file},
-            image_places=("scenes/images.zip",),
+            files={"annotations": _BOXES},
+            image_places=_SCENES,
             options={"language": "zh"},  # of `name`; there is `name_en` too
             settings=("crowds",),
         ),
@@ -48,31 +65,16 @@ def _boxes(language: str) -> Benchmark:
         source=_SOURCE,
         is_fetched=True,
     )
-
-
-def _hard_negatives(language: str) -> Benchmark:
-    file = PublishedFile((f"scenes/hard-negatives-{language}/h_attributes_llava.jsonl",), _SOURCE)
-    return Benchmark(
+    negatives = Benchmark(
         f"bundled-hard-negatives-{language}",
         task=hard_negatives,
         language=language,
-        read=Reading(read_fg_ovd, files={"path": file}, image_places=("scenes/images.zip",)),
+        read=Reading(read_fg_ovd, files={"path": _HARD_NEGATIVES[language]}, image_places=_SCENES),
         paper=HardNegativeSettings(PATCHES),
         source=_SOURCE,
         is_fetched=True,
     )
+    return [*captions[:2], boxes, negatives, *captions[2:]]
 
 
-BUNDLED: tuple[Benchmark, ...] = tuple(
-    row
-    for language in LANGUAGES
-    for row in (
-        _captions("scenes", "long", language),
-        _captions("scenes", "short", language),
-        _boxes(language),
-        _hard_negatives(language),
-        _captions("boards", "long", language),
-        _captions("boards", "short", language),
-        _captions("stamps", "short", language),
-    )
-)
+BUNDLED: tuple[Benchmark, ...] = tuple(row for language in LANGUAGES for row in bundled_rows(language))

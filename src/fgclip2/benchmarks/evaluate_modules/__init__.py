@@ -13,5 +13,29 @@ from those on the Hub.
 """
 
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent
+
+
+def metric_info(description: str | None, inputs: str | None, **features: Any) -> Any:
+    """Return what a module tells `evaluate` of itself.
+
+    Args:
+        description: What it computes.
+        inputs: What `compute` takes and returns.
+        features: Inputs of each item: the name of a type, `[of the elements]` or `{name: feature}`.
+    """
+    import datasets
+    import evaluate
+
+    def typed(feature: Any) -> Any:
+        if isinstance(feature, list):
+            return datasets.Sequence(typed(feature[0]))
+        if isinstance(feature, dict):
+            return {name: typed(part) for name, part in feature.items()}
+        return datasets.Value(feature)
+
+    return evaluate.MetricInfo(
+        description=description, citation="", inputs_description=inputs, features=datasets.Features(typed(features))
+    )

@@ -1,37 +1,25 @@
-"""Recall@k, mean and median rank of retrieval, with any number of right candidates for each query."""
+"""Recall@k, mean and median rank of the best right candidate; ties with wrong ones count against it."""
 
-import datasets
 import evaluate
 
+from fgclip2.benchmarks.evaluate_modules import metric_info
 from fgclip2.metrics import mean_rank, median_rank, recall_at_k, score_ranks
-
-_DESCRIPTION = "Recall@k, mean and median rank of the best right candidate; ties with wrong ones count against it."
-_INPUTS = """
-Args:
-    predictions: For each query its scores of all candidates, in the candidates' order.
-    references: For each query the indices of its right candidates; one or more.
-    ks: Of the recalls; (1, 5, 10) by default.
-
-Returns:
-    "recall@1" and so on, as shares of 1; "mean_rank", "median_rank", from 1.
-"""
 
 
 class RetrievalRecall(evaluate.Metric):
-    """Of scores that are there already; embeddings of large sets belong into `fgclip2.metrics.pair_ranks`."""
+    """Ranks by scores that are there already; embeddings of large sets belong into `fgclip2.metrics.pair_ranks`.
+
+    Args:
+        predictions: For each query its scores of all candidates, in the candidates' order.
+        references: For each query the indices of its right candidates; one or more.
+        ks: Numbers of candidates that count as found; (1, 5, 10) by default.
+
+    Returns:
+        "recall@1" and so on, as shares of 1; "mean_rank", "median_rank", from 1.
+    """
 
     def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return metric_info(__doc__, self.__doc__, predictions=["float64"], references=["int64"])
 
     def _compute(self, predictions, references, ks=(1, 5, 10)):
         for query, candidates in enumerate(references):

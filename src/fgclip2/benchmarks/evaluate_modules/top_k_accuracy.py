@@ -1,38 +1,26 @@
-"""Top-k accuracy over items or over classes."""
+"""Share of items whose class is among the k of the highest scores; ties count as wrong."""
 
-import datasets
 import evaluate
 
+from fgclip2.benchmarks.evaluate_modules import metric_info
 from fgclip2.metrics import score_ranks, topk_accuracy
-
-_DESCRIPTION = "Share of items whose class is among the k of the highest scores; ties count as wrong."
-_INPUTS = """
-Args:
-    predictions: For each item its scores of all classes.
-    references: For each item the index of its class.
-    ks: (1, 5) by default.
-    average: "micro" (default): the mean over items; "macro": over the classes that occur.
-
-Returns:
-    "top1" and so on, with "macro" "top1_macro"; as shares of 1.
-"""
 
 
 class TopKAccuracy(evaluate.Metric):
-    """`fgclip2.metrics.topk_accuracy` of scores."""
+    """Top-k accuracy over items or over classes, as `fgclip2.metrics.topk_accuracy`.
+
+    Args:
+        predictions: For each item its scores of all classes.
+        references: For each item the index of its class.
+        ks: Numbers of classes that count as found; (1, 5) by default.
+        average: "micro" (default): the mean over items; "macro": over the classes that occur.
+
+    Returns:
+        "top1" and so on, with "macro" "top1_macro"; as shares of 1.
+    """
 
     def _info(self):
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Value("int64"),
-                }
-            ),
-        )
+        return metric_info(__doc__, self.__doc__, predictions=["float64"], references="int64")
 
     def _compute(self, predictions, references, ks=(1, 5), average="micro"):
         ranks = score_ranks(predictions, list(enumerate(references)))

@@ -21,7 +21,7 @@ OWNER = "fgclip2"  # mteb's names have an owner; of models without one
 
 
 class MTEBModel:
-    """What `mteb.evaluate` takes as its model.
+    """A model as `mteb.evaluate` takes it.
 
     Instructions of tasks are not used: the model was not trained with any. Batches are the model's own; mteb's
     `batch_size` says only how many inputs are loaded at once.
@@ -60,7 +60,7 @@ class MTEBModel:
             ValueError: The data set has neither, or the precision is another.
         """
         if precision not in (None, "float32"):
-            raise ValueError(f"precision={precision!r}; allowed: float32 only")
+            raise ValueError(f"precision must be 'float32', got {precision!r}")
         features = inputs.dataset.features
         if "text" in features and "image" in features:
             return self.get_fused_embeddings(inputs)
@@ -68,7 +68,7 @@ class MTEBModel:
             return self.get_text_embeddings(inputs)
         if "image" in features:
             return self.get_image_embeddings(inputs)
-        raise ValueError(f"the data set has {sorted(features)}; allowed: 'text', 'image' or both")
+        raise ValueError(f"the data set has {sorted(features)}, but needs 'text', 'image' or both")
 
     def get_text_embeddings(self, texts: Iterable[Mapping[str, Any]], **kwargs: Any) -> Tensor:
         """Embed `text` of each batch as a caption, if it fits, else as a long one: float32 (N, D)."""
@@ -105,8 +105,11 @@ class MTEBModel:
         from mteb.models.model_meta import ModelMeta, ScoringFunction
 
         module = getattr(self.model, "model", None)
+        # An id of the hub stays as it is; another name, or the last part of a path, goes under our own.
+        name, parts = self.model.name, Path(self.model.name).parts
+        is_id = len(parts) == 2 and name.count("/") == 1 and not Path(name).exists()
         known: dict[str, Any] = {
-            "name": _name_with_owner(self.model.name),
+            "name": name if is_id else f"{OWNER}/{parts[-1]}",
             "revision": self.model.revision or self.model.fingerprint,
             "modalities": ["image", "text"],
             "similarity_fn_name": ScoringFunction.COSINE,
@@ -123,12 +126,6 @@ class MTEBModel:
             known["embed_dim"] = self.model.embedding_size
             known["max_tokens"] = max(processor.text_length(role) for role in processor.text_roles)
         return ModelMeta.create_empty({key: value for key, value in known.items() if value is not None})
-
-
-def _name_with_owner(name: str) -> str:
-    """An id of the hub as it is, another name or the last part of a path under our own."""
-    parts = Path(name).parts
-    return name if len(parts) == 2 and name.count("/") == 1 and not Path(name).exists() else f"{OWNER}/{parts[-1]}"
 
 
 def _unit(embeddings: Any) -> Tensor:

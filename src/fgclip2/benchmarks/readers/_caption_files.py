@@ -1,4 +1,4 @@
-"""What the readers of captions share: where files and images are, lines of text, and collecting what is usable."""
+"""Parts that readers of captions share: where files and images are, lines of text, collecting what is usable."""
 
 from __future__ import annotations
 

@@ -47,19 +47,19 @@ class Instances:
     problems: list[Problem]
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        """(Where it is, annotation) of each."""
+        """Return (where it is, annotation) for all annotations."""
         return ((f"{self.path}: annotations[{number}]", each) for number, each in enumerate(self.annotations))
 
     def image_of(self, record: Mapping[str, Any], source: str) -> ListedImage:
-        """The image that a record names by `image_id`."""
+        """Return the image that a record names by `image_id`."""
         return self.images[_known(record.get("image_id"), self.images, "image_id", "images", source)]
 
     def category_of(self, record: Mapping[str, Any], source: str) -> int:
-        """The category that a record names by `category_id`, as an index into the names."""
+        """Return the category that a record names by `category_id`, as an index into the names."""
         return self.category(record.get("category_id"), "category_id", source)
 
     def category(self, value: Any, field: str, source: str) -> int:
-        """A category by its id, as an index into the names.
+        """Return a category by its id, as an index into the names.
 
         Raises:
             InvalidRecordError: There is none.
@@ -94,8 +94,17 @@ def read_instances(
                 f"{path} has no list {key!r}, only {keys[:200]}; allowed: COCO's format of instances, an object with "
                 f"the lists {', '.join(_KEYS)}; check that it is the file of boxes, not of captions or results"
             )
+
+    def checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+        check_text(entry.get("name"), "name", source)
+        return entry
+
+    def listed_image(entry: Mapping[str, Any], source: str) -> ListedImage:
+        sizes = (listed_size(entry, key, source) for key in ("width", "height"))
+        return ListedImage(_image_name(entry, source), *sizes)
+
     problems: list[Problem] = []
-    entries = _in_order(_by_id(content["categories"], f"{path}: categories", _checked_category, problems))
+    entries = _in_order(_by_id(content["categories"], f"{path}: categories", checked_category, problems))
     if one_based and 0 in entries:
         raise ValueError(
             f"{path}: categories: id is 0 ({entries[0]['name']!r}); allowed: ids from 1, as this format counts; "
@@ -103,7 +112,7 @@ def read_instances(
         )
     return Instances(
         path=Path(path),
-        images=_by_id(content["images"], f"{path}: images", _listed_image, problems),
+        images=_by_id(content["images"], f"{path}: images", listed_image, problems),
         categories={each: index for index, each in enumerate(entries)},
         names=_names(list(entries.values()), language) | _fitting(names or {}, len(entries), path),
         annotations=content["annotations"],
@@ -112,7 +121,7 @@ def read_instances(
 
 
 def with_size(image: ListedImage, images: NamedImages) -> ListedImage:
-    """An image with its real size where the file lists none, so that its boxes are checked by it."""
+    """Return an image with its real size where the file lists none, so that its boxes are checked by it."""
     if image.width is not None and image.height is not None:
         return image
     width, height = images.size(image.name) or (None, None)
@@ -120,7 +129,7 @@ def with_size(image: ListedImage, images: NamedImages) -> ListedImage:
 
 
 def corners(value: Any, image: ListedImage, source: str) -> Box:
-    """A box [x, y, width, height] as x1, y1, x2, y2 within its image; up to `EDGE_TOLERANCE` outside is cut off.
+    """Return a box [x, y, width, height] as x1, y1, x2, y2 within its image; up to `EDGE_TOLERANCE` outside is cut off.
 
     Raises:
         InvalidRecordError: It is no box, has no area, or leaves the image.
@@ -136,7 +145,7 @@ def corners(value: Any, image: ListedImage, source: str) -> Box:
 
 
 def loose_corners(value: Any, source: str) -> Box:
-    """A box [x, y, width, height] as x1, y1, x2, y2, wherever it is.
+    """Return a box [x, y, width, height] as x1, y1, x2, y2, wherever it is.
 
     Raises:
         InvalidRecordError: It is no box, or has no area.
@@ -148,12 +157,12 @@ def loose_corners(value: Any, source: str) -> Box:
 
 
 def size_of(image: ListedImage) -> str:
-    """The size of an image, for an error message."""
+    """Return the size of an image, for an error message."""
     return f"{image.width or 'any'} x {image.height or 'any'} pixels"
 
 
 def check_new_id(value: Any, seen: set, source: str) -> None:
-    """An id, where there is one, is no other record's."""
+    """Check that an id, where there is one, is no other record's."""
     if value is None:
         return
     if not _is_id(value) or value in seen:
@@ -162,7 +171,7 @@ def check_new_id(value: Any, seen: set, source: str) -> None:
 
 
 def listed_size(record: Mapping[str, Any], field: str, source: str) -> int | None:
-    """A width or height in pixels, or None where a record has none."""
+    """Return a width or height in pixels, or `None` where a record has none."""
     value = record.get(field)
     if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         raise InvalidRecordError(source, field, shown(value), "a positive whole number of pixels, or nothing")
@@ -180,7 +189,7 @@ def _known(value: Any, table: Mapping[Any, Any], field: str, name: str, source: 
 
 
 def _by_id(entries: list, source: str, checked: Any, problems: list[Problem]) -> dict[Any, Any]:
-    """Checked entries by id; those that can't be used become problems."""
+    """Return checked entries by id; those that can't be used become problems."""
     found: dict[Any, Any] = {}
     seen: set = set()
     for number, entry in enumerate(entries):
@@ -198,17 +207,8 @@ def _by_id(entries: list, source: str, checked: Any, problems: list[Problem]) ->
 
 
 def _in_order(entries: dict[Any, Any]) -> dict[Any, Any]:
-    """In the order of ids, as lists of the categories' names are; texts stay as the file has them."""
-    return dict(sorted(entries.items())) if all(isinstance(each, int) for each in entries) else entries
-
-
-def _checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    check_text(entry.get("name"), "name", source)
-    return entry
-
-
-def _listed_image(entry: Mapping[str, Any], source: str) -> ListedImage:
-    return ListedImage(_image_name(entry, source), *(listed_size(entry, key, source) for key in ("width", "height")))
+    """Sort by ids, as lists of the categories' names are; texts stay as the file has them."""
+    return dict(sorted(entries.items())) if all(isinstance(key, int) for key in entries) else entries
 
 
 def _image_name(entry: Mapping[str, Any], source: str) -> str:
@@ -223,11 +223,11 @@ def _image_name(entry: Mapping[str, Any], source: str) -> str:
 
 def _names(categories: Sequence[Mapping[str, Any]], language: str) -> dict[str, list[str]]:
     names = {language: [category["name"] for category in categories]}
-    for each in LANGUAGES:
-        others = [category.get(f"name_{each}") for category in categories]
-        if others and all(isinstance(name, str) and name.strip() for name in others):
-            names[each] = [str(name) for name in others]
-    return {each: [name.replace("_", " ") for name in of_language] for each, of_language in names.items()}
+    for other in LANGUAGES:
+        its_names = [category.get(f"name_{other}") for category in categories]
+        if its_names and all(isinstance(name, str) and name.strip() for name in its_names):
+            names[other] = [str(name) for name in its_names]
+    return {key: [name.replace("_", " ") for name in of_language] for key, of_language in names.items()}
 
 
 def _fitting(names: Mapping[str, Sequence[str]], count: int, path: str | Path) -> dict[str, Sequence[str]]:

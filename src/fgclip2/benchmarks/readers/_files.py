@@ -1,4 +1,4 @@
-"""What all readers share: JSON and JSON lines with a place for each record, and images, each once."""
+"""Parts that all readers share: JSON and JSON lines with a place for each record, and images, each once."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from ...checks import one_of
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.readers.files import scan_list
 from ...data.records import InvalidRecordError
@@ -49,7 +50,7 @@ _CCMB = "https://zero.so.com"
 
 
 def read_lit_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """LIT-CN: lines `path TAB caption` of `image_caption_long_cn.txt`.
+    """Read LIT-CN: lines `path TAB caption` of `image_caption_long_cn.txt`.
 
     Source: scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP names the file. Not verified: where its paths begin;
     their longest end that is found counts.
@@ -58,7 +59,7 @@ def read_lit_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
 
 
 def read_dci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """DCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images/images_1.zip`, `images_2.zip`.
+    """Read DCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images/images_1.zip` and `_2.zip`.
 
     Source: https://huggingface.co/datasets/qihoo360/DCI-CN; scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP. Not
     verified: where the paths begin; their longest end that is found counts.
@@ -67,7 +68,7 @@ def read_dci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
 
 
 def read_docci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """DOCCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images.zip`.
+    """Read DOCCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images.zip`.
 
     Source: https://huggingface.co/datasets/qihoo360/DOCCI-CN; scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP.
     Not verified: where the paths begin; their longest end that is found counts.
@@ -76,7 +77,7 @@ def read_docci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData
 
 
 def read_flickr30k_cna(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """Flickr30k-CNA, test: lines `id#k TAB caption` of `flickr30k_cna_test.txt`, images `id.jpg`.
+    """Read Flickr30k-CNA, test: lines `id#k TAB caption` of `flickr30k_cna_test.txt`, images `id.jpg`.
 
     Source: data/flickr30k_cna_dataset.py of github.com/yuxie11/R2D2. https://zero.so.com/detail.html shows lines
     without `#k`; they are read too.
@@ -91,15 +92,15 @@ def read_flickr30k_cna(folder: Folder, images: Folder | None = None) -> Retrieva
 def read_coco_cn(
     folder: Folder, images: Folder | None = None, captions: COCOCNCaptions = "manually-translated"
 ) -> RetrievalData:
-    """COCO-CN, test.
+    """Read COCO-CN, test.
 
     Sources: the release coco-cn-version1805v1.1, https://huggingface.co/datasets/AIMClab-RUC/COCO-CN by
     github.com/li-xirong/coco-cn, lines `id#k TAB caption`; `pair.txt` of github.com/360CVGroup/FG-CLIP, as
     fgclip2/eval/coco_cn.py there reads it, lines `id#zhm#k caption`.
 
     Args:
-        folder: has the release, or `pair.txt`.
-        images: has `train2014/` and `val2014/` of COCO, in folders or archives.
+        folder: Has the release, or `pair.txt`.
+        images: Has `train2014/` and `val2014/` of COCO, in folders or archives.
         captions: "manually-translated": five for each of 1,000 images, which FG-CLIP 2 reports; "human-written": 1,053
             for the same images, which Chinese-CLIP reports (github.com/OFA-Sys/Chinese-CLIP/issues/175).
     """
@@ -109,9 +110,12 @@ def read_coco_cn(
         "human-written": ("imageid.human-written-caption.txt",),
     }
     if captions not in names:
-        raise ValueError(f"captions={captions!r}; allowed: {', '.join(map(repr, names))}")
+        raise ValueError(f"captions must be {one_of(names)}, got {captions!r}")
     path = find_file(folder, names[captions], origin)
-    test = _lines_of(find_file(folder, ("coco-cn_test.txt",), origin)) if captions == "human-written" else None
+    test = None
+    if captions == "human-written":
+        lines = numbered_lines(find_file(folder, ("coco-cn_test.txt",), origin))
+        test = {decode_text(line, source).strip() for source, line in lines}
     collector = CaptionCollector(find_images(folder, images))
     for source, key, caption in _keyed_captions(path, collector):
         if test is None or key in test:
@@ -126,10 +130,6 @@ def _coco_2014_name(key: str, source: str) -> str:
         allowed = "COCO_train2014_ or COCO_val2014_ with 12 digits, # and a number"
         raise InvalidRecordError(source, "the image's id", shown(key), allowed)
     return f"{match[1]}2014/{key}.jpg"
-
-
-def _lines_of(path: Path) -> set[str]:
-    return {decode_text(line, source).strip() for source, line in numbered_lines(path)}
 
 
 def _read_paths(folder: Folder, images: Folder | None, name: str, file_name: str) -> RetrievalData:
@@ -161,25 +161,25 @@ def _keyed_captions(path: Path, collector: CaptionCollector) -> Iterator[tuple[s
 
 
 def read_icr(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """ICR of CCMB, images and their captions: its val serves as test.
+    """Read ICR of CCMB, images and their captions: its val serves as test.
 
     Source: data/icr_dataset.py of github.com/yuxie11/R2D2, https://zero.so.com/detail.html: lines of JSON with `text`
     and `image_path`.
 
     Args:
-        folder: has `ICR/val/long_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
+        folder: Has `ICR/val/long_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
     """
     return _read_ccmb(folder, images, "ICR", "long_itr_val.json")
 
 
 def read_iqr(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """IQR of CCMB, images and queries that led to them: its val serves as test.
+    """Read IQR of CCMB, images and queries that led to them: its val serves as test.
 
     Source: data/iqr_dataset.py of github.com/yuxie11/R2D2, https://zero.so.com/detail.html: lines of JSON with `text`
     and `image_path`.
 
     Args:
-        folder: has `IQR/val/short_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
+        folder: Has `IQR/val/short_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
     """
     return _read_ccmb(folder, images, "IQR", "short_itr_val.json")
 
@@ -198,33 +198,27 @@ def _read_ccmb(folder: Folder, images: Folder | None, task: str, name: str) -> R
 
 
 def read_sharegpt4v_1k(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """ShareGPT4V-1k: the first 1,000 records of `share-captioner_coco_lcs_sam_1246k_1107.json`.
+    """Read ShareGPT4V-1k: the first 1,000 records of `share-captioner_coco_lcs_sam_1246k_1107.json`.
 
     Source: https://huggingface.co/datasets/Lin-Chen/ShareGPT4V; fgclip/eval/shareg4v_retrieval.py of
     github.com/360CVGroup/FG-CLIP: a list of `image` and `conversations`, of which the second has the caption.
     """
     path = find_file(folder, ("share-captioner_coco_lcs_sam_1246k_1107.json",), f"{_HUGGING_FACE}/Lin-Chen/ShareGPT4V")
     collector = CaptionCollector(find_images(folder, images))
-    for source, item in _first_items(path, SHAREGPT4V_IMAGES):
+    for span in islice(scan_list(path), SHAREGPT4V_IMAGES):  # no more of the file: it may be larger than memory
+        source = f"{path}:{span.number}"
+        if not span.length:
+            raise ValueError(f"{source} is broken or cut off at byte {span.start}; it must be one JSON list in UTF-8")
         with collector.checking():
-            record = check_object(item, source)
+            record = check_object(span.item, source)
             turns = check_list(record.get("conversations"), "conversations", source)
             turn = check_object(turns[1] if len(turns) > 1 else None, source, "conversations[1]")
             collector.add(source, ("image", record.get("image")), {"conversations[1].value": turn.get("value")})
     return collector.data(path)
 
 
-def _first_items(path: Path, count: int) -> Iterator[tuple[str, Any]]:
-    """Yield (source, item) of a JSON list, reading no more of the file than that: it may be larger than memory."""
-    for span in islice(scan_list(path), count):
-        source = f"{path}:{span.number}"
-        if not span.length:
-            raise ValueError(f"{source} is broken or cut off at byte {span.start}; allowed: one JSON list in UTF-8")
-        yield source, span.item
-
-
 def read_dci(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """DCI: the `extra_caption` of every file in `annotations/`, images in `photos/`.
+    """Read DCI: the `extra_caption` of every file in `annotations/`, images in `photos/`.
 
     203 of the 7,805 captions are blank, as published: they are left out, and are no problems. 7,602 stay.
 
@@ -232,32 +226,26 @@ def read_dci(folder: Folder, images: Folder | None = None) -> RetrievalData:
     all files and this caption (fgclip2/eval/dci_retrieval.py of github.com/360CVGroup/FG-CLIP).
 
     Args:
-        folder: has `annotations/`, or `densely_captioned_images/` which has it.
+        folder: Has `annotations/`, or `densely_captioned_images/` which has it.
     """
     origin = "https://github.com/facebookresearch/DCI"
     root = find_folder(folder, "annotations", "densely_captioned_images", origin)
     collector = CaptionCollector(find_images(root, images, "photos"))
     for path in sorted((root / "annotations").glob("[!.]*.json")):
         with collector.checking():
-            record = _annotation(path)
+            try:
+                content = read_json(path)
+            except ValueError as error:
+                raise InvalidRecordError(str(path), "the file", "broken or cut off", "JSON in UTF-8") from error
+            record = check_object(content, str(path))
             caption = record.get("extra_caption")
             if not (isinstance(caption, str) and not caption.strip()):
                 collector.add(str(path), ("image", record.get("image")), {"extra_caption": caption})
     return collector.data(root / "annotations")
 
 
-def _annotation(path: Path) -> dict[str, Any]:
-    """The object in one of many files."""
-    source = str(path)
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise InvalidRecordError(source, "the file", "broken or cut off", "JSON in UTF-8") from error
-    return check_object(content, source)
-
-
 def read_docci(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """DOCCI, test: `docci_descriptions.jsonlines`, images in `images/`, where docci_images.tar.gz unpacks them.
+    """Read DOCCI, test: `docci_descriptions.jsonlines`, images in `images/`, where docci_images.tar.gz unpacks them.
 
     Source: https://google.github.io/docci: lines of JSON with `example_id`, `split`, `image_file`, `description`.
     """
@@ -272,13 +260,13 @@ def read_docci(folder: Folder, images: Folder | None = None) -> RetrievalData:
 
 
 def read_urban_1k(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """Urban-1k: the first line of each `caption/N.txt`, with the image `image/N.jpg`.
+    """Read Urban-1k: the first line of each `caption/N.txt`, with the image `image/N.jpg`.
 
     Source: https://huggingface.co/datasets/BeichenZhang/Urban1k; eval/retrieval/Urban1k.py of
     github.com/beichenzbc/Long-CLIP.
 
     Args:
-        folder: has `caption/` and `image/`, or `Urban1k/` which has them.
+        folder: Has `caption/` and `image/`, or `Urban1k/` which has them.
     """
     root = find_folder(folder, "caption", "Urban1k", f"{_HUGGING_FACE}/BeichenZhang/Urban1k")
     collector = CaptionCollector(find_images(root, images, "image"))
@@ -296,7 +284,7 @@ def read_urban_1k(folder: Folder, images: Folder | None = None) -> RetrievalData
 
 
 def read_flickr30k(folder: Folder, images: Folder | None = None) -> RetrievalData:
-    """Flickr30k, the 1,000 images of Karpathy's test split: `flickr30k_test.json`, else `dataset_flickr30k.json`.
+    """Read Flickr30k, the 1,000 images of Karpathy's test split: `flickr30k_test.json`, else `dataset_flickr30k.json`.
 
     Sources: the first is of github.com/salesforce/ALBEF, a list of `image` and `caption`, a list of five; the second is
     Karpathy's (https://cs.stanford.edu/people/karpathy/deepimagesent), `images` with `filename`, `split` and
@@ -307,22 +295,22 @@ def read_flickr30k(folder: Folder, images: Folder | None = None) -> RetrievalDat
 
 
 def read_mscoco(folder: Folder, images: Folder | None = None, split: COCOSplit = "val2017") -> RetrievalData:
-    """MSCOCO: 5,000 images with their first five captions.
+    """Read MSCOCO: 5,000 images with their first five captions.
 
     Sources: https://cocodataset.org/#format-data for `captions_val2017.json`, which FG-CLIP 2 uses
     (scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP); those of `read_flickr30k` for `coco_karpathy_test.json`
     and `dataset_coco.json`.
 
     Args:
-        folder: has `annotations/`, and the images in `val2017/` or `val2014/`, folders or archives.
-        split: which images: "val2017" of COCO, or "karpathy", Karpathy's test split of val2014.
+        folder: Has `annotations/`, and the images in `val2017/` or `val2014/`, folders or archives.
+        split: Which images: "val2017" of COCO, or "karpathy", Karpathy's test split of val2014.
     """
     if split == "val2017":
         name = "captions_val2017.json"
         path = find_file(folder, (f"annotations/{name}", name), "https://cocodataset.org/#download")
         return _read_coco_captions(path, find_images(folder, images, "val2017"))
     if split != "karpathy":
-        raise ValueError(f"split={split!r}; allowed: 'val2017', 'karpathy'")
+        raise ValueError(f"split must be 'val2017' or 'karpathy', got {split!r}")
     names = [
         f"{part}{name}" for name in ("coco_karpathy_test.json", "dataset_coco.json") for part in ("annotations/", "")
     ]
@@ -331,13 +319,13 @@ def read_mscoco(folder: Folder, images: Folder | None = None, split: COCOSplit =
 
 
 def read_xm3600(folder: Folder, images: Folder | None = None, language: Language = "en") -> RetrievalData:
-    """XM3600 (Crossmodal-3600): the captions of one language in `captions.jsonl`, images `key.jpg`.
+    """Read XM3600 (Crossmodal-3600): the captions of one language in `captions.jsonl`, images `key.jpg`.
 
     Source: https://google.github.io/crossmodal-3600: lines of JSON with `image/key` and, for each language, `caption`,
     a list.
 
     Args:
-        folder: has `captions.jsonl` and the images, or `images/` with them.
+        folder: Has `captions.jsonl` and the images, or `images/` with them.
         language: "en" or "zh".
     """
     check_language(language, "language", "read_xm3600")
@@ -354,31 +342,24 @@ def read_xm3600(folder: Folder, images: Folder | None = None, language: Language
 
 def _read_karpathy_test(path: Path, images: Path) -> RetrievalData:
     collector = CaptionCollector(images)
-    if path.name.startswith("dataset_"):
-        _collect_karpathy(path, collector)
-    else:
-        _collect_salesforce(path, collector)
-    return collector.data(path)
-
-
-def _collect_salesforce(path: Path, collector: CaptionCollector) -> None:
-    for source, record in numbered_json_lines(path, collector.problems):
-        with collector.checking():
-            captions = _numbered(record.get("caption"), "caption", source, CAPTIONS_PER_IMAGE)
-            collector.add(source, ("image", record.get("image")), captions)
-
-
-def _collect_karpathy(path: Path, collector: CaptionCollector) -> None:
+    if not path.name.startswith("dataset_"):  # ALBEF's list
+        for source, record in numbered_json_lines(path, collector.problems):
+            with collector.checking():
+                captions = _numbered(record.get("caption"), "caption", source, CAPTIONS_PER_IMAGE)
+                collector.add(source, ("image", record.get("image")), captions)
+        return collector.data(path)
     for source, record in collector.members(read_json(path), "images", path):
         if record.get("split", "test") != "test":
             continue
         with collector.checking():
             sentences = _numbered(record.get("sentences"), "sentences", source, CAPTIONS_PER_IMAGE)
             captions = {
-                f"{field}.raw": check_object(each, source, field).get("raw") for field, each in sentences.items()
+                f"{field}.raw": check_object(sentence, source, field).get("raw")
+                for field, sentence in sentences.items()
             }
             name, part = record.get("filename"), record.get("filepath")  # COCO's has both
             collector.add(source, ("filename", f"{part}/{name}" if part and name else name), captions)
+    return collector.data(path)
 
 
 def _read_coco_captions(path: Path, images: Path) -> RetrievalData:
@@ -409,5 +390,5 @@ def _check_id(value: Any, field: str, source: str) -> int:
 
 
 def _numbered(values: Any, field: str, source: str, count: int | None = None) -> dict[str, Any]:
-    """Field -> value of the first ones in a list."""
+    """Return the first values in a list, by the names of their fields."""
     return {f"{field}[{index}]": value for index, value in enumerate(check_list(values, field, source)[:count])}

@@ -1,4 +1,4 @@
-"""What a detector found, next to the file of instances that it is measured by."""
+"""Boxes that a detector found, next to the file of instances that they are measured by."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def read_detections(
     check_usable(len(items), results, instances.problems)
     return DetectionData(
         images=found.files,
-        image_ids=[each[0][0] for each in items],
-        boxes=[[box for _, box, _, _ in each] for each in items],
-        categories=[[category for _, _, category, _ in each] for each in items],
-        scores=[[score for _, _, _, score in each] for each in items],
+        image_ids=[its[0][0] for its in items],
+        boxes=[[box for _, box, _, _ in its] for its in items],
+        categories=[[category for _, _, category, _ in its] for its in items],
+        scores=[[score for _, _, _, score in its] for its in items],
         names=instances.names,
         category_ids=list(instances.categories),
         ground_truth=Path(ground_truth),
@@ -80,7 +80,7 @@ def read_detections(
 
 
 def _within_reach(value: Any, image: ListedImage, source: str) -> Box:
-    """A box that has some of its image in it."""
+    """Return a box that has some of its image in it."""
     x1, y1, x2, y2 = loose_corners(value, source)
     beyond = (image.width is not None and x1 >= image.width) or (image.height is not None and y1 >= image.height)
     if beyond or x2 <= 0 or y2 <= 0:
@@ -89,7 +89,7 @@ def _within_reach(value: Any, image: ListedImage, source: str) -> Box:
 
 
 def _score(value: Any, source: str) -> float:
-    """A score.
+    """Return a score.
 
     Raises:
         InvalidRecordError: It is no number.

@@ -60,8 +60,8 @@ def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
     check_usable(len(items), path, problems)
     return HardNegativeData(
         images=found.files,
-        boxes=[[box for box, _ in each] for each in items],
-        texts=[[texts for _, texts in each] for each in items],
+        boxes=[[box for box, _ in its] for its in items],
+        texts=[[texts for _, texts in its] for its in items],
         problems=problems,
     )
 
@@ -81,6 +81,6 @@ def _from_annotation(instances: Instances, images: NamedImages, record: Any, sou
     descriptions = next(iter(instances.names.values()))
     false = check_list(record.get("neg_category_ids"), "neg_category_ids", source)
     texts = [descriptions[instances.category_of(record, source)]]
-    texts += [descriptions[instances.category(each, "neg_category_ids", source)] for each in false]
+    texts += [descriptions[instances.category(key, "neg_category_ids", source)] for key in false]
     image = instances.image_of(record, source)
     return image.name, (corners(record.get("bbox"), with_size(image, images), source), texts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ...data.readers.checks import check_text, shown
 from ...data.records import InvalidRecordError
@@ -38,21 +37,17 @@ def read_matching(path: str | Path, images: str | Path) -> MatchingData:
     for source, record in numbered_json_lines(path, problems):
         try:
             text = check_text(record.get("text"), "text", source)
-            label = _label(record.get("label"), source)
+            label = record.get("label")
+            if not isinstance(label, int) or label not in (0, 1):
+                raise InvalidRecordError(source, "label", shown(label), "0 or 1")
             name = check_text(record.get("image_path"), "image_path", source)
             image = found.index(name, "image_path", source)
         except InvalidRecordError as error:
             problems.append(problem_of(error))
             continue
         pairs.append((image, texts.setdefault(text, len(texts))))
-        labels.append(label)
+        labels.append(bool(label))
     check_usable(len(pairs), path, problems)
     if len(set(labels)) == 1:
-        raise ValueError(f"{path}: label is {int(labels[0])} in all lines; allowed: a file that has both 0 and 1")
+        raise ValueError(f"{path}: label is {int(labels[0])} in all lines, but both 0 and 1 are needed")
     return MatchingData(images=found.files, texts=list(texts), pairs=pairs, labels=labels, problems=problems)
-
-
-def _label(value: Any, source: str) -> bool:
-    if not isinstance(value, int) or value not in (0, 1):
-        raise InvalidRecordError(source, "label", shown(value), "0 or 1")
-    return bool(value)

@@ -38,7 +38,7 @@ _SPACE = re.compile("[ \t\r\n\ufeff]*")
 
 
 class Parser(Protocol):
-    """What a format's fields mean. Picklable."""
+    """A function that knows what a format's fields mean; can be pickled."""
 
     def language(self, item: Any) -> Language:
         """Return the language of an item, right or wrong; may raise on what is no item."""

@@ -1,0 +1,20 @@
+"""All pages: a page and its Chinese twin have the same parts, and links lead somewhere."""
+
+import pytest
+
+from .documents import LINK, ROOT, assert_same_parts, read
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
+TWINS = [page for page in PAGES if page.stem.endswith("_zh")]
+
+
+@pytest.mark.parametrize("chinese", TWINS, ids=lambda page: page.stem)
+def test_both_languages_have_the_same_parts(chinese):
+    assert_same_parts(chinese.with_name(chinese.name.replace("_zh.md", ".md")), chinese)
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in LINK.findall(read(page)):
+            path = target.partition("#")[0]
+            assert target.startswith("http") or (page.parent / path).exists(), f"{page.name}: {target}"
