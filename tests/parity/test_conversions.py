@@ -23,7 +23,7 @@ def test_stretch(conversions, rows):
 
 
 def test_stretch_of_too_short_a_table():
-    with pytest.raises(ValueError, match="20 rows; allowed: at least 21"):
+    with pytest.raises(ValueError, match="at least 21 rows, got 20"):
         stretch_position_embedding(torch.zeros(20, 4))
 
 

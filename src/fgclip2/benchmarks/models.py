@@ -16,7 +16,15 @@ from transformers import AutoModel, AutoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..checkpoints import locate_checkpoint
-from ..embedding import Embedder, PairEmbedder, default_device, model_fingerprint, resolve_devices, resolve_dtype
+from ..embedding import (
+    Embedder,
+    FGClip2Embedder,
+    PairEmbedder,
+    default_device,
+    model_fingerprint,
+    resolve_devices,
+    resolve_dtype,
+)
 from ..embedding.pairs import ONE_HEAD
 from ..modeling.auto import find_family
 from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
@@ -85,13 +93,16 @@ def load_model(
         ValueError: It has no image and text features.
     """
     if name is None:
-        return Embedder.from_pretrained(None, device, dtype)
+        return FGClip2Embedder.from_pretrained(None, device, dtype)
     if name == UNTRAINED:
-        return untrained(Embedder.from_pretrained(None, device, dtype))
+        return untrained(FGClip2Embedder.from_pretrained(None, device, dtype))
     source, hub_arguments = locate_checkpoint(name, revision=revision)
-    if find_family(source, **hub_arguments) is not None:
-        return Embedder.from_pretrained(name, device, dtype, revision)
-    return load_pair(name, device, dtype, revision)
+    family = find_family(source, **hub_arguments)
+    if family is None:
+        return load_pair(name, device, dtype, revision)
+    # For callers who pass `walk_type` to what this returns; the benchmarks themselves speak in roles to any family.
+    kind = FGClip2Embedder if family is FGClip2Embedder.family else Embedder
+    return kind.from_pretrained(name, device, dtype, revision)
 
 
 def encode_texts(model: BenchmarkModel, texts: Sequence[str], role: Role) -> np.ndarray:

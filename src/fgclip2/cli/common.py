@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..embedding import FGClip2Embedder, Skipped
+    from ..embedding import Embedder, Skipped
 
 Model = Annotated[
     str | None,
@@ -54,11 +54,11 @@ Templates = Annotated[
 TopK = Annotated[int, typer.Option(min=1, help="Number of results to print.")]
 
 
-def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> FGClip2Embedder:
+def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> Embedder:
     """Load a checkpoint; `device` may name several with commas between them."""
-    from ..embedding import FGClip2Embedder
+    from ..embedding import Embedder
 
-    return FGClip2Embedder.from_pretrained(model, split_devices(device), dtype)
+    return Embedder.from_pretrained(model, split_devices(device), dtype)
 
 
 def split_devices(device: str | None) -> str | list[str] | None:
