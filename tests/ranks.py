@@ -1,5 +1,6 @@
 """Run a function on several real processes that talk over gloo."""
 
+import multiprocessing
 import os
 import tempfile
 import traceback
@@ -12,6 +13,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
+# Ranks are forked from one process that has imported this and done nothing else, in place of importing it each anew.
+multiprocessing.set_forkserver_preload(["fgclip2", "fgclip2.training"])
+
+
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
     """Call `function(*args)` on each rank and return what they return, in the order of ranks.
 
@@ -19,7 +24,7 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
     and dicts.
     """
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_worker, (world_size, folder, function, args), nprocs=world_size)
+        mp.start_processes(_worker, (world_size, folder, function, args), world_size, start_method="forkserver")
         return [torch.load(Path(folder) / f"result{rank}.pt", weights_only=True) for rank in range(world_size)]
 
 
