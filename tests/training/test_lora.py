@@ -179,9 +179,9 @@ def test_a_bfloat16_model_takes_an_adapter(adapter):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rank": 0}, "rank=0; allowed: 1 or more"),
-        ({"alpha": -1}, "alpha=-1; allowed: above 0"),
-        ({"dropout": 1}, "dropout=1; allowed: 0 or more, below 1"),
+        ({"rank": 0}, "`rank` must be 1 or more, got 0"),
+        ({"alpha": -1}, "`alpha` must be above 0, got -1"),
+        ({"dropout": 1}, "`dropout` must be 0 or more, and below 1, got 1"),
     ],
 )
 def test_numbers_out_of_range(arguments, message):
