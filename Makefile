@@ -3,8 +3,8 @@ TORCH ?= torch==2.13.0
 # Where pip would take a CUDA build of several GB: TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_OPTIONS ?=
 VENV ?= .venv
-# Two workers, each file in one of them, so that what its tests share is made once.
-PARALLEL ?= -n 2 --dist loadfile
+# Two workers, each file in one of them, so that what its tests share is made once; in the order of tests/conftest.py.
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 

@@ -18,6 +18,21 @@ from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
 
 GOLDEN = Path(__file__).parent / "golden"
 
+# The files that take longest come first: else one of two workers ends with them, and the other has nothing left to do.
+LONGEST = (
+    "test_resuming.py",
+    "test_trainer.py",
+    "test_exported_folder.py",
+    "test_train.py",
+    "test_main.py",
+    "test_callback.py",
+    "test_training_recipes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-
 # Ranks are forked from one process that has imported this and done nothing else, in place of importing it each anew.
 multiprocessing.set_forkserver_preload(["fgclip2", "fgclip2.training"])
 

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from fgclip2.checks import check_choice, check_flag, check_number, check_positive_integer, one_of
+from fgclip2.checks import (
+    check_choice,
+    check_flag,
+    check_number,
+    check_positive_integer,
+    environment_flag,
+    one_of,
+)
 
 
 def test_one_of_reads_like_a_sentence():
@@ -49,3 +56,11 @@ def test_mistakes_are_named_with_what_is_allowed(check, arguments, message):
     with pytest.raises(ValueError, match=r" must be .*, got ") as caught:
         check(*arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("", False), (None, False)])
+def test_an_environment_variable_is_set_or_not(monkeypatch, value, expected):
+    monkeypatch.delenv("FGCLIP2_SOMETHING", raising=False)
+    if value is not None:
+        monkeypatch.setenv("FGCLIP2_SOMETHING", value)
+    assert environment_flag("FGCLIP2_SOMETHING") is expected

@@ -197,7 +197,6 @@ def test_the_list_of_commands_says_what_their_help_says():
 @pytest.mark.parametrize(
     ("code", "registered"),
     [
-        ("import fgclip2", True),
         ("import fgclip2_command, fgclip2", True),  # a process that the console script has spawned
         ("import fgclip2.cli.__main__", True),
         ("import fgclip2_command; fgclip2_command.registers_before_a_command = True; import fgclip2", False),

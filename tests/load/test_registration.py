@@ -54,8 +54,7 @@ def test_there_is_nothing_to_say_without_native_classes():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("value", ["1", "true"])
-def test_nothing_is_registered_if_the_user_says_so(value):
+def test_nothing_is_registered_if_the_user_says_so():
     code = """
 import copy, sys
 from transformers import AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer, CONFIG_MAPPING
@@ -69,10 +68,10 @@ import fgclip2
 assert fgclip2.FGClip2Model.from_pretrained(sys.argv[1]).config.model_type == "fgclip2"
 print([dict(mapping._extra_content) for mapping in mappings], "__new__" in vars(ZeroShotImageClassificationPipeline))
 """
-    done = run(code, FGCLIP2_NO_REGISTER=value)
+    done = run(code, FGCLIP2_NO_REGISTER="1")
     assert done.stdout.strip() == "[{}, {}, {}, {}, {}] False", done.stderr
     native = run(
-        f"{NATIVE}\nimport fgclip2\nprint(CONFIG_MAPPING['fgclip2'] is native.FGClip2Config)", FGCLIP2_NO_REGISTER=value
+        f"{NATIVE}\nimport fgclip2\nprint(CONFIG_MAPPING['fgclip2'] is native.FGClip2Config)", FGCLIP2_NO_REGISTER="1"
     )
     assert (native.stdout, native.stderr) == ("True\n", "")
 

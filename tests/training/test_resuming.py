@@ -42,22 +42,29 @@ def dropout_checkpoint(saved_folder, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(dropout_checkpoint, records_folder, tmp_path_factory):
+    """A run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(dropout_checkpoint, records_folder, folder, "--ema_decay=0.9")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("kill_at", "name"),
-    [(5, "SIGKILL"), (11, "SIGTERM")],  # 9 steps an epoch, a checkpoint every 3 steps: within the first and the second
+    # 9 steps an epoch, a checkpoint every 3 steps: within the first and the second
+    [(5, "SIGKILL"), pytest.param(11, "SIGTERM", marks=pytest.mark.slow)],
 )
-def test_a_killed_run_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, tmp_path, kill_at, name):
-    options = ("--ema_decay=0.9",)
-    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options)
-    killed = tmp_path / "killed"
+def test_a_killed_run_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, whole, tmp_path, kill_at, name):
+    options, killed = ("--ema_decay=0.9",), tmp_path / "killed"
     environment = {"KILL_AT": str(kill_at), "KILL_SIGNAL": name}
     done = run(dropout_checkpoint, records_folder, killed, *options, environment=environment, expect=1)
     assert done.returncode == -getattr(signal, name)
     assert not (killed / "log.json").exists()
     run(dropout_checkpoint, records_folder, killed, *options)
-    assert losses(killed) == losses(tmp_path / "whole")
+    assert losses(killed) == losses(whole)
     assert len(losses(killed)) == 18
-    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (killed, tmp_path / "whole")]
+    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (killed, whole)]
     assert weights[0] == weights[1]
 
 
@@ -79,16 +86,14 @@ def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(dropout_che
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, records_folder, tmp_path):
-    options = ("--max_steps=7",)
-    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options)
-    cut = tmp_path / "cut"
+def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, records_folder, whole, tmp_path):
+    options, cut = ("--ema_decay=0.9",), tmp_path / "cut"
     environment = {"KILL_AT": "7", "KILL_SIGNAL": "SIGKILL"}
     run(dropout_checkpoint, records_folder, cut, *options, environment=environment, expect=1)
     (cut / "checkpoint-6" / "trainer_state.json").unlink()  # as if it had died while it wrote its last checkpoint
     (cut / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
     run(dropout_checkpoint, records_folder, cut, *options)
-    assert losses(cut) == losses(tmp_path / "whole")
+    assert losses(cut) == losses(whole)
 
 
 @pytest.fixture(scope="module")

@@ -486,6 +486,7 @@ def test_no_pickle_of_arguments_is_written(saved_folder, tmp_path, records):
     assert json.loads((tmp_path / "final" / "training_args.json").read_text())["max_steps"] == 2
 
 
+@pytest.mark.slow
 def test_compiled(saved_folder, tmp_path, records):
     compiled = trainer(saved_folder, tmp_path / "a", records, torch_compile=True, torch_compile_backend="aot_eager")
     compiled.train()

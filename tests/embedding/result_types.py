@@ -1,22 +1,17 @@
-"""Result types of the public methods, as mypy sees them; nothing in here runs."""
+"""Result types of the public methods, checked by `make types`: mypy reads this file, nothing runs it."""
 
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-SNIPPET = """
 from pathlib import Path
 from typing import assert_type
+
 import numpy as np
+
 from fgclip2 import Embedder, FGClip2Embedder
 from fgclip2.embedding import Skipped
 from fgclip2.search import ImageIndex, SearchHit
 
+
 def check(embedder: Embedder, own: FGClip2Embedder, index: ImageIndex, one: Path, on_error: str) -> None:
     many, box = [one], [[0, 0, 1, 1]]
-    pair = tuple[np.ndarray, list[Skipped]]
     assert_type(Embedder.from_pretrained(), Embedder)
     assert_type(FGClip2Embedder.from_pretrained(), FGClip2Embedder)
     assert_type(own.to("cpu"), FGClip2Embedder)
@@ -41,14 +36,3 @@ def check(embedder: Embedder, own: FGClip2Embedder, index: ImageIndex, one: Path
     assert_type(own.classify_regions(many, [box], ["a"], on_error="skip"), tuple[list[np.ndarray], list[Skipped]])
     assert_type(index.search("a", own), list[SearchHit])
     assert_type(index.search(["a"], own), list[list[SearchHit]])
-"""
-
-
-def test_one_input_many_inputs_and_skipping_have_their_types(tmp_path):
-    pytest.importorskip("mypy")
-    (tmp_path / "snippet.py").write_text(SNIPPET, encoding="utf-8")
-    root = Path(__file__).parents[2]
-    options = ["--config-file", str(root / "pyproject.toml"), "--follow-imports", "silent"]
-    command = [sys.executable, "-m", "mypy", *options, str(tmp_path / "snippet.py")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
