@@ -73,6 +73,9 @@ class ColourProcessor:
     def collate_images(self, images):
         return BatchFeature({"pixel_values": torch.from_numpy(np.stack([image["pixel_values"] for image in images]))})
 
+    def process_images(self, images, max_num_patches=None):
+        return self.collate_images([self.prepare_image(image) for image in images])
+
 
 @pytest.fixture
 def embedder() -> Embedder:

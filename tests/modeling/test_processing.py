@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fgclip2 import FGClip2ImageProcessor, FGClip2Processor, FGClip2Tokenizer
 from fgclip2.modeling.processing_fgclip2 import MIN_BOX_SIDE, check_boxes
@@ -108,3 +109,13 @@ def test_saved_files_and_reloading(processor, tmp_path, photo):
     actual = reloaded(text="苹果 Apple", images=photo)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
     assert FGClip2Processor.from_pretrained(tmp_path, max_num_patches=64).image_processor.max_num_patches == 64
+
+
+@pytest.mark.parametrize("max_num_patches", ["auto", 64])
+def test_a_batch_at_once_is_its_images_prepared_and_collated(processor, max_num_patches):
+    images = [Image.effect_noise(size, 50).convert("RGB") for size in ((160, 120), (64, 300), (48, 48))]
+    at_once = processor.process_images(images, max_num_patches)
+    one_by_one = processor.collate_images([processor.prepare_image(image, max_num_patches) for image in images])
+    assert at_once.keys() == one_by_one.keys()
+    for name, value in one_by_one.items():
+        assert torch.equal(at_once[name], value), name

@@ -108,3 +108,6 @@ class DualEncoderProcessor(Protocol):
 
     def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> Any:
         """Return the inputs of `get_image_features` for a batch of prepared images, as a `BatchFeature`."""
+
+    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> Any:
+        """Return the inputs of `get_image_features` for a batch of images at once, as a `BatchFeature` of tensors."""

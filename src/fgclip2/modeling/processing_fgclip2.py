@@ -120,6 +120,19 @@ class FGClip2Processor(ProcessorMixin):
             {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": torch.from_numpy(shapes)}
         )
 
+    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
+        """Process a batch of images at once: what [`collate_images`] gives for them, without the copies between.
+
+        Args:
+            images: Upright RGB images, at least one.
+            max_num_patches: As in [`prepare_image`].
+        """
+        inputs = self.image_processor(list(images), max_num_patches=max_num_patches, return_tensors="pt")
+        longest = int(inputs["pixel_attention_mask"].sum(1).max())  # beyond it all is padding
+        for name in ("pixel_values", "pixel_attention_mask"):
+            inputs[name] = inputs[name][:, :longest]  # (B, budget, ...) -> (B, longest, ...)
+        return inputs
+
     @property
     def model_input_names(self) -> list[str]:
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]

@@ -6,7 +6,6 @@ import hashlib
 import zlib
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from ..data.records import InvalidRecordError, Record, Region, open_record_image
 from ..data.shard_files import BrokenShardError
 from ..errors import UnreadableImageError
 from ..modeling.interface import DualEncoderProcessor, Role
-from ..streams import bounded_map
 from .sampler import DrawnRecord, OnError
 
 
@@ -107,12 +105,7 @@ class FGClip2Collator:
         if not images:  # all were left out: no rows, which the model and the objective take
             one = self.processor.prepare_image(Image.new("RGB", (1, 1)), max_num_patches=1)
             return {name: value[:0] for name, value in self.processor.collate_images([one]).items()}
-        # Pillow and numpy let go of the interpreter. Workers of a loader, which torch gives one thread each, have none
-        # to share the work.
-        threads = min(len(images), torch.get_num_threads())
-        prepare = partial(self.processor.prepare_image, max_num_patches=self.max_num_patches)
-        prepared = map(prepare, images) if threads == 1 else bounded_map(prepare, images, threads, 2 * threads)
-        return self.processor.collate_images(list(prepared))
+        return dict(self.processor.process_images(images, self.max_num_patches))
 
     def _captions(self, name: str, role: Role, captions: list[str | None]) -> dict[str, Tensor]:
         index = [number for number, caption in enumerate(captions) if caption is not None]
