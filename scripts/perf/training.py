@@ -78,7 +78,7 @@ def random_model(width: int, layers: int, vocabulary: int) -> FGClip2ForTraining
 
 
 def random_batch(images: int, vocabulary: int, num_patches: int = 256) -> dict[str, Tensor]:
-    """What the collator makes of `images` records; the same counts for every 12 images."""
+    """Make a batch as the collator makes it of `images` records; every 12 images have the same counts."""
     rng = np.random.default_rng(0)
     grids = torch.tensor(list(islice(cycle(GRIDS), images)))
     counts = list(islice(cycle(BOX_COUNTS), images))
@@ -129,7 +129,7 @@ def our_step(model: FGClip2ForTraining, batch: dict[str, Tensor]) -> Tensor:
 
 
 def reference_step(model: FGClip2ForTraining, batch: dict[str, Tensor]) -> Tensor:
-    """The same on a [`padded_batch`]."""
+    """Compute the same objective on a [`padded_batch`]."""
     model.zero_grad()
     loss = reference_loss(model, batch)
     loss.backward()

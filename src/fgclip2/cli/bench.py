@@ -121,7 +121,7 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a model on the hub.")] = None,
     device: common.Device = None,
     dtype: Annotated[
-        str, typer.Option(help="What to compute in: float32, bfloat16, float16, or auto, by the device.")
+        str, typer.Option(help="Compute in float32, bfloat16 or float16; auto chooses by the device.")
     ] = "auto",
     preset: Annotated[
         str, typer.Option(help="Settings: paper has those of the paper, released those of its authors' scripts.")

@@ -33,7 +33,7 @@ def validate(
     images: Annotated[
         str,
         typer.Option(
-            help="What to do about images: none (nothing), exists (see if they are there) or open (decode them)."
+            help="Check of the images: none (no check), exists (they must be there) or open (they are decoded)."
         ),
     ] = "exists",
     image_column: Annotated[str, typer.Option(help="Column or key of the image, in pairs.")] = "image",

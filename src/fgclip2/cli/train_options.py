@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class BenchmarkOptions:
-    """What to measure besides, during the run and at its end."""
+    """Name the benchmarks to run during training and at its end."""
 
     benchmarks: list[str] | None = field(
         default=None,

@@ -1,4 +1,4 @@
-"""What a training run takes, by arithmetic: steps, memory, disk, traffic. Nothing is run.
+"""Estimate by arithmetic what a training run takes: steps, memory, disk, traffic. Nothing is run.
 
 [`plan.plan_run`] puts these together for the settings of a run.
 """

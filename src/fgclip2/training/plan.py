@@ -1,4 +1,4 @@
-"""What a run takes: parameters, data, steps, memory, disk, traffic. Reads no weights, and a few hundred records."""
+"""Plan a run: its parameters, data, steps, memory, disk and traffic. Reads no weights, and a few hundred records."""
 
 from __future__ import annotations
 

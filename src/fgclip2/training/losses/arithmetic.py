@@ -1,4 +1,4 @@
-"""What the losses are made of. Everything is computed in float32 at least, whatever autocast says."""
+"""Arithmetic that the losses share, computed in float32 at least, whatever autocast says."""
 
 from __future__ import annotations
 
