@@ -37,7 +37,7 @@ def test_what_is_wrong_goes_to_stdout_and_into_the_exit_code(validate, folder):
     rows = [item(), *(item("zh", f"没有{number}.png") for number in range(3)), item(caption=" ")]
     write_json(folder / "a.json", rows)
     result = validate("a.json", "--show", "2", code=1)
-    assert "a.json:2: the image is missing at 没有0.png; allowed: an existing file" in result.stdout
+    assert "a.json:2: the image is missing at 没有0.png; it must be an existing file" in result.stdout
     assert "a.json:4" not in result.stdout
     assert "… and 2 more" in result.stdout
     assert result.stderr.splitlines()[-1] == "fgclip2: a.json has 4 problems, in 4 of 5 records"
@@ -83,7 +83,10 @@ def test_folders_and_shards(validate, records, folder):
 
 def test_wrong_usage(validate, records):
     assert "'pairs', 'folder' or 'shards', got 'csv'" in validate("记录.json", "--format", "csv", code=2).stderr
-    assert "allowed with pairs only" in validate("记录.json", "--image-column", "x", code=2).stderr
+    assert (
+        "columns are named for the format pairs only, and the format is finehard"
+        in validate("记录.json", "--image-column", "x", code=2).stderr
+    )
     assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr
     assert "'exists' or 'open', got 'all'" in validate("记录.json", "--images", "all", code=1).stderr
     assert "no such file or folder" in validate("没有.json", code=1).stderr

@@ -43,7 +43,7 @@ def test_joined_data_sets_are_one_after_the_other(tmp_path, images):
 
 def test_errors_of_records_survive_pickling():
     error = pickle.loads(pickle.dumps(InvalidRecordError("a.jsonl:3", "f_path", "missing", "a path")))
-    assert str(error) == "a.jsonl:3: f_path is missing; allowed: a path"
+    assert str(error) == "a.jsonl:3: f_path is missing; it must be a path"
     assert (error.source, error.field, error.found, error.allowed) == ("a.jsonl:3", "f_path", "missing", "a path")
 
 

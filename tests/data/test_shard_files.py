@@ -88,13 +88,13 @@ def test_shards_of_img2dataset(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"0.txt": b"cat"}, r"a\.tar:0: the sample is 0 images in \['\.txt'\]; allowed: one image"),
-        ({"0.png": png(), "0.jpg": png(), "0.txt": b"cat"}, "the sample is 2 images"),
-        ({"0.png": png()}, r"a\.tar:0: short_caption and caption is missing"),
-        ({"0.png": png(), "0.txt": b" "}, r"a\.tar:0: short_caption is ''; allowed: a text"),
+        ({"0.txt": b"cat"}, r"a\.tar:0: the number of images is 0 in \['\.txt'\]; it must be 1, beside"),
+        ({"0.png": png(), "0.jpg": png(), "0.txt": b"cat"}, "the number of images is 2"),
+        ({"0.png": png()}, r"a\.tar:0: short_caption or caption is missing"),
+        ({"0.png": png(), "0.txt": b" "}, r"a\.tar:0: short_caption is ''; it must be a text"),
         ({"0.png": png(), "0.txt": "黑猫".encode("gbk")}, r"a\.tar:0: 0\.txt is malformed \('utf-8' codec"),
         ({"0.png": png(), "0.json": b"{"}, r"a\.tar:0: 0\.json is malformed"),
-        ({"0.png": png(), "0.json": [1]}, r"a\.tar:0\.json: the record is \[1\]; allowed: one JSON object"),
+        ({"0.png": png(), "0.json": [1]}, r"a\.tar:0\.json: the record is \[1\]; it must be one JSON object"),
         ({"0.png": png(), "0.json": item(bbox_info=[region(bbox=[0, 0, 0, 1])])}, r"a\.tar:0: bbox_info\[0\]\.bbox is"),
     ],
 )

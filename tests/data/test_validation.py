@@ -76,7 +76,7 @@ def test_all_is_read_in_spite_of_errors(tmp_path, images):
         "caption": 1,
     }
     assert report.languages == {"en": 3, "zh": 2}
-    assert str(report.problems[-1]).endswith("a.jsonl:8: caption is 5; allowed: a text that is not blank")
+    assert str(report.problems[-1]).endswith("a.jsonl:8: caption is 5; it must be a text that is not blank")
 
 
 def test_names_too_long_for_a_file_are_missing_images(tmp_path, images):

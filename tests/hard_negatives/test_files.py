@@ -92,10 +92,10 @@ def test_neither_the_input_nor_another_file_is_overwritten(tmp_path):
     [
         ([{"bbox_info": [{"bbox": [0, 0, 1, 1]}]}], r"in.jsonl:2: bbox_info\[0\].short_expr is missing"),
         ([{"bbox_info": [region("  ")]}], r"in.jsonl:2: bbox_info\[0\].short_expr is '  '"),
-        ([{"bbox_info": {}}, {"bbox_info": {"a": 1}}], "in.jsonl:3: bbox_info is {'a': 1}; allowed: a list"),
-        ([{"bbox_info": ["box"]}], r"in.jsonl:2: bbox_info\[0\] is 'box'; allowed: one JSON object"),
+        ([{"bbox_info": {}}, {"bbox_info": {"a": 1}}], "in.jsonl:3: bbox_info is {'a': 1}; it must be a list"),
+        ([{"bbox_info": ["box"]}], r"in.jsonl:2: bbox_info\[0\] is 'box'; it must be one JSON object"),
         ([["no record"]], r"in.jsonl:2: the record is \['no record'\]"),
-        ([{"is_cn": "yes", "bbox_info": []}], "in.jsonl:2: is_cn is 'yes'; allowed: true or false"),
+        ([{"is_cn": "yes", "bbox_info": []}], "in.jsonl:2: is_cn is 'yes'; it must be true or false"),
     ],
 )
 def test_broken_records_are_named_and_leave_no_output(tmp_path, records, message):

@@ -91,7 +91,7 @@ def test_a_summary_counts_what_a_step_takes():
     attempts = [*(partial(lambda record: record, record) for record in records), broken]
     summary = estimates.summarize(attempts, 2, count_patches)
     assert (summary.looked_at, summary.unusable) == (3, 1)
-    assert summary.first_problem == "a:3: bbox is [1]; allowed: a box"
+    assert summary.first_problem == "a:3: bbox is [1]; it must be a box"
     assert (summary.short_captions, summary.long_captions, summary.with_regions) == (1.0, 0.5, 0.5)
     assert (summary.regions, summary.hard_regions) == (1.0, 0.75)
     assert summary.mean_patches == summary.max_patches == 242  # 11 x 22 of the 256 that fit 10 x 20

@@ -49,7 +49,7 @@ WRONG = [
     pytest.param(
         {"caption": "  "},
         InvalidRecordError,
-        "{}/图文.jsonl:6: caption is '  '; allowed: a text that is not blank",
+        "{}/图文.jsonl:6: caption is '  '; it must be a text that is not blank",
         id="record",
     ),
     pytest.param(

@@ -72,7 +72,9 @@ def validate(
         raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
     columns = Columns(image_column, short_caption_column, long_caption_column, language_column)
     if columns != Columns() and format != "pairs":
-        raise typer.BadParameter(f"the format is {format}; allowed with pairs only", param_hint="--…-column")
+        raise typer.BadParameter(
+            f"columns are named for the format pairs only, and the format is {format}", param_hint="--…-column"
+        )
     if images_folder is not None and format in ("folder", "shards"):
         raise typer.BadParameter(f"{format} has the images in itself", param_hint="--images-folder")
     dataset: RecordDataset | list[Shard]

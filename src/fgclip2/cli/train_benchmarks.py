@@ -45,4 +45,6 @@ def describe_benchmarks(options: BenchmarkOptions) -> list[dict[str, Any]]:
 def _check_use(options: BenchmarkOptions) -> None:
     for name in ("benchmark_images", "benchmark_settings", "benchmark_steps"):
         if getattr(options, name) is not None and not options.benchmarks:
-            raise ValueError(f"{name} has no effect without benchmarks; allowed: --benchmarks NAME=FOLDER")
+            raise ValueError(
+                f"{name} has no effect without benchmarks: name one with --benchmarks NAME=FOLDER, or leave {name} out"
+            )

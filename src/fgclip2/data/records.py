@@ -24,7 +24,7 @@ class InvalidRecordError(ValueError):
         source: Where it is, e.g. `"file.jsonl:17"`.
         field: Which part of it is wrong, e.g. `"bbox_info[2].bbox"`.
         found: What is there, as text.
-        allowed: What may be there.
+        allowed: What it must be, as text.
     """
 
     def __init__(self, source: str, field: str, found: str, allowed: str):
@@ -32,7 +32,7 @@ class InvalidRecordError(ValueError):
         self.source, self.field, self.found, self.allowed = source, field, found, allowed
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.field} is {self.found}; allowed: {self.allowed}"
+        return f"{self.source}: {self.field} is {self.found}; it must be {self.allowed}"
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,9 @@ class ShardReader:
         source = self.source(sample)
         images = [member for suffix, member in sample.members.items() if suffix in IMAGE_SUFFIXES]
         if len(images) != 1:
-            allowed = f"one image beside .json or .txt; known are {', '.join(sorted(IMAGE_SUFFIXES))}"
-            raise InvalidRecordError(source, "the sample", f"{len(images)} images in {list(sample.members)}", allowed)
+            allowed = f"1, beside .json or .txt (images end with {', '.join(sorted(IMAGE_SUFFIXES))})"
+            found = f"{len(images)} in {list(sample.members)}"
+            raise InvalidRecordError(source, "the number of images", found, allowed)
         item: Any = {}  # in FineHARD's schema: of `.json`, of `.txt`, or of both
         if ".json" in sample.members:
             item = self._decoded(sample.members[".json"], source, decode_json)

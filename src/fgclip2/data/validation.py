@@ -41,7 +41,7 @@ class Problem:
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.field} is {self.found}; allowed: {self.allowed}"
+        return str(InvalidRecordError(self.source, self.field, self.found, self.allowed))
 
 
 @dataclass

@@ -69,7 +69,7 @@ class BatchOrderSampler(Sampler[Draw]):
             counts = ", ".join(str(len(group)) for group in self._groups)
             raise ValueError(
                 f"{counts} records ({language_batches} batches) don't fill one batch of {batch_size} on each of "
-                f"{world_size} ranks; allowed: a smaller per_device_train_batch_size or more records"
+                f"{world_size} ranks: choose a smaller per_device_train_batch_size, or add records"
             )
         self.left_out = len(languages) - self._length
         self.never_drawn = {
@@ -80,7 +80,7 @@ class BatchOrderSampler(Sampler[Draw]):
         for language, count in self.never_drawn.items():
             logger.warning(
                 "all %d records in language %r are never trained on: they don't fill one batch of %d on each of %d "
-                "ranks; allowed: language_batches='mixed', a smaller per_device_train_batch_size or more records",
+                "ranks. Set language_batches='mixed', choose a smaller per_device_train_batch_size, or add records",
                 count,
                 language,
                 batch_size,

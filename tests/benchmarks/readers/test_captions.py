@@ -445,8 +445,8 @@ def test_flickr30k_of_karpathy(tmp_path):
             '{"images": [{',
             r"dataset_flickr30k\.json is not JSON in UTF-8, or is broken or cut off",
         ),
-        ("dataset_flickr30k.json", "[]", r"dataset_flickr30k\.json: the content is \[\]; allowed: one JSON object"),
-        ("dataset_flickr30k.json", "{}", r"dataset_flickr30k\.json: images is missing; allowed: a list"),
+        ("dataset_flickr30k.json", "[]", r"dataset_flickr30k\.json: the content is \[\]; it must be one JSON object"),
+        ("dataset_flickr30k.json", "{}", r"dataset_flickr30k\.json: images is missing; it must be a list"),
     ],
 )
 def test_flickr30k_that_is_broken(tmp_path, name, content, message):
@@ -524,7 +524,7 @@ def test_mscoco_that_is_missing_or_another_file(tmp_path):
     with pytest.raises(ValueError, match="split must be 'val2017' or 'karpathy', got 'train'"):
         read_mscoco(tmp_path, split="train")
     write_json(tmp_path / "captions_val2017.json", {"images": []})
-    with pytest.raises(ValueError, match="annotations is missing; allowed: a list"):
+    with pytest.raises(ValueError, match="annotations is missing; it must be a list"):
         read_mscoco(tmp_path)
 
 
@@ -547,5 +547,5 @@ def test_xm3600_by_language(tmp_path):
         "captions.jsonl:2: zh is missing; allowed: one JSON object",
         "captions.jsonl:3: zh.caption is []; allowed: a list of at least one",
     ]
-    with pytest.raises(ValueError, match="language is 'de'; allowed: en or zh"):
+    with pytest.raises(ValueError, match="language is 'de'; it must be en or zh"):
         read_xm3600(tmp_path, language="de")

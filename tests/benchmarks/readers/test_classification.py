@@ -118,9 +118,9 @@ def test_files_of_names(tmp_path):
             r"names have 1 in some languages only; allowed: the same classes",
         ),
         ({"en": {"a": "tench"}, "zh": {"b": "丁鲷"}}, r"names have 'a', 'b' in some languages only"),
-        ({"en": ["tench", " "]}, r"names\['en'\]\[1\] is ' '; allowed: a text"),
-        ({"zh": {"n01440764": None}}, r"names\['zh'\]\['n01440764'\] is missing; allowed: a text"),
-        ({"cn": ["丁鲷", "金鱼"]}, r"names is 'cn'; allowed: en or zh"),
+        ({"en": ["tench", " "]}, r"names\['en'\]\[1\] is ' '; it must be a text"),
+        ({"zh": {"n01440764": None}}, r"names\['zh'\]\['n01440764'\] is missing; it must be a text"),
+        ({"cn": ["丁鲷", "金鱼"]}, r"names is 'cn'; it must be en or zh"),
         ({"en": []}, r"names\['en'\] is \[\]; allowed: names in a list or object"),
         ({"en": "tench"}, r"names\['en'\] is 'tench'; allowed"),
         ({}, r"names is \{\}; allowed: names in at least one language"),
@@ -139,7 +139,7 @@ def test_names_that_do_not_fit(tmp_path, names, message):
 
 def test_a_blank_line_between_names(tmp_path):
     (tmp_path / "a.txt").write_text("丁鲷\n\n金鱼\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"a\.txt: names\['zh'\]\[1\] is ''; allowed: a text"):
+    with pytest.raises(ValueError, match=r"a\.txt: names\['zh'\]\[1\] is ''; it must be a text"):
         read_class_names(tmp_path / "a.txt")
 
 

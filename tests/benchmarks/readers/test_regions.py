@@ -247,7 +247,7 @@ def test_arguments(tmp_path):
     (tmp_path / "val2017.zip").write_bytes(b"PK cut off")
     with pytest.raises(ValueError, match=r"val2017\.zip is no whole zip archive \(.*; download it again"):
         read_boxes(path, tmp_path)
-    with pytest.raises(ValueError, match=r"language is 'cn'; allowed: en or zh"):
+    with pytest.raises(ValueError, match=r"language is 'cn'; it must be en or zh"):
         read_boxes(path, images, "cn")
     with pytest.raises(ValueError, match="no such folder of images"):
         read_boxes(path, tmp_path / "nowhere")

@@ -70,14 +70,15 @@ def test_broken_lines_are_met_on_access(tmp_path, images, caplog):
     assert [dataset[index].source for index in (0, 2, 6)] == [f"{path}:1", f"{path}:4", f"{path}:8"]
     assert dataset[2].language == "zh"
     with pytest.raises(
-        InvalidRecordError, match=r"a\.jsonl:2: the record is malformed \(Expecting value.*: well-formed JSON"
+        InvalidRecordError,
+        match=r"a\.jsonl:2: the record is malformed \(Expecting value.*; it must be well-formed JSON",
     ):
         dataset[1]
     with pytest.raises(InvalidRecordError, match=r"a\.jsonl:5: the record is malformed \('utf-8' codec"):
         dataset[3]
     with pytest.raises(InvalidRecordError, match=r"a\.jsonl:6: the record is malformed"):
         dataset[4]
-    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:7: the record is missing; allowed: one JSON object"):
+    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:7: the record is missing; it must be one JSON object"):
         dataset[5]
 
 

@@ -90,7 +90,7 @@ def test_both_published_layouts(tmp_path, prefix):
     ],
 )
 def test_paths_do_not_leave_the_folder(tmp_path, images, path):
-    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:1: f_path is .*; allowed: (a path relative|a text)"):
+    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:1: f_path is .*; it must be (a path relative|a text)"):
         read_one(tmp_path, images, item(path=path))
 
 
@@ -132,28 +132,34 @@ def test_boxes(tmp_path, images, box, corners):
     ],
 )
 def test_wrong_boxes(tmp_path, images, box):
-    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:1: bbox_info\[1\]\.bbox is .*; allowed: x1, y1, x2, y2"):
+    with pytest.raises(InvalidRecordError, match=r"a\.jsonl:1: bbox_info\[1\]\.bbox is .*; it must be x1, y1, x2, y2"):
         read_one(tmp_path, images, item(bbox_info=[region(), region(bbox=box)]))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"caption": None, "short_caption": None}, "short_caption and caption is missing; allowed: at least one"),
-        ({"caption": " \n"}, r"caption is ' \\n'; allowed: a text that is not blank"),
-        ({"short_caption": ""}, "short_caption is ''; allowed"),
-        ({"short_caption": "　"}, "short_caption is .*; allowed"),  # a Chinese space
-        ({"short_caption": ["猫"]}, r"short_caption is \['猫'\]; allowed"),
-        ({"caption": "\ud83d"}, r"caption is '\\ud83d'; allowed: valid Unicode"),
-        ({"is_cn": "yes"}, "is_cn is 'yes'; allowed: true or false"),
-        ({"bbox_info": {}}, "bbox_info is {}; allowed: a list"),
-        ({"bbox_info": ["苹果"]}, r"bbox_info\[0\] is '苹果'; allowed: one JSON object"),
-        ({"bbox_info": [region(short_expr=None)]}, r"bbox_info\[0\]\.short_expr is missing; allowed"),
-        ({"bbox_info": [region(long_expr="")]}, r"bbox_info\[0\]\.long_expr is ''; allowed"),
-        ({"bbox_info": [region(flag_short_neg=2)]}, r"bbox_info\[0\]\.flag_short_neg is 2; allowed: 0 or 1"),
-        ({"bbox_info": [region(short_expr_negs="pear")]}, r"short_expr_negs is 'pear'; allowed: a JSON object or"),
-        ({"bbox_info": [region(short_expr_negs={"0": "梨", "1": 5})]}, r"short_expr_negs\['1'\] is 5; allowed: a text"),
-        ({"bbox_info": [region(short_expr_negs=["梨", " "])]}, r"short_expr_negs\[1\] is ' '; allowed: a text"),
+        (
+            {"caption": None, "short_caption": None},
+            "short_caption or caption is missing; it must be a text, in at least one",
+        ),
+        ({"caption": " \n"}, r"caption is ' \\n'; it must be a text that is not blank"),
+        ({"short_caption": ""}, "short_caption is ''; it must be"),
+        ({"short_caption": "　"}, "short_caption is .*; it must be"),  # a Chinese space
+        ({"short_caption": ["猫"]}, r"short_caption is \['猫'\]; it must be"),
+        ({"caption": "\ud83d"}, r"caption is '\\ud83d'; it must be valid Unicode"),
+        ({"is_cn": "yes"}, "is_cn is 'yes'; it must be true or false"),
+        ({"bbox_info": {}}, "bbox_info is {}; it must be a list"),
+        ({"bbox_info": ["苹果"]}, r"bbox_info\[0\] is '苹果'; it must be one JSON object"),
+        ({"bbox_info": [region(short_expr=None)]}, r"bbox_info\[0\]\.short_expr is missing; it must be"),
+        ({"bbox_info": [region(long_expr="")]}, r"bbox_info\[0\]\.long_expr is ''; it must be"),
+        ({"bbox_info": [region(flag_short_neg=2)]}, r"bbox_info\[0\]\.flag_short_neg is 2; it must be 0 or 1"),
+        ({"bbox_info": [region(short_expr_negs="pear")]}, r"short_expr_negs is 'pear'; it must be a JSON object or"),
+        (
+            {"bbox_info": [region(short_expr_negs={"0": "梨", "1": 5})]},
+            r"short_expr_negs\['1'\] is 5; it must be a text",
+        ),
+        ({"bbox_info": [region(short_expr_negs=["梨", " "])]}, r"short_expr_negs\[1\] is ' '; it must be a text"),
     ],
 )
 def test_wrong_fields(tmp_path, images, changes, message):
@@ -176,7 +182,7 @@ def test_items_that_are_none(tmp_path, images):
     dataset = read_finehard(write_json(tmp_path / "a.json", [[1], "text", 5]), images)
     for number in range(3):
         with pytest.raises(
-            InvalidRecordError, match=rf"a\.json:{number + 1}: the record is .*allowed: one JSON object"
+            InvalidRecordError, match=rf"a\.json:{number + 1}: the record is .*it must be one JSON object"
         ):
             dataset[number]
 

@@ -81,13 +81,16 @@ def test_images_lie_beside_the_file_by_default(tmp_path):
     [
         ("image,caption\n0.png,猫,x\n", r"a\.csv:2: the record is malformed \(3 cells in place of 2"),
         ("image,caption\n0.png\n", r"a\.csv:2: the record is malformed \(1 cells in place of 2"),
-        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unclosed quote\); allowed: .*in quotes"),
+        ('image,caption\n0.png,"猫\n', r"a\.csv:2: the record is malformed \(unclosed quote\); it must be .*in quotes"),
         ('image,caption\n0.png,"猫"x\n', r"a\.csv:2: the record is malformed \(',' expected after"),
-        ("image,caption\n0.png,\n", r"a\.csv:2: caption and long_caption is missing; allowed: at least one"),
-        ("image,caption\n0.png, \n", r"a\.csv:2: caption is ' '; allowed: a text"),
-        ("image,caption\n,猫\n", r"a\.csv:2: image is missing; allowed: a path or an image"),
-        ("image,caption\n../0.png,猫\n", r"a\.csv:2: image is '\.\./0\.png'; allowed: a path relative"),
-        ("image,caption,language\n0.png,猫,cn\n", r"a\.csv:2: language is 'cn'; allowed: en or zh"),
+        (
+            "image,caption\n0.png,\n",
+            r"a\.csv:2: caption or long_caption is missing; it must be a text, in at least one",
+        ),
+        ("image,caption\n0.png, \n", r"a\.csv:2: caption is ' '; it must be a text"),
+        ("image,caption\n,猫\n", r"a\.csv:2: image is missing; it must be a path or an image"),
+        ("image,caption\n../0.png,猫\n", r"a\.csv:2: image is '\.\./0\.png'; it must be a path relative"),
+        ("image,caption,language\n0.png,猫,cn\n", r"a\.csv:2: language is 'cn'; it must be en or zh"),
     ],
 )
 def test_wrong_rows(tmp_path, images, text, message):
@@ -115,7 +118,7 @@ def test_an_unclosed_quote_takes_no_other_row_with_it(tmp_path, images, rows):
     for number in range(len(rows)):
         assert dataset.source(number).endswith(f"a.csv:{number + 2}")
         if number in unclosed:
-            message = rf"a\.csv:{number + 2}: the record is malformed \(unclosed quote\); allowed: .* in quotes"
+            message = rf"a\.csv:{number + 2}: the record is malformed \(unclosed quote\); it must be .* in quotes"
             with pytest.raises(InvalidRecordError, match=message):
                 dataset[number]
         else:
@@ -132,7 +135,7 @@ def test_cells_of_several_lines_stay_whole(tmp_path, images):
 
 def test_tsv_says_nothing_of_quotes(tmp_path, images):
     dataset = read_pairs(write(tmp_path / "a.tsv", 'image\tcaption\n0.png\t"猫\tx\n1.png\t"dog\n'), images)
-    with pytest.raises(InvalidRecordError, match=r"\(3 cells in place of 2\); allowed: .* as the header has$"):
+    with pytest.raises(InvalidRecordError, match=r"\(3 cells in place of 2\); it must be .* as the header has$"):
         dataset[0]
     assert dataset[1].short_caption == '"dog'
 
@@ -211,13 +214,13 @@ def test_data_set_objects(images):
 
 def test_paths_in_data_set_objects_stay_in_a_given_folder(images):
     dataset = from_dataset(FakeDataset([{"image": {"bytes": None, "path": "/etc/passwd"}, "caption": "猫"}]), images)
-    with pytest.raises(InvalidRecordError, match=r"dataset:1: image is '/etc/passwd'; allowed: a path relative"):
+    with pytest.raises(InvalidRecordError, match=r"dataset:1: image is '/etc/passwd'; it must be a path relative"):
         dataset[0]
 
 
 @pytest.mark.parametrize("image", [b"", None, 3, {"bytes": None, "path": None}, {"a": 1}])
 def test_wrong_images_in_data_set_objects(image):
-    with pytest.raises(InvalidRecordError, match=r"dataset:1: image is .*; allowed: (a path or|an encoded) "):
+    with pytest.raises(InvalidRecordError, match=r"dataset:1: image is .*; it must be (a path or|an encoded) "):
         from_dataset(FakeDataset([{"image": image, "caption": "猫"}]))[0]
 
 

@@ -46,7 +46,7 @@ def optional_text(value: Any, field: str, source: str) -> str | None:
 def check_captions(short: str | None, long: str | None, fields: str, source: str) -> None:
     """Raise unless at least one of the two captions is there."""
     if short is None and long is None:
-        raise InvalidRecordError(source, fields, "missing", "at least one caption")
+        raise InvalidRecordError(source, fields, "missing", "a text, in at least one of them")
 
 
 def check_box(value: Any, field: str, source: str) -> tuple[float, float, float, float]:
@@ -69,7 +69,9 @@ def check_path(value: Any, field: str, source: str) -> str:
     """Return a path; raise unless it is relative and without `..`, by the rules of any system."""
     text = check_text(value, field, source)
     if "://" in text:
-        raise InvalidRecordError(source, field, shown(value), f"{_A_PATH}; addresses are not fetched")
+        raise InvalidRecordError(
+            source, field, shown(value), f"{_A_PATH} (addresses are not fetched: download the image)"
+        )
     windows = PureWindowsPath(text)  # takes both kinds of slash
     if "\0" in text or windows.drive or windows.root or PurePosixPath(text).is_absolute() or ".." in windows.parts:
         raise InvalidRecordError(source, field, shown(value), _A_PATH)

@@ -102,7 +102,7 @@ def record_of_item(item: Mapping[str, Any], image: str | bytes, source: str, lan
     """Make a record of an item in the schema of FineHARD whose image is already known."""
     short_caption = optional_text(item.get("short_caption"), "short_caption", source)
     long_caption = optional_text(item.get("caption"), "caption", source)
-    check_captions(short_caption, long_caption, "short_caption and caption", source)
+    check_captions(short_caption, long_caption, "short_caption or caption", source)
     if item.get("is_cn") not in (None, True, False):  # 0 and 1 equal False and True
         raise InvalidRecordError(source, "is_cn", shown(item["is_cn"]), "true or false")
     regions = _regions(item.get("bbox_info"), source)

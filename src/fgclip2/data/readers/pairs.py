@@ -166,7 +166,7 @@ class PairParser:
         (short_name, short), (long_name, long) = self.columns.captions(item)
         short_caption = optional_text(short, short_name, source)
         long_caption = optional_text(long, long_name, source)
-        check_captions(short_caption, long_caption, f"{short_name} and {long_name}", source)
+        check_captions(short_caption, long_caption, f"{short_name} or {long_name}", source)
         language = check_language(self.language(item), self.columns.language or "language", source)
         return Record(image, short_caption, long_caption, language, (), source)
 
