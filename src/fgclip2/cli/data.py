@@ -36,10 +36,12 @@ def validate(
             help="Check of the images: none (no check), exists (they must be there) or open (they are decoded)."
         ),
     ] = "exists",
-    image_column: Annotated[str, typer.Option(help="Column or key of the image, in pairs.")] = "image",
+    image_column: Annotated[
+        str | None, typer.Option(help="Column or key of the image, in pairs.  [default: image, else filepath]")
+    ] = None,
     short_caption_column: Annotated[
         str | None,
-        typer.Option(help="Column or key of short captions, in pairs.  [default: short_caption, else caption]"),
+        typer.Option(help="Column or key of short captions, in pairs.  [default: short_caption, caption, else title]"),
     ] = None,
     long_caption_column: Annotated[
         str | None,

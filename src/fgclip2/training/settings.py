@@ -59,10 +59,14 @@ class DataSettings:
     language: list[str] | None = field(
         default=None, metadata={"help": "Language of all records, en or zh; by default that of each, or detected"}
     )
-    image_column: str = field(default="image", metadata={"help": "Column or key of the image, in pairs"})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column or key of the image, in pairs; by default image, else filepath"}
+    )
     short_caption_column: str | None = field(
         default=None,
-        metadata={"help": "Column or key of short captions, in pairs; by default short_caption, else caption"},
+        metadata={
+            "help": "Column or key of short captions, in pairs; by default short_caption, else caption, else title"
+        },
     )
     long_caption_column: str | None = field(
         default=None,

@@ -153,6 +153,33 @@ def test_other_encodings_are_told(tmp_path, images):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", 'filepath,title\n0.png,"一只猫, 黑色"\n1.png,a dog\n'),
+        ("b.csv", 'filepath\ttitle\n0.png\t"一只猫, 黑色"\n1.png\ta dog\n'),  # pandas' to_csv(sep="\t")
+        ("c.tsv", "filepath\ttitle\n0.png\t一只猫, 黑色\n1.png\ta dog\n"),
+        ("d.jsonl", '{"filepath": "0.png", "title": "一只猫, 黑色"}\n{"filepath": "1.png", "title": "a dog"}\n'),
+    ],
+)
+def test_tables_of_open_clip(tmp_path, images, name, text):
+    dataset = read_pairs(write(tmp_path / name, text), images)
+    assert captions(dataset) == [("一只猫, 黑色", None, "zh"), ("a dog", None, "en")]
+    assert dataset.languages.tolist() == [1, 0]
+    assert dataset[1].image == str(images / "1.png")
+
+
+def test_own_names_win_over_those_of_open_clip(tmp_path, images):
+    """A title beside captions is something else, and stays unread even where a caption is missing."""
+    text = "image,caption,filepath,title\n0.png,猫,x.png,Untitled\n1.png,,x.png,Untitled\n"
+    dataset = read_pairs(write(tmp_path / "a.csv", text), images)
+    assert (dataset[0].image, dataset[0].short_caption) == (str(images / "0.png"), "猫")
+    with pytest.raises(InvalidRecordError, match="caption or long_caption is missing"):
+        dataset[1]
+    objects = from_dataset(FakeDataset([{"filepath": str(images / "0.png"), "title": "猫"}]))
+    assert (objects[0].image, objects[0].short_caption) == (str(images / "0.png"), "猫")
+
+
+@pytest.mark.parametrize(
     ("header", "columns", "message"),
     [
         ("path,caption", Columns(), "the header has no column 'image'; its columns are path, caption"),

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -289,24 +289,30 @@ class _Table:
 
     columns: tuple[str, ...]
     delimiter: str
+    quoting: Literal[0, 3]  # csv.QUOTE_MINIMAL or csv.QUOTE_NONE
 
     @property
     def allowed(self) -> str:
         """Return how a row must be written, for error messages."""
         cells = "well-formed UTF-8, as many cells as the header has"
-        if self.delimiter == "\t":
+        if self.quoting == csv.QUOTE_NONE:
             return cells
-        return f'{cells}, those with commas, line ends or " in quotes, where " is doubled, e.g. "a 12"" pizza"'
+        mark = "commas" if self.delimiter == "," else "tabs"
+        return f'{cells}, those with {mark}, line ends or " in quotes, where " is doubled, e.g. "a 12"" pizza"'
 
     def __call__(self, content: bytes) -> dict[str, str | None]:
         """Decode one row."""
         try:
-            rows = list(_csv_reader(io.StringIO(content.decode(), newline="\n"), self.delimiter))
+            rows = list(self.reader(io.StringIO(content.decode(), newline="\n")))
         except csv.Error as error:
             raise ValueError("unclosed quote" if str(error) == _OPEN_AT_THE_END else str(error)) from error
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows in place of one")
         return self.item(rows[0])
+
+    def reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the cells of each row."""
+        return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)
 
     def item(self, row: Sequence[str]) -> dict[str, str | None]:
         """Return a row by columns; an empty cell is None."""
@@ -315,22 +321,20 @@ class _Table:
         return {column: value or None for column, value in zip(self.columns, row, strict=True)}
 
 
-def _csv_reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
-
-
 def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
     """Read the first line, and leave the file after it."""
     line = file.readline(MAX_RECORD_BYTES).removeprefix(UTF8_BOM)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    if b"\t" in line and b"," not in line:
+        delimiter = "\t"  # also in a `.csv`: open_clip's own are written so, with quotes as in CSV
     try:
-        columns = next(_csv_reader([line.decode()], delimiter), [])
+        columns = next(_Table((), delimiter, quoting).reader([line.decode()]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}:1: the header must be names of columns in UTF-8 ({error})") from error
     named = [column for column in columns if column]
     if not named or len(set(named)) < len(named):
         raise ValueError(f"{path}:1: the header must be names of columns, none of them twice, got {columns}")
-    return _Table(tuple(columns), delimiter)
+    return _Table(tuple(columns), delimiter, quoting)
 
 
 def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
@@ -346,7 +350,7 @@ def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
                 taken.append(line)
                 yield line[2].decode(errors="surrogateescape")
 
-        reader = _csv_reader(texts(), table.delimiter)
+        reader = table.reader(texts())
         while True:
             taken.clear()
             item = None
@@ -360,7 +364,7 @@ def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
             except csv.Error:
                 again.extendleft(reversed(taken[1:]))
                 del taken[1:]
-                reader = _csv_reader(texts(), table.delimiter)
+                reader = table.reader(texts())
             except ValueError:
                 pass
             first_byte, number, _ = taken[0]

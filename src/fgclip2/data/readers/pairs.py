@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .checks import (
 from .files import SUFFIXES, columns_of, read_files, record_files
 
 _ROWS_PER_SCAN = 10_000
+_CAPTIONS = ("short_caption", "long_caption", "caption")
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,16 @@ class Columns:
     """Which column, or key, holds what.
 
     Attributes:
-        image: The path relative to the image folder (a data set object or Parquet may also hold images).
-        short_caption: None takes `short_caption` where there is such a value, else `caption`.
+        image: The path relative to the image folder (a data set object or Parquet may also hold images). None takes
+            `image`, or where there is no such column `filepath`, as open_clip calls it.
+        short_caption: None takes `short_caption` where there is such a value, else `caption`, or where there is no
+            column of captions `title`, as open_clip calls it.
         long_caption: None takes `long_caption` where there is such a value, else `caption` where that is not the short
             one.
         language: None takes `language`, which need not be there.
     """
 
-    image: str = "image"
+    image: str | None = None
     short_caption: str | None = None
     long_caption: str | None = None
     language: str | None = None
@@ -51,16 +54,28 @@ class Columns:
         Raises:
             ValueError: A column that was asked for is not there, or none with a caption.
         """
-        asked = [self.image, self.short_caption, self.long_caption, self.language]
+        asked = [self.image_name(names), self.short_caption, self.long_caption, self.language]
         missing = [name for name in asked if name is not None and name not in names]
         if missing:
-            raise ValueError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(names)}")
-        if not {self.short_caption, self.long_caption, "short_caption", "long_caption", "caption"} & set(names):
-            raise ValueError(f"{where} has no column of captions; name one of: {', '.join(names)}")
+            raise ValueError(
+                f"{where} has no column {missing[0]!r}; its columns are {', '.join(names)}. Say which holds what: "
+                "Columns(...) in Python, --image_column and so on in a command"
+            )
+        if not {self.short_caption, self.long_caption, *_CAPTIONS, "title"} & set(names):
+            raise ValueError(
+                f"{where} has no column of captions; name one of: {', '.join(names)} (Columns(...) in Python, "
+                "--short_caption_column or --long_caption_column in a command)"
+            )
+
+    def image_name(self, names: Collection[str]) -> str:
+        """Return the column of images among the columns of a table, or the keys of an object."""
+        return self.image or ("filepath" if "filepath" in names and "image" not in names else "image")
 
     def captions(self, item: Mapping[str, Any]) -> tuple[tuple[str, Any], tuple[str, Any]]:
         """Return (name, value) of the short and of the long caption."""
         short = self.short_caption or ("caption" if item.get("short_caption") is None else "short_caption")
+        if self.short_caption is None and self.long_caption is None and not any(name in item for name in _CAPTIONS):
+            short = "title"
         long = self.long_caption
         if long is None:
             long = "caption" if item.get("long_caption") is None and short != "caption" else "long_caption"
@@ -75,7 +90,9 @@ def read_pairs(
 ) -> RecordDataset:
     """Read pairs of image and caption, English or Chinese, with a short caption, a long one or both.
 
-    CSV is quoted as usual; TSV is not: a quotation mark is part of the caption. An empty cell counts as missing.
+    CSV is quoted as usual; TSV is not: a quotation mark is part of the caption. An empty cell counts as missing. The
+    tables that open_clip writes and reads, with the columns `filepath` and `title`, are read as they are, also where a
+    `.csv` has tabs in place of commas.
 
     Args:
         path: `.csv`, `.tsv`, `.jsonl`, `.json` (a list of objects) or `.parquet`, or a folder with files of one kind.
@@ -162,7 +179,7 @@ class PairParser:
         """Check a row and make a record of it."""
         if not isinstance(item, Mapping):
             raise InvalidRecordError(source, "the record", shown(item), "one JSON object")
-        image = self._image(item.get(self.columns.image), source)
+        image = self._image(item, source)
         (short_name, short), (long_name, long) = self.columns.captions(item)
         short_caption = optional_text(short, short_name, source)
         long_caption = optional_text(long, long_name, source)
@@ -170,8 +187,9 @@ class PairParser:
         language = check_language(self.language(item), self.columns.language or "language", source)
         return Record(image, short_caption, long_caption, language, (), source)
 
-    def _image(self, value: Any, source: str) -> str | bytes | Image.Image:
-        field = self.columns.image
+    def _image(self, item: Mapping[str, Any], source: str) -> str | bytes | Image.Image:
+        field = self.columns.image_name(item)
+        value = item.get(field)
         if isinstance(value, Mapping) and {"bytes", "path"} & set(value):  # datasets.Image, undecoded
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if isinstance(value, (bytes, Image.Image)):
@@ -188,19 +206,20 @@ class DatasetRecords(RecordDataset):
 
     def __init__(self, dataset: Any, parser: PairParser, name: str):
         self._parser, self._name = parser, name
+        image_column = parser.columns.image_name(dataset.column_names)
         self.languages = np.zeros(len(dataset), dtype=np.uint8)
         if parser.fixed_language:
             self.languages[:] = LANGUAGES.index(parser.fixed_language)
         else:  # scan the columns of texts, without reading the images
-            texts = dataset.select_columns([name for name in dataset.column_names if name != parser.columns.image])
+            texts = dataset.select_columns([name for name in dataset.column_names if name != image_column])
             for start in range(0, len(dataset), _ROWS_PER_SCAN):
                 columns = texts[start : start + _ROWS_PER_SCAN]  # column -> values
                 for number, values in enumerate(zip(*columns.values(), strict=True), start):
                     language = parser.language(dict(zip(columns, values, strict=True)))
                     self.languages[number] = LANGUAGES.index(language) if language in LANGUAGES else 0
-        feature: Any = (dataset.features or {}).get(parser.columns.image)
+        feature: Any = (dataset.features or {}).get(image_column)
         if type(feature).__name__ == "Image" and feature.decode:  # else a broken image would fail as a broken row
-            dataset = dataset.cast_column(parser.columns.image, replace(feature, decode=False))
+            dataset = dataset.cast_column(image_column, replace(feature, decode=False))
         self._dataset = dataset
 
     def _source(self, index: int) -> str:
