@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
-from fgclip2.embedding import Skipped, model_fingerprint
+from fgclip2.embedding import Skipped
 from fgclip2.errors import UnreadableImageError
 from tests.checkpoints import official_folder, saved_folder
 
@@ -471,14 +471,6 @@ def test_half_precision_checkpoints_run_in_float32_on_the_cpu(saved_folder, embe
     assert narrow.fingerprint == upcast.fingerprint
     assert narrow.fingerprint != embedder.fingerprint
     assert narrow.logit_scale == upcast.logit_scale
-
-
-def test_fingerprint_sees_a_change_in_any_weight(saved_folder, embedder):
-    model = FGClip2Model.from_pretrained(saved_folder)
-    assert model_fingerprint(model) == embedder.fingerprint
-    with torch.no_grad():
-        model.text_model.embeddings.token_embedding.weight[7, 3] += 1e-3
-    assert model_fingerprint(model) != embedder.fingerprint
 
 
 def test_checkpoints_of_other_models_are_refused(saved_folder, tmp_path):

@@ -3,7 +3,7 @@
 from .devices import default_device, resolve_devices, resolve_dtype
 from .embedder import Embedder, unit_vectors
 from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
-from .fingerprint import model_fingerprint
+from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
@@ -15,6 +15,7 @@ __all__ = [
     "PairEmbedder",
     "Skipped",
     "average_templates",
+    "checkpoint_fingerprint",
     "default_device",
     "fill_templates",
     "model_fingerprint",

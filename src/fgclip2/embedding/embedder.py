@@ -28,7 +28,7 @@ from ..modeling.inputs import check_max_num_patches, check_text, is_image
 from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
 from .devices import Device, default_device, resolve_devices, resolve_dtype
-from .fingerprint import model_fingerprint
+from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 
@@ -101,7 +101,8 @@ class Embedder:
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
         self.replicas: list[Any] = [model]
-        self.fingerprint: str = model_fingerprint(self.model)
+        self.weights_fingerprint: str = model_fingerprint(self.model)
+        self.fingerprint: str = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
         self.score_scale_and_bias = model.get_score_scale_and_bias()
         self.model.eval()
         self.to(device, dtype)

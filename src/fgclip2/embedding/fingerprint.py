@@ -1,10 +1,23 @@
-"""The fingerprint that tells the weights of a model from all others."""
+"""Fingerprints of a model and its processor: what makes the vectors of one checkpoint differ from all others."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+from typing import Any
 
 from torch import nn
+from transformers import PretrainedConfig
+
+from ..modeling.interface import DualEncoderProcessor
+
+# Capitals, accents, both widths of letters, digits, an emoji and white space: what normalisers treat apart.
+PROBE_TEXTS = (
+    "A black CAT, sitting on 2 of the 10 café tables.",
+    "一只黑猫，坐在１０张咖啡桌中的 2 张上。",
+    "  🐈\tＦＧ－ＣＬＩＰ\n",
+)
 
 
 def model_fingerprint(model: nn.Module) -> str:
@@ -15,3 +28,35 @@ def model_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         digest.update(values.astype("<f4", copy=False).data)
     return digest.hexdigest()
+
+
+def checkpoint_fingerprint(weights: str, config: Any, processor: DualEncoderProcessor) -> str:
+    """Hash all that the vectors of a checkpoint depend on: weights, sizes, preprocessing and vocabulary.
+
+    It is the same wherever the checkpoint lies, in whatever dtype and on whatever device it runs, and whichever
+    release of transformers wrote its files: these describe one tokenizer in several ways, so what counts is the
+    vocabulary and the ids of [`PROBE_TEXTS`].
+
+    Args:
+        weights: [`model_fingerprint`] of the model, before it was cast.
+        config: The model's configuration.
+        processor: The model's processor.
+
+    Returns:
+        A SHA-256 in hexadecimal.
+    """
+    parts = {
+        "weights": weights,
+        "sizes": _settings(config),
+        "images": _settings(processor.image_processor),
+        "vocabulary": processor.tokenizer.get_vocab() if processor.tokenizer is not None else {},
+        "texts": {role: processor.tokenize(PROBE_TEXTS, role)["input_ids"].tolist() for role in processor.text_roles},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _settings(owner: Any) -> dict[str, Any]:
+    """Return the settings that the constructor of a class names; what transformers adds changes with its release."""
+    names = inspect.signature(type(owner).__init__).parameters
+    named = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    return {name: _settings(value) if isinstance(value, PretrainedConfig) else value for name, value in named.items()}
