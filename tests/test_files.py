@@ -1,9 +1,28 @@
 """JSON in UTF-8, and writing that is whole or not at all."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
-from fgclip2.files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, new_folder, read_json, replacing
+from fgclip2.files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, new_folder, printable, read_json, replacing
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("旅行/长城 – Größe.png", "旅行/长城 – Größe.png"),
+        ("👨‍👩‍👧.png", "👨‍👩‍👧.png"),
+        ("a\nfgclip2: done\r.png", r"a\nfgclip2: done\r.png"),
+        ("\x1b[31m狗\x9b.png", r"\x1b[31m狗\x9b.png"),
+        ("狗\u202egnp.exe\u2069", r"狗\u202egnp.exe\u2069"),
+        ("a\u2028b\u200f", r"a\u2028b\u200f"),
+        ("\udcff.png", r"\udcff.png"),
+        (Path("照片"), "照片"),
+    ],
+)
+def test_names_are_shown_on_one_line_in_their_own_direction(name, shown):
+    assert printable(name) == shown
 
 
 def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -32,6 +33,19 @@ IMAGE_SUFFIXES = frozenset(
         ".pgm",
     ]
 )
+
+
+# Control characters, line separators, halves of surrogate pairs, and what changes the direction of writing.
+_NOT_TO_BE_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str | os.PathLike) -> str:
+    r"""Return a file name or another text from outside as people can safely be shown it, on one line.
+
+    Line breaks, other control characters, characters that change the direction of writing and bytes that are not
+    UTF-8 become escapes such as `\n` and `\u202e`; all else stays as it is, emoji and Chinese included.
+    """
+    return _NOT_TO_BE_SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), os.fspath(text))
 
 
 def decode_json(content: bytes) -> Any:

@@ -116,6 +116,12 @@ def test_missing_checkpoints_are_one_line(run, folder):
     assert result.stdout == ""
 
 
+def test_names_in_messages_can_not_turn_the_line_around(run):
+    result = run("classify", "狗\u202egnp.exe", "--labels", "猫", code=1)
+    assert "\u202e" not in result.stderr
+    assert r"狗\u202egnp.exe" in result.stderr
+
+
 def test_debug_lets_the_error_through(folder):
     result = CliRunner().invoke(app, ["--debug", "convert", str(folder / "没有")])
     assert isinstance(result.exception, (ValueError, OSError))

@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from ..files import printable
+
 
 class ErrorsInOneLine(TyperGroup):
     """Turns the errors that users cause into one line on stderr and exit code 1; writes UTF-8."""
@@ -40,7 +42,7 @@ class ErrorsInOneLine(TyperGroup):
         except (ValueError, OSError, ImportError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"fgclip2: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"fgclip2: {printable(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(1) from error
 
 
