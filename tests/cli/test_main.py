@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from fgclip2.cli.common import kept_when_interrupted
 from fgclip2.cli.main import app
 
 TOP_LEVEL = get_command(app).commands
@@ -107,6 +108,35 @@ def test_version_and_help(run):
 def test_unknown_commands_and_options_are_usage_errors(run):
     assert "No such command" in run("sreach", code=2, model=False).stderr
     assert "No such option" in run("embed", "--outptu", "x.npy", code=2, model=False).stderr
+
+
+def test_hyphens_and_underscores_are_alike(run):
+    Path("标签.txt").write_text("猫\ndog\n", encoding="utf-8")
+    assert run.json("classify", "photo.png", "--labels_file", "标签.txt", "--top_k", "1")["results"]
+    assert "hard-negatives" in run("data", "hard_negatives", "--help", model=False).stdout
+    unknown = run("data", "validate", "x.csv", "--caption_column", "描述", code=2, model=False)
+    assert "--short-caption-column" in unknown.stderr
+
+
+@pytest.mark.parametrize("command", [["classify", "--labels", "猫"], ["embed", "--output", "v.npy"]])
+def test_a_quoted_home_folder_is_found_and_an_address_is_not_fetched(run, folder, monkeypatch, command):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "照片").rename(folder / "相册")
+    run(*command, "~/相册/黑猫.png")
+    refused = run(*command, "https://example.org/cat.png", code=1)
+    assert "https://example.org/cat.png: addresses are not fetched; download the file" in refused.stderr
+    assert "there is no home folder ~nobody-here" in run(*command, "~nobody-here/猫.png", code=1).stderr
+
+
+@pytest.mark.parametrize("kept", ["", "2 images are kept in 部分"])
+def test_an_interrupted_command_says_what_is_kept(run, monkeypatch, kept):
+    def interrupt(*arguments):
+        with kept_when_interrupted(kept):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fgclip2.cli.common.load_embedder", interrupt)
+    result = run("classify", "photo.png", "--labels", "猫", code=130)
+    assert result.stderr == f"fgclip2: interrupted: {kept or 'nothing was written'}\n"
 
 
 def test_missing_checkpoints_are_one_line(run, folder):

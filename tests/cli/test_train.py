@@ -98,6 +98,7 @@ def test_flags_win_over_the_file(config):
     ("content", "message"),
     [
         ("learning_rte: 1.0", "did you mean learning_rate"),
+        ("lr: 1.0", "unknown option lr; did you mean learning_rate\\?"),
         ("用户: 1", "unknown option 用户; fgclip2 train --help lists all"),
         ("max_regions: four", "--max_regions.*invalid int value: 'four'"),
         ("max_regions: 4.5", "--max_regions.*invalid int value"),
@@ -118,6 +119,10 @@ def test_mistakes_in_the_file_are_named(run, content, message):
     ("flags", "code", "message"),
     [
         (["--learning_rte", "1"], 2, "did you mean --learning_rate?"),
+        (["--learning-rte", "1"], 2, "did you mean --learning_rate?"),
+        (["--lr", "1"], 2, "unknown option --lr; did you mean --learning_rate?"),
+        (["--caption_column", "描述"], 2, "did you mean --short_caption_column?"),
+        (["--caption-column=描述"], 2, "did you mean --short_caption_column?"),
         (["--max_regions", "four"], 2, "invalid int value"),
         (["--max_regions", "0"], 1, "`max_regions` must be a positive integer, got 0"),
         (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
@@ -151,8 +156,8 @@ def test_mistakes_in_flags_are_named(run, config, flags, code, message):
 
 
 def test_what_is_missing_is_named(run):
-    assert "model is missing: pass --model" in run("train", code=1, model=False).stderr
-    assert "train_data is missing" in run("train", "-m", "x", code=1, model=False).stderr
+    assert "model is missing: pass --model" in run("train", code=2, model=False).stderr
+    assert "train_data is missing" in run("train", "-m", "x", code=2, model=False).stderr
     assert "没有.yaml: no such file" in run("train", "没有.yaml", code=1, model=False).stderr
 
 

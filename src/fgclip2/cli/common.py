@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..embedding import Embedder, Skipped
+
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive of Windows
 
 Model = Annotated[
     str | None,
@@ -52,6 +55,36 @@ Templates = Annotated[
     typer.Option("--template", help="Text to put each label into, e.g. 一张{}的照片; may be repeated.  [default: {}]"),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Number of results to print.")]
+
+
+def given_path(value: Any) -> Any:
+    """Return a value of an option as it is, but a path, or a list of them, as the user means it.
+
+    A shell leaves the `~` of a home folder where it is quoted or follows `=`.
+
+    Raises:
+        ValueError: The path is an address, or `~` names no user.
+    """
+    if isinstance(value, list):
+        return [given_path(item) for item in value]
+    if not isinstance(value, Path) or value.exists():
+        return value
+    if _ADDRESS.match(str(value)):  # in which pathlib has made one slash of two
+        address = str(value).replace(":/", "://", 1)
+        raise ValueError(f"{address}: addresses are not fetched; download the file and give its path")
+    try:
+        return value.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value}: there is no home folder {value.parts[0]}; give the whole path") from error
+
+
+@contextmanager
+def kept_when_interrupted(what: str) -> Iterator[None]:
+    """Let the message that Ctrl-C ends a command with say what is kept of the work in this block."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(what) from error
 
 
 def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> Embedder:

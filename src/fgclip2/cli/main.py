@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from ..files import printable
 
+INTERRUPTED = 130  # the exit code of shells for what Ctrl-C has ended
+
 
 class ErrorsInOneLine(TyperGroup):
     """Turns the errors that users cause into one line on stderr and exit code 1; writes UTF-8."""
@@ -39,6 +41,10 @@ class ErrorsInOneLine(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # typer ends quietly when the reader of a pipe has gone
+        except KeyboardInterrupt as error:
+            kept = str(error) or "nothing was written"  # what keeps a part of its work says so in the exception
+            typer.echo(f"fgclip2: interrupted: {kept}", err=True)
+            raise typer.Exit(INTERRUPTED) from error
         except (ValueError, OSError, ImportError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -61,11 +67,16 @@ class LateCommand(TyperCommand):
         return self.load().make_context(*args, **kwargs)
 
 
+def _with_hyphens(name: str) -> str:
+    return name.replace("_", "-")
+
+
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
+    # Options may be written with - or _ between their words; commands too.
+    "context_settings": {"help_option_names": ["-h", "--help"], "token_normalize_func": _with_hyphens},
 }
 app = typer.Typer(cls=ErrorsInOneLine, **_SETTINGS)
 data_app = typer.Typer(help="Look after training data.", **_SETTINGS)
@@ -92,7 +103,7 @@ def main(
     """Search, label and embed images with FG-CLIP 2, in Chinese and English.
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 an input or a file can't be used, 2 wrong
-    usage.
+    usage, 130 interrupted.
     """
 
 
@@ -122,7 +133,9 @@ def _add(
         @functools.wraps(command)
         def registered_command(*args: Any, **kwargs: Any) -> None:
             from .._registration import register
+            from .common import given_path
 
+            kwargs = {option: given_path(value) for option, value in kwargs.items()}
             register()  # which the console script has left for now, see fgclip2_command
             command(*args, **kwargs)
 

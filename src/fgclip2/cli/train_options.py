@@ -75,6 +75,21 @@ COMMON_ARGUMENTS = {
     "use_cpu": "Don't use a GPU",
 }
 
+# What other trainers call them.
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "workers": "dataloader_num_workers",
+    "data": "train_data",
+    "val_data": "eval_data",
+    "output": "output_dir",
+    "image_dir": "images_folder",
+    "caption_column": "short_caption_column",
+    "checkpoint": "model",
+}
+
 # What transformers' arguments have and nothing here reads.
 _ELSEWHERE = {
     "resume_from_checkpoint": "--resume goes on from the last checkpoint in output_dir",
@@ -94,7 +109,7 @@ def parse(arguments: Sequence[str], planning: bool = False) -> TrainOptions:
         planning: Nothing will run, so settings of a GPU that is not here do no harm.
 
     Raises:
-        typer.BadParameter: A flag is unknown or has a wrong value.
+        typer.BadParameter: A flag is unknown or has a wrong value, or one that every run needs is missing.
         ValueError: The same in the file, or settings don't go together.
     """
     import torch
@@ -109,7 +124,7 @@ def parse(arguments: Sequence[str], planning: bool = False) -> TrainOptions:
     except _ArgumentError as error:
         raise typer.BadParameter(str(error)) from error
     if rest:
-        raise typer.BadParameter(_unknown(rest[0].split("=")[0], [f"--{name}" for name in _known(parser)]))
+        raise typer.BadParameter(_unknown(rest[0].split("=")[0], _known(parser)))
     # Settings without which the run, or the plan, would not work on this machine.
     machine: dict[str, Any] = {}
     by_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"  # which has a way of its own
@@ -134,7 +149,9 @@ def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, 
             raise ValueError(f"{name} has no effect here; instead: {remedy}")
     for name in ("model", "train_data", "output_dir"):
         if name not in changed:
-            raise ValueError(f"{name} is missing: pass --{name}, or put it into the YAML file (fgclip2 train --help)")
+            raise typer.BadParameter(
+                f"{name} is missing: pass --{name}, or put it into the YAML file (fgclip2 train --help)"
+            )
     model, data, benchmarks, args = groups
     return TrainOptions(model, data, args, changed, benchmarks)
 
@@ -166,11 +183,12 @@ def default_of(option: Field) -> Any:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    spelled = {option.replace("-", "_"): option for option in known}
-    near = difflib.get_close_matches(name.replace("-", "_"), list(spelled), 1, 0.5)
-    if not near:
+    """Say what an unknown option may mean; `--` before it, or none in the file, stays before the name meant."""
+    plain = name.lstrip("-").replace("-", "_")
+    meant = _OTHER_NAMES.get(plain) or next(iter(difflib.get_close_matches(plain, known, 1, 0.5)), None)
+    if meant is None:
         return f"unknown option {name}; fgclip2 train --help lists all"
-    return f"unknown option {name}; did you mean {spelled[near[0]]}?"
+    return f"unknown option {name}; did you mean {'--' if name.startswith('-') else ''}{meant}?"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -182,9 +200,10 @@ def _flags_of_file(path: Path, parser: HfArgumentParser) -> list[str]:
     """Return the settings of a YAML file as flags, so that they are read and checked as flags are."""
     known = _known(parser)
     flags: list[str] = []
-    for name, value in read_yaml(path).items():
+    for given, value in read_yaml(path).items():
+        name = str(given).replace("-", "_")
         if name not in known:
-            raise ValueError(f"{path}: {_unknown(str(name), known)}")
+            raise ValueError(f"{path}: {_unknown(str(given), known)}")
         if isinstance(value, list) and value:
             flags += [f"--{name}", *map(str, value)]
         elif value is not None and value != []:  # these are as if they were not there
