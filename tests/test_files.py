@@ -1,5 +1,6 @@
 """JSON in UTF-8, and writing that is whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,51 @@ def test_after_an_error_nothing_is_left_of_a_folder(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path / "a")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def events(monkeypatch) -> list[str]:
+    """The names of what is flushed to the disk, and of what is renamed, in turn."""
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def noted_fsync(handle):
+        events.append("flush " + Path(f"/proc/self/fd/{handle}").resolve().name.split(".")[-1])
+        fsync(handle)
+
+    def noted_replace(self, target):
+        events.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    return events
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files have their names in /proc only on Linux")
+def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, events):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with replacing(folder / "a.json") as unfinished:
+        unfinished.write_text("{}")
+    assert events == ["flush partial", "rename", "flush folder"]
+    events.clear()
+    with new_folder(folder / "new") as staging:
+        (staging / "a.json").write_text("{}")
+    assert events == ["flush json", "flush partial", "rename", "flush folder"]
+
+
+def test_a_file_that_another_process_holds_for_a_moment_is_replaced_after_it(tmp_path, monkeypatch):
+    refusals, replace = iter([PermissionError(13, "in use"), PermissionError(13, "in use")]), Path.replace
+
+    def refused_at_first(self, target):
+        for error in refusals:
+            raise error
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused_at_first)
+    with replacing(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_a_folder_with_something_in_it_is_kept(tmp_path):

@@ -7,10 +7,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 UTF8_BOM = b"\xef\xbb\xbf"
 
@@ -73,18 +76,49 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path} is not JSON in UTF-8, or is broken or cut off: {error}; get it again") from error
 
 
+def patiently(action: Callable[[], Result]) -> Result:
+    """Return what `action` returns, trying again for about a second while it raises a `PermissionError`.
+
+    Windows raises one while another process has the file open, or is about to replace it.
+    """
+    for seconds in (0.01, 0.05, 0.2, 0.7):
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(seconds)
+    return action()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, would survive a power cut."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # Windows opens no folders, and writes their entries by itself
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not is_folder:  # some network file systems know no fsync of folders
+            raise
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a name beside `path` to write to, which takes the place of `path` when the block ends without an error.
 
-    A reader sees the old file or the whole new one, also where two processes write at once; after an error nothing
-    is left behind. Beside its final place, because a rename is all or nothing only within one file system.
+    A reader sees the old file or the whole new one, also where two processes write at once, and after a power cut;
+    after an error nothing is left behind. Beside its final place, because a rename is all or nothing only within one
+    file system.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield unfinished
-        unfinished.replace(path)
+        flush_to_disk(unfinished)
+        patiently(lambda: unfinished.replace(path))
+        flush_to_disk(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -103,9 +137,12 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     staging.mkdir(parents=True)
     try:
         yield staging
+        for path in (*staging.rglob("*"), staging):
+            flush_to_disk(path)
         if folder.exists():
             folder.rmdir()  # an empty one: Windows does not rename over it
-        staging.replace(folder)
+        patiently(lambda: staging.replace(folder))
+        flush_to_disk(folder.parent)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
