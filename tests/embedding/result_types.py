@@ -23,6 +23,7 @@ def check(embedder: Embedder, own: FGClip2Embedder, index: ImageIndex, one: Path
         assert_type(e.encode_regions(one, box), np.ndarray)
         assert_type(e.encode_regions(many, [box]), list[np.ndarray])
         assert_type(e.encode_regions(many, [box], on_error="skip"), tuple[list[np.ndarray], list[Skipped]])
+        assert_type(e.encode_labels(["a"]), np.ndarray)
         assert_type(e.heatmap(one, "a"), np.ndarray)
         assert_type(e.heatmap(many, "a"), list[np.ndarray])
         assert_type(e.heatmap(many, "a", on_error="skip"), tuple[list[np.ndarray], list[Skipped]])

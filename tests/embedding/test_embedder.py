@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -410,6 +411,29 @@ def test_probabilities_stay_finite_at_extreme_logits(embedder, monkeypatch):
     assert np.isfinite(values).all()
     assert values[0] == 0
     assert values[2] == 1
+
+
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_boxes_may_be_detections_or_have_scores(embedder, images, array):
+    boxes = [[0.0, 0.0, 9.0, 9.0], [3.0, 2.0, 20.0, 15.0]]
+    expected = embedder.encode_regions(images[0], boxes)
+    detections = SimpleNamespace(xyxy=array(boxes))  # as supervision's and Ultralytics' are
+    scored = array([[*box, 0.5] for box in boxes])
+    np.testing.assert_array_equal(embedder.encode_regions(images[0], detections), expected)
+    np.testing.assert_array_equal(embedder.encode_regions(images[0], scored), expected)
+    both = embedder.classify_regions([images[0]] * 2, [detections, scored], ["猫", "dog"])
+    np.testing.assert_array_equal(both[0], both[1])
+    with pytest.raises(ValueError, match=r"boxes\[0\] are SimpleNamespace with corners .*: leave out `box_format`"):
+        embedder.encode_regions(images[0], detections, box_format="xywh")
+    with pytest.raises(ValueError, match=r"boxes\[0\]\[1\]=.* has a fifth number that is no score from 0 to 1"):
+        embedder.encode_regions(images[0], [boxes[0], [*boxes[1], 16]])
+
+
+def test_labels_and_shares_are_what_classify_regions_is_made_of(embedder, images):
+    boxes, labels, templates = [[0, 0, 9, 9]], ["猫", "dog"], ["一张{}的照片", "a photo of {}"]
+    vectors = embedder.encode_labels(labels, templates, role="region_phrase")
+    shares = embedder.region_shares(embedder.similarity(embedder.encode_regions(images[0], boxes), vectors))
+    np.testing.assert_array_equal(shares, embedder.classify_regions(images[0], boxes, labels, templates))
 
 
 def test_classify_regions_compares_with_the_box_head(embedder, images):

@@ -359,7 +359,9 @@ class Embedder:
 
         Args:
             images: One image or an iterable of them.
-            boxes: For each image its boxes in pixels of the upright image, maybe none; for a single image its boxes.
+            boxes: For each image its boxes in pixels of the upright image, maybe none; for a single image its boxes. A
+                score behind the four numbers of a box is left out. Detections that have their corners as `xyxy`, such
+                as `supervision.Detections`, stand for the boxes of an image.
             box_format: `"xyxy"` (x1, y1, x2, y2) or `"xywh"` (x, y, width, height).
             max_num_patches, batch_size, show_progress_bar, on_error: See the class; an image with a wrong box is
                 skipped too.
@@ -439,6 +441,36 @@ class Embedder:
         vectors = self._stack([results[index] for index in sorted(results)])
         return vectors[0] if isinstance(texts, str) else vectors
 
+    def encode_labels(
+        self,
+        labels: Sequence[str],
+        templates: str | Sequence[str] = "{}",
+        *,
+        role: Role | Literal["auto"] = "auto",
+    ) -> np.ndarray:
+        """Embed labels in templates; a label's vector is the mean over templates.
+
+        Args:
+            labels: Names or descriptions.
+            templates: One or several texts with `{}` for the label, e.g. `"a photo of {}"`, `"一张{}的照片"`.
+            role: As in [`encode_texts`]; `"region_phrase"` to compare with regions and patches.
+
+        Returns:
+            Float32 (labels, D), L2-normalised.
+
+        Raises:
+            ValueError: There are no labels, or a template has no `{}`.
+        """
+        if isinstance(labels, str) or not len(labels):
+            raise ValueError(f"labels must be a list of at least one label, got {labels!r}")
+        templates = [templates] if isinstance(templates, str) else list(templates)
+        labels = [check_text(f"labels[{index}]", label) for index, label in enumerate(labels)]
+        templates = [check_text(f"templates[{index}]", template) for index, template in enumerate(templates)]
+        if not templates or not all("{}" in template for template in templates):
+            raise ValueError(f"templates must be texts with {{}} where the label goes, got {templates!r}")
+        vectors = self.encode_texts(fill_templates(labels, templates), role=role, show_progress_bar=False)
+        return average_templates(vectors, len(labels))
+
     # -----------------------------------------------------------------------------------------------------------------
     # Comparing
     # -----------------------------------------------------------------------------------------------------------------
@@ -483,6 +515,20 @@ class Embedder:
         if self.model.score_function == "softmax":
             return softmax(logits).astype(np.float32)
         return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+
+    def region_shares(self, similarity: np.ndarray) -> np.ndarray:
+        """Turn cosines of regions and phrases into the share of each phrase among those given.
+
+        Shares say which phrase fits best, and not whether it fits: of phrases that are all wrong, one still has most.
+        Whether it fits, the cosine itself says.
+
+        Args:
+            similarity: Shape (..., phrases).
+
+        Returns:
+            Float32 of the same shape: a softmax of the cosines times the model's `region_logit_scale`.
+        """
+        return softmax(self.model.region_logit_scale * similarity)
 
     @overload
     def classify(
@@ -557,7 +603,7 @@ class Embedder:
         """
         if role == "region_phrase":
             raise ValueError("region phrases compare with regions, not with images: use classify_regions")
-        label_vectors = self._label_vectors(labels, templates, role)
+        label_vectors = self.encode_labels(labels, templates, role=role)
         encoded: Any = self.encode_images(images, max_num_patches, batch_size, show_progress_bar, on_error)
         vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, None)
         scores = self.probabilities(self.similarity(vectors, label_vectors))
@@ -644,8 +690,8 @@ class Embedder:
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
 
         Returns:
-            List of float32 (R_i, labels), one per image; for a single image (R, labels). Each row is a softmax of the
-            cosines times the model's `region_logit_scale` and sums to 1.
+            List of float32 (R_i, labels), one per image; for a single image (R, labels). Each row has the
+            [`region_shares`] of the labels and sums to 1.
 
         Raises:
             UnreadableImageError: An image can't be read.
@@ -653,15 +699,14 @@ class Embedder:
         """
         if not hasattr(self.model, "get_image_region_features"):
             raise self._lack("no regions, it embeds whole images")
-        label_vectors = self._label_vectors(labels, templates, "region_phrase")
+        label_vectors = self.encode_labels(labels, templates, role="region_phrase")
         encoded = self.encode_regions(
             images, boxes, box_format, max_num_patches, batch_size, show_progress_bar, on_error
         )
         regions: Any
         regions, skipped = encoded if isinstance(encoded, tuple) else (encoded, None)
-        scale = self.model.region_logit_scale
         scores = [
-            softmax(scale * self.similarity(vectors, label_vectors))  # (R_i, labels)
+            self.region_shares(self.similarity(vectors, label_vectors))  # (R_i, labels)
             for vectors in ([regions] if is_image(images) else regions)
         ]
         result = scores[0] if is_image(images) else scores
@@ -941,18 +986,6 @@ class Embedder:
             could_be_long = [*lengths] == ["caption"] and "long_caption" in self.processor.text_roles
             hint = "; 'auto' takes longer ones" if could_be_long else ""
             logger.warning("%d texts have more than %d tokens and were cut%s", cut, max(lengths.values()), hint)
-
-    def _label_vectors(self, labels: Sequence[str], templates: str | Sequence[str], role: Any) -> np.ndarray:
-        """Encode each label in every template: (labels, D)."""
-        if isinstance(labels, str) or not len(labels):
-            raise ValueError(f"labels must be a list of at least one label, got {labels!r}")
-        templates = [templates] if isinstance(templates, str) else list(templates)
-        labels = [check_text(f"labels[{index}]", label) for index, label in enumerate(labels)]
-        templates = [check_text(f"templates[{index}]", template) for index, template in enumerate(templates)]
-        if not templates or not all("{}" in template for template in templates):
-            raise ValueError(f"templates must be texts with {{}} where the label goes, got {templates!r}")
-        vectors = self.encode_texts(fill_templates(labels, templates), role=role, show_progress_bar=False)
-        return average_templates(vectors, len(labels))
 
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)

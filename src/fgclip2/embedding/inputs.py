@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,7 +19,17 @@ from ..modeling.inputs import check_boxes, load_image
 from ..modeling.interface import DualEncoderProcessor
 
 ImageInput = Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike  # bytes: an encoded image
-Boxes = Sequence[Sequence[float]]
+
+
+class Detections(Protocol):
+    """What detectors answer with, such as `supervision.Detections` and `Results.boxes` of Ultralytics."""
+
+    @property
+    def xyxy(self) -> Any:
+        """Array or tensor (N, 4) of corners in pixels."""
+
+
+Boxes = Sequence[Sequence[float]] | Detections  # four numbers, and maybe a score, of each
 
 PATCHES_OF_A_SQUARE = 256  # what an image of a family without patch budgets counts as
 
@@ -68,9 +78,7 @@ def prepare_image(
     index, source, boxes = item
     try:
         image = load_input(index, source)
-        if isinstance(boxes, str) or not isinstance(boxes, Iterable):
-            raise ValueError(f"boxes[{index}] must be a list of boxes, which may be empty, got {boxes!r}")
-        boxes = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator is read only once
+        boxes = list_boxes(boxes, box_format, f"boxes[{index}]")
         if box_format == "xywh":
             boxes = [corners_of_xywh(box, f"boxes[{index}][{number}]") for number, box in enumerate(boxes)]
         check_boxes(boxes, image.height, image.width, f"boxes[{index}]")
@@ -104,6 +112,45 @@ def load_input(index: int, image: ImageInput) -> Image.Image:
             source = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             reason = f"{source}{type(error).__name__}: {error}"
             raise UnreadableImageError(f"images[{index}]: {reason}") from error
+
+
+def list_boxes(boxes: Boxes, box_format: str, name: str) -> list[Any]:
+    """Return boxes as a list of lists, without the scores that may follow the four numbers of each.
+
+    Args:
+        boxes: Any iterable of boxes, or [`Detections`].
+        box_format: `"xyxy"` or `"xywh"`.
+        name: What to call the boxes in errors.
+
+    Raises:
+        ValueError: `boxes` are no iterable of boxes, detections with their corners are said to be `"xywh"`, or a fifth
+            number is no score.
+    """
+    if hasattr(boxes, "xyxy"):
+        if box_format != "xyxy":
+            raise ValueError(f"{name} are {type(boxes).__name__} with corners (x1, y1, x2, y2): leave out `box_format`")
+        boxes = boxes.xyxy.tolist()
+    if isinstance(boxes, str) or not isinstance(boxes, Iterable):
+        raise ValueError(f"{name} must be a list of boxes, which may be empty, got {boxes!r}")
+    rows = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator is read only once
+    for number, row in enumerate(rows):
+        if isinstance(row, list) and len(row) == 5:
+            *rows[number], score = row
+            check_score(score, f"{name}[{number}]={row}")
+    return rows
+
+
+def check_score(score: Any, name: str) -> None:
+    """Raise a `ValueError` unless `score`, the fifth number of the box `name`, is from 0 to 1."""
+    try:
+        is_score = 0 <= float(score) <= 1
+    except (TypeError, ValueError):
+        is_score = False
+    if not is_score:
+        raise ValueError(
+            f"{name} has a fifth number that is no score from 0 to 1: divide percentages by 100, and leave out what "
+            "else is there, such as a class"
+        )
 
 
 def corners_of_xywh(box: Sequence[float], name: str) -> list[float]:
