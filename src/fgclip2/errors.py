@@ -7,3 +7,7 @@ class UnreadableImageError(ValueError):
 
 class IncompatibleIndexError(ValueError):
     """A stored index was made by another model, revision or settings than those in use."""
+
+
+class NotFiniteError(ValueError):
+    """A loss, a gradient or a weight of a training run is NaN or infinite; the message has the step and the name."""

@@ -73,6 +73,9 @@ class FGClip2TrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out what fills no batch; always true"})
     hub_strategy: str = field(default="end", metadata={"help": "When to publish; only end: checkpoints hold pickles"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Has no effect: records have no columns"})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Has no effect: a loss that is not finite stops the run"}
+    )
     # Every trained parameter gets a gradient on every rank, so DDP need not look for those that don't.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Let DDP look for unused ones"})
 

@@ -26,7 +26,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float):
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._average = {name: _local(p).float().clone() for name, p in self._parameters.items()}
+        self._average = {name: local_part(p).float().clone() for name, p in self._parameters.items()}
         self._decay, self._updates = decay, 0
         self._is_sharded = any(hasattr(parameter, "to_local") for parameter in self._parameters.values())
 
@@ -36,12 +36,12 @@ class WeightAverage:
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for name, parameter in self._parameters.items():
-            self._average[name].lerp_(_local(parameter).float(), 1 - decay)
+            self._average[name].lerp_(local_part(parameter).float(), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the model have the averages within the context."""
-        kept = {name: _local(parameter).clone() for name, parameter in self._parameters.items()}
+        kept = {name: local_part(parameter).clone() for name, parameter in self._parameters.items()}
         self._set(self._average)
         try:
             yield
@@ -74,13 +74,13 @@ class WeightAverage:
     @torch.no_grad()
     def _set(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
-            _local(parameter).copy_(values[name])
+            local_part(parameter).copy_(values[name])
 
     def _file_name(self) -> str:
         return f"ema_{rank()}.safetensors" if self._is_sharded else "ema.safetensors"
 
 
-def _local(parameter: Tensor) -> Tensor:
-    """Give this rank's part of a parameter, sharing its memory."""
+def local_part(parameter: Tensor) -> Tensor:
+    """Return this rank's part of a parameter, sharing its memory."""
     detached = parameter.detach()
     return detached.to_local() if hasattr(detached, "to_local") else detached

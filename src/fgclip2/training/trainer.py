@@ -32,6 +32,7 @@ from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import base_checkpoint, load_for_training
+from .stopping import check_step, check_weights, losses_in_order
 from .tasks.fgclip2 import FGClip2ForTraining
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,7 @@ class FGClip2Trainer(Trainer):
         self._epoch: int | None = None  # None: none has begun
         self._first_step = 0
         self._window = LogWindow()
+        self._step_values: list[tuple[str, Tensor]] = []  # losses of the step under way
         self._skipped = 0  # records left out on this rank
         self._first_skip: str | None = None
         self._is_first_window = True  # of those with samples
@@ -236,7 +238,7 @@ class FGClip2Trainer(Trainer):
         outputs = model(**inputs)
         losses = self.objective.train(model.training)(outputs, inputs)
         if model.training:
-            self._window.add(losses)
+            self._note(losses)
         return (losses["loss"], outputs) if return_outputs else losses["loss"]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -253,8 +255,24 @@ class FGClip2Trainer(Trainer):
             backward=self.accelerator.backward,
             no_sync=partial(self.accelerator.no_sync, model),
         )
-        self._window.add(losses)
+        self._note(losses)
         return losses["loss"] / self.current_gradient_accumulation_steps
+
+    def _note(self, losses: Mapping[str, Tensor]) -> None:
+        self._window.add(losses)
+        self._step_values += losses_in_order(losses)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Check the numbers of a step, of all its accumulated batches, before the optimizer takes it."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        values = [*self._step_values, ("margin", self.objective.margin)]
+        # In fp16 gradients overflow now and then: the scaler leaves out such steps.
+        if norm is not None and self.accelerator.mixed_precision != "fp16":
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            values.append(("the gradient norm", torch.as_tensor(whole, device=self.args.device)))
+        self._step_values = []
+        check_step(self.state.global_step + 1, values, str(self.args.output_dir))
+        return norm
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make transformers' choice of optimizer, with groups for the heads and without decay of scales and bias."""
@@ -432,6 +450,7 @@ class FGClip2Trainer(Trainer):
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._check_weights()
         attributes = {
             "margin": self.objective.margin.item(),
             "skipped": int(self._skipped_on_all_ranks()),
@@ -472,7 +491,7 @@ class FGClip2Trainer(Trainer):
 
     def _on_train_begin(self) -> None:
         self._epoch, self._first_step = None, self.state.global_step
-        self._window, self._is_first_window = LogWindow(), True
+        self._window, self._is_first_window, self._step_values = LogWindow(), True, []
         self._skipped, self._skipped_before, self._first_skip = 0, 0.0, None
         if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
@@ -508,7 +527,11 @@ class FGClip2Trainer(Trainer):
         if isinstance(self.train_dataset, DrawnStream):
             self.train_dataset.records.set_epoch(self._epoch, steps * accumulated, placeholders=True)
 
+    def _check_weights(self) -> None:
+        check_weights(self.state.global_step, self.model.named_parameters(), str(self.args.output_dir))
+
     def _on_train_end(self) -> None:
+        self._check_weights()
         samples = sum_over_ranks(torch.tensor(float(self._window.all_samples), device=self.args.device))
         left_out = self._skipped_on_all_ranks() - self._skipped_before
         if left_out and not samples and self._resumed_from is None:

@@ -1,0 +1,114 @@
+"""What ends a run before its last step."""
+
+import math
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from fgclip2.errors import NotFiniteError
+from fgclip2.training import FGClip2Trainer
+from fgclip2.training.checkpoints import last_checkpoint
+from fgclip2.training.start import load_for_training
+from fgclip2.training.stopping import check_step, check_weights, losses_in_order
+
+from ..ranks import run_on_ranks
+from .test_trainer import arguments, trainer
+
+
+class Poison(TrainerCallback):
+    """Calls a function before a step."""
+
+    def __init__(self, step, function):
+        self.step, self.function = step, function
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            self.function()
+
+
+def scale(model):
+    return next(parameter for name, parameter in model.named_parameters() if name.endswith("logit_scale_hardneg"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "lora"),
+    [
+        ({}, False),
+        ({"gradient_accumulation_steps": 2}, False),
+        ({"gradient_cache_chunk_size": 2}, False),
+        ({"gradient_cache_chunk_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0}, True),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(saved_folder, tmp_path, records, settings, lora):
+    settings = {"max_steps": 5, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 1, **settings}
+    run = trainer(saved_folder, tmp_path, records, **settings)
+    if lora:
+        from fgclip2.training.lora import add_lora, lora_config
+
+        model = add_lora(load_for_training(saved_folder), lora_config(2))
+        run = FGClip2Trainer(model, arguments(tmp_path, **settings), records, processing_class=run.processing_class)
+    run.add_callback(Poison(3, lambda: scale(run.model).data.fill_(math.nan)))
+    # The terms before it are finite: losses of captions and regions don't have this scale.
+    with pytest.raises(NotFiniteError, match=r"^contrast_loss is not finite \(nan\) at step 3, so .*is checkpoint-2\."):
+        run.train()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert last_checkpoint(tmp_path)
+    assert run.state.global_step == 2
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, max_steps=3)
+    weight = run.model.vision_model.encoder.layers[0].mlp.fc1.weight
+    before = {}
+
+    def poison():
+        before["weight"] = weight.detach().clone()
+        weight.register_hook(lambda gradient: gradient.fill_(math.inf))
+
+    run.add_callback(Poison(2, poison))
+    with pytest.raises(
+        NotFiniteError, match=r"^the gradient norm is not finite \((inf|nan)\) at step 2, .*no checkpoint"
+    ):
+        run.train()
+    assert torch.equal(weight, before["weight"])
+
+
+def test_weights_that_are_not_finite_are_not_saved(saved_folder, tmp_path, records):
+    """The loss shows them in the next step only."""
+    run = trainer(saved_folder, tmp_path, records, max_steps=2)
+    run.train()
+    with torch.no_grad():
+        run.model.longtext_head.bias[0] = math.inf
+    with pytest.raises(NotFiniteError, match=r"^the weight longtext_head.bias is not finite after step 2, "):
+        run._save_checkpoint(run.model, None)
+    assert not any(tmp_path.glob("checkpoint-*"))
+
+
+def on_each_rank(margin: float) -> list[str]:
+    """The texts of what is raised: first of a step whose region loss is bad on rank 1 alone, then of its margin."""
+    from fgclip2.distributed import rank
+
+    messages = []
+    for bad in (rank() == 1, False):
+        losses = {"loss": torch.tensor(1.0), "region": torch.tensor(math.inf if bad else 1.0)}
+        values = [*losses_in_order(losses), ("margin", torch.tensor(margin))]
+        try:
+            check_step(7, values, "无")
+        except NotFiniteError as error:
+            messages.append(str(error))
+    layer = torch.nn.Linear(1, 1)
+    layer.bias.data.fill_(1.0 if rank() == 0 else math.nan)
+    try:
+        check_weights(7, layer.named_parameters(), "无")
+    except NotFiniteError as error:
+        messages.append(str(error))
+    return messages
+
+
+def test_all_ranks_stop_together():
+    for messages in run_on_ranks(on_each_rank, 2, math.nan):
+        region, margin, weight = messages
+        assert region.startswith("region_loss is not finite (inf) at step 7 on rank 1, so the run stops")
+        assert margin.startswith("margin is not finite (nan) at step 7 on rank 0, so")
+        assert weight.startswith("the weight bias is not finite after step 7 on rank 1, so")
