@@ -133,8 +133,10 @@ def test_a_result_says_all_that_it_depends_on(folder, embedder, tmp_path):
     assert result["settings"] == {
         "max_num_patches": 64,
         "templates": "none",
+        "lower_case": True,
         "method": "roi",
         "crowds": True,
+        "crop_edges": "outward",
         "walk_type": "box",
     }
     assert result["model"]["fingerprint"] == embedder.fingerprint

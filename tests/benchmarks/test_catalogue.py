@@ -87,3 +87,38 @@ def test_cocos_names_must_be_those_of_the_file(tmp_path):
     (tmp_path / "instances_val2017.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="category 1 of 80 is 'bicycle'; COCO's is 'person'"):
         benchmark.read(tmp_path, None, benchmark.paper)
+
+
+@pytest.mark.parametrize(
+    ("names", "rules"),
+    [
+        (("flickr30k-cna", "coco-cn", "flickr30k", "mscoco"), {"equal_captions": "separate"}),
+        (("boxclass-cn",), {"lower_case": False, "crop_edges": "whole-sides"}),
+        (("coco-boxes", "lvis-boxes"), {"lower_case": True, "crop_edges": "whole-sides"}),
+        (("fg-ovd-hard", "fg-ovd-medium", "fg-ovd-easy", "fg-ovd-trivial"), {"ties": "right"}),
+    ],
+)
+def test_both_presets_have_the_rules_of_the_scripts_that_the_published_numbers_are_of(names, rules):
+    for name in names:
+        for preset in ("paper", "released"):
+            settings = find_benchmark(name).settings(preset)
+            assert {key: getattr(settings, key) for key in rules} == rules, (name, preset)
+
+
+def test_imagenet_v2_takes_as_many_patches_as_v1_in_the_released_script():
+    v1, v2 = (find_benchmark(name) for name in ("imagenet-1k", "imagenet-v2"))
+    assert v1.settings("released").max_num_patches == v2.settings("released").max_num_patches == 1024
+    assert v2.settings("released").whole_batches_of == 1  # that of v1 drops the last batch, that of v2 doesn't
+    assert v1.settings("paper") == v2.settings("paper")
+
+
+def test_rules_that_no_script_names_are_as_they_were():
+    for name in ("lit-cn", "muge", "icr", "mscoco-karpathy", "coco-cn-written", "xm3600-zh", "docci", "urban-1k"):
+        for preset in ("paper", "released"):
+            assert find_benchmark(name).settings(preset).equal_captions == "one"
+
+
+def test_patch_budgets_are_told_of_one_image_at_a_time():
+    (budgets,) = COMMON_DIFFERENCES
+    assert "which take one image at a time" in budgets
+    assert "largest" not in budgets

@@ -198,3 +198,29 @@ def test_other_preprocessing_or_vocabulary_is_not_taken_from_the_cache(folder, t
     assert second.fingerprint == first.fingerprint
     after = encoder(second, tmp_path).images(files(folder)[:2], 64)
     assert not np.allclose(before.vectors, after.vectors, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("crop_edges", "sizes"),
+    [
+        ("outward", [(7, 4), (8, 1), (1, 1)]),  # pixels 10 to 16 and 2 to 5, 1 to 8, and one
+        ("whole-sides", [(5, 2), (7, 1), (1, 1)]),  # 10 to 14: int(10.7) and int(5.6), as the official box scripts cut
+        ("whole-corners", [(6, 3), (7, 1), (1, 1)]),  # 10 to 15: int(10.7) and int(16.3), as the official FG-OVD script
+    ],
+)
+def test_crops_have_the_pixels_that_a_script_takes(folder, crop_edges, sizes):
+    x, width = 1.2, 7.0
+    assert (x + width) - x < width  # the corners of a box have lost some of its width
+    its_boxes = [(10.7, 2.5, 10.7 + 5.6, 2.5 + 2.9), (x, 4.0, x + width, 4.3), (20.25, 30.5, 20.75, 30.75)]
+    seen = []
+    model = PairEmbedder(lambda images, _: seen.extend(image.size for image in images) or np.ones((3, 2)), list, "mine")
+    encoder(model).regions(files(folder)[:1], [its_boxes], None, "crop", crop_edges)
+    assert seen == sizes
+
+
+def test_crops_of_one_kind_are_not_taken_from_the_cache_for_another(embedder, folder, tmp_path):
+    outward, whole = (
+        encoder(embedder, tmp_path).regions(files(folder)[1:2], boxes()[1:2], 64, "crop", crop_edges)
+        for crop_edges in ("outward", "whole-sides")
+    )
+    assert not np.allclose(outward.vectors, whole.vectors, atol=1e-4)

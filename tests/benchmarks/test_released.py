@@ -1,11 +1,15 @@
-"""Texts with their case, and the images that the released script of ImageNet leaves out."""
+"""Texts and names with their case, where the released scripts keep it."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from fgclip2 import FGClip2Embedder
+from fgclip2.benchmarks.catalogue import find_benchmark
 from fgclip2.benchmarks.encoding import Encoder
+from fgclip2.benchmarks.labels import label_vectors
 from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.benchmarks.released import keep_case
 
@@ -49,3 +53,25 @@ def test_the_cache_tells_them_apart(embedder, tmp_path):
 def test_other_models_stay_as_they_are():
     model = PairEmbedder(lambda images, _: [], lambda texts: [], "mine")
     assert keep_case(model) is model
+
+
+def test_names_of_categories_keep_their_case_in_boxclass_cn(embedder):
+    """As the official script reads them, in both presets; other names are lower-cased, as in training."""
+    names, encoder = ["T恤", "帽子"], Encoder(embedder, show_progress_bar=False)
+    kept, lower = (model.encode_texts(names, "box") for model in (keep_case(embedder), embedder))
+    assert np.abs(kept[0] - lower[0]).max() > 1e-4
+    for preset in ("paper", "released"):
+        vectors = label_vectors(encoder, names, find_benchmark("boxclass-cn").settings(preset), "zh")
+        np.testing.assert_allclose(vectors, kept, atol=1e-6)
+    coco = replace(find_benchmark("coco-boxes").settings("released"), templates="none")
+    np.testing.assert_allclose(label_vectors(encoder, names, coco, "zh"), lower, atol=1e-6)
+
+
+def test_spellings_that_a_model_reads_alike_have_one_vector(embedder):
+    """So that they tie to the bit, whatever batch they would be in."""
+    encoder = Encoder(embedder, show_progress_bar=False)
+    first, other, third = encoder.texts(["一只 CAT", "a dog", "一只 cat"], "caption")
+    np.testing.assert_array_equal(first, third)
+    assert np.abs(first - other).max() > 1e-3
+    kept = encoder.texts(["一只 CAT", "一只 cat"], "caption", lower_case=False)
+    assert np.abs(kept[0] - kept[1]).max() > 1e-4

@@ -10,6 +10,7 @@ from sklearn.metrics import label_ranking_average_precision_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgclip2.metrics import (
+    count_equal_before,
     mean_rank,
     median_rank,
     pair_ranks,
@@ -224,3 +225,24 @@ def test_bad_input_is_named():
         score_ranks(np.array([[0, 1], [np.nan, 0]]), [(0, 1)])
     with pytest.raises(ValueError, match=r"pairs\[0\] is \(0, -1\)"):
         score_ranks(np.zeros((2, 2)), [(0, -1)])
+
+
+def test_equal_candidates_before_the_best_right_one_are_counted():
+    """Query 0 has two right of four that are equal, query 1 none right; what is right for query 2 has no equal."""
+    queries, candidates = at_angles(0, 10, 50), at_angles(5, 5, 5, 5, 50)
+    pairs = torch.tensor([[0, 0], [0, 2], [2, 4]])
+    # Before candidate 2 come 0, which is right, and 1, which is wrong.
+    assert count_equal_before(queries, candidates, pairs, [0, 0, 0, 0, 1]).tolist() == [1, 0, 0]
+    assert pair_ranks(queries, candidates, pairs).tolist() == [3, 6, 1]  # 1 and 3 tie with it
+
+
+def test_less_the_equal_ones_before_them_ranks_are_those_of_a_stable_sort():
+    generator = np.random.default_rng(0)
+    number = generator.integers(0, 20, 60)  # 60 captions say 20 things
+    queries, candidates = unit(12), unit(20, seed=1)[number]
+    pairs = torch.tensor([[caption // 5, caption] for caption in range(60)])
+    got = pair_ranks(queries, candidates, pairs).numpy() - count_equal_before(queries, candidates, pairs, number)
+    for query, rank in enumerate(got.tolist()):
+        cosines = (queries[query].double() * candidates.double()).sum(dim=1)
+        from_the_end = cosines.argsort(stable=True).flip(0).tolist()
+        assert rank == 1 + min(from_the_end.index(5 * query + place) for place in range(5))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-from ..checks import check_choice
+from ..checks import check_choice, check_flag
 from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.interface import Role
 from .image_files import ImageFile, StoredImage
@@ -21,6 +21,12 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels of the uprig
 # How boxes are embedded -> the role of the texts that fit: a phrase is not to be compared with a crop, nor a caption
 # with features of a region.
 ROLE_OF_METHOD: dict[str, Role] = {"roi": "region_phrase", "crop": "caption"}
+
+# Which pixels of a box `method="crop"` takes: all that it touches, or those of the released scripts, which drop the
+# decimals of x, y, width and height (boxes) or of both corners (FG-OVD).
+CROP_EDGES = ("outward", "whole-sides", "whole-corners")
+
+ROLE_OF_WALK: dict[str, Role] = {"short": "caption", "long": "long_caption"}
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,30 @@ class LabelSettings(Settings):
     """Settings that all comparisons with names of classes have."""
 
     templates: str = "imagenet"  # texts around a name, averaged: a set of `class_names.templates`, or "none"
+    lower_case: bool = True  # as in `CaptionSettings`
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("templates", self.templates, ("none", "imagenet"))
+        check_flag("lower_case", self.lower_case)
+
+
+@dataclass(frozen=True)
+class CaptionSettings(Settings):
+    """Settings that all comparisons of whole images with texts of their own have."""
+
+    walk_type: str = "short"  # "short" or "long" captions; models of one text head ignore it
+    lower_case: bool = True  # False: FG-CLIP 2 reads texts as they are written, though it was trained otherwise
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("walk_type", self.walk_type, ROLE_OF_WALK)
+        check_flag("lower_case", self.lower_case)
+
+    @property
+    def role(self) -> Role:
+        """See the base class."""
+        return ROLE_OF_WALK[self.walk_type]
 
 
 def change(settings: AnySettings, changes: Mapping[str, str]) -> AnySettings:

@@ -32,14 +32,15 @@ from ..errors import UnreadableImageError
 from ..files import replacing
 from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
-from .base import ROLE_OF_METHOD, Box, Problem
+from .base import CROP_EDGES, ROLE_OF_METHOD, Box, Problem
 from .image_files import StoredImage
 from .models import BenchmarkModel, configuration_digest, encode_texts, run_on
-from .released import keep_case
+from .released import keep_case, lower_cases
 
 Item = TypeVar("Item")
 
 _QUIET = {"show_progress_bar": False}  # there is one for all blocks
+_ROUNDING = 1e-9  # pixels: by less than this a width was changed when the corners of its box were computed
 BLOCK_SIZE = 256  # items that are encoded, and lost when the process is killed, together
 PACKAGES = (
     "fgclip2",
@@ -104,25 +105,30 @@ class Encoder:
     show_progress_bar: bool = True
 
     def texts(self, texts: Sequence[str], role: Role, lower_case: bool = True) -> np.ndarray:
-        """Embed texts: float32 (N, D), a vector for each; texts that repeat themselves are encoded once.
+        """Embed texts: float32 (N, D), a vector for each; those that the model reads alike are encoded once.
 
         Args:
             texts: N texts.
             role: What the texts are to the model.
             lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
         """
-        row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        # FG-CLIP 2 lower-cases texts: one vector for all spellings, so that these tie to the bit.
+        read = str.lower if lower_case and lower_cases(self.model) else str
+        first: dict[str, str] = {}  # what is read -> the text that is encoded for all that read so
+        for text in texts:
+            first.setdefault(read(text), text)
+        row = {key: index for index, key in enumerate(first)}
         model = self.model if lower_case else keep_case(self.model)
         work = _Work(
             kind="texts",
             settings={"role": role, "lower_case": lower_case},
-            items=list(row),
+            items=list(first.values()),
             read=str,
             digest=str,
             encode=lambda block: Block(encode_texts(model, block, role), [1] * len(block), {}),
         )
         encoded = self._run(work)
-        return encoded.vectors[[row[text] for text in texts]]
+        return encoded.vectors[[row[read(text)] for text in texts]]
 
     def images(self, images: Sequence[StoredImage], max_num_patches: int | str | None) -> Encoded:
         """Embed images: a vector for each."""
@@ -141,6 +147,7 @@ class Encoder:
         boxes: Sequence[Sequence[Box]],
         max_num_patches: int | str | None,
         method: str,
+        crop_edges: str = "outward",
     ) -> Encoded:
         """Embed boxes: a vector for each.
 
@@ -150,11 +157,13 @@ class Encoder:
             max_num_patches: Patch budget of the whole image (`roi`) or of each crop (`crop`).
             method: `"roi"`: region features, each image once through the model; `"crop"`: what is in the box is an
                 image of its own, for models without region features.
+            crop_edges: Which pixels of a box a crop has, see `CROP_EDGES`.
 
         Raises:
-            ValueError: The method is unknown, or the model has no region features.
+            ValueError: The method or the edges are unknown, or the model has no region features.
         """
         check_choice("method", method, ROLE_OF_METHOD)
+        check_choice("crop_edges", crop_edges, CROP_EDGES)
         if method == "roi" and not hasattr(self.model, "encode_regions"):
             raise ValueError(f"{self.model.name} has no region features; take method='crop'")
 
@@ -164,7 +173,7 @@ class Encoder:
             return np.concatenate(vectors) if vectors else None, skipped
 
         def by_crop(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
-            crops, skipped = _crops(contents, boxes)
+            crops, skipped = _crops(contents, boxes, crop_edges)
             return self.model.encode_images(crops, max_num_patches, on_error="raise", **_QUIET), skipped
 
         def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[Box]]]) -> Block:
@@ -173,9 +182,12 @@ class Encoder:
             vectors, skipped = (by_roi if method == "roi" else by_crop)(readable.items, its_boxes)
             return readable.block(vectors, [len(of_image) for of_image in its_boxes], skipped)
 
+        settings: dict[str, Any] = {"max_num_patches": max_num_patches, "method": method}
+        if method == "crop" and crop_edges != "outward":  # what was kept before there was a choice stays valid
+            settings["crop_edges"] = crop_edges
         work = _Work(
             kind="regions",
-            settings={"max_num_patches": max_num_patches, "method": method},
+            settings=settings,
             items=list(zip(images, boxes, strict=True)),
             read=lambda item: (_read(item[0]), item[1]),
             digest=lambda item: [_digest_of_content(item[0]), item[1]],
@@ -330,8 +342,8 @@ def _digest_of_content(content: bytes | UnreadableImageError) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else f"unreadable: {content}"
 
 
-def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Image.Image], list[Skipped]]:
-    """Return what is in each box, and the images that can't be decoded."""
+def _crops(contents: list[bytes], boxes: list[Sequence[Box]], edges: str) -> tuple[list[Image.Image], list[Skipped]]:
+    """Return what is in each box, at least one pixel, and the images that can't be decoded."""
     crops: list[Image.Image] = []
     skipped: list[Skipped] = []
     for index, (content, its_boxes) in enumerate(zip(contents, boxes, strict=True)):
@@ -341,11 +353,21 @@ def _crops(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[list[Imag
         except ValueError as error:
             skipped.append(Skipped(index, str(error)))
         else:
-            for x1, y1, x2, y2 in its_boxes:  # the pixels of the image that a box touches, at least one
-                left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
-                right, bottom = min(math.ceil(x2), image.width), min(math.ceil(y2), image.height)
+            for x1, y1, x2, y2 in its_boxes:
+                left, right = _pixels(max(x1, 0), min(x2, image.width), edges)
+                top, bottom = _pixels(max(y1, 0), min(y2, image.height), edges)
                 crops.append(image.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
     return crops, skipped
+
+
+def _pixels(low: float, high: float, edges: str) -> tuple[int, int]:
+    """Return the first pixel and the one after the last of a side from `low` to `high`, see `CROP_EDGES`."""
+    first = math.floor(low)
+    if edges == "outward":
+        return first, math.ceil(high)
+    if edges == "whole-corners":
+        return first, math.floor(high)
+    return first, first + math.floor(high - low + _ROUNDING)
 
 
 def _load_block(path: Path) -> Block | None:

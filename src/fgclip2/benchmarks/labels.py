@@ -18,9 +18,10 @@ def label_vectors(encoder: Encoder, names: Sequence[str], settings: LabelSetting
     Args:
         encoder: What embeds texts.
         names: C names.
-        settings: The templates, and the role of the texts.
+        settings: The templates, the role of the texts, and whether they are lower-cased.
         language: Language of the names.
     """
     bare = settings.templates == "none"
     templates = ("{}",) if bare else class_names.templates(settings.templates, language)
-    return average_templates(encoder.texts(fill_templates(names, templates), settings.role), len(names))
+    texts = encoder.texts(fill_templates(names, templates), settings.role, settings.lower_case)
+    return average_templates(texts, len(names))

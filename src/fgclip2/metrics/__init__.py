@@ -16,6 +16,7 @@ from .detection import check_truth, coco_average_precision, lvis_average_precisi
 from .intervals import bootstrap, bootstrap_interval, class_mean_interval
 from .retrieval import (
     TIE_TOLERANCE,
+    count_equal_before,
     mean_rank,
     median_rank,
     pair_ranks,
@@ -36,6 +37,7 @@ __all__ = [
     "class_iou",
     "class_mean_interval",
     "coco_average_precision",
+    "count_equal_before",
     "hard_negative_accuracy",
     "hard_negative_wins",
     "lvis_average_precision",

@@ -82,6 +82,34 @@ def pair_ranks(query_embeds: Tensor, embeds: Tensor, pairs: Tensor) -> Tensor:
     return above - not_wrong + 1
 
 
+def count_equal_before(query_embeds: ArrayLike, embeds: ArrayLike, pairs: ArrayLike, equal: ArrayLike) -> np.ndarray:
+    """Count the wrong candidates that equal the best right one of each query and come before it.
+
+    They tie with it, so `pair_ranks` counts them against the query. Less this count, its rank is that of a stable sort
+    by rising similarity, read from the end, which puts the later of equal candidates first.
+
+    Args:
+        query_embeds: Shape (Q, D), L2-normalised.
+        embeds: Shape (C, D), L2-normalised candidates.
+        pairs: Integer, shape (P, 2), the right (query, candidate).
+        equal: Integer, shape (C,), the same number for candidates that are equal.
+
+    Returns:
+        Integer, shape (Q,); 0 for a query without a right candidate.
+    """
+    queries, candidates, equal = torch.as_tensor(query_embeds), torch.as_tensor(embeds), np.asarray(equal)
+    query, candidate = np.unique(np.asarray(pairs), axis=0).T  # (P,) each
+    right = _cosines(queries, candidates, torch.as_tensor(query), torch.as_tensor(candidate)).numpy()
+    rising = np.lexsort((candidate, right, query))
+    best = np.full(len(queries), -1)
+    best[query[rising]] = candidate[rising]  # of several the last is kept: the highest, and of equal ones the latest
+    by_number = np.argsort(equal, kind="stable")
+    before = np.empty(len(equal), dtype=np.int64)  # (C,) how many of the equal ones come before each
+    before[by_number] = np.arange(len(equal)) - np.searchsorted(equal[by_number], equal[by_number])
+    is_right = (equal[candidate] == equal[best[query]]) & (candidate < best[query])
+    return np.where(best < 0, 0, before[best] - np.bincount(query[is_right], minlength=len(queries)))
+
+
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """Make products as exact as float32 is, also within a caller's autocast or where TF32 is allowed."""

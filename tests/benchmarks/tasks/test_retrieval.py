@@ -71,3 +71,26 @@ def test_numbers_are_the_same_within_a_training_runs_autocast(encoder, picture):
         got = retrieval.evaluate(data, plain, RetrievalSettings(), "en").per_item["image_to_text/rank"]
     np.testing.assert_array_equal(got, expected)
     assert got.min() == 1
+
+
+@pytest.mark.parametrize(("equal_captions", "ranks"), [("one", [1, 1, 2]), ("separate", [2, 1, 3])])
+def test_equal_captions_are_one_candidate_or_stay_separate(encoder, picture, equal_captions, ranks):
+    """As the official scripts have it that take several captions an image: separate, the later of equal ones first."""
+    images = [picture("a.png", "red"), picture("b.png", "red"), picture("黄.png", "yellow")]
+    captions = ["红", "blue", "红", "blue", "green", "green"]
+    data = RetrievalData(images, captions, [(number // 2, number) for number in range(6)])
+    scores = retrieval.evaluate(data, encoder, RetrievalSettings(equal_captions=equal_captions), "zh")
+    # Separate: of the two 红 the second comes first, so the first image has rank 2. To yellow 红 is as near as green,
+    # so its own captions tie with one wrong candidate or with two.
+    assert scores.per_item["image_to_text/rank"].tolist() == ranks
+    # As queries captions are separate either way: 红 finds two red images, green the yellow one alone.
+    assert scores.per_item["text_to_image/rank"].tolist()[::2] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("lower_case", "ranks"), [(True, [1, 1]), (False, [2, 2])])
+def test_captions_that_differ_in_case_are_equal_only_where_texts_are_lower_cased(encoder, picture, lower_case, ranks):
+    data = RetrievalData(
+        [picture("a.png", "red"), picture("b.png", "红")], ["iPhone 红", "IPHONE 红"], [(0, 0), (1, 1)]
+    )
+    scores = retrieval.evaluate(data, encoder, RetrievalSettings(lower_case=lower_case), "zh")
+    assert scores.per_item["image_to_text/rank"].tolist() == ranks

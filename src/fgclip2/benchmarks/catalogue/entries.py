@@ -41,8 +41,8 @@ from .benchmark import Benchmark, PublishedFile, Reading
 
 # For every benchmark: what the paper leaves open, and what the released scripts do that no setting here copies.
 COMMON_DIFFERENCES = (
-    "The paper does not state at which patch budgets it was measured. Both presets give each image its own; the "
-    "released scripts give all images of a batch the budget of the largest, so that their results depend on the batch.",
+    "The paper does not state at which patch budgets it was measured. Unless a benchmark says otherwise, both presets "
+    "give each image its own, as the released scripts of retrieval and boxes do, which take one image at a time.",
 )
 
 _HUGGING_FACE = "https://huggingface.co/datasets"
@@ -70,15 +70,39 @@ _CCMB_IMAGES = ("IQR_IQM_ICR_ICM_images",)
 _COCO_IMAGES = ("val2017",)
 
 _SHORT, _LONG = RetrievalSettings(), RetrievalSettings(walk_type="long")
+_SEPARATE = RetrievalSettings(equal_captions="separate")
+_BOXES = RegionSettings(crop_edges="whole-sides")
 _COCO_NAMES = {language: class_names("coco", language) for language in LANGUAGES}
 _IMAGENET_CLASSES = {
     "wordnet_ids": imagenet_folders(),
     "names": {language: class_names("imagenet", language) for language in LANGUAGES},
 }
 
+_SEPARATE_CAPTIONS = (
+    "Equal captions of several images stay separate candidates in both presets, of equal ones the later first, as the "
+    "released script sorts them (`equal_captions=one` makes one candidate of them, right for each image).",
+)
+_ONE_CAPTION = (
+    "Equal captions of several images are one candidate, right for each of them; in the released script they stay "
+    "separate (`equal_captions=separate`).",
+)
 _CASE = ("The released script does not lower-case these texts, though training did. It concerns Latin letters only.",)
-_ALL_BOXES = ("All annotations count, those of crowds too, as in the released script.",)
-_TIES = ("The released script counts a true text that equals the best false one as a success; `paper` here does not.",)
+_NAMES_CASE = (
+    "The names of categories keep their capitals (T恤) in both presets, as in the released script, though training "
+    "lower-cased texts (`lower_case=true`).",
+)
+_CROPS = (
+    "With `method=crop` both presets drop the decimals of x, y, width and height, as the released script does "
+    "(`crop_edges=outward` takes every pixel that the box touches). A box that then has no pixel keeps one here; the "
+    "script can't use it.",
+)
+_ALL_BOXES = ("All annotations count, those of crowds too, as in the released script.", *_CROPS)
+_FG_OVD_RULES = (
+    "A true text that equals the best false one is a success in both presets, as in the released script that the "
+    "published numbers are of (`ties=wrong` counts it as a failure).",
+    "With `method=crop` both presets drop the decimals of both corners, as the released script does "
+    "(`crop_edges=outward` takes every pixel that the box touches).",
+)
 _FUSION = (
     "The paper states neither exponents nor scale nor texts of the fusion of probabilities with the detector's scores, "
     "nor what a score means for other classes than its own; here all are settings, and the score is that of any class. "
@@ -91,6 +115,7 @@ _NO_HEAD = (
     "published numbers are of another kind.",
 )
 _IMAGENET = ("The paper does not state its templates; both presets take CLIP's 80 (in Chinese, Chinese-CLIP's).",)
+_IMAGENET_V2 = (*_IMAGENET, "The released script takes 1024 patches for each image.")
 _IMAGENET_1K = (
     *_IMAGENET,
     "The released script takes 1024 patches for each image and drops the last, incomplete batch of 128: 49,920 count.",
@@ -106,7 +131,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         paper=_LONG,
         source=f"{_HUGGING_FACE}/qihoo360/LIT-CN",
         released=replace(_LONG, lower_case=False),
-        differences=_CASE,
+        differences=(*_CASE, *_ONE_CAPTION),
         published={"items": 33010},
     ),
     Benchmark(
@@ -117,7 +142,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         paper=_LONG,
         source=f"{_HUGGING_FACE}/qihoo360/DCI-CN",
         released=replace(_LONG, lower_case=False),
-        differences=_CASE,
+        differences=(*_CASE, *_ONE_CAPTION),
     ),
     Benchmark(
         "docci-cn",
@@ -127,7 +152,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         paper=_LONG,
         source=f"{_HUGGING_FACE}/qihoo360/DOCCI-CN",
         released=replace(_LONG, lower_case=False),
-        differences=_CASE,
+        differences=(*_CASE, *_ONE_CAPTION),
     ),
     Benchmark(
         "sharegpt4v-1k",
@@ -136,6 +161,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         read=Reading(read_sharegpt4v_1k),
         paper=_LONG,
         source=f"{_HUGGING_FACE}/Lin-Chen/ShareGPT4V",
+        differences=_ONE_CAPTION,
         published={"images": 1000, "items": 1000},
     ),
     Benchmark(
@@ -147,6 +173,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         source="https://github.com/facebookresearch/DCI",
         differences=(
             "Captions that are blank, 203 of 7,805, are left out; the released script takes all annotation files.",
+            *_ONE_CAPTION,
         ),
         published={"images": 7602, "items": 7602},
     ),
@@ -174,10 +201,10 @@ ENTRIES: tuple[Benchmark, ...] = (
         task=retrieval,
         language="zh",
         read=Reading(read_flickr30k_cna),
-        paper=_SHORT,
+        paper=_SEPARATE,
         source=f"{_CCMB}, images: {_FLICKR30K}",
-        released=replace(_SHORT, lower_case=False),
-        differences=_CASE,
+        released=replace(_SEPARATE, lower_case=False),
+        differences=(*_CASE, *_SEPARATE_CAPTIONS),
         published={"images": 1000, "items": 5000},
     ),
     Benchmark(
@@ -185,8 +212,9 @@ ENTRIES: tuple[Benchmark, ...] = (
         task=retrieval,
         language="zh",
         read=Reading(read_coco_cn),
-        paper=_SHORT,
+        paper=_SEPARATE,
         source=_COCO_CN,
+        differences=_SEPARATE_CAPTIONS,
         published={"images": 1000, "items": 5000},
     ),
     Benchmark(
@@ -239,8 +267,9 @@ ENTRIES: tuple[Benchmark, ...] = (
         task=retrieval,
         language="en",
         read=Reading(read_flickr30k),
-        paper=_SHORT,
+        paper=_SEPARATE,
         source=_FLICKR30K,
+        differences=_SEPARATE_CAPTIONS,
         published={"images": 1000, "items": 5000},
     ),
     Benchmark(
@@ -248,8 +277,9 @@ ENTRIES: tuple[Benchmark, ...] = (
         task=retrieval,
         language="en",
         read=Reading(read_mscoco),
-        paper=_SHORT,
+        paper=_SEPARATE,
         source=_COCO,
+        differences=_SEPARATE_CAPTIONS,
         published={"images": 5000, "items": 25000},
     ),
     Benchmark(
@@ -295,8 +325,9 @@ ENTRIES: tuple[Benchmark, ...] = (
             options={"language": "zh"},
             settings=("crowds",),
         ),
-        paper=RegionSettings(templates="none"),
+        paper=replace(_BOXES, templates="none", lower_case=False),
         source=_BOXCLASS_CN,
+        differences=(*_NAMES_CASE, *_CROPS),
         published={"images": 24221, "items": 66258, "categories": 566},
     ),
     Benchmark(
@@ -306,7 +337,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         read=Reading(
             read_coco_boxes, files={"annotations": _COCO_BOXES}, image_places=_COCO_IMAGES, settings=("crowds",)
         ),
-        paper=RegionSettings(),
+        paper=_BOXES,
         source=_COCO,
         differences=_ALL_BOXES,
         published={"images": 4952, "items": 36781, "categories": 80},
@@ -316,7 +347,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         task=region_classification,
         language="en",
         read=Reading(read_boxes, files={"annotations": _LVIS_BOXES}, image_places=(), settings=("crowds",)),
-        paper=RegionSettings(),
+        paper=_BOXES,
         source=f"{_LVIS}, images: {_COCO}",
         differences=_ALL_BOXES,
         published={"categories": 1203},
@@ -332,10 +363,9 @@ ENTRIES: tuple[Benchmark, ...] = (
                 files={"path": PublishedFile((*names, *(f"fgovd/{name}" for name in names)), _FG_OVD)},
                 image_places=(),
             ),
-            paper=HardNegativeSettings(),
+            paper=HardNegativeSettings(ties="right", crop_edges="whole-corners"),
             source=_FG_OVD,
-            released=HardNegativeSettings(ties="right"),
-            differences=_TIES,
+            differences=_FG_OVD_RULES,
             published={"items": items},
         )
         for level, names, items in (
@@ -383,7 +413,8 @@ ENTRIES: tuple[Benchmark, ...] = (
         read=Reading(read_imagenet, options=_IMAGENET_CLASSES),
         paper=ClassificationSettings(),
         source=f"{_HUGGING_FACE}/vaishaal/ImageNetV2 (matched-frequency)",
-        differences=_IMAGENET,
+        released=ClassificationSettings(max_num_patches=1024),
+        differences=_IMAGENET_V2,
         published={"images": 10000, "items": 10000, "categories": 1000},
     ),
     Benchmark(

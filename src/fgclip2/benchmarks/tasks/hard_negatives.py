@@ -10,7 +10,7 @@ import numpy as np
 from ...checks import check_choice
 from ...metrics import hard_negative_wins
 from ...modeling.interface import Role
-from ..base import ROLE_OF_METHOD, Box, DataSet, Settings
+from ..base import CROP_EDGES, ROLE_OF_METHOD, Box, DataSet, Settings
 from ..encoding import Encoder
 from ..scores import Scores, mean
 
@@ -39,10 +39,12 @@ class HardNegativeSettings(Settings):
 
     method: str = "roi"  # as in `RegionSettings`
     ties: str = "wrong"  # whether a true text that a false one equals is a success: "wrong", "right"
+    crop_edges: str = "outward"  # of `method="crop"`, see `CROP_EDGES`
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, ROLE_OF_METHOD)
+        check_choice("crop_edges", self.crop_edges, CROP_EDGES)
         check_choice("ties", self.ties, ("wrong", "right"))
 
     @property
@@ -60,7 +62,7 @@ def evaluate(data: HardNegativeData, encoder: Encoder, settings: HardNegativeSet
     Raises:
         ValueError: No image can be read, or the model has no region features.
     """
-    encoded = encoder.regions(data.images, data.boxes, settings.max_num_patches, settings.method)
+    encoded = encoder.regions(data.images, data.boxes, settings.max_num_patches, settings.method, settings.crop_edges)
     encoded.check_some(len(encoded.vectors))
     is_used = np.repeat(encoded.rows > 0, [len(boxes) for boxes in data.boxes])
     texts = [of_box for of_image in data.texts for of_box in of_image]

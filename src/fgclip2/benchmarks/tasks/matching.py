@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 
 from ...metrics import best_threshold, bootstrap, roc_auc
-from ..base import DataSet
+from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
 from ..scores import Estimate, Scores, mean, with_spread
-from .retrieval import RetrievalSettings
 
 _PAIRS_PER_BLOCK = 65536
 _RESAMPLES = 200  # of an area under a curve, which is no mean: each sorts all pairs
@@ -38,7 +37,7 @@ class MatchingData(DataSet):
 
 
 @dataclass(frozen=True)
-class MatchingSettings(RetrievalSettings):
+class MatchingSettings(CaptionSettings):
     """Settings of telling texts that fit an image from those that don't."""
 
 

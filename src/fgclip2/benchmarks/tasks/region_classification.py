@@ -9,7 +9,7 @@ import numpy as np
 
 from ...checks import check_choice, check_flag
 from ...modeling.interface import Role
-from ..base import ROLE_OF_METHOD, Box, DataSet, LabelSettings
+from ..base import CROP_EDGES, ROLE_OF_METHOD, Box, DataSet, LabelSettings
 from ..encoding import Encoder
 from ..labels import label_vectors
 from ..scores import Scores, accuracies, class_ranks
@@ -35,10 +35,12 @@ class RegionSettings(LabelSettings):
 
     method: str = "roi"  # region features; "crop": what is in the box as an image of its own
     crowds: bool = True  # whether boxes of crowds count
+    crop_edges: str = "outward"  # of `method="crop"`, see `CROP_EDGES`
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("method", self.method, ROLE_OF_METHOD)
+        check_choice("crop_edges", self.crop_edges, CROP_EDGES)
         check_flag("crowds", self.crowds)
 
     @property
@@ -56,7 +58,7 @@ def evaluate(data: RegionData, encoder: Encoder, settings: RegionSettings, langu
     Raises:
         ValueError: No image can be read, or the model has no region features.
     """
-    encoded = encoder.regions(data.images, data.boxes, settings.max_num_patches, settings.method)
+    encoded = encoder.regions(data.images, data.boxes, settings.max_num_patches, settings.method, settings.crop_edges)
     counts = np.array([len(boxes) for boxes in data.boxes])
     is_used = np.repeat(encoded.rows > 0, counts)
     categories = np.concatenate([np.asarray(its, dtype=np.int64) for its in data.categories])[is_used]

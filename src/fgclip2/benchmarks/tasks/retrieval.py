@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...checks import check_choice, check_flag
-from ...metrics import bootstrap, median_rank
-from ...modeling.interface import Role
-from ..base import DataSet, Settings
+from ...checks import check_choice
+from ...metrics import bootstrap, count_equal_before, median_rank
+from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
 from ..scores import Estimate, Scores, mean, ranks_of, recalls
 
 KS = (1, 5, 10)
-
-_ROLES: dict[str, Role] = {"short": "caption", "long": "long_caption"}  # of `walk_type`
 
 
 @dataclass(frozen=True)
@@ -38,30 +35,25 @@ class RetrievalData(DataSet):
 
 
 @dataclass(frozen=True)
-class RetrievalSettings(Settings):
+class RetrievalSettings(CaptionSettings):
     """Settings of image-text retrieval."""
 
-    walk_type: str = "short"  # "short" or "long" captions; models of one text head ignore it
-    lower_case: bool = True  # False: FG-CLIP 2 reads texts as they are written, though it was trained otherwise
+    equal_captions: str = "one"  # captions that say the same: "one" candidate, or "separate" ones
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("walk_type", self.walk_type, _ROLES)
-        check_flag("lower_case", self.lower_case)
-
-    @property
-    def role(self) -> Role:
-        """See the base class."""
-        return _ROLES[self.walk_type]
+        check_choice("equal_captions", self.equal_captions, ("one", "separate"))
 
 
 def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings, language: str) -> Scores:
     """Compute recall at 1, 5 and 10, mean and median rank, both ways; ties count as wrong.
 
     An image that can't be read is left out, and with it a caption that has no other image. Images without a caption
-    are candidates only, and so are captions that never had an image. Captions of several images that say the same are
-    one candidate, right for each of them: no image is to be told apart from another by equal texts. As queries each has
-    its own image to find, as published.
+    are candidates only, and so are captions that never had an image. As queries captions that say the same have each
+    its own image to find, as published. As candidates they are one with `equal_captions="one"`, right for each of its
+    images: no image is to be told apart from another by equal texts. With `"separate"` each stays a candidate of its
+    own, and the later one comes first, as FG-CLIP 2's released scripts sort them: a stable sort by rising similarity,
+    whose end counts.
 
     Returns:
         Scores; `per_item` has the rank of each image and caption, 0 for what is no query.
@@ -78,12 +70,13 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     is_orphan[pairs[:, 1]] = False
     captions = np.flatnonzero(~is_orphan)
     texts = encoder.texts([data.captions[index] for index in captions.tolist()], settings.role, settings.lower_case)
-    # From here on rows: of the images that can be read, of the captions that stay, and of these each text once.
+    # From here on rows: of the images that can be read, of the captions that stay, and of the candidates among these.
     image_rows, rows = np.searchsorted(encoded.owners, pairs[:, 0]), np.searchsorted(captions, pairs[:, 1])
-    number: dict[str, int] = {}
-    said = (" ".join(data.captions[index].lower().split()) for index in captions.tolist())
-    distinct = np.array([number.setdefault(text, len(number)) for text in said])
-    _, firsts = np.unique(distinct, return_index=True)
+    is_separate = settings.equal_captions == "separate"
+    candidate = (
+        np.arange(len(captions)) if is_separate else _numbers(_said(data, captions, settings))
+    )  # of each caption
+    _, firsts = np.unique(candidate, return_index=True)
     scores: dict[str, Estimate] = {}
     per_item: dict[str, np.ndarray] = {}
     for name, queries, candidates, its_pairs, owners, size in (
@@ -91,7 +84,7 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
             "image_to_text",
             encoded.vectors,
             texts[firsts],
-            np.stack([image_rows, distinct[rows]], axis=1),  # (pairs, 2)
+            np.stack([image_rows, candidate[rows]], axis=1),  # (pairs, 2)
             encoded.owners,
             len(data.images),
         ),
@@ -105,13 +98,30 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
         ),
     ):
         query, first = np.unique(its_pairs[:, 0], return_index=True)
-        ranks = ranks_of(queries, candidates, its_pairs, encoder.model)[query]
+        ranks = ranks_of(queries, candidates, its_pairs, encoder.model)
+        if is_separate and name == "image_to_text":  # a tie of equal texts goes by their order
+            equal = _numbers(vector.tobytes() for vector in texts)
+            ranks = ranks - count_equal_before(queries, candidates, its_pairs, equal)
+        ranks = ranks[query]
         # The captions of one image are not independent.
         groups = query if name == "image_to_text" else its_pairs[first, 1]
         scores |= scores_of_ranks(f"{name}/", ranks, groups)
         per_item[f"{name}/rank"] = np.zeros(size, dtype=np.int64)
         per_item[f"{name}/rank"][owners[query]] = ranks
     return Scores(scores, per_item, encoded.problems)
+
+
+def _said(data: RetrievalData, captions: np.ndarray, settings: RetrievalSettings) -> Iterator[str]:
+    """Yield what each of some captions says, however it is spaced and, unless case counts, spelled."""
+    for index in captions.tolist():
+        text = " ".join(data.captions[index].split())
+        yield text.lower() if settings.lower_case else text
+
+
+def _numbers(values: Iterable[Hashable]) -> np.ndarray:
+    """Return int64 (N,), the same number for values that are equal."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(value, len(number)) for value in values])
 
 
 def scores_of_ranks(prefix: str, ranks: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
