@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -569,6 +570,26 @@ def test_to_casts_and_copies(saved_folder, embedder, images):
     np.testing.assert_allclose(moved.encode_images(images), embedder.encode_images(images), atol=5e-2)
     with pytest.raises(ValueError, match="device='quantum'"):
         moved.to("quantum")
+
+
+def test_the_processor_may_be_used_beside_the_embedder(embedder):
+    """Tokenizers of transformers keep the padding of the last call, which the other thread may have made."""
+    vectors, lengths = [], []
+    expected = embedder.encode_texts(TEXTS[:2], walk_type="short")
+    threads = [
+        threading.Thread(target=lambda: vectors.extend(embedder.encode_texts(TEXTS[:2], "short") for _ in range(40))),
+        threading.Thread(
+            target=lambda: lengths.extend(
+                embedder.processor(text=TEXTS[:2], walk_type="long")["input_ids"].shape[1] for _ in range(200)
+            )
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(np.array(vectors), np.broadcast_to(expected, (40, *expected.shape)))
+    assert lengths == [196] * 200
 
 
 def test_what_is_written_loads_again_with_equal_vectors(embedder, images, tmp_path):

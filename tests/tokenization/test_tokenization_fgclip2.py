@@ -1,11 +1,16 @@
 import ast
 import copy
+import itertools
 import json
 import os
 import pickle
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
-from transformers import DataCollatorWithPadding
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
+from transformers.utils import PaddingStrategy
 
 from fgclip2.modeling import tokenization_fgclip2
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
@@ -230,6 +236,132 @@ def test_pairs_are_rejected_positionally(tokenizer):
     for call in (tokenizer, tokenizer.encode, tokenizer.tokenize):
         with pytest.raises(ValueError, match="one plain text at a time"):
             call("cat", "猫")
+
+
+def lengths_seen_by_threads(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, set[int]]]:
+    """Texts in batches of three lengths from three threads at once: the length asked for and those that came."""
+    seen = []
+
+    def work(length: int) -> None:
+        for _ in range(60):
+            ids = tokenizer([EN, ZH * 9] * 8, padding="max_length", truncation=True, max_length=length)["input_ids"]
+            seen.append((length, set(map(len, ids))))
+
+    threads = [threading.Thread(target=work, args=(length,)) for length in (16, 64, 196)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return seen
+
+
+def test_threads_may_share_a_tokenizer(tokenizer):
+    seen = lengths_seen_by_threads(tokenizer)
+    assert len(seen) == 180
+    assert all(lengths == {asked} for asked, lengths in seen)
+    assert tokenizer.backend_tokenizer.padding is None
+    assert tokenizer.backend_tokenizer.truncation is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_forked_during_a_call_can_tokenize(tokenizer):
+    """As workers of a data loader do."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            tokenizer([EN, ZH] * 50, walk_type="long")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # a child that waits for a lock ends here, with another status
+                os._exit(len(tokenizer(ZH, walk_type="short")["input_ids"]))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 64
+    finally:
+        stop.set()
+        thread.join()
+
+
+ARGUMENTS = {
+    "return_attention_mask": True,
+    "return_special_tokens_mask": True,
+    "return_offsets_mapping": True,
+    "return_overflowing_tokens": True,
+    "return_length": True,
+    "add_special_tokens": False,
+    "padding_side": "left",
+    "pad_to_multiple_of": 8,
+    "stride": 1,
+}
+
+
+def test_texts_are_cut_and_padded_as_by_transformers(tokenizer):
+    class Reference(FGClip2Tokenizer):
+        set_truncation_and_padding = PreTrainedTokenizerFast.set_truncation_and_padding
+        _convert_encoding = PreTrainedTokenizerFast._convert_encoding
+
+    reference = Reference.from_pretrained(GEMMA_SMALL / "saved_by_transformers_4_57")
+    chance = random.Random(0)
+    for _ in range(300):
+        arguments = {name: value for name, value in ARGUMENTS.items() if chance.random() < 0.3}
+        arguments |= {"padding": chance.choice(["max_length", False]), "max_length": chance.choice([8, 16, 64])}
+        texts = [chance.choice([EN, ZH, "", "<eos>", "🐈"]) * chance.choice([1, 2, 30]) for _ in range(2)]
+        ours, theirs = tokenizer(texts, **arguments), reference(texts, **arguments)
+        assert ours.data == theirs.data, arguments
+        for one, other in zip(ours.encodings, theirs.encodings, strict=True):
+            assert (one.tokens, one.word_ids, one.sequence_ids) == (other.tokens, other.word_ids, other.sequence_ids)
+
+
+def test_padding_to_the_longest_of_a_batch_is_refused(tokenizer):
+    assert tokenizer.encode(ZH, padding=True) == tokenizer.encode(ZH)
+    with pytest.raises(ValueError, match="can't be padded to the longest of them"):
+        tokenizer.tokenize(ZH, padding_strategy=PaddingStrategy.LONGEST)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda chance, tokens: " " * 80_000,
+        lambda chance, tokens: "黑猫趴在窗台上，" * 10_000,
+        lambda chance, tokens: "".join(chance.choice("ab 猫\n🐈É") for _ in range(80_000)),
+        lambda chance, tokens: "".join(chance.choice(tokens).replace("▁", " ") for _ in range(60_000)),
+    ],
+    ids=["spaces", "chinese", "characters", "tokens"],
+)
+def test_long_texts_are_cut_before_they_are_tokenized(tokenizer, make, monkeypatch):
+    text = make(random.Random(0), sorted(tokenizer.get_vocab())).lower()
+    assert len(tokenizer._beginning(text, 196)) < 2000
+    ids = {walk: tokenizer(text, walk_type=walk)["input_ids"] for walk in ("short", "long")}
+    monkeypatch.setattr(tokenization_fgclip2, "LONG_TEXT", len(text))
+    assert ids == {walk: tokenizer(text, walk_type=walk)["input_ids"] for walk in ("short", "long")}
+
+
+@pytest.mark.parametrize("length", [4000, 4001])
+def test_a_text_whose_end_decides_its_first_token_is_not_cut(length, monkeypatch):
+    monkeypatch.setattr(tokenization_fgclip2, "LONG_TEXT", 100)
+    letters = [chr(0x4E00 + index) for index in range(4001)]
+    pairs = [*itertools.pairwise(letters)]  # each is merged before the pair on its left
+    tokens = ["<pad>", "<eos>", *letters, *(first + second for first, second in pairs)]
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, pairs[::-1]))
+    tokenizer = FGClip2Tokenizer(tokenizer_object=backend)
+    text = "".join(letters[:length])
+    assert tokenizer._beginning(text, 64) == text
+    assert tokenizer.tokenize(text)[0] == (text[:2] if length % 2 == 0 else text[0])
+
+
+def test_twenty_megabytes_take_no_minute(tokenizer):
+    began = time.process_time()
+    assert len(tokenizer(" " * 20_000_000, walk_type="long")["input_ids"]) == 196
+    assert time.process_time() - began < 10
 
 
 def test_data_collator_pads_to_the_length(tokenizer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from operator import itemgetter
@@ -46,9 +45,6 @@ ListResult = np.ndarray | list[np.ndarray] | tuple[np.ndarray | list[np.ndarray]
 TOKENS_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
-
-# Tokenizers keep padding and truncation of a call in their state, which threads would share.
-_TOKENIZER_LOCK = threading.Lock()
 
 
 class Embedder:
@@ -966,8 +962,7 @@ class Embedder:
     @torch.inference_mode()
     def _text_vectors(self, model: Any, texts: list[_Text]) -> np.ndarray:
         role = texts[0].role
-        with _TOKENIZER_LOCK:
-            inputs = self.processor.tokenize([text.text for text in texts], role)
+        inputs = self.processor.tokenize([text.text for text in texts], role)
         return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
 
     def _choose_roles(self, texts: Iterable[str], lengths: dict[str, int]) -> Iterator[_Text]:
@@ -975,8 +970,7 @@ class Embedder:
         cut = 0
         for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
             checked = [check_text(f"texts[{index}]", text) for index, text in chunk]
-            with _TOKENIZER_LOCK:
-                counts = self.processor.count_tokens(checked)
+            counts = self.processor.count_tokens(checked)
             for (index, text), count in zip(chunk, counts, strict=True):
                 *_, role = lengths
                 role = next((name for name, length in lengths.items() if count <= length), role)

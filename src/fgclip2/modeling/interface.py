@@ -76,7 +76,7 @@ class RegionEncoder(DualEncoder, Protocol):
 
 @runtime_checkable
 class DualEncoderProcessor(Protocol):
-    """The processor of a [`DualEncoder`]: images and texts into its inputs.
+    """The processor of a [`DualEncoder`]: images and texts into its inputs. Threads may call it at the same time.
 
     Attributes:
         text_roles: The roles that the family has a head for.
@@ -97,7 +97,10 @@ class DualEncoderProcessor(Protocol):
         """Return the inputs of `get_role_features`, as transformers' `BatchEncoding` or `BatchFeature`."""
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text before it is cut or padded, special tokens included."""
+        """Return the number of tokens of each text before it is cut or padded, special tokens included.
+
+        Of a text that is far longer than any head takes, it may be less, but more than a head takes.
+        """
 
     def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
         """Return an upright RGB image as arrays without a batch axis.

@@ -14,7 +14,7 @@ from transformers.tokenization_utils_base import BatchEncoding
 from .configuration_fgclip2 import WALK_OF_ROLE
 from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
 from .inputs import MIN_BOX_SIDE, check_boxes, load_images
-from .tokenization_fgclip2 import FGClip2Tokenizer
+from .tokenization_fgclip2 import LONG_TEXT, FGClip2Tokenizer
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
@@ -86,8 +86,12 @@ class FGClip2Processor(ProcessorMixin):
         return self.tokenizer(list(texts), walk_type=WALK_OF_ROLE[role], return_tensors="pt")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text before it is cut or padded, its end token included."""
-        ids = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
+        """Return the number of tokens of each text before it is cut or padded, its end token included.
+
+        Of texts longer than 65,536 characters only so many are counted, which no text head holds.
+        """
+        counted = [text[:LONG_TEXT] for text in texts]
+        ids = self.tokenizer(counted, padding=False, truncation=False, verbose=False)["input_ids"]
         return [len(tokens) for tokens in ids]
 
     def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:

@@ -5,12 +5,14 @@ text tower reads its features at the last position, so either gives wrong embedd
 fixes both, whichever release of transformers wrote the folder.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer, normalizers, processors
+from tokenizers import Encoding, Tokenizer, normalizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import TruncationStrategy
+from transformers.utils import PaddingStrategy
 
 from .configuration_fgclip2 import WALK_TYPES
 from .inputs import check_text
@@ -30,10 +32,26 @@ OVERRULED_SETTINGS = (
     "auto_map",
 )
 
+LONG_TEXT = 2**16  # characters; shorter ones are tokenized whole before they are cut
+
 NO_PAIRS = (
     "the text tower reads one plain text at a time: pairs of texts, target texts and split words are not supported, "
     "pass several texts as one list of strings"
 )
+
+
+class _Shape(NamedTuple):
+    """How the encodings of a call are cut and padded, in tokens; `None`: not."""
+
+    cut_to: int | None
+    stride: int
+    pad_to: int | None
+    padding_side: str
+
+
+# Of the call that runs in this thread. Transformers' own classes put it into the Rust tokenizer, which threads share:
+# one would pad and cut the texts of another.
+_SHAPE: ContextVar[_Shape] = ContextVar("_SHAPE")
 
 
 class FGClip2Tokenizer(PreTrainedTokenizerFast):
@@ -41,7 +59,7 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
 
     Texts are lower-cased, `<eos>` is appended (and kept when a text is cut), `<pad>` fills up on the right, no
     attention mask is returned (the text tower attends to its padding). Any folder with a Gemma-like `tokenizer.json`
-    can be read, whatever post-processor, flags or padding side it carries.
+    can be read, whatever post-processor, flags or padding side it carries. Threads may share a tokenizer.
 
     Args:
         tokenizer_file: path of a `tokenizer.json`.
@@ -104,7 +122,9 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
         self.long_length = long_length
         self._name_special_tokens()
         self._lower_case_in_backend()
-        self._forget_last_call()
+        # What the file keeps from the last call before it was saved.
+        self.backend_tokenizer.no_padding()
+        self.backend_tokenizer.no_truncation()
         self.update_post_processor()
 
     def _name_special_tokens(self) -> None:
@@ -125,11 +145,6 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
             self.backend_tokenizer.normalizer = normalizers.Lowercase()
         elif normalizer.normalize_str("A") != normalizer.normalize_str("a"):
             self.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizer])
-
-    def _forget_last_call(self) -> None:
-        """Drop the padding and truncation that the Rust tokenizer keeps from a call, or its file from a save."""
-        self.backend_tokenizer.no_padding()
-        self.backend_tokenizer.no_truncation()
 
     def update_post_processor(self) -> None:
         """Append `<eos>` and nothing else, whatever the file or the flags say.
@@ -165,7 +180,8 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
                 `None` means `max_length` where given, else 64.
             padding: `"max_length"`; `True`, `"longest"` and `None` mean the same, for the features of a text depend on
                 its padded length. `False` or `"do_not_pad"`: no padding.
-            truncation: `True` or `None` cuts to the length, `<eos>` stays; `False` doesn't.
+            truncation: `True` or `None` cuts to the length, `<eos>` stays; `False` doesn't. A text of more than 65,536
+                characters is cut before it is tokenized, where that gives the same ids.
             max_length: length without a `walk_type`, in tokens.
             **kwargs: as for `PreTrainedTokenizerFast.__call__`, e.g. `return_tensors="pt"`.
 
@@ -179,18 +195,22 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
         """
         if text_pair is not None or kwargs.get("text_target") is not None or kwargs.get("is_split_into_words"):
             raise ValueError(NO_PAIRS)
+        text = _lower_case(text)
+        length = self._resolve_length(walk_type, max_length)
+        truncation = True if truncation is None else truncation
+        if truncation not in (False, "do_not_truncate") and not kwargs.get("return_overflowing_tokens"):
+            beginnings = [self._beginning(one, length) for one in ([text] if isinstance(text, str) else text)]
+            text = beginnings[0] if isinstance(text, str) else beginnings
         return super().__call__(
-            _lower_case(text),
-            padding=_whole_length_if_longest(padding),
-            truncation=True if truncation is None else truncation,
-            max_length=self._resolve_length(walk_type, max_length),
-            **kwargs,
+            text, padding=_whole_length_if_longest(padding), truncation=truncation, max_length=length, **kwargs
         )
 
     def encode(self, text: str, text_pair: None = None, **kwargs: Any) -> list[int]:
         """Return the ids of one text, `<eos>` included: not padded, not cut (unless asked for in `kwargs`)."""
         if text_pair is not None:
             raise ValueError(NO_PAIRS)
+        if kwargs.get("padding") in (True, "longest"):
+            kwargs["padding"] = False  # the longest of one text is the text
         return super().encode(check_text("text", text).lower(), **kwargs)
 
     def tokenize(self, text: str, pair: None = None, **kwargs: Any) -> list[str]:
@@ -231,10 +251,61 @@ class FGClip2Tokenizer(PreTrainedTokenizerFast):
                 raise ValueError(f"a text of {longest} tokens cannot be padded to {max_length}: truncate it first")
         return super().pad(encoded_inputs, padding, max_length, *args, **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-        """Save as `PreTrainedTokenizerFast` does; the files do not depend on the calls made before."""
-        self._forget_last_call()
-        return super().save_pretrained(save_directory, *args, **kwargs)
+    def set_truncation_and_padding(
+        self,
+        padding_strategy: PaddingStrategy,
+        truncation_strategy: TruncationStrategy,
+        max_length: int | None,
+        stride: int,
+        pad_to_multiple_of: int | None,
+        padding_side: str | None = None,
+    ) -> None:
+        """Note how this call cuts and pads its texts; transformers calls this before it encodes them.
+
+        Raises:
+            ValueError: padding to the longest text of a batch is asked for.
+        """
+        if padding_strategy == PaddingStrategy.LONGEST:
+            raise ValueError("texts can't be padded to the longest of them: call the tokenizer itself, or pad()")
+        pad_to = max_length if padding_strategy == PaddingStrategy.MAX_LENGTH else None
+        if pad_to is not None and pad_to_multiple_of:
+            pad_to = -(-pad_to // pad_to_multiple_of) * pad_to_multiple_of
+        cut_to = None if truncation_strategy == TruncationStrategy.DO_NOT_TRUNCATE else max_length
+        _SHAPE.set(_Shape(cut_to, stride, pad_to, padding_side or self.padding_side))
+
+    def _convert_encoding(self, encoding: Encoding, *args: Any, **kwargs: Any) -> Any:
+        """Cut and pad what the Rust tokenizer made of a text, then convert it as transformers does."""
+        shape = _SHAPE.get()
+        if shape.cut_to is not None and len(encoding) > shape.cut_to:
+            # The end token, if there is one, is taken off first and put behind the cut.
+            ended = encoding.special_tokens_mask[-1]
+            encoding.truncate(len(encoding) - ended)
+            encoding.truncate(shape.cut_to - ended, shape.stride, self.truncation_side)
+            encoding = self.backend_tokenizer.post_process(encoding, add_special_tokens=bool(ended))
+        if shape.pad_to is not None:
+            padding = {"pad_id": self.pad_token_id, "pad_token": self.pad_token, "pad_type_id": self.pad_token_type_id}
+            encoding.pad(shape.pad_to, direction=shape.padding_side, **padding)
+        return super()._convert_encoding(encoding, *args, **kwargs)
+
+    def _beginning(self, text: str, length: int) -> str:
+        """Return a long text's beginning that has the same first `length` tokens, or the text if none is found.
+
+        Merges before the end of a token don't cross it, so the text up to there has the same tokens by itself. Of as
+        many successive ends as the longest token has characters one is the end of a token of the whole text: first
+        tokens that are equal for all of these ends are those of the text.
+        """
+        if len(text) <= LONG_TEXT:
+            return text
+        longest = max(map(len, self.get_vocab()))
+        size = 8 * length
+        while size * longest <= len(text):  # else it is less work to tokenize the whole text
+            beginnings = [text[: size - shorter] for shorter in range(longest)]
+            encodings = self.backend_tokenizer.encode_batch(beginnings, add_special_tokens=False)
+            first_tokens = {tuple(encoding.ids[:length]) for encoding in encodings}
+            if len(first_tokens) == 1 and all(len(tokens) == length for tokens in first_tokens):
+                return beginnings[0]
+            size *= 2
+        return text
 
     def _resolve_length(self, walk_type: str | None, max_length: int | None) -> int:
         """Return the number of tokens that `walk_type` and `max_length` agree on."""
