@@ -8,7 +8,7 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf bench compat compat-lowest harnesses package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf bench compat compat-lowest locked harnesses package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -45,6 +45,10 @@ compat: setup
 compat-lowest: setup
 	$(RUN) -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python $(LOWEST_PYTHON) \
 		--tests parity load hub remote_code modeling tokenization training distributed
+
+# With releases that are pinned by hashes, in .ci/requirements.txt; `python -m scripts.locked --update` renews that file.
+locked: setup
+	HF_HUB_OFFLINE=1 $(RUN) -m scripts.locked
 
 # The adapters for MTEB and CLIP_benchmark beside these packages. The latter's own dependencies have no CPU build on PyPI,
 # and its code fails with numpy 2.4.

@@ -25,7 +25,7 @@ from .environments import ROOT, link_torch, make_environment
 
 LOWEST = "5.18.0"
 REMOTE_CODE_ONLY = "4.57.6"  # the package needs more, a checkpoint that carries its code does not
-TEST_PACKAGES = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "peft>=0.20"]
+TEST_PACKAGES = ["pytest>=9.0.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "peft>=0.20"]
 # What transformers has a part in: how models, processors and tokenizers are loaded, saved and exported; its Trainer.
 # The lowest release is also tested with the lowest torch and Python (`make compat-lowest`), with the losses, the other
 # tests of training and several processes. Data, drawings, metrics, benchmarks, search, commands and documents use
