@@ -233,7 +233,11 @@ def test_the_plan_of_shards(run, config, records_folder):
     plan = run.json("train", config, "--dry-run", "--processes", 3, model=False)
     assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
     assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)
-    assert plan["steps"]["language_batches"] == "mixed"  # as they come, whatever the setting
+    assert plan["steps"]["language_batches"] == "homogeneous"  # 24 of 27 English ones and 12 of 13 Chinese ones
+    mixed = run.json("train", config, "--dry-run", "--processes", 4, "--language_batches", "mixed", model=False)
+    assert (mixed["data"]["left_out"], mixed["steps"]["language_batches"]) == (8, "mixed")
+    short = run("train", config, "--dry-run", "--processes", 4, model=False).stdout
+    assert "never trained on: zh                      13, too few for a batch" in short
     assert "hold their images" in run("train", config, "--images_folder", "x", code=1, model=False).stderr
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fgclip2.data.readers import from_dataset, read_finehard
 from fgclip2.data.records import InvalidRecordError
-from fgclip2.data.shard_files import BrokenShardError, ShardReader, count_samples, list_shards, write_shards
+from fgclip2.data.shard_files import BrokenShardError, ShardReader, count_shard, list_shards, write_shards
 from fgclip2.errors import UnreadableImageError
 from tests.data.readers.test_pairs import FakeDataset
 from tests.data.samples import LONG, SHORT, item, items, region, write_json, write_lines
@@ -60,7 +60,7 @@ def test_members_of_one_key_are_a_sample(tmp_path):
     assert first.image == png()
     assert first.source == f"{path}:a/000"
     assert (second.short_caption, second.long_caption, second.language) == ("a cat", None, "en")
-    assert count_samples(path) == 2
+    assert count_shard(path).samples == 2
     assert [record.language for record in read_all(path, "en")] == ["en", "en"]
 
 
@@ -117,7 +117,7 @@ def special(name: str, kind: bytes) -> tarfile.TarInfo:
 def test_links_and_special_files_are_refused(tmp_path, kind):
     path = write_tar(tmp_path / "a.tar", {"0.png": special("0.png", kind), "0.txt": b"cat"})
     with pytest.raises(BrokenShardError, match=r"a\.tar: the shard is holding a link or special file, member '0\.png'"):
-        count_samples(path)
+        count_shard(path)
 
 
 def test_nothing_is_written_whatever_the_names(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_twice_the_same_member(tmp_path):
         for _ in range(2):
             tar.addfile(tarfile.TarInfo("0.png"))
     with pytest.raises(BrokenShardError, match=r"a\.tar: the shard is holding member '0\.png' twice"):
-        count_samples(str(path))
+        count_shard(str(path))
 
 
 def test_shards_cut_off_anywhere_are_errors_that_name_the_member(tmp_path, dataset):
@@ -150,13 +150,13 @@ def test_shards_cut_off_anywhere_are_errors_that_name_the_member(tmp_path, datas
     for length in range(0, size + 1, 256):
         cut.write_bytes(content[:length])
         with pytest.raises(BrokenShardError, match=r"cut\.tar: the shard is "):
-            count_samples(str(cut))
+            count_shard(str(cut))
     for length, name in members.items():
         cut.write_bytes(content[:length])
         with pytest.raises(BrokenShardError, match=f"cut off within member '{name}'"):
-            count_samples(str(cut))
+            count_shard(str(cut))
     cut.write_bytes(content[: size + 512])  # one of the two blocks that end an archive is enough
-    assert count_samples(str(cut)) == 4
+    assert count_shard(str(cut)).samples == 4
 
 
 def test_shards_corrupt_anywhere_are_errors(tmp_path, dataset):
@@ -170,7 +170,7 @@ def test_shards_corrupt_anywhere_are_errors(tmp_path, dataset):
         damaged[offset : offset + 8] = b"\xff" * 8
         broken.write_bytes(damaged)
         with pytest.raises(BrokenShardError, match=r"broken\.tar: the shard is (cut off or corrupt after|no tar file)"):
-            count_samples(str(broken))
+            count_shard(str(broken))
 
 
 def test_no_tar_at_all(tmp_path):
@@ -180,7 +180,7 @@ def test_no_tar_at_all(tmp_path):
         tar.addfile(tarfile.TarInfo("0.png"))
     for name in ("a.tar", "leer.tar", "b.tar"):
         with pytest.raises(BrokenShardError, match=rf"{name}: the shard is no tar file.*uncompressed tar"):
-            count_samples(str(tmp_path / name))
+            count_shard(str(tmp_path / name))
     with pytest.raises(ValueError, match=r"没有\.tar: no such shard"):
         list_shards(str(tmp_path / "没有.tar"))
     (tmp_path / "空").mkdir()

@@ -1,10 +1,13 @@
 """The stream over many shards: every sample once over ranks and workers, in a known order, resumable to the sample."""
 
+import io
 import json
 import logging
 import pickle
 from collections import Counter
+from collections.abc import Collection
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -264,3 +267,221 @@ def test_a_wrong_sample_comes_as_its_error_where_it_may_be_skipped(tmp_path):
         list(ShardedRecords(tmp_path / "a.tar", shuffle=False))
     samples = list(ShardedRecords(tmp_path / "a.tar", shuffle=False, on_error="skip"))
     assert [type(sample).__name__ for sample in samples] == ["Record", "InvalidRecordError", "Record"]
+
+
+# -- batches of one language ------------------------------------------------------------------------------------------
+
+
+def languages_of(batch: list[int]) -> set[str]:
+    return {"zh" if number % 2 else "en" for number in batch}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_homogeneous_batches_are_of_one_language_on_all_ranks(folder, world_size, workers):
+    """24 records are English and 23 Chinese, in turn: batches of 4 are 6 and 5, or on two ranks 3 and 2 each."""
+    ranks = []
+    for rank in range(world_size):
+        dataset = ShardedRecords(
+            folder, 4, rank, world_size, drop_last=True, buffer_size=6, language_batches="homogeneous"
+        )
+        batches = batches_of(dataset, workers)
+        assert len(batches) * 4 == len(dataset)
+        assert {len(batch) for batch in batches} == {4}
+        ranks.append(batches)
+    languages = [[languages_of(batch) for batch in batches] for batches in ranks]
+    assert all(len(of_batch) == 1 for of_batch in languages[0])
+    assert languages == [languages[0]] * world_size
+    counts = {1: {"en": 6, "zh": 5}, 2: {"en": 3, "zh": 2}}[world_size]
+    assert Counter(next(iter(of_batch)) for of_batch in languages[0]) == counts
+    assert languages[0] != sorted(languages[0], key=min)  # drawn, not one language after the other
+    seen = list(chain(*chain(*ranks)))
+    assert len(seen) == len(set(seen)) == COUNT - dataset.left_out
+
+
+def test_languages_come_in_another_order_in_each_epoch(folder):
+    dataset = ShardedRecords(folder, 4, drop_last=True, language_batches="homogeneous")
+    orders = []
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        orders.append(batches_of(dataset))
+    assert orders[0] == orders[2] != orders[1]
+
+
+@pytest.mark.parametrize("language_batches", ["homogeneous", "mixed"])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_two_epochs_are_the_same_however_often_they_are_begun_again(folder, language_batches, persistent):
+    """With workers that live on or don't, counted off by placeholders or not."""
+
+    def loader_of():
+        dataset = ShardedRecords(folder, 4, drop_last=True, buffer_size=6, language_batches=language_batches)
+        options = {"batch_size": 4, "drop_last": True, "collate_fn": list, "num_workers": 2}
+        return dataset, DataLoader(dataset, persistent_workers=persistent, **options)
+
+    def rows(loader, had: int = 0) -> list[list[int]]:
+        return [[number_of(record) for record in batch] for batch in list(loader)[had:]]
+
+    dataset, loader = loader_of()
+    whole = []
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        whole.append(rows(loader))
+    for had in (1, 7):
+        dataset, loader = loader_of()
+        dataset.set_epoch(0, had, placeholders=True)
+        assert rows(loader, had) == whole[0][had:]
+        dataset.set_epoch(1, had)
+        assert rows(loader) == whole[1][had:]
+        dataset.set_epoch(1)
+        assert rows(loader) == whole[1]
+
+
+def test_homogeneous_batches_go_on_from_a_state_within_a_batch(folder):
+    def made():
+        return ShardedRecords(folder, 4, drop_last=True, buffer_size=6, language_batches="homogeneous")
+
+    whole = [number_of(record) for record in made()]
+    for stop in (0, 3, 4, 18, 44):
+        dataset = made()
+        begun = [number_of(record) for record, _ in zip(dataset, range(stop), strict=False)]
+        resumed = made()
+        resumed.load_state_dict({**dataset.state_dict(), "samples": stop})
+        assert begun + [number_of(record) for record in resumed] == whole
+
+
+def test_a_state_of_an_older_release_is_of_mixed_batches(folder):
+    state = ShardedRecords(folder, 4, drop_last=True).state_dict()
+    del state["language_batches"]
+    ShardedRecords(folder, 4, drop_last=True).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state's language_batches must be 'homogeneous'"):
+        ShardedRecords(folder, 4, drop_last=True, language_batches="homogeneous").load_state_dict(state)
+
+
+def test_languages_that_no_index_has_are_counted(folder, tmp_path, caplog):
+    index = json.loads((folder / "index.json").read_text())
+    assert [entry["languages"]["zh"] for entry in index["shards"]] == [5, 5, 5, 5, 3]
+    options = {"drop_last": True, "language_batches": "homogeneous", "buffer_size": 6}
+    expected = batches_of(ShardedRecords(folder, 4, **options))
+    for path in folder.glob("*.tar"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with caplog.at_level(logging.INFO):
+        assert batches_of(ShardedRecords(tmp_path, 4, **options)) == expected
+        for entry in index["shards"]:
+            del entry["languages"]  # as fgclip2 0.2 wrote it
+        (tmp_path / "index.json").write_text(json.dumps(index))
+        assert batches_of(ShardedRecords(tmp_path, 4, **options)) == expected
+    assert "no index: reading the headers and texts of 5 shards" in caplog.text
+    assert "no languages in the index: reading the headers and texts of 5 shards" in caplog.text
+
+
+def test_one_language_by_option_needs_no_counts(folder):
+    one = {"drop_last": True, "language": "zh", "seed": 3}
+    assert batches_of(ShardedRecords(folder, 4, language_batches="homogeneous", **one)) == batches_of(
+        ShardedRecords(folder, 4, **one)
+    )
+
+
+def test_a_language_of_too_few_records_is_named(tmp_path, caplog):
+    members = {}
+    for number in range(5):
+        caption = b"\xe7\x8c\xab" if number == 2 else b"cat"
+        members |= {f"{number}.png": png(), f"{number}.txt": caption}
+    path = write_tar(tmp_path / "a.tar", members)
+    dataset = ShardedRecords(path, 2, drop_last=True, language_batches="homogeneous")
+    assert dataset.never_drawn == {"zh": 1}
+    assert (len(dataset), dataset.left_out) == (4, 1)
+    assert "all 1 samples in language 'zh' are never trained on" in caplog.text
+    assert {record.language for record in dataset} == {"en"}
+    with pytest.raises(
+        ValueError, match=r"need at least 5 samples of one language \(or .*, and the shards hold 4 en and 1"
+    ):
+        ShardedRecords(path, 5, drop_last=True, language_batches="homogeneous")
+    with pytest.raises(ValueError, match="needs drop_last=True"):
+        ShardedRecords(path, 2, language_batches="homogeneous")
+
+
+# -- broken shards and bad connections --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language_batches", ["homogeneous", "mixed"])
+def test_a_broken_shard_is_left_out_where_it_may_be_skipped(folder, tmp_path, language_batches):
+    """Each sample that can't be read any more has an error in its place, so that ranks have as many batches."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "000001.tar").unlink()
+    broken = tmp_path / "000003.tar"
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    options = {"drop_last": True, "language_batches": language_batches, "buffer_size": 6}
+    with pytest.raises(BrokenShardError):
+        list(ShardedRecords(tmp_path, 4, **options))
+    dataset = ShardedRecords(tmp_path, 4, on_error="skip", **options)
+    found = list(dataset)
+    assert len(found) == len(dataset) == 44
+    errors = [error for error in found if isinstance(error, BrokenShardError)]
+    assert {error.source for error in errors} == {str(tmp_path / "000001.tar"), str(broken)}
+    numbers = [number_of(record) for record in found if not isinstance(record, BrokenShardError)]
+    assert len(numbers) == len(set(numbers)) == 44 - len(errors)
+    assert not set(numbers) & set(range(10, 20))
+    assert any("unreadable ([Errno 2]" in str(error) for error in errors)
+
+
+def test_without_an_index_what_can_be_read_of_a_broken_shard_is_taken(folder, tmp_path, caplog):
+    first, second = (tmp_path / name for name in ("a.tar", "b.tar"))
+    content = (folder / "000000.tar").read_bytes()
+    first.write_bytes(content[: len(content) // 2])
+    second.write_bytes((folder / "000001.tar").read_bytes())
+    with pytest.raises(BrokenShardError, match=r"a\.tar"):
+        ShardedRecords(tmp_path)
+    dataset = ShardedRecords(tmp_path, shuffle=False, on_error="skip")
+    numbers = [number_of(record) for record in dataset]
+    assert numbers == [*range(len(numbers) - 10), *range(10, 20)]
+    assert 3 <= dataset.shards[0].samples < 9
+    assert f"what comes before, {len(numbers) - 10} samples, is used" in caplog.text
+
+
+@pytest.fixture
+def unreliable(monkeypatch):
+    """Local files at `unreliable://`; the reads whose numbers are in `failing` fail."""
+    import fsspec
+
+    class Connection(io.FileIO):
+        def read(self, size=-1):
+            Unreliable.reads += 1
+            if Unreliable.reads in Unreliable.failing:
+                raise RuntimeError("the connection was reset")  # errors of storages need not be OSErrors
+            return super().read(size)
+
+    class Unreliable(fsspec.AbstractFileSystem):
+        protocol = "unreliable"
+        failing: ClassVar[Collection] = ()
+        reads = 0
+
+        def _open(self, path, *arguments, **options):
+            return Connection(path)
+
+    fsspec.register_implementation("unreliable", Unreliable, clobber=True)
+    monkeypatch.setattr("fgclip2.data.remote._WAITS", (0, 0))
+    return Unreliable
+
+
+def test_remote_reads_are_repeated(folder, unreliable, caplog):
+    address = f"unreliable://{folder}/index.json"
+    expected = [number_of(record) for record in ShardedRecords(folder)]
+    unreliable.failing = range(2, 100_000, 7)
+    assert [number_of(record) for record in ShardedRecords(address)] == expected
+    assert "reading it failed (RuntimeError: the connection was reset); again in 0 s" in caplog.text
+
+
+def test_remote_reads_are_not_repeated_without_end(folder, unreliable):
+    address = f"unreliable://{folder}/index.json"
+    dataset = ShardedRecords(address, on_error="skip")
+    unreliable.failing = range(1_000_000)
+    with pytest.raises(
+        OSError, match=r"index\.json: 3 attempts to read it failed, at last RuntimeError: the connection"
+    ):
+        ShardedRecords(address)
+    found = list(dataset)
+    assert len(found) == COUNT
+    assert all("unreadable (" in str(error) and "3 attempts" in str(error) for error in found)
+    with pytest.raises(FileNotFoundError):  # at once
+        ShardedRecords(f"unreliable://{folder}/nothing.json")

@@ -76,19 +76,38 @@ def test_evaluation(saved_folder, tmp_path, changes, kind, message):
     assert error_of(run.evaluate) == (kind, message.format(tmp_path))
 
 
+def broken_shards(folder):
+    """Two shards of four records, the second cut off within its second record."""
+    shards = folder / "shards"
+    write_shards(pairs(folder), shards, 4)
+    broken = shards / "000001.tar"
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 3])
+    return shards, broken
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_broken_shards(saved_folder, tmp_path, workers, on_error):
-    """Within a batch that would not be full any more; not even skipped, for nothing is known of what is lost."""
-    shards = tmp_path / "shards"
-    write_shards(pairs(tmp_path), shards)
-    (shard,) = shards.glob("*.tar")
-    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 3])
-    records = ShardedRecords(shards, batch_size=4, drop_last=True, shuffle=False, on_error=on_error)
-    run = trainer(saved_folder, tmp_path, records, dataloader_num_workers=workers, on_error=on_error)
+def test_broken_shards(saved_folder, tmp_path, workers, caplog):
+    """Within a batch that would not be full any more."""
+    shards, broken = broken_shards(tmp_path)
+    records = ShardedRecords(shards, batch_size=4, drop_last=True, shuffle=False)
+    run = trainer(saved_folder, tmp_path, records, dataloader_num_workers=workers)
     kind, message = error_of(run.train)
     assert kind is BrokenShardError
-    assert message.startswith(f"{shard}: the shard is cut off")
+    assert message.startswith(f"{broken}: the shard is cut off")
+    assert "batches are mixed in language, as ShardedRecords has them, and not homogeneous" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_shards_are_left_out_and_counted(saved_folder, tmp_path, workers, caplog):
+    shards, broken = broken_shards(tmp_path)
+    records = ShardedRecords(shards, batch_size=4, drop_last=True, on_error="skip", language_batches="homogeneous")
+    settings = {"dataloader_num_workers": workers, "on_error": "skip", "logging_steps": 1}
+    run = trainer(saved_folder, tmp_path, records, **settings)
+    run.train()
+    log = [row for row in run.state.log_history if "loss" in row]
+    assert len(log) == 4
+    assert log[-1]["skipped"] == 2 * 3  # in two epochs, of the four records that the index says
+    assert f"left out: {broken}: the shard is cut off" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,5 +1,7 @@
 """Tar shards in the layout of WebDataset: reading one, counting, the index, and writing them.
 
+What is wrong with a shard, an unreadable file included, is a `BrokenShardError`.
+
 A sample is a run of members with one key: `000017.jpg` and `000017.json` (an item in FineHARD's schema, without
 `f_path`), or `000017.txt` (the short caption). Nothing is ever extracted to disk.
 """
@@ -12,19 +14,21 @@ import logging
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 from PIL import Image
 
 from ..checks import check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import IMAGE_SUFFIXES, decode_json, replacing
-from ..languages import Language
+from ..languages import LANGUAGES, Language
 from .readers.checks import shown
-from .readers.finehard import check_item, item_of_record, record_of_item
+from .readers.finehard import check_item, item_language, item_of_record, record_of_item
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
+from .remote import RemoteFile
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Shard:
 
     path: str  # local, or an address that fsspec opens
     samples: int  # -1: not counted
+    languages: tuple[int, ...] | None = None  # samples in each of `LANGUAGES`; None: not counted
 
 
 @dataclass(frozen=True)
@@ -68,27 +73,33 @@ class ShardReader:
     """The samples of one shard, in order.
 
     Args:
-        path: A plain (not compressed) tar file: a local path, or an address that fsspec opens, e.g. `s3://…`.
+        path: A plain (not compressed) tar file: a local path, or an address that fsspec opens, e.g. `s3://…`. Where
+            reading from an address fails, it is tried again (see `RemoteFile`).
         language: The language of all records. None: by `is_cn`, else detected, as `read_finehard` does.
+
+    Raises:
+        BrokenShardError: (from every method) The file can't be read, is cut off, corrupt or no tar.
     """
 
     def __init__(self, path: str, language: Language | None = None):
         self.path, self._language = path, language
 
     def __enter__(self) -> ShardReader:
-        self._file = _open(self.path)
-        try:
-            self._size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-            self._tar = tarfile.open(fileobj=self._file, mode="r:")
-        except (tarfile.TarError, EOFError) as error:
-            self._file.close()
-            raise broken_shard(self.path, f"no tar file ({error})") from error
+        with ExitStack() as opened:
+            try:
+                self._file = opened.enter_context(closing(_open(self.path)))
+                self._size = self._file.seek(0, os.SEEK_END)
+                self._file.seek(0)
+                self._tar = opened.enter_context(tarfile.open(fileobj=self._file, mode="r:"))
+            except (tarfile.TarError, EOFError) as error:
+                raise broken_shard(self.path, f"no tar file ({error})") from error
+            except OSError as error:
+                raise broken_shard(self.path, f"unreadable ({error})") from error
+            self._opened = opened.pop_all()  # all is well: closed at the end
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._tar.close()
-        self._file.close()
+        self._opened.close()
 
     def samples(self) -> Iterator[RawSample]:
         """Group the members by key, reading their headers only.
@@ -130,8 +141,12 @@ class ShardReader:
             elif not member.isdir():
                 raise broken_shard(self.path, f"holding a link or special file, {last}")
         # A whole archive ends with zeros; `tarfile` itself takes a corrupt header, or none, for the end.
-        self._file.seek(self._tar.offset)
-        if self._file.read(_BLOCK) != bytes(_BLOCK):
+        try:
+            self._file.seek(self._tar.offset)
+            end = self._file.read(_BLOCK)
+        except OSError as error:
+            raise broken_shard(self.path, f"unreadable after {last} ({error})") from error
+        if end != bytes(_BLOCK):
             raise broken_shard(self.path, f"cut off or corrupt after {last}")
 
     def source(self, sample: RawSample) -> str:
@@ -150,7 +165,20 @@ class ShardReader:
             allowed = f"1, beside .json or .txt (images end with {', '.join(sorted(IMAGE_SUFFIXES))})"
             found = f"{len(images)} in {list(sample.members)}"
             raise InvalidRecordError(source, "the number of images", found, allowed)
-        item: Any = {}  # in FineHARD's schema: of `.json`, of `.txt`, or of both
+        return record_of_item(self._item(sample), self._read(images[0]), source, self._language)
+
+    def language(self, sample: RawSample) -> Language:
+        """Return the language of one sample without reading its image; where its texts can't be read it is a guess."""
+        try:
+            return self._language or item_language(self._item(sample))
+        except BrokenShardError:
+            raise
+        except InvalidRecordError:
+            return LANGUAGES[0]
+
+    def _item(self, sample: RawSample) -> dict[str, Any]:
+        """Return what `.json`, `.txt` or both say, in FineHARD's schema."""
+        source, item = self.source(sample), {}
         if ".json" in sample.members:
             item = self._decoded(sample.members[".json"], source, decode_json)
             check_item(item, f"{source}.json")
@@ -159,7 +187,7 @@ class ShardReader:
             # img2dataset repeats the text as `caption`, which is not a second, long one.
             repeated = {"caption": None} if item.get("caption") in (text, None) else {}
             item = {"short_caption": text, **{k: v for k, v in item.items() if v is not None}, **repeated}
-        return record_of_item(item, self._read(images[0]), source, self._language)
+        return item
 
     def _decoded(self, member: tarfile.TarInfo, source: str, decode: Callable[[bytes], Any]) -> Any:
         content = self._read(member)
@@ -178,13 +206,9 @@ class ShardReader:
             raise broken_shard(self.path, f"unreadable in member {member.name!r} ({error})") from error
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> Any:
     """Open a local file, or an address through fsspec, which torch brings."""
-    if "://" not in path:
-        return Path(path).open("rb")
-    import fsspec
-
-    return fsspec.open(path, "rb").open()
+    return RemoteFile(path) if "://" in path else Path(path).open("rb")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -192,18 +216,38 @@ def _open(path: str) -> BinaryIO:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def list_shards(shards: str | Path | Sequence[str | Path], count: bool = True) -> list[Shard]:
+def list_shards(
+    shards: str | Path | Sequence[str | Path],
+    count: bool = True,
+    languages: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> list[Shard]:
     """Find shards and the number of samples in each.
 
     Args:
         shards: A folder; the path or address of an index (`….json`); a `.tar`; or a list of `.tar`. Numbers of samples
             come from the index, which is `index.json` in a folder; without one, each shard's headers are read once.
         count: Whether to count samples; False leaves `samples` at -1 where there is no index.
+        languages: Whether to count the samples of each language too. Where an index does not say, texts are read once
+            (`write_index` keeps the numbers).
+        on_error: "skip" takes what can be read of a broken shard that has to be counted, with a warning.
 
     Raises:
         ValueError: There are none, or the index can't be read or names a file outside its folder.
         BrokenShardError: A shard had to be counted and is broken.
     """
+    found = _find_shards(shards)
+    uncounted = [shard for shard in found if shard.samples < 0 or (languages and shard.languages is None)]
+    if not count or not uncounted:
+        return found
+    lacking = "no index" if any(shard.samples < 0 for shard in uncounted) else "no languages in the index"
+    read = "headers and texts" if languages else "headers"
+    logger.info("%s: reading the %s of %d shards to count their samples", lacking, read, len(uncounted))
+    counted = {shard.path: count_shard(shard.path, languages, on_error) for shard in uncounted}
+    return [counted.get(shard.path, shard) for shard in found]
+
+
+def _find_shards(shards: str | Path | Sequence[str | Path]) -> list[Shard]:
     if isinstance(shards, (str, Path)):
         text = str(shards)
         if text.endswith(".json"):
@@ -220,44 +264,70 @@ def list_shards(shards: str | Path | Sequence[str | Path], count: bool = True) -
     missing = [path for path in paths if "://" not in path and not Path(path).is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: no such shard")
-    if not count:
-        return [Shard(path, -1) for path in paths]
-    logger.info("no index: reading the headers of %d shards to count their samples", len(paths))
-    return [Shard(path, count_samples(path)) for path in paths]
+    return [Shard(path, -1) for path in paths]
 
 
-def count_samples(path: str) -> int:
-    """Read a shard's headers to its end and count its samples."""
-    with ShardReader(path) as reader:
-        return sum(1 for _ in reader.samples())
+def count_shard(path: str, languages: bool = False, on_error: Literal["raise", "skip"] = "raise") -> Shard:
+    """Read a shard to its end and count its samples, and with `languages` those in each language.
+
+    Raises:
+        BrokenShardError: It is broken, unless `on_error` is "skip": then what comes before is counted.
+    """
+    samples, counts = 0, dict.fromkeys(LANGUAGES, 0)
+    try:
+        with ShardReader(path) as reader:
+            for sample in reader.samples():
+                if languages:
+                    counts[reader.language(sample)] += 1
+                samples += 1
+    except BrokenShardError as error:
+        if on_error == "raise":
+            raise
+        logger.warning("%s; what comes before, %d samples, is used", error, samples)
+    return Shard(path, samples, tuple(counts.values()) if languages else None)
 
 
-def check_count(shard: Shard, found: int) -> None:
-    """Check the number of samples that a shard turned out to hold."""
-    if shard.samples not in (-1, found):
-        raise broken_shard(shard.path, f"of {found} samples in place of {shard.samples}")
+def check_count(path: str, found: int, wanted: int, what: str = "samples") -> None:
+    """Check the number of samples that a shard turned out to hold; -1: any is right."""
+    if wanted not in (-1, found):
+        raise broken_shard(path, f"of {found} {what} in place of {wanted}")
 
 
 def read_index(path: str) -> list[Shard]:
     """Read an index as `write_index` writes it; shards lie beside it."""
     folder = path.rpartition("/")[0] if "://" in path else str(Path(path).parent)
-    with _open(path) as file:
+    with closing(_open(path)) as file:
         content = file.read()
     try:
-        entries = [(entry["name"], entry["samples"]) for entry in decode_json(content)["shards"]]
-    except (ValueError, TypeError, LookupError) as error:
+        rows = decode_json(content)["shards"]
+        entries = [(row["name"], row["samples"], row.get("languages")) for row in rows]
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{path} is no index of shards ({type(error).__name__}: {error})") from error
-    for name, samples in entries:
-        entry = (name, samples)
+    shards = []
+    for name, samples, languages in entries:
         good = isinstance(name, str) and name.endswith(".tar") and not set(name) & set("/\\:\0")
         if not good or type(samples) is not int or samples < 0:
-            raise ValueError(f"{path}: an entry must be the name of a .tar beside it and a number, got {entry!r}")
-    return [Shard(f"{folder}/{name}", samples) for name, samples in entries]
+            found = shown((name, samples))
+            raise ValueError(f"{path}: an entry must be the name of a .tar beside it and a number, got {found}")
+        counts: tuple[Any, ...] | None = None
+        if languages is not None:
+            counts = tuple(languages.get(language) for language in LANGUAGES) if isinstance(languages, dict) else ()
+            if not counts or any(type(n) is not int or n < 0 for n in counts) or sum(counts) != samples:
+                raise ValueError(
+                    f"{path}: languages of {name} must be numbers of en and zh that make up its samples, {samples}, "
+                    f"got {shown(languages)}"
+                )
+        shards.append(Shard(f"{folder}/{name}", samples, counts))
+    return shards
 
 
 def write_index(folder: str | Path, shards: Sequence[Shard]) -> None:
-    """Write `index.json`: the name and the number of samples of each shard, which all lie in `folder`."""
-    entries = [{"name": Path(shard.path).name, "samples": shard.samples} for shard in shards]
+    """Write `index.json`: name, number of samples, and languages if known, of each shard; all lie in `folder`."""
+    entries = [
+        {"name": Path(shard.path).name, "samples": shard.samples}
+        | ({} if shard.languages is None else {"languages": dict(zip(LANGUAGES, shard.languages, strict=True))})
+        for shard in shards
+    ]
     content = json.dumps({"shards": entries}, ensure_ascii=False, indent=1)
     with replacing(Path(folder) / INDEX_NAME) as unfinished:
         unfinished.write_text(content + "\n", encoding="utf-8")
@@ -291,17 +361,18 @@ def write_shards(dataset: RecordDataset, folder: str | Path, samples_per_shard: 
     shards = []
     for number, start in enumerate(range(0, len(dataset), samples_per_shard)):
         indices = range(start, min(start + samples_per_shard, len(dataset)))
-        path = folder / f"{number:06d}.tar"
+        path, languages = folder / f"{number:06d}.tar", dict.fromkeys(LANGUAGES, 0)
         with replacing(path) as unfinished, tarfile.open(unfinished, "w") as tar:
             for index in indices:
                 record = dataset[index]
+                languages[record.language] += 1
                 content, suffix = _encoded_image(record)
                 item = json.dumps(item_of_record(record), ensure_ascii=False).encode()
                 for name, data in ((f"{index:09d}{suffix}", content), (f"{index:09d}.json", item)):
                     header = tarfile.TarInfo(name)  # neither owner nor time: the same records give the same file
                     header.size = len(data)
                     tar.addfile(header, io.BytesIO(data))
-        shards.append(Shard(str(path), len(indices)))
+        shards.append(Shard(str(path), len(indices), tuple(languages.values())))
     write_index(folder, shards)
     return shards
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +13,15 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..checks import check_positive_integer
-from ..languages import Language
+from ..checks import check_choice, check_positive_integer
+from ..languages import LANGUAGES, Language
 from .readers.checks import check_language_option
 from .records import InvalidRecordError, Record
-from .shard_files import BrokenShardError, Shard, ShardReader, check_count, list_shards
+from .shard_files import BrokenShardError, RawSample, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
-_SHUFFLE_SHARDS, _SHUFFLE_SAMPLES = 0, 1  # streams of random numbers
+_SHUFFLE_SHARDS, _SHUFFLE_SAMPLES, _SHUFFLE_BATCHES = 0, 1, 2  # streams of random numbers
 
 
 class ShardedRecords(IterableDataset):
@@ -30,6 +32,9 @@ class ShardedRecords(IterableDataset):
     and workers; of a shard on a border each side reads its own samples. Within its part each worker shuffles through a
     bounded buffer. Nothing but `seed`, epoch and these numbers decides the order.
 
+    With `language_batches="homogeneous"` the samples of each language are such a row by themselves, and the batches
+    that ranks have at the same time are all of one language, in an order of languages drawn for the epoch.
+
     Use it as `DataLoader(dataset, batch_size=dataset.batch_size, drop_last=dataset.drop_last, num_workers=...)`: every
     rank then has exactly `ceil(len(dataset) / batch_size)` batches (all full with `drop_last`). Call `set_epoch` before
     each epoch (persistent workers see it too).
@@ -37,25 +42,36 @@ class ShardedRecords(IterableDataset):
     Restart in mid-epoch: `set_epoch(epoch, batches)` with the number of batches that this rank has had, on the same
     shards with the same arguments and number of workers, gives exactly the batches that were left, in their order.
     (`state_dict` and `load_state_dict` do it by samples without workers, or in loaders that call them in the workers;
-    of a loader that fetches ahead they count what was fetched.) Samples passed over are not read, only their headers.
+    of a loader that fetches ahead they count what was fetched.) Samples passed over are not read, only their headers,
+    and in homogeneous batches their texts.
 
     Args:
-        shards: What `list_shards` takes. With an index nothing is opened before it is needed.
+        shards: What `list_shards` takes. With an index nothing is opened before it is needed, with homogeneous batches
+            if it has the languages (as `write_shards` makes it): else all texts are read once to count them.
         batch_size: Records per batch of one rank.
         rank, world_size: The place of this process among all, and their number.
         drop_last: True, for training: all ranks have the same number of whole batches; what is left over (other
             samples in each epoch, for shards are reordered) is counted and logged. False, for evaluation: every sample
             once; the parts of ranks differ by at most one sample.
         shuffle: False keeps the order of shards and samples.
-        buffer_size: Records in the buffer of each worker, encoded images included.
+        buffer_size: Records in the buffer of each worker, encoded images included; the languages of homogeneous batches
+            share it.
         seed: Seed of the orders.
         language: The language of all records. None: by `is_cn`, else detected.
-        on_error: "raise" what is wrong with a sample, or give it out in the record's place ("skip"), so that the number
-            of samples, and of batches, stays what it is.
+        on_error: "raise" what is wrong with a sample or a shard, or give it out in the place of each record that can't
+            be read ("skip"), so that the number of samples, and of batches, stays what it is. Of a broken shard without
+            an index what comes before the break is taken.
+        language_batches: "mixed", or "homogeneous": all records of a batch, on all ranks, are of one language. Needs
+            `drop_last`. A language with too few samples for one batch on every rank is never given out, with a warning.
+
+    Attributes:
+        total: Samples of the shards.
+        never_drawn: Language -> its samples, where these don't fill a batch.
 
     Raises:
         ValueError: Arguments are out of range, there are no shards, or fewer samples than ranks need.
-        BrokenShardError: (while iterating) A shard is cut off, corrupt, or does not hold what the index says.
+        BrokenShardError: (also while iterating) A shard can't be read, is cut off, corrupt, or does not hold what the
+            index says.
         InvalidRecordError: (while iterating) A sample can't be used.
 
     Example:
@@ -75,20 +91,45 @@ class ShardedRecords(IterableDataset):
         seed: int = 0,
         language: Language | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        language_batches: Literal["homogeneous", "mixed"] = "mixed",
     ):
         check_language_option(language)
+        check_choice("on_error", on_error, ("raise", "skip"))
+        check_choice("language_batches", language_batches, ("homogeneous", "mixed"))
         for name, value in (("batch_size", batch_size), ("world_size", world_size), ("buffer_size", buffer_size)):
             check_positive_integer(name, value)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be from 0 to {world_size - 1} for world_size={world_size}, got {rank}")
-        self.shards = list_shards(shards)
+        if language_batches == "homogeneous" and not drop_last:
+            raise ValueError("language_batches='homogeneous' needs drop_last=True, for all its batches are whole ones")
+        by_language = language_batches == "homogeneous" and language is None
+        self.shards = list_shards(shards, languages=by_language, on_error=on_error)
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
         self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
-        self.on_error = on_error
-        self.total = sum(shard.samples for shard in self.shards)
+        self.on_error, self.language_batches = on_error, language_batches
+        # The rows of samples: of each language, or (None) of all. Their numbers of samples, by shard: (rows, shards).
+        self._rows: tuple[Language | None, ...] = LANGUAGES if by_language else (None,)
+        self._counts = np.array(
+            [shard.languages if by_language else (shard.samples,) for shard in self.shards], dtype=np.int64
+        ).T
+        self.total = int(self._counts.sum())
         needed = world_size * (batch_size if drop_last else 1)
-        if self.total < needed:  # on all ranks alike, so that none waits for another
-            raise ValueError(f"{world_size} ranks need at least {needed} samples, and the shards hold {self.total}")
+        totals = self._counts.sum(axis=1)
+        if not any(totals >= needed):  # on all ranks alike, so that none waits for another
+            held = " and ".join(f"{n} {row}" if row else f"{n}" for n, row in zip(totals, self._rows, strict=True))
+            of_one = " of one language (or language_batches='mixed')" if by_language else ""
+            raise ValueError(f"{world_size} ranks need at least {needed} samples{of_one}, and the shards hold {held}")
+        self.never_drawn = {row: int(n) for row, n in zip(self._rows, totals, strict=True) if row and 0 < n < needed}
+        for name, count in self.never_drawn.items():
+            if rank == 0:
+                logger.warning(
+                    "all %d samples in language %r are never trained on: they don't fill one batch of %d on each of %d "
+                    "ranks. Set language_batches='mixed', choose a smaller batch, or add samples",
+                    count,
+                    name,
+                    batch_size,
+                    world_size,
+                )
         # Epoch, batches already had, and whether to stand in for them, in shared memory: persistent workers live on.
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._emitted = 0  # samples, of the running iteration in this process
@@ -96,7 +137,7 @@ class ShardedRecords(IterableDataset):
 
     def __len__(self) -> int:
         """Return the number of samples of this rank in a whole epoch."""
-        return len(self._part_of_rank())
+        return sum(len(self._part_of_rank(row)) for row in range(len(self._rows)))
 
     @property
     def left_out(self) -> int:
@@ -131,95 +172,132 @@ class ShardedRecords(IterableDataset):
         Raises:
             ValueError: The state is of other shards or arguments, which would repeat and lose samples.
         """
+        state = {"language_batches": "mixed", **state}  # as a state of fgclip2 0.2 is
         for name, value in self._settings().items():
             if state.get(name) != value:
                 raise ValueError(f"the state's {name} must be {value!r}, as this data set has, got {state.get(name)!r}")
         self._position.copy_(torch.tensor([state["epoch"], state["batches"], 0]))
         self._emitted = self._skip = state["samples"]
 
-    def __iter__(self) -> Iterator[Any]:  # Record; InvalidRecordError with on_error="skip"; None for a placeholder
+    def __iter__(self) -> Iterator[Any]:  # Record; its error with on_error="skip"; None for a placeholder
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         epoch, batches, placeholders = self._position.tolist()
         # Batches come from the workers in turn: after `batches` of them it is the turn of another than the first.
         role = index if placeholders else (index + batches) % count
-        had = len(range(role, batches, count)) * self.batch_size
-        part = self._part_of_worker(role, count)
-        rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role])
-        order = buffered_shuffle(part, self.buffer_size, rng) if self.shuffle else iter(part)
+        row_of_batch = self._row_of_batch(epoch)[role::count]  # (batches of this worker,)
+        parts = [self._part_of_worker(role, count, row, epoch) for row in range(len(self._rows))]
+        had = min(len(range(role, batches, count)) * self.batch_size, sum(map(len, parts)))
         if placeholders:
-            yield from (None for _ in range(min(had, len(part))))
+            yield from (None for _ in range(had))
         self._emitted, self._skip = self._skip, 0
+        whole, rest = divmod(had + self._emitted, self.batch_size)  # batches, and samples of the next one
+        had_of_row = np.bincount(row_of_batch[:whole], minlength=len(parts)) * self.batch_size
+        had_of_row[row_of_batch[whole : whole + 1]] += rest
+        streams = [
+            self._stream(row, part, role, epoch, had)
+            for row, (part, had) in enumerate(zip(parts, had_of_row.tolist(), strict=True))
+        ]
+        for batch, row in enumerate(row_of_batch[whole:].tolist()):
+            for record in islice(streams[row], self.batch_size - (0 if batch else rest)):
+                self._emitted += 1
+                yield record
+        for stream in streams:  # nothing is left, but the end of its last shard is still to be checked
+            for _ in stream:
+                raise AssertionError("a sample was read that no one asked for")
+
+    def _row_of_batch(self, epoch: int) -> np.ndarray:
+        """Return for each batch of a rank in an epoch the row that it is taken from; the same on all ranks."""
+        batches = [-(-len(self._part_of_rank(row)) // self.batch_size) for row in range(len(self._rows))]
+        rows = np.repeat(np.arange(len(self._rows)), batches)
+        return np.random.default_rng([self.seed, epoch, _SHUFFLE_BATCHES]).permutation(rows) if self.shuffle else rows
+
+    def _part_of_rank(self, row: int) -> range:
+        """Return an even part of a row; with `drop_last` all ranks have as many whole batches."""
+        total = int(self._counts[row].sum())
+        if self.drop_last:
+            size = total // (self.world_size * self.batch_size) * self.batch_size
+            return range(self.rank * size, (self.rank + 1) * size)
+        start, stop = (total * rank // self.world_size for rank in (self.rank, self.rank + 1))
+        return range(start, stop)
+
+    def _part_of_worker(self, worker: int, workers: int, row: int = 0, epoch: int = 0) -> range:
+        """Return a part of a row, of whole batches; batches in turn use up the rows, the last may not be full."""
+        part, row_of_batch = self._part_of_rank(row), self._row_of_batch(epoch)
+        sizes = [int((row_of_batch[w::workers] == row).sum()) * self.batch_size for w in range(workers)]
+        sizes[(len(row_of_batch) - 1) % workers] -= sum(sizes) - len(part)  # not 0 only without `drop_last`
+        start = part.start + sum(sizes[:worker])
+        return range(start, start + sizes[worker])
+
+    def _stream(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[Any]:
+        """Give out the samples of a part of a row in their order, but for the first `had`."""
+        rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role, *([row] if row else [])])
+        size = max(1, self.buffer_size // len(self._rows))
+        order = buffered_shuffle(part, size, rng) if self.shuffle else iter(part)
         remaining = np.ones(len(part), dtype=bool)
-        for _, position in zip(range(min(had + self._emitted, len(part))), order, strict=False):
+        for position in islice(order, had):
             remaining[position - part.start] = False
         # The samples are read one after another and given out in `order`.
-        read = self._read(part.start + np.flatnonzero(remaining), epoch)
-        waiting: dict[int, Record] = {}
+        read = self._read(row, part.start + np.flatnonzero(remaining), epoch)
+        waiting: dict[int, Any] = {}
         for position in order:
             while position not in waiting:
                 read_position, record = next(read)
                 waiting[read_position] = record
-            self._emitted += 1
             yield waiting.pop(position)
-        for _ in read:  # nothing is left, but the last shard's end is still to be checked
-            raise AssertionError("a sample was read that no one asked for")
+        yield from (record for _, record in read)  # none, but the end of the last shard is checked
 
-    def _part_of_rank(self) -> range:
-        """Return an even part of the row; with `drop_last` all ranks have as many whole batches."""
-        if self.drop_last:
-            size = self.total // (self.world_size * self.batch_size) * self.batch_size
-            return range(self.rank * size, (self.rank + 1) * size)
-        start, stop = (self.total * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        return range(start, stop)
-
-    def _part_of_worker(self, worker: int, workers: int) -> range:
-        """Return a part of whole batches; the first workers have one more, so that batches in turn use up the row."""
-        part = self._part_of_rank()
-        batches = -(-len(part) // self.batch_size)
-        per_worker, extra = divmod(batches, workers)
-        last = (batches - 1) % workers  # its last batch is the one that may not be full
-        missing = batches * self.batch_size - len(part)
-        sizes = [(per_worker + (w < extra)) * self.batch_size - missing * (w == last) for w in range(workers)]
-        start = part.start + sum(sizes[:worker])
-        return range(start, start + sizes[worker])
-
-    def _read(self, positions: np.ndarray, epoch: int) -> Iterator[tuple[int, Record]]:
-        """Read the samples at sorted positions of the epoch's row."""
+    def _read(self, row: int, positions: np.ndarray, epoch: int) -> Iterator[tuple[int, Any]]:
+        """Read the samples at sorted positions of a row, in the epoch's order of shards."""
         numbers: Iterable[int] = range(len(self.shards))
         if self.shuffle:
             numbers = np.random.default_rng([self.seed, epoch, _SHUFFLE_SHARDS]).permutation(len(self.shards)).tolist()
         start = 0
         for number in numbers:
-            shard = self.shards[number]
-            low, high = np.searchsorted(positions, [start, start + shard.samples])
+            samples = int(self._counts[row, number])
+            low, high = np.searchsorted(positions, [start, start + samples])
             if low < high:
-                for offset, record in self._read_shard(shard, positions[low:high] - start):
+                offsets = (positions[low:high] - start).tolist()
+                for offset, record in self._read_shard(self.shards[number].path, self._rows[row], samples, offsets):
                     yield start + offset, record
-            start += shard.samples
+            start += samples
 
-    def _read_shard(self, shard: Shard, offsets: np.ndarray) -> Iterator[tuple[int, Record]]:
-        wanted = iter(offsets.tolist())
-        offset: int | None = next(wanted)
-        to_end = offsets[-1] == shard.samples - 1
+    def _read_shard(
+        self, path: str, language: Language | None, samples: int, offsets: list[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """Read the samples at `offsets`, counted among all of a shard or among those in a language."""
+        wanted = deque(offsets)
         found = 0
-        with ShardReader(shard.path, self._language) as reader:
-            for found, sample in enumerate(reader.samples(), start=1):
-                if found - 1 == offset:
-                    try:
-                        record: Any = reader.record(sample)
-                    except InvalidRecordError as error:
-                        if self.on_error == "raise" or isinstance(error, BrokenShardError):
-                            raise
-                        record = error
-                    yield offset, record
-                    offset = next(wanted, None)
-                if offset is None and not to_end:
-                    return
-        check_count(shard, found)
+        try:
+            with ShardReader(path, self._language) as reader:
+                for sample in reader.samples():
+                    if language is not None and reader.language(sample) != language:
+                        continue
+                    if wanted and found == wanted[0]:
+                        yield wanted.popleft(), self._record(reader, sample)
+                    found += 1
+                    if not wanted and offsets[-1] < samples - 1:
+                        return  # the end of the shard is another worker's to check
+            check_count(path, found, samples, "samples" if language is None else f"samples in language {language!r}")
+        except BrokenShardError as error:
+            if self.on_error == "raise":
+                raise
+            if not wanted:
+                logger.warning("%s", error)
+            yield from ((offset, error) for offset in wanted)
+
+    def _record(self, reader: ShardReader, sample: RawSample) -> Record | InvalidRecordError:
+        try:
+            return reader.record(sample)
+        except BrokenShardError:
+            raise
+        except InvalidRecordError as error:
+            if self.on_error == "raise":
+                raise
+            return error
 
     def _settings(self) -> dict[str, Any]:
-        names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed")
+        names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed", "language_batches")
         worker = get_worker_info()
         samples = [shard.samples for shard in self.shards]
         return {

@@ -21,7 +21,7 @@ from ..streams import bounded_map, chunks
 from .readers.checks import check_language_option, shown
 from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
-from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, broken_shard, check_count
+from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, check_count
 
 Format = Literal["finehard", "pairs", "folder", "shards"]
 ImageCheck = Literal["none", "exists", "open"]
@@ -112,7 +112,7 @@ def validate(
         attempts = (partial(dataset.__getitem__, index) for index in range(size))
     else:
         size = sum(max(shard.samples, 0) for shard in dataset)
-        attempts = _shard_attempts(dataset, language)
+        attempts = shard_attempts(dataset, language)
     report, keys = Report(), array("Q")
     check = partial(_check, images=images)
     outcomes = bounded_map(check, attempts, threads, _AHEAD_PER_THREAD * threads)
@@ -153,8 +153,11 @@ def guess_format(path: str | Path) -> tuple[Format, str]:
 Attempt = Callable[[], Record]  # raises what is wrong
 
 
-def _shard_attempts(shards: Sequence[Shard], language: Language | None) -> Iterator[Attempt]:
-    """Read shards in this thread, for a file has one position; what goes wrong is raised by the attempt."""
+def shard_attempts(shards: Sequence[Shard], language: Language | None) -> Iterator[Attempt]:
+    """Yield for each sample of shards a function that returns its record, or raises what is wrong with it.
+
+    Shards are read where this is iterated, for a file has one position.
+    """
 
     def outcome(record: Record | Exception) -> Record:
         if isinstance(record, Exception):
@@ -172,11 +175,9 @@ def _shard_attempts(shards: Sequence[Shard], language: Language | None) -> Itera
                     except ValueError as error:
                         record = error
                     yield partial(outcome, record)
-            check_count(shard, found)
+            check_count(shard.path, found, shard.samples)
         except BrokenShardError as error:
             yield partial(outcome, error)
-        except OSError as error:
-            yield partial(outcome, broken_shard(shard.path, f"unreadable ({error})"))
 
 
 def _check(attempt: Attempt, images: ImageCheck) -> _Outcome:

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.records import InvalidRecordError, Record, Region, open_record_image
-from ..data.shard_files import BrokenShardError
 from ..errors import UnreadableImageError
 from ..modeling.interface import DualEncoderProcessor, Role
 from .sampler import DrawnRecord, OnError
@@ -61,7 +60,7 @@ class FGClip2Collator:
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
-            InvalidRecordError: A record can't be used, likewise; a broken shard, also with `on_error="skip"`.
+            InvalidRecordError: A record can't be used, likewise.
         """
         if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
             return {}
@@ -90,7 +89,7 @@ class FGClip2Collator:
                     raise record
                 images.append(open_record_image(record))
             except (InvalidRecordError, UnreadableImageError) as error:
-                if self.on_error == "skip" and not isinstance(error, BrokenShardError):
+                if self.on_error == "skip":
                     skipped.append(str(error))
                     continue
                 if isinstance(error, UnreadableImageError):

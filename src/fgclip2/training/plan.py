@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..data import Record, RecordDataset, ShardedRecords
+from ..data.validation import shard_attempts
 from ..languages import LANGUAGES
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from . import estimates
@@ -21,7 +22,7 @@ from .objective import FGClip2Objective, ObjectiveSettings
 from .parameters import count_parameters, freeze, layers_with_gradients
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
-from .sources import describe_sources, open_eval_data, open_shards, open_train_data
+from .sources import describe_sources, open_eval_data, open_train_data, shards_language
 from .start import adapter_config, base_checkpoint, training_model_class
 
 LOOKED_AT = 512  # records by which the others are judged
@@ -85,7 +86,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             **asdict(steps),
             "epochs": steps.total / steps.per_epoch,
             "learning_rate": args.learning_rate,
-            "language_batches": args.language_batches if isinstance(records, RecordDataset) else "mixed",
+            "language_batches": args.language_batches,
         },
         "memory": _describe_memory(args, model, config, settings, contents, world_size),
         "disk": _describe_disk(args, counts, steps),
@@ -132,16 +133,8 @@ def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iter
     if isinstance(records, RecordDataset):
         count = min(LOOKED_AT, len(records))
         yield from (partial(records.__getitem__, number * len(records) // count) for number in range(count))
-        return
-
-    def record_or_raise(found: Any) -> Record:
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    stream = open_shards(run.data, run.args, world_size=1, shuffle=False)
-    stream.on_error = "skip"
-    yield from (partial(record_or_raise, found) for found in islice(stream, LOOKED_AT))
+    else:
+        yield from islice(shard_attempts(records.shards, shards_language(run.data)), LOOKED_AT)
 
 
 def _describe_data(
@@ -150,7 +143,8 @@ def _describe_data(
     """Return what is known of all records, and how many of them a process gets in an epoch."""
     described: dict[str, Any] = {"sources": describe_sources(run.data)}
     if not isinstance(records, RecordDataset):
-        return {**described, "records": records.total, "left_out": records.left_out}, len(records)
+        described |= {"records": records.total, "left_out": records.left_out, "never_drawn": records.never_drawn}
+        return described, len(records)
     batch_size = run.args.per_device_train_batch_size
     sampler = BatchOrderSampler(records.languages, batch_size, world_size, run.args.language_batches)
     languages = {language: int((records.languages == number).sum()) for number, language in enumerate(LANGUAGES)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..checks import check_choice
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
 from ..data.formats import FORMATS, open_records
 from ..data.validation import guess_format
+from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
 from .settings import DataSettings
 
@@ -32,30 +34,33 @@ def open_train_data(
         return _open(paths, formats, settings.images_folder, settings)
     if set(formats) != {"shards"}:
         raise ValueError(f"`train_data` must be all shards or none, got the formats {', '.join(formats)}")
-    return open_shards(settings, args, world_size)
-
-
-def open_shards(
-    settings: DataSettings, args: FGClip2TrainingArguments, world_size: int | None = None, shuffle: bool = True
-) -> ShardedRecords:
-    """Open the shards of `train_data` as a stream for this process, or for the first of `world_size`."""
-    paths = settings.train_data or []
     if settings.images_folder:
         raise ValueError("images_folder does not go with shards, which hold their images")
     if len(paths) > 1 and not all(path.endswith(".tar") for path in paths):
         raise ValueError(f"`train_data` must be one folder or index of shards, or several .tar, got {', '.join(paths)}")
-    return ShardedRecords(
+    records = ShardedRecords(
         paths if len(paths) > 1 else paths[0],
         batch_size=args.per_device_train_batch_size,
         rank=0 if world_size else args.process_index,
         world_size=world_size or args.world_size,
         drop_last=True,
-        shuffle=shuffle,
         buffer_size=settings.shuffle_buffer,
         seed=args.order_seed,
-        language=_for_each_source("language", settings.language, 1)[0],  # type: ignore[arg-type]  # checked there
+        language=shards_language(settings),
         on_error=args.on_error,
+        language_batches=args.language_batches,
     )
+    # Where one saw another folder, or could not read what others could, ranks would wait for each other without end.
+    if len(set(gather_objects(tuple(records.shards)))) > 1:
+        raise ValueError(
+            f"the shards of {', '.join(paths)} are not the same on all processes: they must see the same files"
+        )
+    return records
+
+
+def shards_language(settings: DataSettings) -> Any:
+    """Return the language of all samples of shards; `None`: that of each."""
+    return _for_each_source("language", settings.language, 1)[0]
 
 
 def open_eval_data(settings: DataSettings) -> RecordDataset | None:

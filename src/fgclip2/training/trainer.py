@@ -312,7 +312,8 @@ class FGClip2Trainer(Trainer):
         in_a_row = skipped - self._skipped_before
         stream: Any = self.train_dataset
         epoch = len(stream) * world_size() if self._sampler is None else len(self._sampler)
-        if in_a_row >= min(_HOPELESS if self._is_first_window else _LOST, epoch):
+        begins_badly = self._is_first_window and self._sampler is not None  # of a stream, its first shard may be bad
+        if in_a_row >= min(_HOPELESS if begins_badly else _LOST, epoch):
             self._raise_without_samples(in_a_row)
         if rank() == 0:
             logger.warning("no record could be used since the last line of the log; %d are left out so far", skipped)
@@ -465,7 +466,7 @@ class FGClip2Trainer(Trainer):
 
     def _order_of_data(self) -> dict[str, Any]:
         """Return what the order of the records follows from."""
-        order = {
+        order: dict[str, Any] = {
             "processes": world_size(),
             "batch size": self.args.per_device_train_batch_size,
             "accumulation": self.args.gradient_accumulation_steps,
@@ -474,6 +475,7 @@ class FGClip2Trainer(Trainer):
         if isinstance(self.train_dataset, DrawnStream):
             order["loader workers"] = self.args.dataloader_num_workers
             order["shuffle buffer"] = self.train_dataset.records.buffer_size
+            order["language batches"] = self.train_dataset.records.language_batches
         return order
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -503,8 +505,9 @@ class FGClip2Trainer(Trainer):
         self.objective.margin.fill_(attributes["margin"])
         self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
+        order_before = {"language batches": "mixed", **attributes["order"]}  # as shards were up to 0.2
         for name, value in self._order_of_data().items():
-            before = attributes["order"].get(name)
+            before = order_before.get(name)
             if before != value:
                 logger.warning(
                     "%s: the run had %s and goes on with %s, so in this epoch records may come twice or not at all",
@@ -565,6 +568,13 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
             raise ValueError(
                 f"ShardedRecords has {name}={getattr(dataset, name)!r}; allowed: {value!r}, as the run has"
             )
+    if dataset.language_batches != args.language_batches:
+        logger.warning(
+            "batches are %s in language, as ShardedRecords has them, and not %s, as the arguments of the run say: pass "
+            "language_batches to both",
+            dataset.language_batches,
+            args.language_batches,
+        )
     return DrawnStream(dataset)
 
 
