@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.benchmarks import encoding
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder, configuration_digest
+from fgclip2.embedding.embedder import unit_vectors
 
 from ..embedding.test_embedder import draw
 from ..ranks import run_on_ranks
@@ -224,3 +227,41 @@ def test_crops_of_one_kind_are_not_taken_from_the_cache_for_another(embedder, fo
         for crop_edges in ("outward", "whole-sides")
     )
     assert not np.allclose(outward.vectors, whole.vectors, atol=1e-4)
+
+
+def test_flipped_bits_of_a_kept_block_are_noticed_and_cost_its_rows_alone(tmp_path, caplog):
+    calls = []
+    vectors = unit_vectors(torch.randn(10, 16, generator=torch.Generator().manual_seed(0)))
+    model = PairEmbedder(list, lambda texts: calls.append(texts) or vectors[list(map(int, texts))], "一", None, "one")
+    texts = [str(number) for number in range(10)]
+    first = encoder(model, tmp_path).texts(texts, "caption")
+    blocks = sorted(tmp_path.rglob("*.safetensors"))
+    assert len(blocks) == 2
+    random = np.random.default_rng(0)
+    for flip in range(200):
+        path = blocks[flip % 2]
+        content = bytearray(path.read_bytes())
+        bit = int(random.integers(8 * len(content)))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        calls.clear()
+        caplog.clear()
+        np.testing.assert_array_equal(encoder(model, tmp_path).texts(texts, "caption"), first)
+        assert len(calls) == 1
+        assert f"{path} is damaged" in caplog.text
+    calls.clear()
+    encoder(model, tmp_path).texts(texts, "caption")
+    assert not calls
+
+
+def test_blocks_that_were_kept_without_a_digest_stay_valid(folder, tmp_path, caplog):
+    model = PairEmbedder(lambda images, _: np.ones((len(images), 2)), list, "mine", fingerprint="one")
+    first = encoder(model, tmp_path).images(files(folder), None)
+    for path in tmp_path.rglob("*.safetensors"):
+        with safe_open(path, "np") as file:
+            arrays = {name: file.get_tensor(name) for name in ("vectors", "rows")}
+            reasons = file.metadata()["reasons"]
+        save_file(arrays, path, metadata={"reasons": reasons})
+    other = PairEmbedder(lambda images, _: pytest.fail("encoded again"), list, "mine", fingerprint="one")
+    np.testing.assert_array_equal(encoder(other, tmp_path).images(files(folder), None).vectors, first.vectors)
+    assert not caplog.text

@@ -1,5 +1,7 @@
 """Other models under the same interface: tiny random ones of each family, and plain functions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -178,3 +180,15 @@ def test_the_untrained_control_has_other_weights_and_the_same_sizes():
     assert control.fingerprint != trained.fingerprint
     assert control.fingerprint == load_model(UNTRAINED, "cpu").fingerprint
     assert control.encode_texts(["一只猫", "a cat"]).shape == trained.encode_texts(["一只猫", "a cat"]).shape
+
+
+def test_pickled_weights_are_refused(checkpoint, tmp_path):
+    """The weights of other families too, whatever they hold."""
+    folder, _ = checkpoint
+    for file in Path(folder).iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = transformers.AutoModel.from_pretrained(folder)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"has no weights in safetensors, and others \(pytorch_model.bin\) are pickles"):
+        load_model(tmp_path, "cpu")

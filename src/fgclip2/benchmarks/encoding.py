@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from .base import CROP_EDGES, ROLE_OF_METHOD, Box, Problem
 from .image_files import StoredImage
 from .models import BenchmarkModel, configuration_digest, encode_texts, run_on
 from .released import keep_case, lower_cases
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -274,17 +277,20 @@ class Encoder:
         )
 
     @cached_property
-    def _configuration(self) -> str | None:
-        return configuration_digest(self.model)
+    def _origin(self) -> dict[str, Any]:
+        """What embeddings depend on besides items and settings."""
+        return {
+            "model": self.model.fingerprint,
+            **run_on(self.model),
+            "configuration": configuration_digest(self.model),
+            "packages": {name: version(name) for name in PACKAGES},
+        }
 
     def _block(self, work: _Work, items: list) -> Block:
         if self.cache is None or self.model.fingerprint is None:
             return work.encode(items)
         description = {
-            "model": self.model.fingerprint,
-            **run_on(self.model),
-            "configuration": self._configuration,
-            "packages": {name: version(name) for name in PACKAGES},
+            **self._origin,
             "kind": work.kind,
             "settings": work.settings,
             "items": [work.digest(item) for item in items],
@@ -292,7 +298,7 @@ class Encoder:
         key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
         path = self.cache / key[:2] / f"{key}.safetensors"
         block = _load_block(path)
-        if block is None:
+        if block is None:  # only this block's rows are lost
             block = work.encode(items)
             _save_block(path, block)
         return block
@@ -371,13 +377,21 @@ def _pixels(low: float, high: float, edges: str) -> tuple[int, int]:
 
 
 def _load_block(path: Path) -> Block | None:
-    """Return a block from the cache; `None` if it is not there, or was cut off when a disk was full."""
+    """Return a block from the cache; `None` if it is not there, or damaged, which is said in the log."""
+    if not path.exists():
+        return None
     try:
         with safe_open(path, "np") as file:
-            metadata = file.metadata()
-            reasons = {int(index): reason for index, reason in json.loads(metadata["reasons"]).items()}
-            return Block(file.get_tensor("vectors"), file.get_tensor("rows").tolist(), reasons)
-    except (OSError, SafetensorError, KeyError, ValueError):
+            metadata = file.metadata() or {}
+            arrays = {"vectors": file.get_tensor("vectors"), "rows": file.get_tensor("rows")}
+        reasons = metadata["reasons"]
+        # Blocks that were written before there was a digest have nothing but the reasons.
+        if metadata.keys() != {"reasons"} and metadata["sha256"] != _block_digest(arrays, reasons):
+            raise ValueError("the content does not fit its digest")
+        reasons_by_index = {int(index): reason for index, reason in json.loads(reasons).items()}
+        return Block(arrays["vectors"], arrays["rows"].tolist(), reasons_by_index)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        logger.warning("%s is damaged (%s): its items are encoded again", path, error)
         return None
 
 
@@ -385,8 +399,18 @@ def _save_block(path: Path, block: Block) -> None:
     """Write a block whole or not at all; processes may write the same one at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"vectors": np.ascontiguousarray(block.vectors), "rows": np.array(block.rows, dtype=np.int64)}
+    reasons = json.dumps(block.reasons)
     with replacing(path) as unfinished:
-        save_file(arrays, unfinished, metadata={"reasons": json.dumps(block.reasons)})
+        save_file(arrays, unfinished, metadata={"reasons": reasons, "sha256": _block_digest(arrays, reasons)})
+
+
+def _block_digest(arrays: dict[str, np.ndarray], reasons: str) -> str:
+    """Return the SHA-256 of all that a block holds, and of the shapes and types it is read as."""
+    digest = hashlib.sha256(reasons.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _gathered(own: dict[int, Block]) -> list[Block]:

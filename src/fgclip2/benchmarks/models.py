@@ -89,7 +89,7 @@ def load_model(
         device, dtype, revision: As in [`Embedder.from_pretrained`].
 
     Raises:
-        OSError: There is no such checkpoint.
+        OSError: There is no such checkpoint, or its weights are not safetensors.
         ValueError: It has no image and text features.
     """
     if name is None:
@@ -177,12 +177,23 @@ def load_pair(
     An image has the size that the model was trained with; NaFlex models take a patch budget, `"auto"` as FG-CLIP 2.
 
     Raises:
-        OSError: There is no such checkpoint.
+        OSError: There is no such checkpoint, or its weights are not safetensors.
         ValueError: It has no image and text features.
     """
     run_device = resolve_devices(device, default_device())[0]
     source, hub_arguments = locate_checkpoint(name, revision=revision)
-    model = AutoModel.from_pretrained(source, dtype=resolve_dtype(dtype, run_device), **hub_arguments)
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service of the hub is asked to convert a pickle
+    options = {"dtype": resolve_dtype(dtype, run_device), "use_safetensors": True, **hub_arguments}
+    try:
+        model = AutoModel.from_pretrained(source, **options)
+    except OSError as error:
+        if "safetensors" not in str(error):
+            raise
+        raise OSError(
+            f"{name} has no weights in safetensors, and others (pytorch_model.bin) are pickles, which may run code and "
+            "are never read: name a revision that has them, or save the model anew with `save_pretrained` on a machine "
+            "where you trust it"
+        ) from error
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise ValueError(f"{name} is a {type(model).__name__}, which has no image and text features")
     return pair_of(model.eval().to(run_device), AutoProcessor.from_pretrained(source, **hub_arguments), str(name))
