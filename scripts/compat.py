@@ -1,11 +1,11 @@
 """Run the tests that depend on other packages' releases on the lowest and the newest supported transformers.
 
     python -m scripts.compat                                        # 5.18.0, the newest 5.x, 4.57.6
-    python -m scripts.compat --transformers 5.18.0 --torch 2.6.0 --python python3.10     # the lower bounds
+    python -m scripts.compat --torch 2.6.0 --python python3.10      # 5.18.0 beside the lowest torch and Python
 
 What each 5.x release exports is loaded in all the others too, and on 4.57.6, which runs exported code only. The release
 that this environment has is not tested again, for the default tests run on it. Other releases get an environment each
-in a cache folder, made once: without `--torch` and `--python` it shares what it can with this one.
+in a cache folder, made once, which shares what it can with this one: all but the lowest with `--torch` or `--python`.
 """
 
 import argparse
@@ -26,11 +26,9 @@ from .environments import ROOT, link_torch, make_environment
 LOWEST = "5.18.0"
 REMOTE_CODE_ONLY = "4.57.6"  # the package needs more, a checkpoint that carries its code does not
 TEST_PACKAGES = ["pytest>=9.0.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "peft>=0.20"]
-# What transformers has a part in: how models, processors and tokenizers are loaded, saved and exported; its Trainer.
-# The lowest release is also tested with the lowest torch and Python (`make compat-lowest`), with the losses, the other
-# tests of training and several processes. Data, drawings, metrics, benchmarks, search, commands and documents use
-# transformers through these only.
-TESTS = ["parity", "load", "hub", "remote_code", "modeling", "tokenization", "training/test_trainer.py"]
+# What transformers has a part in: how models, processors and tokenizers are loaded, saved and exported; its Trainer,
+# with several processes too. Data, drawings, metrics, benchmarks, search, commands use it through these only.
+TESTS = ["parity", "load", "hub", "remote_code", "modeling", "tokenization", "training", "distributed"]
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
 
 
@@ -142,21 +140,20 @@ def shared_environment(cache: Path, release: str) -> Environment:
     return Environment(release, torch, make_environment(folder, [pin, "--editable", "."]))
 
 
-def whole_environment(cache: Path, release: str, torch: str, python: str) -> Environment:
-    """Return an environment that shares nothing with this one."""
+def lowest_environment(cache: Path, torch: str, python: str) -> Environment:
+    """Return an environment of the lowest transformers beside this torch and Python, which shares nothing with ours."""
     command = [python, "-c", "import platform; print(platform.python_version())"]
     python_version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    folder = cache / f"transformers-{release}-torch-{torch}-python-{python_version}"
-    pins = [f"torch=={torch}", f"transformers=={release}"]
-    package = ["pillow"] if release.startswith("4.") else ["--editable", ".", *TEST_PACKAGES]
-    return Environment(release, torch, make_environment(folder, [*pins, *package], shared=None, python=python))
+    folder = cache / f"transformers-{LOWEST}-torch-{torch}-python-{python_version}"
+    requirements = [f"torch=={torch}", f"transformers=={LOWEST}", "--editable", ".", *TEST_PACKAGES]
+    return Environment(LOWEST, torch, make_environment(folder, requirements, shared=None, python=python))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "compat", help="folder of the environments")
-    parser.add_argument("--torch", help="release of torch in all environments; left out: the one of this environment")
-    parser.add_argument("--python", help="interpreter that makes all environments; left out: this one")
+    parser.add_argument("--torch", help=f"release of torch beside transformers {LOWEST}; left out: as here")
+    parser.add_argument("--python", help=f"interpreter beside transformers {LOWEST}; left out: this one")
     parser.add_argument(
         "--transformers", nargs="+", default=[LOWEST, "newest", REMOTE_CODE_ONLY], help="releases, or 'newest'"
     )
@@ -169,13 +166,14 @@ def main() -> int:
         parser.error(f"--python {arguments.python}: no such interpreter")
     cache = arguments.cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    named = [newest_transformers(python) if name == "newest" else name for name in arguments.transformers]
-    releases = list(dict.fromkeys(named))
-    if arguments.torch or arguments.python:
-        torch = arguments.torch or version("torch").split("+")[0]
-        environments = [whole_environment(cache, release, torch, python) for release in releases]
-    else:
-        environments = [shared_environment(cache, release) for release in releases]
+    named = [newest_transformers(sys.executable) if name == "newest" else name for name in arguments.transformers]
+    torch = arguments.torch or version("torch").split("+")[0]
+    environments = []
+    for release in dict.fromkeys(named):
+        if release == LOWEST and (arguments.torch or arguments.python):
+            environments.append(lowest_environment(cache, torch, python))
+        else:
+            environments.append(shared_environment(cache, release))
     rows = run_matrix(environments, arguments.tests)
     print(format_table(rows))
     return 0 if all(row.passed for row in rows) else 1

@@ -72,11 +72,24 @@ def test_only_what_differs_from_this_environment_is_installed(tmp_path, commands
 
 
 def test_only_releases_of_the_supported_range_get_the_package(tmp_path, commands):
-    compat.whole_environment(tmp_path, "5.18.0", "2.6.0", "python3.10")
-    assert {"torch==2.6.0", "--editable"} <= set(commands[-1])
-    for make in (compat.shared_environment, lambda *where: compat.whole_environment(*where, "2.6.0", "python3.10")):
-        make(tmp_path, compat.REMOTE_CODE_ONLY)
-        assert "--editable" not in commands[-1]
+    compat.lowest_environment(tmp_path, "2.6.0", "python3.10")
+    assert {"torch==2.6.0", "transformers==5.18.0", "--editable"} <= set(commands[-1])
+    compat.shared_environment(tmp_path, compat.REMOTE_CODE_ONLY)
+    assert "--editable" not in commands[-1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--torch", "2.6.0", "--python", sys.executable]], ids=["as here", "lowest"])
+def test_torch_and_python_are_those_of_the_lowest_release_alone(tmp_path, monkeypatch, arguments):
+    made = []
+    monkeypatch.setattr(compat, "newest_transformers", lambda python: "5.90.0")
+    monkeypatch.setattr(compat, "lowest_environment", lambda cache, *pins: made.append((*pins,)) or environment())
+    monkeypatch.setattr(
+        compat, "shared_environment", lambda cache, release: made.append(release) or environment(release, release)
+    )
+    monkeypatch.setattr(compat, "run_matrix", lambda environments, tests: [])
+    monkeypatch.setattr(sys, "argv", ["compat", "--cache", str(tmp_path), *arguments])
+    compat.main()
+    assert made == [("2.6.0", sys.executable) if arguments else "5.18.0", "5.90.0", "4.57.6"]
 
 
 @pytest.mark.parametrize(
