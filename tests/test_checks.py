@@ -44,6 +44,7 @@ def test_what_is_allowed_passes():
         (check_number, ("dropout", -1, 0, 1), "dropout must be a number from 0 to 1, got -1"),
         (check_number, ("dropout", math.nan, 0, 1), "dropout must be a number from 0 to 1, got nan"),
         (check_number, ("dropout", True, 0, 1), "dropout must be a number from 0 to 1, got True"),
+        (check_number, ("dropout", 10**400, 0), f"dropout must be a number from 0 on, got {10**400}"),
         (check_number, ("dropout", "0.5", 0, 1), "dropout must be a number from 0 to 1, got '0.5'"),
         (check_positive_integer, ("count", 0), "count must be a positive integer, got 0"),
         (check_positive_integer, ("count", 2.0), "count must be a positive integer, got 2.0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,8 +35,9 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number; booleans are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a finite number, not too large for a float; booleans are none."""
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max  # math.isfinite raises for an integer such as 10**400
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:

@@ -212,10 +212,74 @@ def test_regions(run, embedder, given):
     assert "car" in run("regions", "photo.png", *given, "--labels", "猫,狗,car").stdout
 
 
+def test_regions_of_several_images_from_a_file_of_coco(run, embedder):
+    names = ["photo.png", "照片/黑猫.png"]
+    instances = {
+        "images": [{"id": 1, "file_name": "黑猫.png"}, {"id": 2, "file_name": "photo.png"}],
+        "annotations": [
+            {"id": 5, "image_id": 1, "bbox": [0, 0, 80, 60], "category_id": 1},
+            {"id": 6, "image_id": 2, "bbox": [20, 20, 130, 70], "score": 0.5},
+            {"id": 7, "image_id": 2, "bbox": [0, 0, 40, 30]},
+        ],
+        "categories": [{"id": 1, "name": "猫"}],
+    }
+    Path("框.json").write_text(json.dumps(instances), encoding="utf-8")
+    result = run.json("regions", *names, "--boxes", "框.json", "--labels", "猫,狗,car")
+    assert [each["image"] for each in result["results"]] == names
+    assert result["box_format"] == "xywh"
+    first, second = (each["regions"] for each in result["results"])
+    assert [(each["id"], each["box"], each.get("box_score")) for each in first] == [
+        (6, [20, 20, 130, 70], 0.5),
+        (7, [0, 0, 40, 30], None),
+    ]
+    assert second[0]["category"] == "猫"
+    boxes = [[[20, 20, 150, 90], [0, 0, 40, 30]], [[0, 0, 80, 60]]]
+    for found, image, its_boxes in zip((first, second), names, boxes, strict=True):
+        shares = embedder.classify_regions(image, its_boxes, ["猫", "狗", "car"])
+        vectors = embedder.encode_regions(image, its_boxes)
+        cosines = embedder.similarity(vectors, embedder.encode_texts(["猫", "狗", "car"], "box"))
+        for region, row, cosine in zip(found, shares, cosines, strict=True):
+            by_label = {each["label"]: (each["score"], each["cosine"]) for each in region["labels"]}
+            expected = dict(zip(["猫", "狗", "car"], zip(row, cosine, strict=True), strict=True))
+            for label, pair in expected.items():
+                np.testing.assert_allclose(by_label[label], pair, atol=1e-5)
+    lines = run("regions", *names, "--boxes", "框.json", "--labels", "猫").stdout.splitlines()
+    assert [line for line in lines if not line.startswith(("[", " "))] == names
+
+
+def test_regions_of_yolo_and_images_that_cannot_be_read(run):
+    Path("标签").mkdir()
+    for stem in ("photo", "坏"):
+        Path("标签", f"{stem}.txt").write_text("0 0.5 0.5 0.25 0.5 0.75\n", encoding="utf-8")
+    arguments = ["regions", "坏.png", "photo.png", "--boxes", "标签", "--labels", "猫,dog"]
+    assert "坏.png" in run(*arguments, code=1).stderr
+    result = run.json(*arguments, "--skip-errors")
+    assert result["skipped"][0]["input"] == "坏.png"
+    assert result["results"][0]["regions"][0]["box"] == [60, 24, 100, 72]
+    assert result["results"][0]["regions"][0]["box_score"] == 0.75
+    Path("标签/photo.txt").write_text("0 0.5 0.5 0 0.5\n", encoding="utf-8")
+    refused = run("regions", "photo.png", "--boxes", "标签", "--labels", "猫", code=1).stderr
+    assert f"{Path('标签/photo.txt')}:1: boxes[0][0]=[80.0, 24.0, 80.0, 72.0] has no area" in refused
+
+
+def test_labels_below_the_smallest_cosine_are_left_out(run):
+    arguments = ["regions", "photo.png", "--box", "0,0,80,60", "--labels", "猫,狗,car"]
+    whole = run.json(*arguments)["regions"][0]["labels"]
+    middle = whole[1]["cosine"]
+    assert run.json(*arguments, "--min-cosine", str(middle - 1e-4))["regions"][0]["labels"] == whole[:2]
+    assert run.json(*arguments, "--min-cosine", "1")["regions"][0]["labels"] == []
+    assert "no label has a cosine of 1 or more" in run(*arguments, "--min-cosine", "1").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ([], 2, "give either --boxes or --box"),
+        (["照片", "--box", "1,2,3,4"], 1, "照片 is a folder: give image files, e.g. 照片/*.jpg"),
+        (["照片/dog.png", "--box", "1,2,3,4"], 1, "--box is one list of boxes, and there are 2 images"),
+        (["--boxes", "框.txt", "--box-format", "xyxy"], 2, "框.txt has boxes of its own form: leave it out"),
+        (["--box", "1,2,3,4,5"], 1, "has a fifth number that is no score from 0 to 1"),
+        (["--boxes", "https://example.org/a.json"], 1, "addresses are not fetched"),
         (["--boxes", "[[1, 2"], 1, "--boxes must be JSON"),
         (["--boxes", "没有.json"], 1, "没有.json"),
         (["--boxes", '{"box": []}'], 1, "there must be a list of boxes"),
@@ -227,6 +291,7 @@ def test_regions(run, embedder, given):
     ],
 )
 def test_regions_mistakes(run, arguments, code, message):
+    Path("框.txt").write_text("0 0.5 0.5 0.1 0.1", encoding="utf-8")
     result = run("regions", "photo.png", *arguments, "--labels", "猫", code=code)
     assert message in " ".join(result.stderr.split())
 

@@ -36,8 +36,9 @@ OPTIONS = {
         *("--model", "-m", "--device", "--json"),
     },
     "regions": {
-        *("image", "--boxes", "--box", "--box-format", "--labels", "--labels-file", "--template", "--top-k"),
-        *("--max-patches", "--model", "-m", "--device", "--json"),
+        *("images", "--boxes", "--box", "--box-format", "--image-ids", "--labels", "--labels-file", "--template"),
+        *("--top-k", "--min-cosine", "--max-patches", "--batch-size", "--skip-errors", "--model", "-m", "--device"),
+        "--json",
     },
     "heatmap": {
         *("image", "text", "--output", "-o", "--opacity", "--max-patches", "--model", "-m", "--device", "--json"),

@@ -78,6 +78,13 @@ def given_path(value: Any) -> Any:
         raise ValueError(f"{value}: there is no home folder {value.parts[0]}; give the whole path") from error
 
 
+def refuse_folders(images: Iterable[Path]) -> None:
+    """Raise a `ValueError` if one of the image files that a command takes is a folder."""
+    for path in images:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: give image files, e.g. {path / '*.jpg'}")
+
+
 @contextmanager
 def kept_when_interrupted(what: str) -> Iterator[None]:
     """Let the message that Ctrl-C ends a command with say what is kept of the work in this block."""
@@ -142,10 +149,11 @@ def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
     return found
 
 
-def rank_labels(labels: Sequence[str], scores: np.ndarray, top_k: int) -> list[dict[str, Any]]:
-    """Return the best labels with their scores, best first."""
+def rank_labels(labels: Sequence[str], scores: np.ndarray, top_k: int, **others: np.ndarray) -> list[dict[str, Any]]:
+    """Return the best labels with their scores, and with `others` by their names, best first."""
     order = (-scores).argsort(kind="stable")[:top_k]
-    return [{"label": labels[row], "score": float(scores[row])} for row in order]
+    columns = {"score": scores, **others}
+    return [{"label": labels[row], **{name: float(column[row]) for name, column in columns.items()}} for row in order]
 
 
 def report_skipped(inputs: Sequence[Any], skipped: Iterable[Skipped]) -> list[dict[str, str]]:

@@ -151,7 +151,7 @@ def _add(
 _add("embed", "Write vectors of images or texts to a file.")
 _add("search", "Search a folder of images by texts or images.")
 _add("classify", "Score images against labels.")
-_add("regions", "Label boxes of an image.")
+_add("regions", "Label boxes of images.")
 _add("heatmap", "Show where in an image a text applies.")
 _add("demo", "Search and label the bundled pictures, and show the results on a page.")
 _add("doctor", "Check the installation against known answers.")

@@ -1,78 +1,156 @@
-"""`fgclip2 regions`: label boxes of an image."""
+"""`fgclip2 regions`: label boxes of images."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import read_json
+from ..files import printable
 from . import common
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.box_files import FileBox, ImageBoxes
 
 EXAMPLES = """
 fgclip2 regions street.jpg --boxes "[[10,20,200,180]]" --labels "dog,car,red umbrella"
 fgclip2 regions 街道.jpg --box 10,20,200,180 --box 220,40,300,160 --labels "狗,汽车,红色的伞"
+fgclip2 regions photos/*.jpg --boxes instances.json --labels-file labels.txt --min-cosine 0.1 --json
+fgclip2 regions photos/*.jpg --boxes yolo_labels --labels "dog,狗"
 """
 
 
 def regions(
-    image: Annotated[Path, typer.Argument(help="Image file with the boxes.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files with the boxes.")],
     boxes: Annotated[
-        str | None, typer.Option(help='JSON, or a file of it: [[x1, y1, x2, y2], ...] or {"boxes": [...]}, in pixels.')
+        str | None,
+        typer.Option(
+            help="JSON, [[x1, y1, x2, y2], ...] in pixels, maybe with a score behind; or a file of it, of COCO's "
+            "instances or detections, or of YOLO (.txt); or a folder of YOLO's files, of the names of the images."
+        ),
     ] = None,
     box: Annotated[list[str] | None, typer.Option(help="One box in pixels, as x1,y1,x2,y2; may be repeated.")] = None,
-    box_format: Annotated[str, typer.Option(help="Form of a box: xyxy, or xywh (x, y, width, height).")] = "xyxy",
+    box_format: Annotated[
+        str | None,
+        typer.Option(
+            help="Form of a box in a list: xyxy, or xywh (x, y, width, height). Files of COCO and YOLO say it.  "
+            "[default: xyxy]"
+        ),
+    ] = None,
+    image_ids: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of COCO's instances whose images say what the image ids of detections in --boxes are.  "
+            "[default: the names of the images are the ids]"
+        ),
+    ] = None,
     labels: common.Labels = None,
     labels_file: common.LabelsFile = None,
     template: common.Templates = None,
     top_k: common.TopK = 3,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(min=-1.0, max=1.0, help="Leave out labels whose cosine with the region is below this."),
+    ] = None,
     max_patches: common.MaxPatches = None,
+    batch_size: common.BatchSize = 32,
+    skip_errors: common.SkipErrors = False,
     model: common.Model = None,
     device: common.Device = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Label boxes of an image.
+    """Label boxes of images.
 
-    The score of a label is its share among the given labels, by a softmax, so the scores of a box sum to 1.
+    The score of a label is its share among the given labels, by a softmax, so the scores of a box sum to 1: one of them
+    is high even if none fits. The cosine says whether it fits: set --min-cosine by what right labels of yours have.
+
+    A line of YOLO is `class x_center y_center width height`, and maybe a score: the centre and the size of a box as
+    fractions of the width and height of the image.
     """
-    corners = read_boxes(boxes, box)
     names = common.read_labels(labels, labels_file)
     budget = common.parse_max_patches(max_patches)
+    common.refuse_folders(images)
+    found = read_boxes(boxes, box, images, image_ids)
+    if found.box_format is not None and box_format is not None:
+        raise typer.BadParameter(f"{boxes} has boxes of its own form: leave it out", param_hint="--box-format")
+    form = found.box_format or box_format or "xyxy"
     embedder = common.load_embedder(model, device)
-    scores = embedder.classify_regions(
-        image, corners, names, template or "{}", box_format=box_format, max_num_patches=budget
-    )
-    results = [
-        {"box": corner, "labels": common.rank_labels(names, row, top_k)}
-        for corner, row in zip(corners, scores, strict=True)
-    ]
+    phrases = embedder.encode_labels(names, template or "{}", role="region_phrase")
+    on_error = "skip" if skip_errors else "raise"
+    rows = [[one.box for one in of_image] for of_image in found.boxes]
+    try:
+        encoded = embedder.encode_regions(images, rows, form, budget, batch_size, on_error=on_error)
+    except ValueError as error:
+        raise ValueError(_with_source(str(error), found.boxes)) from error
+    vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, [])
+    left_out = common.report_skipped(images, skipped)
+    used = [index for index in range(len(images)) if index not in {index for index, _ in skipped}]
+    results: list[dict[str, Any]] = []
+    for index, of_image in zip(used, vectors, strict=True):
+        cosines = embedder.similarity(of_image, phrases)  # (boxes, labels)
+        scored = zip(found.boxes[index], embedder.region_shares(cosines), cosines, strict=True)
+        labelled = [_label(one, names, shares, row, top_k, min_cosine) for one, shares, row in scored]
+        results.append({"image": str(images[index]), "regions": labelled})
     if as_json:
-        common.print_json({"model": embedder.name, "image": str(image), "box_format": box_format, "regions": results})
+        only = results[0] if len(images) == len(results) == 1 else {}
+        everything = {"box_format": form, "results": results, "skipped": left_out}
+        common.print_json({"model": embedder.name, **only, **everything})
         return
     for result in results:
-        typer.echo(f"[{', '.join(f'{value:g}' for value in result['box'])}]")
-        common.print_labels(result["labels"])
+        if len(images) > 1:
+            typer.echo(printable(result["image"]))
+        for region in result["regions"]:
+            typer.echo(f"[{', '.join(f'{value:g}' for value in region['box'])}]")
+            for label in region["labels"]:
+                typer.echo(f"  {label['score']:<10.4g} {label['cosine']:<8.4f} {label['label']}")
+            if not region["labels"]:
+                typer.echo(f"  no label has a cosine of {min_cosine:g} or more")
 
 
-def read_boxes(boxes: str | None, box: list[str] | None) -> list[Any]:
-    """Return the boxes of `--boxes`, which are JSON or a file of it, or of `--box`; exactly one must be given."""
+def read_boxes(boxes: str | None, box: list[str] | None, images: list[Path], image_ids: Path | None) -> ImageBoxes:
+    """Return the boxes of `--boxes`, which are JSON or in files, or of `--box`; exactly one must be given."""
+    from ..data import box_files
+
     if (boxes is None) == (not box):
         raise typer.BadParameter("give either --boxes or --box", param_hint="--boxes")
     if boxes is None:
         try:
-            return [[float(value) for value in text.replace("，", ",").split(",")] for text in box or []]
+            rows = [[float(value) for value in text.replace("，", ",").split(",")] for text in box or []]
         except ValueError as error:
             raise ValueError(f"--box must be four numbers, e.g. 10,20,200,180: {error}") from error
+        return box_files.boxes_of_json(rows, "--box", images, image_ids)
     if boxes.lstrip().startswith(("[", "{")):
         try:
             content = json.loads(boxes)
         except ValueError as error:
             raise ValueError(f"--boxes must be JSON, [[x1, y1, x2, y2], ...], or a file of it: {error}") from error
-    else:
-        content = read_json(boxes)
-    found = content.get("boxes") if isinstance(content, dict) else content
-    if not isinstance(found, list):
-        raise ValueError(f"--boxes {boxes}: there must be a list of boxes, [[x1, y1, x2, y2], ...]")
-    return found
+        return box_files.boxes_of_json(content, f"--boxes {boxes:.60}", images, image_ids)
+    return box_files.read_boxes(common.given_path(Path(boxes)), images, image_ids)
+
+
+def _with_source(message: str, boxes: list[list[FileBox]]) -> str:
+    """Put the place of a box in its file before the message of the embedder, which knows its index only."""
+    index = re.match(r"boxes\[(\d+)\]\[(\d+)\]", message)
+    source = boxes[int(index[1])][int(index[2])].source if index else None
+    return f"{source}: {message}" if source else message
+
+
+def _label(
+    box: FileBox,
+    names: Sequence[str],
+    shares: np.ndarray,
+    cosines: np.ndarray,
+    top_k: int,
+    min_cosine: float | None,
+) -> dict[str, Any]:
+    """Return what the command says of a box; `shares` and `cosines` are those of the labels, (labels,)."""
+    corners, score = box.box[:4], box.box[4:]
+    best = common.rank_labels(names, shares, top_k, cosine=cosines)
+    kept = [label for label in best if min_cosine is None or label["cosine"] >= min_cosine]
+    return {"box": corners, **({"box_score": score[0]} if score else {}), **box.details, "labels": kept}

@@ -144,7 +144,7 @@ def check_score(score: Any, name: str) -> None:
     """Raise a `ValueError` unless `score`, the fifth number of the box `name`, is from 0 to 1."""
     try:
         is_score = 0 <= float(score) <= 1
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         is_score = False
     if not is_score:
         raise ValueError(

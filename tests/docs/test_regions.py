@@ -1,0 +1,9 @@
+"""docs/regions.md runs from its top and prints what it says."""
+
+from .documents import ROOT, run_document
+
+
+def test_the_code_runs_and_prints_what_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variables = run_document(ROOT / "docs" / "regions.md")
+    assert variables["cosines"].shape == (2, 2)
