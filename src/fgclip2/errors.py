@@ -11,3 +11,7 @@ class IncompatibleIndexError(ValueError):
 
 class NotFiniteError(ValueError):
     """A loss, a gradient or a weight of a training run is NaN or infinite; the message has the step and the name."""
+
+
+class LockedIndexError(ValueError):
+    """Another run writes the index; the message names it."""

@@ -1,8 +1,13 @@
 """The index of a folder: exact, up to date, never mixed, never outside its folder."""
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import shutil
+import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
-from fgclip2.errors import IncompatibleIndexError
-from fgclip2.search import ImageIndex, IndexReport, SearchHit, build, nearest
+from fgclip2.errors import IncompatibleIndexError, LockedIndexError
+from fgclip2.search import ImageIndex, IndexReport, SearchHit, build, nearest, store
 from tests.checkpoints import official_folder, saved_folder
 
 __all__ = ["official_folder", "saved_folder"]
@@ -55,6 +61,35 @@ def manifest_of(photos: Path) -> Path:
     return photos / ".fgclip2_index" / "manifest.json"
 
 
+def blocks_of(photos: Path) -> list[Path]:
+    return sorted(manifest_of(photos).parent.glob("block-*"))
+
+
+def change_manifest(photos: Path, **changes) -> None:
+    """Change an index as its own writer would, with the right digest."""
+    manifest = {**json.loads(manifest_of(photos).read_text(encoding="utf-8")), **changes}
+    manifest["digest"] = store.digest_of(manifest)
+    manifest_of(photos).write_text(json.dumps(manifest))
+
+
+def write_format_1(photos: Path, embedder: FGClip2Embedder, **changes) -> None:
+    """Turn the index of a folder into one that release 0.2 has written."""
+    index = ImageIndex.load(photos)
+    shutil.rmtree(manifest_of(photos).parent)
+    manifest_of(photos).parent.mkdir()
+    save_file({"vectors": index.vectors}, manifest_of(photos).with_name("vectors-0123456789abcdef.safetensors"))
+    manifest = {
+        "format": 1,
+        "vectors": "vectors-0123456789abcdef.safetensors",
+        "model": {**index.model, "fingerprint": embedder.weights_fingerprint},
+        "settings": index.settings,
+        "versions": {"fgclip2": "0.2.0"},
+        "files": [list(file[:3]) for file in index.files],
+        "unusable": [list(file) for file in index.unusable],
+    }
+    manifest_of(photos).write_text(json.dumps({**manifest, **changes}))
+
+
 class Counting:
     """Counts the images that pass through an embedder."""
 
@@ -83,7 +118,7 @@ def test_a_folder_is_indexed_with_its_subfolders_without_hidden_files(photos, em
 def test_the_manifest_records_model_settings_and_versions(photos, embedder):
     ImageIndex.build(photos, embedder, max_num_patches=64)
     manifest = json.loads(manifest_of(photos).read_text(encoding="utf-8"))
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["model"] == {
         "name": embedder.name,
         "revision": None,
@@ -91,9 +126,17 @@ def test_the_manifest_records_model_settings_and_versions(photos, embedder):
         "embedding_size": embedder.embedding_size,
     }
     assert manifest["settings"] == {"max_num_patches": 64}
-    assert set(manifest["versions"]) == {"fgclip2", "transformers", "torch", "pillow"}
-    assert [name for name, _, _ in manifest["files"]] == sorted(IMAGES)
-    assert "黑猫" in manifest_of(photos).read_text(encoding="utf-8")
+    assert set(manifest["versions"]) >= {"fgclip2", "transformers", "torch", "pillow"}
+    assert manifest["left_out"] == {".txt": 1}
+    (block,) = manifest["blocks"]
+    content = (manifest_of(photos).parent / block["name"]).read_bytes()
+    assert block == {"name": f"block-{hashlib.sha256(content).hexdigest()[:32]}.safetensors", "rows": 4, "dropped": []}
+    names, sizes, times, _ = json.loads(load_file(blocks_of(photos)[0])["files"].tobytes())
+    expected = [(photos / name).stat() for name in sorted(IMAGES)]
+    assert sorted(zip(names, sizes, times, strict=True)) == [
+        (name, status.st_size, status.st_mtime_ns) for name, status in zip(sorted(IMAGES), expected, strict=True)
+    ]
+    assert "黑猫" in content.decode("utf-8", "replace")
 
 
 def test_only_new_and_changed_files_are_embedded_again(photos, embedder, monkeypatch):
@@ -124,7 +167,7 @@ def test_a_touched_file_of_the_same_size_is_embedded_again(photos, embedder, mon
     assert counting.seen == ["dog.jpg"]
 
 
-def test_unreadable_files_are_reported_and_tried_again(photos, embedder):
+def test_unreadable_files_are_reported_and_tried_again_when_they_change(photos, embedder, monkeypatch):
     whole = (photos / "dog.jpg").read_bytes()
     (photos / "dog.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "空.png").write_bytes(b"")
@@ -133,11 +176,49 @@ def test_unreadable_files_are_reported_and_tried_again(photos, embedder):
     assert [each.path for each in index.unusable] == ["dog.jpg", "空.png"]
     assert "not a readable image" in index.unusable[0].reason
     assert "images[" not in index.unusable[0].reason
+    assert str(photos) not in index.unusable[0].reason
     assert "dog.jpg" not in paths(index)
     assert ImageIndex.load(photos).unusable == index.unusable
+    counting = Counting(embedder, monkeypatch)
+    assert ImageIndex.build(photos, embedder).unusable == index.unusable
+    assert counting.seen == []  # neither is decoded again
     (photos / "dog.jpg").write_bytes(whole)
     repaired = ImageIndex.build(photos, embedder)
     assert repaired.report == IndexReport(added=1, updated=0, removed=0, unchanged=3, unusable=1)
+    assert counting.seen == ["dog.jpg"]
+
+
+def test_another_decoder_tries_unreadable_files_again(photos, embedder, monkeypatch):
+    (photos / "空.png").write_bytes(b"")
+    ImageIndex.build(photos, embedder)
+    change_manifest(photos, versions={**json.loads(manifest_of(photos).read_text())["versions"], "pillow": "1.0"})
+    counting = Counting(embedder, monkeypatch)
+    ImageIndex.build(photos, embedder)
+    ImageIndex.build(photos, embedder)
+    assert counting.seen == ["空.png"]
+
+
+def test_files_that_can_not_be_opened_are_not_remembered(photos, embedder, monkeypatch):
+    (photos / "空.png").write_bytes(b"")
+    counting, open_file = Counting(embedder, monkeypatch), Path.open
+
+    def refused(path, *args, **kwargs):
+        if path.name == "空.png":
+            raise PermissionError(13, "Permission denied")
+        return open_file(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert ImageIndex.build(photos, embedder).unusable == [("空.png", "Permission denied")]
+    counting.seen.clear()
+    ImageIndex.build(photos, embedder)
+    assert counting.seen == ["空.png"]
+
+
+def test_what_is_left_out_is_counted_by_its_type(photos, embedder):
+    for name in ("片.MOV", "b.mov", "README", ".hidden.mov"):
+        (photos / name).write_bytes(b"")
+    assert ImageIndex.build(photos, embedder).left_out == {"": 1, ".mov": 2, ".txt": 1}
+    assert ImageIndex.load(photos).left_out == {"": 1, ".mov": 2, ".txt": 1}
 
 
 def test_links_do_not_lead_outside_the_folder(photos, embedder, tmp_path):
@@ -154,6 +235,73 @@ def test_links_do_not_lead_outside_the_folder(photos, embedder, tmp_path):
     assert "outside the folder" in reasons["file.png"]
 
 
+def test_links_that_lead_outside_are_followed_on_demand(photos, embedder, tmp_path):
+    draw(tmp_path / "outside" / "别处.png", 30)
+    (photos / "file.png").symlink_to(tmp_path / "outside" / "别处.png")
+    (photos / "文件夹").symlink_to(tmp_path / "outside")
+    (photos / "a" / "loop").symlink_to(photos)
+    (tmp_path / "outside" / "back").symlink_to(photos / "a")
+    index = ImageIndex.build(photos, embedder, follow_links=True)
+    assert set(paths(index)) == {*IMAGES, "file.png", "文件夹/别处.png"}
+    assert index.unusable == []
+    again = ImageIndex.build(photos, embedder)
+    assert set(paths(again)) == set(IMAGES)
+    assert {path for path, _ in again.unusable} == {"file.png", "文件夹", "a/loop"}
+
+
+def test_one_bad_entry_does_not_end_the_folder(photos, embedder):
+    (photos / "self.png").symlink_to("self.png")
+    (photos / "自己").symlink_to("自己")
+    deep, handle = "深" * 80, os.open(photos, os.O_RDONLY)
+    for _ in range(20):  # 20 * 241 bytes, more than a path may have
+        os.mkdir(deep, dir_fd=handle)
+        inside = os.open(deep, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inside
+    os.close(os.open("x.png", os.O_CREAT | os.O_WRONLY, dir_fd=handle))
+    os.close(handle)
+    try:
+        index = ImageIndex.build(photos, embedder)
+    finally:
+        shutil.rmtree(photos / deep)
+    assert paths(index) == sorted(IMAGES)
+    reasons = dict(index.unusable)
+    assert reasons.pop("self.png") == reasons.pop("自己") == os.strerror(errno.ELOOP)
+    assert list(reasons.values()) == [os.strerror(errno.ENAMETOOLONG)]
+
+
+def test_contents_are_compared_on_demand(photos, embedder, monkeypatch):
+    def exchange(name: str, seed: int) -> None:
+        """Give a file other content of the same size and time."""
+        status = (photos / name).stat()
+        draw(photos / "other.bmp", seed)
+        (photos / "other.bmp").rename(photos / name)
+        os.utime(photos / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (photos / name).stat().st_size == status.st_size
+
+    draw(photos / "图.bmp", 40)
+    ImageIndex.build(photos, embedder, compare_contents=True)
+    counting = Counting(embedder, monkeypatch)
+    exchange("图.bmp", 41)
+    assert ImageIndex.build(photos, embedder).report.unchanged == 5  # which size and time don't tell
+    changed = ImageIndex.build(photos, embedder, compare_contents=True)
+    assert counting.seen == ["图.bmp"]
+    assert changed.report == IndexReport(added=0, updated=1, removed=0, unchanged=4, unusable=0)
+    row = paths(changed).index("图.bmp")
+    np.testing.assert_allclose(changed.vectors[row], embedder.encode_images(photos / "图.bmp"), atol=1e-5)
+
+    os.utime(photos / "图.bmp", ns=(1, 1))  # of the same content, so it keeps its vector
+    assert ImageIndex.build(photos, embedder, compare_contents=True).report.unchanged == 5
+    assert counting.seen == ["图.bmp"]
+    assert ImageIndex.build(photos, embedder).report.unchanged == 5
+
+
+def test_files_without_a_known_hash_are_embedded_again_to_compare_contents(photos, embedder):
+    ImageIndex.build(photos, embedder)
+    assert ImageIndex.build(photos, embedder, compare_contents=True).report.updated == 4
+    assert ImageIndex.build(photos, embedder, compare_contents=True).report.unchanged == 4
+
+
 def test_an_interrupted_run_goes_on_where_it_was(photos, embedder, monkeypatch):
     stream = embedder.stream_images
 
@@ -165,7 +313,7 @@ def test_an_interrupted_run_goes_on_where_it_was(photos, embedder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(embedder, "stream_images", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="2 of 4 images are saved in the index; the next run goes on"):
             ImageIndex.build(photos, embedder)
     assert len(ImageIndex.load(photos)) == 2
     counting = Counting(embedder, monkeypatch)
@@ -176,22 +324,90 @@ def test_an_interrupted_run_goes_on_where_it_was(photos, embedder, monkeypatch):
 @pytest.fixture
 def saved_lengths(photos, monkeypatch) -> list[int]:
     """How many files a freshly read index has after each save."""
-    lengths, save = [], build.IndexBuild._save
+    lengths, write_index = [], build.write_index
 
-    def watched(self):
-        save(self)
+    def watched(*args):
+        write_index(*args)
         lengths.append(len(ImageIndex.load(photos)))
 
-    monkeypatch.setattr(build.IndexBuild, "_save", watched)
+    monkeypatch.setattr(build, "write_index", watched)
     return lengths
 
 
-def test_work_is_saved_while_it_goes_on(photos, embedder, saved_lengths, monkeypatch):
+def test_work_is_saved_at_least_every_10_seconds(photos, embedder, saved_lengths, monkeypatch):
+    assert build.SECONDS_BETWEEN_SAVES == 10
     monkeypatch.setattr(build, "SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.setattr(build.time, "monotonic", lambda: 1.0)  # saving takes no time
     ImageIndex.build(photos, embedder)
     assert saved_lengths == [1, 2, 3, 4, 4]
-    assert len(list(manifest_of(photos).parent.iterdir())) == 2  # nothing of the saves before is left
+
+
+def test_blocks_of_former_generations_stay_for_their_readers_for_a_minute(photos, embedder, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(store.time, "time", lambda: now)
+    monkeypatch.setattr(build, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(build.time, "monotonic", lambda: 1.0)
+    ImageIndex.build(photos, embedder)
+    assert len(blocks_of(photos)) == 4  # of 1, 2, 3 and 4 rows
+    now += 61
+    (photos / "dog.jpg").unlink()
+    ImageIndex.build(photos, embedder)
+    assert len(blocks_of(photos)) == 2  # the new one, and the one that it replaces
+    left = {path.name for path in manifest_of(photos).parent.iterdir()} - {path.name for path in blocks_of(photos)}
+    assert left - {"lock"} == {"manifest.json", "lock_owner.json"}
+
+
+def test_a_reader_of_a_former_generation_gets_the_next_one_when_its_blocks_have_gone(photos, embedder, monkeypatch):
+    monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0)
+    ImageIndex.build(photos, embedder)
+    read_block, updates = store._read_block, iter(["新.png", "more.png"])
+
+    def overtaken(*args):
+        for name in updates:
+            draw(photos / name, 50)
+            ImageIndex.build(photos, embedder)
+        return read_block(*args)
+
+    monkeypatch.setattr(store, "_read_block", overtaken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(ImageIndex.load(photos)) == 6
+
+
+def test_full_blocks_are_not_written_again(photos, embedder, monkeypatch):
+    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 2)
+    monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0)
+    for number in range(5):
+        draw(photos / f"图{number}.png", number)
+    ImageIndex.build(photos, embedder)
+    before = {path.name: path.stat().st_ino for path in blocks_of(photos)}
+    assert len(before) == 5
+
+    def check(kept: int, written: int, expected: set[str]) -> None:
+        nonlocal before
+        index = ImageIndex.build(photos, embedder)
+        after = {path.name: path.stat().st_ino for path in blocks_of(photos)}
+        assert (len(before.items() & after.items()), len(after.keys() - before.keys())) == (kept, written)
+        assert set(paths(index)) == expected
+        loaded = ImageIndex.load(photos)
+        np.testing.assert_array_equal(loaded.vectors, index.vectors)
+        expected_vectors = embedder.encode_images([photos / name for name in paths(index)])
+        np.testing.assert_allclose(loaded.vectors, expected_vectors, atol=1e-5)
+        before = after
+
+    everything = {*IMAGES, *(f"图{number}.png" for number in range(5))}
+    draw(photos / "新.png", 9)
+    check(4, 1, {*everything, "新.png"})  # the block of one row is replaced by one of two
+    (photos / "dog.jpg").unlink()
+    check(5, 0, {*everything, "新.png"} - {"dog.jpg"})  # the block that has it keeps its other row
+    for name in ("图0.png", "图1.png", "图2.png", "图3.png"):
+        (photos / name).unlink()
+    left = {"a/b/c.webp", "旅行/长城.PNG", "黑猫.png", "图4.png", "新.png"}
+    assert len(ImageIndex.build(photos, embedder)) == len(left)
+    assert 3 <= len(blocks_of(photos)) <= 5  # blocks without rows have gone
+    (photos / "dog.jpg").write_bytes((photos / "新.png").read_bytes())
+    assert set(paths(ImageIndex.build(photos, embedder))) == {*left, "dog.jpg"}
+    assert set(paths(ImageIndex.load(photos))) == {*left, "dog.jpg"}
 
 
 def test_slow_saves_are_rare(photos, embedder, saved_lengths, monkeypatch):
@@ -210,7 +426,8 @@ def test_a_crash_before_the_manifest_is_replaced_leaves_the_old_index(photos, em
             ImageIndex.build(photos, embedder)
     assert paths(ImageIndex.load(photos)) == paths(before)
     assert ImageIndex.build(photos, embedder).report.added == 1
-    assert len(list(manifest_of(photos).parent.iterdir())) == 2  # what the crash left is gone
+    assert not list(manifest_of(photos).parent.glob("*.partial"))  # what the crash left is gone
+    assert len(blocks_of(photos)) == 2  # the new one, and the one that it replaces
 
 
 def test_the_index_can_be_kept_elsewhere_and_the_folder_moved(photos, embedder, tmp_path):
@@ -270,6 +487,38 @@ def test_an_index_at_another_resolution_is_refused(photos, embedder):
         ImageIndex.build(photos, embedder)
 
 
+def test_an_index_of_format_1_is_checked_once_and_kept(photos, embedder, other, monkeypatch):
+    (photos / "空.png").write_bytes(b"")
+    before = ImageIndex.build(photos, embedder)
+    write_format_1(photos, embedder)
+    loaded = ImageIndex.load(photos)
+    np.testing.assert_array_equal(loaded.vectors, before.vectors)
+    assert loaded.unusable == before.unusable
+    assert loaded.search("一只黑猫", embedder) == before.search("一只黑猫", embedder)
+    with pytest.raises(IncompatibleIndexError, match="not the model 'other'"):
+        ImageIndex.build(photos, other)
+
+    counting = Counting(embedder, monkeypatch)
+    assert ImageIndex.build(photos, embedder).report == before.report.__class__(0, 0, 0, 4, 1)
+    assert counting.seen == ["空.png"]  # format 1 did not say what its reason was found by
+    manifest = json.loads(manifest_of(photos).read_text())
+    assert (manifest["format"], manifest["model"]["fingerprint"]) == (2, embedder.fingerprint)
+    np.testing.assert_array_equal(ImageIndex.load(photos).vectors, before.vectors)
+    assert ImageIndex.build(photos, embedder).report.unchanged == 4
+    assert counting.seen == ["空.png"]
+
+
+def test_another_vocabulary_or_preprocessing_is_another_model(photos, embedder, saved_folder):
+    index = ImageIndex.build(photos, embedder)
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    processor.image_processor.image_mean = [0.4, 0.5, 0.6]
+    changed = FGClip2Embedder(embedder.model, processor, name="of another mean")
+    with pytest.raises(IncompatibleIndexError, match="not the model 'of another mean'"):
+        ImageIndex.build(photos, changed)
+    with pytest.raises(IncompatibleIndexError, match="not the model 'of another mean'"):
+        index.search("猫", changed)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -283,13 +532,110 @@ def test_an_index_at_another_resolution_is_refused(photos, embedder):
         ({"model": {}}, "damaged"),
     ],
 )
-def test_damaged_indexes_are_named(photos, embedder, change, message):
+def test_damaged_indexes_of_format_1_are_named(photos, embedder, change, message):
     ImageIndex.build(photos, embedder)
-    manifest = json.loads(manifest_of(photos).read_text(encoding="utf-8"))
-    manifest_of(photos).write_text(json.dumps({**manifest, **change}))
+    write_format_1(photos, embedder, **change)
     with pytest.raises(IncompatibleIndexError, match=message):
         ImageIndex.build(photos, embedder)
     assert ImageIndex.build(photos, embedder, rebuild=True).report.added == 4
+
+
+NOT_A_BLOCK = {"name": "../elsewhere.safetensors", "rows": 4, "dropped": []}
+BLOCK = {"name": f"block-{32 * '0'}.safetensors", "rows": 4, "dropped": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "format 99.*update fgclip2"),
+        ({"format": "2"}, "format 2.*this release reads 1 or 2"),
+        ({"blocks": [NOT_A_BLOCK]}, "damaged"),
+        ({"blocks": [{**BLOCK, "rows": "many"}]}, "damaged"),
+        ({"blocks": [{**BLOCK, "dropped": [4]}]}, "damaged"),
+        ({"blocks": [{}]}, "damaged.*KeyError: 'rows'"),
+        ({"blocks": None}, "damaged"),
+        ({"model": {}}, "damaged"),
+        ({"model": None}, "damaged"),
+        ({"model": {"name": "a", "revision": None, "fingerprint": "b", "embedding_size": 10**30}}, "damaged"),
+        ({"unreadable": [["../a.png", 1, 1, "", "no"]]}, "damaged.*outside its folder"),
+        ({"unreadable": [[1]]}, "damaged"),
+        ({"refused": [["a.png", 3]]}, "damaged"),
+        ({"refused": 3}, "damaged"),
+        ({"left_out": {".txt": "many"}}, "damaged"),
+        ({"retired": {"x": []}}, "damaged"),
+        ({"settings": 1}, "damaged"),
+    ],
+)
+def test_damaged_manifests_are_named(photos, embedder, change, message):
+    ImageIndex.build(photos, embedder)
+    change_manifest(photos, **change)
+    for read in (ImageIndex.load, lambda folder: ImageIndex.build(folder, embedder)):
+        with pytest.raises(IncompatibleIndexError, match=message):
+            read(photos)
+    assert ImageIndex.build(photos, embedder, rebuild=True).report.added == 4
+
+
+@pytest.mark.parametrize(
+    "key", ["digest", "model", "settings", "versions", "blocks", "retired", "unreadable", "refused", "left_out"]
+)
+def test_a_manifest_that_lacks_something_is_damaged(photos, embedder, key):
+    ImageIndex.build(photos, embedder)
+    manifest = json.loads(manifest_of(photos).read_text())
+    del manifest[key]
+    if key != "digest":
+        manifest["digest"] = store.digest_of(manifest)
+    manifest_of(photos).write_text(json.dumps(manifest))
+    with pytest.raises(IncompatibleIndexError, match=r"damaged.*rebuild"):
+        ImageIndex.load(photos)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"[" * 10**5, b'{"format": 2, "blocks": ' + b"[" * 10**5, b"\xff\x00"])
+def test_a_manifest_that_is_no_json_is_damaged(photos, embedder, content):
+    ImageIndex.build(photos, embedder)
+    manifest_of(photos).write_bytes(content)
+    with pytest.raises(IncompatibleIndexError, match=r"damaged.*rebuild"):
+        ImageIndex.build(photos, embedder)
+    assert ImageIndex.build(photos, embedder, rebuild=True).report.added == 4
+
+
+def test_every_flipped_bit_of_an_index_is_noticed(photos, embedder):
+    """In the manifest it is an error, in a block it costs the block's rows."""
+    (photos / "空.png").write_bytes(b"")
+    before = ImageIndex.build(photos, embedder)
+    for path in (manifest_of(photos), *blocks_of(photos)):
+        whole = path.read_bytes()
+        for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 60):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            if path == manifest_of(photos):
+                with pytest.raises(IncompatibleIndexError, match=r"damaged|format|not of an index"):
+                    ImageIndex.load(photos)
+            else:
+                with pytest.warns(UserWarning, match="damaged blocks.*4 images"):
+                    assert len(ImageIndex.load(photos)) == 0
+        path.write_bytes(whole)
+    np.testing.assert_array_equal(ImageIndex.load(photos).vectors, before.vectors)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_block_costs_its_rows_which_the_next_update_embeds_anew(photos, embedder, monkeypatch, damage):
+    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 3)
+    before = ImageIndex.build(photos, embedder)
+    manifest = json.loads(manifest_of(photos).read_text())
+    block = manifest_of(photos).with_name(manifest["blocks"][0]["name"])
+    content = block.read_bytes()
+    if damage == "missing":
+        block.unlink()
+    else:
+        block.write_bytes(content[:-5] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.warns(UserWarning, match=f"{block.name}.*their 3 images are left out"):
+        assert len(ImageIndex.load(photos)) == 1
+    counting = Counting(embedder, monkeypatch)
+    with pytest.warns(UserWarning, match="embedded anew"):
+        assert ImageIndex.build(photos, embedder).report == IndexReport(3, 0, 0, 1, 0)
+    assert len(counting.seen) == 3
+    np.testing.assert_allclose(ImageIndex.load(photos).vectors, before.vectors, atol=1e-5)
 
 
 @pytest.mark.parametrize("rebuild", [False, True])
@@ -297,30 +643,111 @@ def test_files_of_others_are_neither_deleted_nor_overwritten(photos, embedder, t
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"name": "an app"}')
-    (folder / "vectors-mine.safetensors").write_bytes(b"mine")
+    (folder / "block-mine.safetensors").write_bytes(b"mine")
     with pytest.raises(IncompatibleIndexError, match="not of an index of fgclip2: choose another folder"):
         ImageIndex.build(photos, embedder, index_folder=folder, rebuild=rebuild)
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "block-mine.safetensors"}
     (folder / "manifest.json").unlink()
     for _ in range(2):
         ImageIndex.build(photos, embedder, index_folder=folder, rebuild=rebuild)
-    assert (folder / "vectors-mine.safetensors").read_bytes() == b"mine"
-    assert len(list(folder.glob("vectors-*"))) == 2
+    assert (folder / "block-mine.safetensors").read_bytes() == b"mine"
+    assert len(list(folder.glob("block-*"))) == 2
 
 
-def test_truncated_files_of_an_index_are_named(photos, embedder):
+def test_links_in_an_index_do_not_lead_outside(photos, embedder, tmp_path):
+    before = ImageIndex.build(photos, embedder)
+    folder = manifest_of(photos).parent
+    (block,) = blocks_of(photos)
+    block.rename(tmp_path / "elsewhere")
+    block.symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match="is a link that leads outside"):
+        assert len(ImageIndex.load(photos)) == 0
+    assert len(ImageIndex.load(photos, follow_links=True)) == 4
+    manifest_of(photos).rename(tmp_path / "manifest")
+    manifest_of(photos).symlink_to(tmp_path / "manifest")
+    with pytest.raises(IncompatibleIndexError, match="is a link that leads outside"):
+        ImageIndex.load(photos)
+
+    folder.rename(tmp_path / "index")
+    folder.symlink_to(tmp_path / "index")
+    for read in (ImageIndex.load, lambda folder: ImageIndex.build(folder, embedder)):
+        with pytest.raises(ValueError, match=r"is a link to .*if you trust it, name that folder.*--follow-links"):
+            read(photos)
+    np.testing.assert_array_equal(ImageIndex.load(photos, follow_links=True).vectors, before.vectors)
+
+
+# Locking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_waits_and_then_names_the_first(photos, embedder, monkeypatch):
+    monkeypatch.setattr(store, "SECONDS_TO_WAIT_FOR_LOCK", 0.1)
     ImageIndex.build(photos, embedder)
-    (vectors,) = manifest_of(photos).parent.glob("*.safetensors")
-    vectors.write_bytes(vectors.read_bytes()[:-5])
-    with pytest.raises(IncompatibleIndexError, match=r"damaged.*rebuild"):
-        ImageIndex.load(photos)
-    manifest_of(photos).write_text("{")
-    with pytest.raises(IncompatibleIndexError, match="damaged"):
-        ImageIndex.load(photos)
+    draw(photos / "新.png", 20)
+    with store.locked(manifest_of(photos).parent):
+        with pytest.raises(LockedIndexError, match=rf"locked by process {os.getpid()} on .*--no-update"):
+            ImageIndex.build(photos, embedder)
+        assert len(ImageIndex.load(photos)) == 4  # readers don't wait
+    assert ImageIndex.build(photos, embedder).report.added == 1
+    with store.locked(manifest_of(photos).parent):
+        assert ImageIndex.build(photos, embedder).report.unchanged == 5  # nor does who has nothing to write
+
+
+def test_the_lock_of_a_run_that_died_is_taken_over(photos, embedder, monkeypatch):
+    monkeypatch.setattr(store, "SECONDS_TO_WAIT_FOR_LOCK", 0)
+    folder = manifest_of(photos).parent
+    process = os.fork()
+    if process == 0:
+        with store.locked(folder):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(process, 0)
+    assert json.loads((folder / "lock_owner.json").read_text())["process"] == process
+    assert ImageIndex.build(photos, embedder).report.added == 4
+
+
+def test_what_another_run_has_written_meanwhile_is_not_done_again(photos, embedder, monkeypatch):
+    locked, counting = build.locked, Counting(embedder, monkeypatch)
+
+    @contextlib.contextmanager
+    def late(folder):
+        monkeypatch.setattr(build, "locked", locked)
+        ImageIndex.build(photos, embedder)  # is quicker
+        with locked(folder):
+            yield
+
+    monkeypatch.setattr(build, "locked", late)
+    assert ImageIndex.build(photos, embedder).report.unchanged == 4
+    assert len(counting.seen) == 4
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_can_not_be_written_is_named_before_the_work(photos, embedder, monkeypatch, error):
+    def refused(path, *args, **kwargs):
+        raise OSError(error, os.strerror(error))
+
+    counting = Counting(embedder, monkeypatch)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(OSError, match=rf"can't be written.*{os.strerror(error)}.*keep it elsewhere \(`--index FOLDER`"):
+        ImageIndex.build(photos, embedder)
+    assert counting.seen == []
+
+
+def test_an_index_that_is_up_to_date_is_not_written(photos, embedder, monkeypatch):
+    ImageIndex.build(photos, embedder)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a medium that can only be read
+    assert ImageIndex.build(photos, embedder).report.unchanged == 4
+    draw(photos / "新.png", 20)
+    with pytest.raises(OSError, match=r"can't be written"):
+        ImageIndex.build(photos, embedder)
 
 
 def test_missing_folders_and_indexes_are_named(tmp_path, embedder):
     with pytest.raises(ValueError, match="nowhere: no such folder"):
         ImageIndex.build(tmp_path / "nowhere", embedder)
+    (tmp_path / "狗.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"狗\.png is a file, not a folder: give the folder"):
+        ImageIndex.build(tmp_path / "狗.png", embedder)
+    with pytest.raises(ValueError, match=r"狗\.png is a file: the index needs a folder of its own"):
+        ImageIndex.build(tmp_path, embedder, index_folder=tmp_path / "狗.png")
     with pytest.raises(ValueError, match="has no index"):
         ImageIndex.load(tmp_path)
 

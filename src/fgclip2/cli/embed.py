@@ -96,7 +96,7 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             expanded.append(path)
             continue
-        found, unusable = scan_folder(path.resolve())
+        found, unusable, _ = scan_folder(path.resolve())
         for name, reason in unusable:
             typer.echo(f"skipped {path / name}: {reason}", err=True)
         expanded += [path / file.path for file in found]

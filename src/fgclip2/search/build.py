@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..embedding import Embedder, Skipped
 from ..errors import IncompatibleIndexError
-from .scan import ImageFile, UnusableFile, scan_folder
-from .store import read_index, refuse_foreign_manifest, write_index
+from ..files import printable
+from .scan import FolderScan, ImageFile, UnusableFile, scan_folder, with_digests
+from .store import FORMAT, StoredIndex, locked, read_index, refuse_foreign_manifest, write_index
 
-SECONDS_BETWEEN_SAVES = 30.0
+SECONDS_BETWEEN_SAVES = 10.0
+SAVING_TAKES_AT_MOST = 0.1  # of the time, on whatever disk
+PACKAGES = ("fgclip2", "transformers", "torch", "pillow", "pi-heif")
+DECODERS = ("fgclip2", "pillow", "pi-heif")  # where one changes, it may decode what the last one could not
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class IndexBuild:
         embedder: Embeds the images.
         max_num_patches: Patch budget of the images; `None` where the family has none.
         batch_size: As in [`Embedder`].
+        follow_links: As in [`scan_folder`], and as in [`read_index`].
+        compare_contents: Tell changed files by their contents rather than by size and time.
     """
 
     folder: Path
@@ -46,95 +53,148 @@ class IndexBuild:
     embedder: Embedder
     max_num_patches: int | str | None
     batch_size: int
-    rows: dict[ImageFile, np.ndarray] = field(default_factory=dict)
-    unusable: list[UnusableFile] = field(default_factory=list)
-    next_save: float = 0.0
+    follow_links: bool = False
+    compare_contents: bool = False
+
+    def run(self, rebuild: bool, show_progress_bar: bool | None) -> tuple[StoredIndex, IndexReport]:
+        """Embed, save, and report. Where nothing is to be done, nothing is written and no other run is waited for.
+
+        Raises:
+            KeyboardInterrupt: It was interrupted; what was done is saved, and the message says how much.
+        """
+        refuse_foreign_manifest(self.index_folder)
+        old = None if rebuild else self._read()
+        scan = scan_folder(self.folder, self.follow_links)
+        if self.compare_contents:
+            scan = scan._replace(images=with_digests(self.folder, scan.images))
+        index, new = self._plan(old, scan)
+        if new or old is None or not _says_the_same(old, index):
+            with locked(self.index_folder):
+                current = None if rebuild else self._read()
+                if current is not None and (old is None or current.digest != old.digest):
+                    old = current  # another run has written meanwhile
+                    index, new = self._plan(old, scan)
+                self._embed(index, new, show_progress_bar)
+        old_paths = {file.path for file in old.rows} if old else set()
+        embedded = [file.path in old_paths for file in new if file in index.rows]
+        return index, IndexReport(
+            added=embedded.count(False),
+            updated=embedded.count(True),
+            removed=len(old_paths - {file.path for file in scan.images}),
+            unchanged=len(index.rows) - len(embedded),
+            unusable=len(index.unusable),
+        )
+
+    def _read(self) -> StoredIndex | None:
+        stored = read_index(self.index_folder, self.follow_links)
+        if stored is None:
+            return None
+        # Vectors of another model, or of the same at another resolution, can't be mixed with new ones.
+        remedy = "use that, keep a second index elsewhere (index_folder), or start anew (rebuild=True, --rebuild)"
+        if not made_by(stored.model, self.embedder):
+            revision = stored.model["revision"]
+            name = stored.model["name"] + (f" at revision {revision}" if revision else "")
+            raise IncompatibleIndexError(
+                f"the index {printable(self.index_folder)} was made by the model {name!r}, which is not the model "
+                f"{self.embedder.name!r} as it is now: {remedy}"
+            )
+        if stored.settings != self._settings:
+            raise IncompatibleIndexError(
+                f"the index {printable(self.index_folder)} was made with {stored.settings}, not {self._settings}: "
+                f"{remedy}"
+            )
+        return stored
 
     @property
-    def model(self) -> dict[str, Any]:
-        return {
+    def _settings(self) -> dict[str, Any]:
+        return {"max_num_patches": self.max_num_patches}
+
+    def _plan(self, old: StoredIndex | None, scan: FolderScan) -> tuple[StoredIndex, list[ImageFile]]:
+        """Return the index with what is known of the files that have not changed, and the files to embed."""
+        model = {
             "name": self.embedder.name,
             "revision": self.embedder.revision,
             "fingerprint": self.embedder.fingerprint,
             "embedding_size": self.embedder.embedding_size,
         }
+        index = StoredIndex(model, self._settings, _versions(), refused=scan.unusable, left_out=scan.left_out)
+        if old is None:
+            return index, scan.images
+        index.blocks, index.retired = old.blocks, old.retired
+        decoders_changed = any(old.versions.get(name) != index.versions.get(name) for name in DECODERS)
+        unreadable = {} if decoders_changed else old.unreadable
+        # By content, or by path, size and time; the stored file may have a digest, even if it is not compared now.
+        key = itemgetter(0, 3) if self.compare_contents else itemgetter(0, 1, 2)
+        known = {key(file): file for file in chain(old.rows, unreadable)}
+        new = []
+        for file in scan.images:
+            former = known.get(key(file))
+            if former is None or (self.compare_contents and not file.digest):
+                new.append(file)
+                continue
+            kept = file if self.compare_contents else former
+            if former in old.rows:
+                index.rows[kept] = old.rows[former]
+            else:
+                index.unreadable[kept] = unreadable[former]
+        return index, new
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"max_num_patches": self.max_num_patches}
-
-    def run(self, rebuild: bool, show_progress_bar: bool | None) -> IndexReport:
-        """Embed, save, and report. What was done before an interruption is saved too."""
-        self.index_folder.mkdir(parents=True, exist_ok=True)  # fails now rather than after the work
-        self.next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
-        refuse_foreign_manifest(self.index_folder)  # before hours of work, not after
-        old, old_unusable = ({}, None) if rebuild else self._read()
-        found, self.unusable = scan_folder(self.folder)
-        self.rows = {file: old[file] for file in found if file in old}
-        unchanged = len(self.rows)
-        new = [file for file in found if file not in old]
+    def _embed(self, index: StoredIndex, new: list[ImageFile], show_progress_bar: bool | None) -> None:
+        """Embed the new files into the index, and save it now and then and at the end, whatever ends it."""
         paths = [self.folder / file.path for file in new]
         options = (self.max_num_patches, self.batch_size, show_progress_bar)
+        next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
+        total = len(index.rows) + len(new)
         try:
-            for index, result in self.embedder.stream_images(paths, *options, on_error="skip"):
-                if isinstance(result, Skipped):
-                    reason = result.reason.removeprefix(f"images[{index}]: ")
-                    self.unusable.append(UnusableFile(new[index].path, reason))
-                else:
-                    self.rows[new[index]] = result
-                began = time.monotonic()
-                if began >= self.next_save:
-                    self._save()
-                    # So rarely that writing takes a small part of the time, however large the index.
-                    done = time.monotonic()
-                    self.next_save = done + max(SECONDS_BETWEEN_SAVES, 20 * (done - began))
-        finally:
-            if self.rows.keys() != old.keys() or self.unusable != old_unusable:
-                self._save()
-        old_paths = {file.path for file in old}
-        updated = sum(file.path in old_paths for file in self.rows.keys() - old.keys())
-        return IndexReport(
-            added=len(self.rows) - unchanged - updated,
-            updated=updated,
-            removed=len(old_paths - {file.path for file in found}),
-            unchanged=unchanged,
-            unusable=len(self.unusable),
-        )
+            try:
+                for number, result in self.embedder.stream_images(paths, *options, on_error="skip"):
+                    if isinstance(result, Skipped):
+                        reason = result.reason.removeprefix(f"images[{number}]: ").removeprefix(f"{paths[number]}: ")
+                        self._note_unusable(index, new[number], reason)
+                    else:
+                        index.rows[new[number]] = result
+                    began = time.monotonic()
+                    if began >= next_save:
+                        write_index(self.index_folder, index)
+                        done = time.monotonic()
+                        next_save = done + max(SECONDS_BETWEEN_SAVES, (done - began) / SAVING_TAKES_AT_MOST)
+            finally:
+                write_index(self.index_folder, index)
+        except KeyboardInterrupt as error:
+            message = f"{len(index.rows)} of {total} images are saved in the index; the next run goes on from there"
+            raise KeyboardInterrupt(message) from error
 
-    def arrays(self) -> tuple[list[ImageFile], np.ndarray]:
-        """Return the files, sorted, and their vectors (files, D)."""
-        files = sorted(self.rows)
-        empty = np.zeros((0, self.embedder.embedding_size), np.float32)
-        return files, np.stack([self.rows[file] for file in files]) if files else empty
+    def _note_unusable(self, index: StoredIndex, file: ImageFile, reason: str) -> None:
+        """Remember a file that can't be decoded until it changes; one that can't be opened may be opened later."""
+        try:
+            (self.folder / file.path).open("rb").close()
+        except OSError as error:
+            index.refused.append(UnusableFile(file.path, error.strerror or str(error)))
+        else:
+            index.unreadable[file] = reason
 
-    def _read(self) -> tuple[dict[ImageFile, np.ndarray], list[UnusableFile] | None]:
-        stored = read_index(self.index_folder)
-        if stored is None:
-            return {}, None
-        manifest, vectors = stored
-        # Vectors of another model, or of the same at another resolution, can't be mixed with new ones.
-        remedy = "use that, keep a second index elsewhere (index_folder), or start anew (rebuild=True, --rebuild)"
-        made_by = manifest["model"]
-        if made_by["fingerprint"] != self.model["fingerprint"]:
-            name = made_by["name"] + (f" at revision {made_by['revision']}" if made_by["revision"] else "")
-            raise IncompatibleIndexError(
-                f"the index {self.index_folder} was made by the model {name!r}, which is not the model "
-                f"{self.embedder.name!r} as it is now: {remedy}"
-            )
-        if manifest["settings"] != self.settings:
-            raise IncompatibleIndexError(
-                f"the index {self.index_folder} was made with {manifest['settings']}, not {self.settings}: {remedy}"
-            )
-        files = [ImageFile(*file) for file in manifest["files"]]
-        return dict(zip(files, vectors, strict=True)), [UnusableFile(*file) for file in manifest["unusable"]]
 
-    def _save(self) -> None:
-        files, vectors = self.arrays()
-        manifest = {
-            "model": self.model,
-            "settings": self.settings,
-            "versions": {name: version(name) for name in ("fgclip2", "transformers", "torch", "pillow")},
-            "files": [list(file) for file in files],
-            "unusable": [list(file) for file in self.unusable],
-        }
-        write_index(self.index_folder, manifest, vectors)
+def made_by(model: dict[str, Any], embedder: Embedder) -> bool:
+    """Return whether an index, of which `model` is the model, was made by that of `embedder`.
+
+    Indexes of format 1 have the fingerprint of the weights alone; the next update gives them the whole one.
+    """
+    return model["fingerprint"] in (embedder.fingerprint, embedder.weights_fingerprint)
+
+
+def _says_the_same(old: StoredIndex, index: StoredIndex) -> bool:
+    """Return whether nothing has to be written; the numbers of files left out are not worth it."""
+    return (
+        old.format == FORMAT
+        and not old.lost
+        and old.rows.keys() == index.rows.keys()
+        and (old.unreadable, old.refused) == (index.unreadable, index.refused)
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

@@ -15,9 +15,10 @@ from ..checks import check_positive_integer
 from ..embedding import Embedder
 from ..embedding.labels import normalised
 from ..errors import IncompatibleIndexError
-from .build import IndexBuild, IndexReport
+from ..files import printable
+from .build import IndexBuild, IndexReport, made_by
 from .scan import ImageFile, UnusableFile
-from .store import read_index
+from .store import StoredIndex, read_index
 
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 VECTORS_PER_BLOCK = 65536
@@ -36,8 +37,10 @@ class SearchHit(NamedTuple):
 class ImageIndex:
     """The images of a folder with their vectors.
 
-    On disk an index is a folder with `manifest.json` (model, settings, versions; path, size and modification time of
-    each file) and the vectors as safetensors. Search is exact: every vector is compared.
+    On disk an index is a folder with `manifest.json` (model, settings, versions, what can't be used) and the vectors
+    as safetensors, in blocks with path, size and modification time of each file. All of it is checked by hashes when
+    it is read; a damaged block costs its rows only, with a warning. One run at a time may write an index; reading it
+    needs no turn. Search is exact: every vector is compared.
 
     Args:
         folder: The folder of images.
@@ -47,6 +50,8 @@ class ImageIndex:
         settings: `max_num_patches` that the images were encoded with.
         unusable: Files that can't be read or that lie outside the folder, with reasons.
         report: What [`build`] did; `None` after [`load`].
+        left_out: How many files are none of [`IMAGE_SUFFIXES`], by suffix in lower case. After [`load`] as it was when
+            the index was last written.
 
     Example:
         >>> from fgclip2 import FGClip2Embedder
@@ -65,6 +70,7 @@ class ImageIndex:
     settings: dict[str, Any]
     unusable: list[UnusableFile] = field(default_factory=list)
     report: IndexReport | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -82,11 +88,14 @@ class ImageIndex:
         batch_size: int = 32,
         rebuild: bool = False,
         show_progress_bar: bool | None = None,
+        follow_links: bool = False,
+        compare_contents: bool = False,
     ) -> ImageIndex:
         """Index a folder and its subfolders, or bring its index up to date.
 
-        Only new and changed files (by size and modification time) are embedded, removed ones are dropped. Work is saved
-        now and then, so that an interrupted run goes on where it was. Only one run at a time may write an index.
+        Only new and changed files (by size and modification time) are embedded, removed ones are dropped, and files
+        that could not be decoded are not tried again. Every 10 seconds, as the next images are done, and at the end the
+        work is saved, so that an interrupted run goes on where it was.
 
         Args:
             folder: Folder of images; hidden files and links that leave it are not used.
@@ -96,34 +105,46 @@ class ImageIndex:
             batch_size: As in [`Embedder`].
             rebuild: Start anew instead of refusing an index that does not fit.
             show_progress_bar: As in [`Embedder`].
+            follow_links: Use what links lead to outside `folder`, and links to folders. By default these are not used,
+                and an index folder or a file in it that is a link out of its place is refused.
+            compare_contents: Read each file and compare hashes, to see changes that leave size and time as they were.
+                Files whose hash the index does not have yet are embedded again.
 
         Raises:
             ValueError: There is no such folder.
             IncompatibleIndexError: The index was made by another model or with other settings, or is damaged.
+            LockedIndexError: Another run writes the index.
+            OSError: The index can't be written there.
+            KeyboardInterrupt: The run was interrupted; the message says what is saved.
         """
         folder = _existing_folder(folder)
         if max_num_patches is None and embedder.processor.patch_budgets is not None:
             max_num_patches = embedder.processor.image_processor.max_num_patches
-        build = IndexBuild(folder, _index_folder(folder, index_folder), embedder, max_num_patches, batch_size)
-        report = build.run(rebuild, show_progress_bar)
-        return cls(folder, *build.arrays(), build.model, build.settings, build.unusable, report)
+        where = _index_folder(folder, index_folder, follow_links)
+        build = IndexBuild(folder, where, embedder, max_num_patches, batch_size, follow_links, compare_contents)
+        return cls._of(folder, *build.run(rebuild, show_progress_bar))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None) -> ImageIndex:
-        """Read the index of a folder as it is, without looking for changes.
+    def load(
+        cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None, follow_links: bool = False
+    ) -> ImageIndex:
+        """Read the index of a folder as it is, without looking for changes, and without waiting for a run that writes.
 
         Raises:
             ValueError: There is no such folder, or it has no index.
             IncompatibleIndexError: The index is damaged.
         """
         folder = _existing_folder(folder)
-        stored = read_index(_index_folder(folder, index_folder))
+        stored = read_index(_index_folder(folder, index_folder, follow_links), follow_links)
         if stored is None:
-            raise ValueError(f"{folder} has no index: make it by ImageIndex.build, or by `fgclip2 search`")
-        manifest, vectors = stored
-        files = [ImageFile(*file) for file in manifest["files"]]
-        unusable = [UnusableFile(*file) for file in manifest["unusable"]]
-        return cls(folder, files, vectors, manifest["model"], manifest["settings"], unusable)
+            name = printable(folder)
+            raise ValueError(f"{name} has no index: make it by ImageIndex.build, or by `fgclip2 index {name}`")
+        return cls._of(folder, stored)
+
+    @classmethod
+    def _of(cls, folder: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
+        arrays = stored.arrays()
+        return cls(folder, *arrays, stored.model, stored.settings, stored.unusable, report, stored.left_out)
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a query here, not a sequence
@@ -175,7 +196,7 @@ class ImageIndex:
             return normalised(vectors)
         if embedder is None:
             raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
-        if embedder.fingerprint != self.model["fingerprint"]:
+        if not made_by(self.model, embedder):
             raise IncompatibleIndexError(
                 f"the index was made by the model {self.model['name']!r}, which is not the model {embedder.name!r} as "
                 "it is now: search with that, or build the index anew"
@@ -214,10 +235,20 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.nd
 
 def _existing_folder(folder: str | os.PathLike) -> Path:
     path = Path(folder)
+    if path.is_file():
+        raise ValueError(f"{printable(path)} is a file, not a folder: give the folder that the images are in")
     if not path.is_dir():
-        raise ValueError(f"{path}: no such folder")
+        raise ValueError(f"{printable(path)}: no such folder")
     return path.resolve()
 
 
-def _index_folder(folder: Path, index_folder: str | os.PathLike | None) -> Path:
-    return folder / DEFAULT_INDEX_FOLDER if index_folder is None else Path(index_folder)
+def _index_folder(folder: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:
+    where = folder / DEFAULT_INDEX_FOLDER if index_folder is None else Path(index_folder)
+    if where.is_file():
+        raise ValueError(f"{printable(where)} is a file: the index needs a folder of its own")
+    if index_folder is None and not follow_links and where.is_symlink():
+        raise ValueError(
+            f"{printable(where)} is a link to {printable(where.resolve())}: if you trust it, name that folder "
+            "(`--index`, index_folder=) or follow links (`--follow-links`, follow_links=True)"
+        )
+    return where

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from ..files import IMAGE_SUFFIXES
+from ..streams import bounded_map
+
+HASHING_THREADS = 8
+BYTES_PER_READ = 1 << 20
 
 
 class ImageFile(NamedTuple):
@@ -17,6 +22,7 @@ class ImageFile(NamedTuple):
     path: str  # relative to the folder, with forward slashes
     size: int
     mtime_ns: int
+    digest: str = ""  # SHA-256 of its content, where contents are compared too
 
 
 class UnusableFile(NamedTuple):
@@ -26,49 +32,92 @@ class UnusableFile(NamedTuple):
     reason: str
 
 
-def scan_folder(folder: Path) -> tuple[list[ImageFile], list[UnusableFile]]:
+class FolderScan(NamedTuple):
+    """The files of a folder.
+
+    Args:
+        images: Files with the suffix of an image, sorted by path.
+        unusable: Links that are not followed and what can't be looked at, sorted by path.
+        left_out: How many other files there are, by suffix in lower case.
+    """
+
+    images: list[ImageFile]
+    unusable: list[UnusableFile]
+    left_out: dict[str, int]
+
+
+def scan_folder(folder: Path, follow_links: bool = False) -> FolderScan:
     """List the image files of a folder and its subfolders, by suffix; hidden ones are left out.
 
-    Links to folders are not followed, nor links to files outside the folder: nothing outside can get into an index.
+    One entry that can't be looked at ends neither its folder nor the scan.
 
     Args:
         folder: Resolved path.
-
-    Returns:
-        The images, sorted by path, and what is refused or can't be looked at.
+        follow_links: Follow links to folders, and to files outside `folder`. By default only links to files inside are
+            used, so that nothing outside can get into an index. Each folder is entered once, however many links lead
+            to it.
     """
     images: list[ImageFile] = []
     unusable: list[UnusableFile] = []
-    for path in _walk(folder, unusable):
-        relative = path.relative_to(folder).as_posix()
+    left_out: Counter[str] = Counter()
+    waiting = [""]  # folders to enter, relative, with a slash at the end
+    links_to_folders: list[str] = []  # entered last, so that a folder is rather found under its own name
+    entered: set[tuple[int, int]] = set()
+    while waiting or links_to_folders:
+        prefix = waiting.pop() if waiting else links_to_folders.pop()
         try:
-            inside = path.resolve(strict=True).is_relative_to(folder)
-            status = path.stat()
+            if follow_links:
+                status = os.stat(folder / prefix)  # noqa: PTH116  # as in the loop below
+                if (status.st_dev, status.st_ino) in entered:
+                    continue
+                entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder / prefix) as listing:
+                entries = list(listing)
         except OSError as error:
-            unusable.append(UnusableFile(relative, error.strerror or str(error)))
+            unusable.append(UnusableFile(prefix.rstrip("/"), error.strerror or str(error)))
             continue
-        if not inside:
-            unusable.append(UnusableFile(relative, "a link to a file outside the folder"))
-        elif not stat.S_ISREG(status.st_mode):
-            unusable.append(UnusableFile(relative, "not a regular file"))
-        else:
-            images.append(ImageFile(relative, status.st_size, status.st_mtime_ns))
-    return sorted(images), sorted(unusable)
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = prefix + entry.name
+            _, dot, ending = entry.name.rpartition(".")
+            suffix = f"{dot}{ending.lower()}" if dot else ""
+            try:
+                is_link = entry.is_symlink()
+                if entry.is_dir():
+                    if not is_link:
+                        waiting.append(path + "/")
+                    elif follow_links:
+                        links_to_folders.append(path + "/")
+                    else:
+                        unusable.append(UnusableFile(path, "a link to a folder, which is not followed"))
+                elif suffix not in IMAGE_SUFFIXES:
+                    left_out[suffix] += 1
+                elif is_link and not follow_links and not Path(entry.path).resolve().is_relative_to(folder):
+                    unusable.append(UnusableFile(path, "a link to a file outside the folder"))
+                else:
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        images.append(ImageFile(path, status.st_size, status.st_mtime_ns))
+                    else:
+                        unusable.append(UnusableFile(path, "not a regular file"))
+            except (OSError, RuntimeError) as error:  # RuntimeError: what pathlib calls a circle of links
+                unusable.append(UnusableFile(path, getattr(error, "strerror", None) or str(error)))
+    return FolderScan(sorted(images), sorted(unusable), dict(sorted(left_out.items())))
 
 
-def _walk(folder: Path, unusable: list[UnusableFile]) -> Iterator[Path]:
-    """Yield files with the suffix of an image, and note folders that can't be entered."""
+def with_digests(folder: Path, files: list[ImageFile]) -> list[ImageFile]:
+    """Return the files with the hashes of their contents; one that can't be read keeps none."""
 
-    def note(error: OSError) -> None:
-        relative = Path(error.filename).relative_to(folder).as_posix()
-        unusable.append(UnusableFile(relative, error.strerror or str(error)))
+    def digest(file: ImageFile) -> str:
+        content = hashlib.sha256()
+        try:
+            with (folder / file.path).open("rb") as stream:
+                while piece := stream.read(BYTES_PER_READ):
+                    content.update(piece)
+        except OSError:
+            return ""
+        return content.hexdigest()
 
-    for root, subfolders, names in os.walk(folder, onerror=note):
-        for name in subfolders:
-            if (Path(root) / name).is_symlink():
-                relative = (Path(root) / name).relative_to(folder).as_posix()
-                unusable.append(UnusableFile(relative, "a link to a folder, which is not followed"))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(root) / name
+    digests = bounded_map(digest, files, HASHING_THREADS, 4 * HASHING_THREADS)
+    return [file._replace(digest=value) for file, value in zip(files, digests, strict=True)]

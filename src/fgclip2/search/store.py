@@ -1,101 +1,416 @@
-"""An index on disk: a manifest in JSON and the vectors as safetensors, replaced as one."""
+"""An index on disk: blocks of vectors that never change, and a manifest that says which of them count.
+
+A block is a safetensors file with vectors and the files that they are of, named by the hash of its content. The
+manifest names the blocks of one generation of the index, and is replaced as a whole by the next: whoever has read it
+has a consistent index, whatever is written meanwhile. So readers never wait. Blocks that a new generation no longer
+names stay for a while, for readers that have opened the old one. Writers take turns by a lock, which the system takes
+back from a process that dies.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import re
-import secrets
-from pathlib import Path, PurePath
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
-from ..errors import IncompatibleIndexError
-from ..files import replacing
+from ..checks import one_of
+from ..errors import IncompatibleIndexError, LockedIndexError
+from ..files import patiently, printable, replacing
+from .scan import ImageFile, UnusableFile
 
-FORMAT = 1
+FORMAT = 2
+READABLE_FORMATS = (1, FORMAT)
 MANIFEST = "manifest.json"
-# What a run that was killed may leave behind; release 0.1 called its unfinished manifests .tmp.
+OWN_KEYS = ("vectors", "blocks", "model")
+LOCK = "lock"
+LOCK_OWNER = "lock_owner.json"
+ROWS_PER_BLOCK = 4096  # 12 MB of vectors of 768 values: what a save rewrites at most of what is already there
+MAX_EMBEDDING_SIZE = 1 << 20
+SECONDS_TO_WAIT_FOR_LOCK = 5.0
+SECONDS_FOR_READERS = 60.0  # that a block stays after the last generation that names it
+_BLOCK = re.compile(r"block-[0-9a-f]{32}\.safetensors")
+# What a run that was killed may leave behind. Format 1 had one file of vectors; unfinished manifests were .tmp once.
 _OWN_FILES = re.compile(
-    r"vectors-[0-9a-f]{16}\.safetensors|\.manifest\.json\.[0-9a-f]{8}\.partial|manifest\.json\.[0-9a-f]{8}\.tmp"
+    rf"{_BLOCK.pattern}|vectors-[0-9a-f]{{16}}\.safetensors|manifest\.json\.[0-9a-f]{{8}}\.tmp"
+    rf"|\.({_BLOCK.pattern}|manifest\.json|lock_owner\.json)\.[0-9a-f]{{8}}\.partial"
 )
+# What Python raises where the content of a file is not what it should be; RuntimeError: deep nesting, links in circles.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError)
+_OUTSIDE = re.compile(r"^/|(^|/)\.\.(/|$)" if os.name != "nt" else r"^[/\\]|:|(^|[/\\])\.\.([/\\]|$)")
 
 
-def write_index(folder: Path, manifest: dict[str, Any], vectors: np.ndarray) -> None:
-    """Replace the index in `folder`. Whatever happens in between, the old or the new one can be read.
+@dataclass(frozen=True)
+class Block:
+    """The files of a block in the order of its vectors; `dropped` are its rows that no longer count."""
+
+    name: str
+    files: list[ImageFile]
+    dropped: frozenset[int] = frozenset()
+
+    def live_files(self) -> list[ImageFile]:
+        """Return the files that still count."""
+        return [file for row, file in enumerate(self.files) if row not in self.dropped]
+
+
+@dataclass
+class StoredIndex:
+    """One generation of an index.
 
     Args:
-        folder: Made if it is missing.
-        manifest: See [`ImageIndex`]; its `files` are in the order of the vectors.
-        vectors: Float32 (files, D).
+        model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
+        settings: `max_num_patches` that the images were encoded with.
+        versions: Of the packages that made it.
+        rows: The files in the index with their vectors, float32 (D,).
+        unreadable: Files that can't be decoded, with reasons.
+        refused: What can't be looked at, and links that are not followed.
+        left_out: How many files have no suffix of an image, by suffix.
+        blocks: The blocks that the rows lie in.
+        retired: Blocks of former generations, with the time since when they are former ones, in seconds.
+        digest: Of the manifest; empty before format 2.
+        lost: How many rows have been in blocks that are damaged now.
+        format: Of the manifest.
+    """
+
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    rows: dict[ImageFile, np.ndarray] = field(default_factory=dict)
+    unreadable: dict[ImageFile, str] = field(default_factory=dict)
+    refused: list[UnusableFile] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    retired: dict[str, float] = field(default_factory=dict)
+    digest: str = ""
+    lost: int = 0
+    format: int = FORMAT
+
+    @property
+    def unusable(self) -> list[UnusableFile]:
+        """The files that are not in the index, sorted by path."""
+        return sorted([*self.refused, *(UnusableFile(file.path, why) for file, why in self.unreadable.items())])
+
+    def arrays(self) -> tuple[list[ImageFile], np.ndarray]:
+        """Return the files, sorted by path, and their vectors (files, D)."""
+        files = sorted(self.rows)
+        vectors = np.empty((len(files), self.model["embedding_size"]), np.float32)
+        for row, file in enumerate(files):
+            vectors[row] = self.rows[file]
+        return files, vectors
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing the index in `folder`, which is made if it is missing.
+
+    Raises:
+        LockedIndexError: Another run writes it, and goes on doing so; the message names it.
+        OSError: The folder can't be written; the message says what to do.
+    """
+    lock = FileLock(folder / LOCK, timeout=SECONDS_TO_WAIT_FOR_LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        lock.acquire()
+    except Timeout as error:
+        raise LockedIndexError(
+            f"the index {printable(folder)} is locked by {_describe_lock_owner(folder)}: wait until that has ended, or "
+            "search the index as it is (`--no-update`, ImageIndex.load)"
+        ) from error
+    except OSError as error:
+        raise type(error)(
+            f"the index can't be written to {printable(folder)} ({error.strerror or error}): keep it elsewhere "
+            "(`--index FOLDER`, index_folder=), or search one that exists as it is (`--no-update`, ImageIndex.load)"
+        ) from error
+    try:
+        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        _write_json(folder / LOCK_OWNER, owner)
+        yield
+    finally:
+        lock.release()
+
+
+def _describe_lock_owner(folder: Path) -> str:
+    try:
+        owner = json.loads((folder / LOCK_OWNER).read_text(encoding="utf-8"))
+        return printable(f"process {owner['process']} on {owner['host']}, running since {owner['since']}")
+    except (OSError, *_DAMAGE):  # between its start and its saying so
+        return "another run"
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON in UTF-8; file names that are not Unicode become escapes, which JSON has for halves of surrogates."""
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace"))
+
+
+def write_index(folder: Path, index: StoredIndex) -> None:
+    """Write the next generation of an index. Whatever happens in between, the old or the new one can be read.
+
+    Only new rows are written, and those of blocks that are not full, or that have more dropped rows than others. Call
+    it under [`locked`].
+
+    Args:
+        folder: Of the index.
+        index: Its `blocks` are those of the generation before; they, `retired` and `digest` are brought up to date.
 
     Raises:
         IncompatibleIndexError: The folder has a manifest of something else.
     """
     refuse_foreign_manifest(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"vectors-{secrets.token_hex(8)}.safetensors"
-    save_file({"vectors": np.ascontiguousarray(vectors)}, folder / name)
-    manifest = {"format": FORMAT, "vectors": name, **manifest}
-    with (
-        replacing(folder / MANIFEST) as unfinished,  # only once it is replaced does the new index count
-        unfinished.open("w", encoding="utf-8", errors="surrogateescape") as file,  # file names need not be UTF-8
-    ):
-        json.dump(manifest, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    for stale in folder.iterdir():
-        if stale.name != name and _OWN_FILES.fullmatch(stale.name):
-            stale.unlink(missing_ok=True)
+    blocks = []
+    moving = dict(index.rows)
+    for block in index.blocks:
+        dropped = frozenset(row for row, file in enumerate(block.files) if file not in index.rows)
+        if len(block.files) == ROWS_PER_BLOCK and 2 * len(dropped) <= ROWS_PER_BLOCK:
+            blocks.append(Block(block.name, block.files, dropped))
+            for file in blocks[-1].live_files():
+                del moving[file]
+    remaining = iter(moving.items())
+    while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
+        blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
+
+    now, names = time.time(), {block.name for block in blocks}
+    former = {block.name: now for block in index.blocks}
+    index.retired = {
+        name: since
+        for name, since in {**index.retired, **former}.items()
+        if name not in names and now - since < SECONDS_FOR_READERS
+    }
+    index.blocks = blocks
+    manifest = _manifest_of(index)
+    index.digest = manifest["digest"]
+    _write_json(folder / MANIFEST, manifest)  # only now does the new generation count
+    for path in folder.iterdir():
+        if _OWN_FILES.fullmatch(path.name) and path.name not in names and path.name not in index.retired:
+            with suppress(PermissionError):  # on Windows, a reader has it open; the next run tries again
+                path.unlink(missing_ok=True)
+
+
+def _write_block(folder: Path, files: list[ImageFile], vectors: np.ndarray) -> Block:
+    table = json.dumps(list(zip(*files, strict=True)), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    content = save({"vectors": vectors, "files": np.frombuffer(table, np.uint8)})
+    name = _block_name(content)
+    with replacing(folder / name) as unfinished:
+        unfinished.write_bytes(content)
+    return Block(name, files)
+
+
+def _block_name(content: bytes) -> str:
+    return f"block-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+
+
+def _manifest_of(index: StoredIndex) -> dict[str, Any]:
+    manifest = {
+        "format": FORMAT,
+        "model": index.model,
+        "settings": index.settings,
+        "versions": index.versions,
+        "blocks": [
+            {"name": block.name, "rows": len(block.files), "dropped": sorted(block.dropped)} for block in index.blocks
+        ],
+        "retired": index.retired,
+        "unreadable": [[*file, reason] for file, reason in sorted(index.unreadable.items())],
+        "refused": index.refused,
+        "left_out": index.left_out,
+    }
+    return {**manifest, "digest": digest_of(manifest)}
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """Return the hash that a manifest must have as its `digest`, of everything else in it."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
+    """Read the newest generation of an index; `None` where there is none. Warn of damaged blocks, and leave them out.
+
+    Args:
+        folder: Of the index.
+        follow_links: Read files of the index through links that lead out of `folder`.
+
+    Raises:
+        IncompatibleIndexError: The manifest is damaged, or of another format, or not of an index at all.
+    """
+    while (manifest := _read_manifest(folder, follow_links)) is not None:
+        try:
+            if manifest["format"] == 1:
+                return _read_format_1(folder, manifest, follow_links)
+            index = _index_of(manifest)
+        except (OSError, *_DAMAGE) as error:
+            raise _damaged(folder, error) from error
+        damaged = []
+        # The last block is the one that the next generation replaces.
+        for entry in reversed(manifest["blocks"]):
+            try:
+                block, vectors = _read_block(folder, entry, index.model["embedding_size"], follow_links)
+            except (OSError, *_DAMAGE) as error:
+                damaged.append(f"{entry['name']} ({error})")
+                index.lost += entry["rows"] - len(entry["dropped"])
+            else:
+                index.blocks.insert(0, block)
+                rows = zip(block.files, vectors, strict=True)
+                index.rows.update(pair for row, pair in enumerate(rows) if row not in block.dropped)
+        if damaged and _read_manifest(folder, follow_links) != manifest:
+            continue  # the blocks have gone because a later generation has come
+        if damaged:
+            warnings.warn(
+                f"the index {printable(folder)} has damaged blocks, {', '.join(damaged)}: their {index.lost} images "
+                "are left out, and embedded anew by the next update (`fgclip2 index`, ImageIndex.build)",
+                stacklevel=3,
+            )
+        return index
+    return None
 
 
 def refuse_foreign_manifest(folder: Path) -> None:
     """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except ValueError:
+        manifest = _decode((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, *_DAMAGE):
         return
-    if not isinstance(manifest, dict) or not {"format", "vectors"} <= manifest.keys():
-        raise IncompatibleIndexError(f"{path} is not of an index of fgclip2: choose another folder for the index")
+    _check_ours(folder, manifest)
 
 
-def read_index(folder: Path) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Read manifest and vectors; `None` where there is no index.
-
-    Raises:
-        IncompatibleIndexError: The index is damaged, names files outside its folder, or has another format.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
+def _read_manifest(folder: Path, follow_links: bool) -> dict[str, Any] | None:
+    try:
+        manifest = _decode(_read(folder, MANIFEST, follow_links))
+    except FileNotFoundError:
         return None
-    refuse_foreign_manifest(folder)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-        if manifest["format"] != FORMAT:
-            raise IncompatibleIndexError(
-                f"{path} has format {manifest['format']}, this release reads {FORMAT}: update fgclip2, or rebuild it"
-            )
-        for file_path, _size, _mtime in manifest["files"]:
-            _check_inside(file_path)
-        vectors = load_file(folder / _check_inside(manifest["vectors"]))["vectors"]
-        if vectors.shape != (len(manifest["files"]), manifest["model"]["embedding_size"]):
-            raise ValueError(f"{len(manifest['files'])} files, but vectors of shape {vectors.shape}")
-    except IncompatibleIndexError:
-        raise
-    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-        raise IncompatibleIndexError(f"{path} is damaged ({error}): rebuild the index") from error
-    return manifest, vectors.astype(np.float32, copy=False)
+    except _DAMAGE as error:
+        raise _damaged(folder, error) from error
+    _check_ours(folder, manifest)
+    if manifest["format"] not in READABLE_FORMATS:
+        raise IncompatibleIndexError(
+            f"{printable(folder / MANIFEST)} has format {manifest['format']}, this release reads "
+            f"{one_of(READABLE_FORMATS)}: update fgclip2, or rebuild it"
+        )
+    if manifest["format"] == FORMAT and manifest.get("digest") != digest_of(manifest):
+        raise _damaged(folder, ValueError("its content is not that of its digest"))
+    return manifest
 
 
-def _check_inside(path: str) -> str:
+def _decode(content: bytes) -> Any:
+    return json.loads(content.decode("utf-8", "surrogateescape"))  # format 1 has file names as they are
+
+
+def _check_ours(folder: Path, manifest: Any) -> None:
+    ours = (
+        isinstance(manifest, dict) and "format" in manifest and not {"vectors", "blocks", "model"}.isdisjoint(manifest)
+    )
+    if not ours:
+        raise IncompatibleIndexError(
+            f"{printable(folder / MANIFEST)} is not of an index of fgclip2: choose another folder for the index"
+        )
+
+
+def _damaged(folder: Path, error: Exception) -> IncompatibleIndexError:
+    reason = f"{type(error).__name__}: {error}" if isinstance(error, (LookupError, TypeError)) else str(error)
+    return IncompatibleIndexError(f"{printable(folder / MANIFEST)} is damaged ({reason}): rebuild the index")
+
+
+def _read(folder: Path, name: str, follow_links: bool) -> bytes:
+    """Read a file of the index, which may come from someone else."""
+    path = folder / name
+    if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name} is a link that leads outside")
+    return patiently(path.read_bytes)
+
+
+def _index_of(manifest: dict[str, Any]) -> StoredIndex:
+    """Return what a manifest says, without the rows, after a check of all of it."""
+    model = manifest["model"]
+    _check(
+        all(isinstance(model[key], str) for key in ("name", "fingerprint"))
+        and isinstance(model["revision"], (str, type(None)))
+        and isinstance(model["embedding_size"], int)
+        and 0 < model["embedding_size"] <= MAX_EMBEDDING_SIZE,
+        "its model",
+    )
+    for block in manifest["blocks"]:
+        rows = range(block["rows"])
+        _check(_BLOCK.fullmatch(block["name"]) and all(row in rows for row in block["dropped"]), "a block")
+    unreadable = {ImageFile(*file): reason for *file, reason in manifest["unreadable"]}
+    refused = [UnusableFile(*file) for file in manifest["refused"]]
+    _check_files(list(unreadable))
+    _check(all(isinstance(text, str) for text in chain(unreadable.values(), *refused)), "its unusable files")
+    left_out = {str(suffix): int(count) for suffix, count in manifest["left_out"].items()}
+    retired = {str(name): float(since) for name, since in manifest["retired"].items()}
+    settings, versions = dict(manifest["settings"]), dict(manifest["versions"])
+    return StoredIndex(model, settings, versions, {}, unreadable, refused, left_out, [], retired, manifest["digest"])
+
+
+def _read_block(
+    folder: Path, entry: dict[str, Any], embedding_size: int, follow_links: bool
+) -> tuple[Block, np.ndarray]:
+    content = _read(folder, entry["name"], follow_links)
+    if _block_name(content) != entry["name"]:
+        raise ValueError("its content is not that of its name")
+    tensors = load(content)
+    files = list(map(ImageFile, *json.loads(tensors["files"].tobytes())))
+    _check_files(files)
+    vectors = tensors["vectors"]
+    _check(vectors.dtype == np.float32 and vectors.shape == (entry["rows"], embedding_size), "its shape")
+    _check(len(files) == entry["rows"], "its number of files")
+    return Block(entry["name"], files, frozenset(entry["dropped"])), vectors
+
+
+def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -> StoredIndex:
+    """Read the format of releases before 0.3: all vectors in one file, and the hash of the weights alone."""
+    files = [ImageFile(*file) for file in manifest["files"]]
+    _check_files(files)
+    name = str(manifest["vectors"])
+    _check_inside(name)
+    vectors = load(_read(folder, name, follow_links))["vectors"]
+    model = manifest["model"]
+    if vectors.shape != (len(files), model["embedding_size"]):
+        raise ValueError(f"{len(files)} files, but vectors of shape {vectors.shape}")
+    return StoredIndex(
+        {key: model[key] for key in ("name", "revision", "fingerprint", "embedding_size")},
+        manifest["settings"],
+        rows=dict(zip(files, vectors.astype(np.float32, copy=False), strict=True)),
+        refused=[UnusableFile(*file) for file in manifest["unusable"]],
+        retired={name: time.time()},
+        format=1,
+    )
+
+
+def _check_files(files: list[ImageFile]) -> None:
+    for path, size, mtime_ns, digest in files:
+        _check(isinstance(path, str) and isinstance(digest, str), "a file")
+        _check(isinstance(size, int) and isinstance(mtime_ns, int), path)
+        _check_inside(path)
+
+
+def _check(condition: Any, what: str) -> None:
+    if not condition:
+        raise ValueError(f"{what} is not as this release writes it")
+
+
+def _check_inside(path: str) -> None:
     """Refuse paths that lead out of the folder: an index may come from someone else."""
-    parsed = PurePath(path)  # of this system: elsewhere a colon or a backslash is part of a name
-    if parsed.anchor or ".." in parsed.parts:
+    if _OUTSIDE.search(path):
         raise ValueError(f"it names {path!r}, which is outside its folder")
-    return path
