@@ -40,7 +40,8 @@ def test_what_is_wrong_goes_to_stdout_and_into_the_exit_code(validate, folder):
     assert "a.json:2: the image is missing at 没有0.png; it must be an existing file" in result.stdout
     assert "a.json:4" not in result.stdout
     assert "… and 2 more" in result.stdout
-    assert result.stderr.splitlines()[-1] == "fgclip2: a.json has 4 problems, in 4 of 5 records"
+    remedy = "mend them, or train with on_error='skip', which leaves such records out"
+    assert result.stderr.splitlines()[-1] == f"fgclip2: a.json has 4 problems, in 4 of 5 records: {remedy}"
     report = json.loads(validate("a.json", "--json", code=1).stdout)
     assert [problem["source"] for problem in report["problems"]] == [f"a.json:{number}" for number in (2, 3, 4, 5)]
     assert report["problems_by_field"] == {"the image": 3, "caption": 1}
@@ -84,7 +85,7 @@ def test_folders_and_shards(validate, records, folder):
 def test_wrong_usage(validate, records):
     assert "'pairs', 'folder' or 'shards', got 'csv'" in validate("记录.json", "--format", "csv", code=2).stderr
     assert (
-        "columns are named for the format pairs only, and the format is finehard"
+        "only the format pairs has columns, and this is finehard"
         in validate("记录.json", "--image-column", "x", code=2).stderr
     )
     assert "--images-folder" in validate(".", "--format", "folder", "--images-folder", ".", code=2).stderr

@@ -104,8 +104,9 @@ def test_flags_win_over_the_file(config):
         ("max_regions: 4.5", "--max_regions.*invalid int value"),
         ("language_batches: both", "language_batches"),
         ("seed: 1\nseed: 2", "seed given twice"),
-        ("- a list", "holds no settings"),
-        ("a: [", "can't be read"),
+        ("- a list", "must hold settings, lines such as `learning_rate: 1e-6`, got list"),
+        ("", "must hold settings, .*, got nothing"),
+        ("a: [", "can't be read as YAML in UTF-8: .*; correct it there"),
     ],
 )
 def test_mistakes_in_the_file_are_named(run, content, message):
@@ -126,7 +127,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--max_regions", "four"], 2, "invalid int value"),
         (["--max_regions", "0"], 1, "`max_regions` must be a positive integer, got 0"),
         (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
-        (["--processes", "4"], 2, "only with --dry-run"),
+        (["--processes", "4"], 2, "4 is planned for only with --dry-run; add --dry-run, or leave it out"),
         (["--freeze", *EVERYTHING], 1, "freeze leaves nothing to train"),
         (["--train_data", "没有.json"], 1, "没有.json"),
         (
@@ -135,7 +136,11 @@ def test_mistakes_in_the_file_are_named(run, content, message):
             "`data_format` must be 'finehard', 'fineregion-cn', 'pairs', 'folder' or 'shards', got 'lmdb'",
         ),
         (["--images_folder", "a", "b"], 1, "`images_folder` must have one value, or one for each of 1 sources, got 2"),
-        (["--image_column", "path"], 1, "names of columns are given, but the format is finehard"),
+        (
+            ["--image_column", "path"],
+            1,
+            "columns are named (`image_column`: path), but the format is finehard: leave them out",
+        ),
         (["--eval_data", "没有.csv"], 1, "没有.csv"),
         (["--model", "没有"], 1, "没有"),
         (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
@@ -184,6 +189,22 @@ def test_the_plan(run, config):
     assert plan["memory"]["total"] > sum(plan["memory"][name] for name in ("weights", "gradients", "optimizer"))
     assert plan["traffic"] == {"gradients": 0.0, "gather": 0.0, "ring": 0.0}
     assert not Path("训练").exists()
+
+
+def test_the_plan_says_which_terms_have_data(run, config):
+    terms = run.json("train", config, "--dry-run", model=False)["terms"]
+    assert terms["region"] == terms["hard_negative"] | {"weight": 0.2} == {"weight": 0.2, "records": 0.75}
+    Path("对.csv").write_text("filepath,title\n" + "photo.png,一张照片\n照片/dog.png,a dog\n" * 4, encoding="utf-8")
+    change(config, train_data="对.csv", images_folder=None, objective_settings={"tic_weight": 0})
+    lines = run("train", config, "--dry-run", model=False).stdout.splitlines()
+    start = lines.index("terms of the objective, by the 8 records looked at")
+    assert [line.split(maxsplit=1) for line in lines[start + 1 : start + 6]] == [
+        ["short", "weight 1, data in 100% of the records"],
+        ["long", "weight 1, no data"],
+        ["region", "weight 0.2, no data"],
+        ["tic", "turned off (weight 0), no data"],
+        ["hard_negative", "weight 0.5, no data"],
+    ]
 
 
 def test_the_plan_of_other_processes_and_ways(run, config):
@@ -238,7 +259,10 @@ def test_the_plan_of_shards(run, config, records_folder):
     assert (mixed["data"]["left_out"], mixed["steps"]["language_batches"]) == (8, "mixed")
     short = run("train", config, "--dry-run", "--processes", 4, model=False).stdout
     assert "never trained on: zh                      13, too few for a batch" in short
-    assert "hold their images" in run("train", config, "--images_folder", "x", code=1, model=False).stderr
+    assert (
+        "`images_folder` must be left out with shards, which hold their images, got x"
+        in run("train", config, "--images_folder", "x", code=1, model=False).stderr
+    )
 
 
 def test_no_secret_is_written(tmp_path):

@@ -75,10 +75,13 @@ def validate(
     columns = Columns(image_column, short_caption_column, long_caption_column, language_column)
     if columns != Columns() and format != "pairs":
         raise typer.BadParameter(
-            f"columns are named for the format pairs only, and the format is {format}", param_hint="--…-column"
+            f"only the format pairs has columns, and this is {format}: leave them out", param_hint="--…-column"
         )
     if images_folder is not None and format in ("folder", "shards"):
-        raise typer.BadParameter(f"{format} has the images in itself", param_hint="--images-folder")
+        raise typer.BadParameter(
+            f"the format {format} has its images in itself, got {images_folder}: leave it out",
+            param_hint="--images-folder",
+        )
     dataset: RecordDataset | list[Shard]
     if format == "shards":
         dataset = list_shards(path, count=False)
@@ -91,7 +94,8 @@ def validate(
         _print(report, show)
     if report.problems:
         raise ValueError(
-            f"{path} has {len(report.problems)} problems, in {report.unusable} of {report.records} records"
+            f"{path} has {len(report.problems)} problems, in {report.unusable} of {report.records} records: mend them, "
+            "or train with on_error='skip', which leaves such records out"
         )
 
 

@@ -74,7 +74,8 @@ def train(
     from ..distributed import end_process_group
 
     if processes is not None and not dry_run:
-        raise typer.BadParameter("only with --dry-run", param_hint="--processes")
+        remedy = "add --dry-run, or leave it out: a run has the processes that its launcher (torchrun) starts"
+        raise typer.BadParameter(f"{processes} is planned for only with --dry-run; {remedy}", param_hint="--processes")
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)  # its name before v6
     options = train_options.parse(arguments or [], planning=dry_run)
     args = options.args

@@ -93,9 +93,9 @@ _OTHER_NAMES = {
 # What transformers' arguments have and nothing here reads.
 _ELSEWHERE = {
     "resume_from_checkpoint": "--resume goes on from the last checkpoint in output_dir",
-    "do_train": "the command trains",
-    "do_eval": "eval_data and eval_strategy",
-    "do_predict": "fgclip2 embed",
+    "do_train": "the command always trains",
+    "do_eval": "eval_data and eval_strategy say whether and when to evaluate",
+    "do_predict": "`fgclip2 embed` makes vectors",
 }
 
 
@@ -146,7 +146,7 @@ def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, 
         groups.append(group(**{name: machine.get(name, value) for name, value in values.items()}))
     for name, remedy in _ELSEWHERE.items():
         if name in changed:
-            raise ValueError(f"{name} has no effect here; instead: {remedy}")
+            raise ValueError(f"{name} (got {changed[name]!r}) has no effect here: leave it out; {remedy}")
     for name in ("model", "train_data", "output_dir"):
         if name not in changed:
             raise typer.BadParameter(

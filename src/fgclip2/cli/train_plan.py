@@ -20,6 +20,8 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
     model, steps, disk = plan["model"], plan["steps"], plan["disk"]
     yield f"model {model['name']}{' with LoRA' if model['lora'] else ''}", _parameter_rows(model["parameters"])
     yield "objective", [(name, str(value)) for name, value in plan["objective"].items()]
+    looked_at = plan["data"]["sample"]["looked_at"]
+    yield f"terms of the objective, by the {looked_at:,} records looked at", _term_rows(plan["terms"])
     yield "data", _data_rows(plan["data"])
     if plan["benchmarks"]:
         yield "benchmarks", [(row["name"], _counts(row)) for row in plan["benchmarks"]]
@@ -37,6 +39,15 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
 def _parameter_rows(parameters: dict[str, dict[str, int]]) -> list[tuple[str, str]]:
     rows = [("parameters", f"{'all':>15}{'trained':>15}")]
     return rows + [(part, f"{count['all']:>15,}{count['trained']:>15,}") for part, count in parameters.items()]
+
+
+def _term_rows(terms: dict[str, dict[str, float]]) -> list[tuple[str, str]]:
+    rows = []
+    for term, of_term in terms.items():
+        use = f"weight {of_term['weight']:g}" if of_term["weight"] else "turned off (weight 0)"
+        data = f"data in {of_term['records']:.0%} of the records" if of_term["records"] else "no data"
+        rows.append((term, f"{use}, {data}"))
+    return rows
 
 
 def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:

@@ -32,7 +32,7 @@ def open_records(
     """
     if format == "folder":
         if images_folder:
-            raise ValueError(f"images_folder={images_folder} does not go with {path}, a folder of images")
+            raise ValueError(f"images_folder must be left out for {path}, a folder of images, got {images_folder}")
         return read_image_folder(path, language=language)
     if format == "pairs":
         return read_pairs(path, images_folder, columns or Columns(), language)

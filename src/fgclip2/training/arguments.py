@@ -99,7 +99,9 @@ class FGClip2TrainingArguments(TrainingArguments):
                 "False, or ema_decay to None"
             )
         if not self.dataloader_drop_last:
-            raise ValueError("`dataloader_drop_last` must be True, for a padded batch has false negatives")
+            raise ValueError(
+                "`dataloader_drop_last` must be True, got False: a padded batch would have false negatives"
+            )
         settings = self.objective_settings or {}
         if not isinstance(settings, dict):
             raise ValueError(f"`objective_settings` must be a dict or a JSON object, got {settings!r}")

@@ -44,7 +44,7 @@ class DataSummary:
         looked_at: Number of records.
         unusable: How many of these can't be used.
         first_problem: What is wrong with the first of those, or `None`.
-        short_captions, long_captions, with_regions: Shares of the usable records.
+        short_captions, long_captions, with_regions, with_hard_negatives: Shares of the usable records.
         regions: Per record, at most as many as a step takes.
         hard_regions: How many of these have hard negatives.
         mean_patches, max_patches: Per image.
@@ -56,6 +56,7 @@ class DataSummary:
     short_captions: float = 1.0
     long_captions: float = 1.0
     with_regions: float = 0.0
+    with_hard_negatives: float = 0.0
     regions: float = 0.0
     hard_regions: float = 0.0
     mean_patches: float = 256.0
@@ -101,6 +102,7 @@ def summarize(
         short_captions=mean([record.short_caption is not None for record in records]),
         long_captions=mean([record.long_caption is not None for record in records]),
         with_regions=mean([bool(record.regions) for record in records]),
+        with_hard_negatives=mean([share > 0 for share in hard_shares]),
         regions=mean(taken),
         hard_regions=mean([share * count for share, count in zip(hard_shares, taken, strict=True)]),
         mean_patches=mean(patches),

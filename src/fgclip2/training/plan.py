@@ -18,7 +18,7 @@ from ..modeling.processing_fgclip2 import FGClip2Processor
 from . import estimates
 from .arguments import FGClip2TrainingArguments
 from .estimates import DataSummary, ParameterCount, StepContents, Steps, Strategy
-from .objective import FGClip2Objective, ObjectiveSettings
+from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import count_parameters, freeze, layers_with_gradients
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
@@ -37,8 +37,9 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         world_size: Number of processes; `None`: those that run.
 
     Returns:
-        `model` (parameters by part), `objective`, `data`, `steps`, `memory`, `disk`, `traffic` and `advice`, of numbers
-        and texts that can be written as JSON.
+        `model` (parameters by part), `objective`, `terms` (of the objective: their weight, and the share of the records
+        looked at that have data for them), `data`, `steps`, `memory`, `disk`, `traffic` and `advice`, of numbers and
+        texts that can be written as JSON.
 
     Raises:
         ValueError: What would stop the run too: settings, checkpoint or data that can't be used.
@@ -74,6 +75,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "parameters": {part: asdict(count) for part, count in counts.items()},
         },
         "objective": {"preset": args.objective, **asdict(settings)},
+        "terms": _describe_terms(settings, summary),
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
         "steps": {
             "batch_per_process": args.per_device_train_batch_size,
@@ -113,6 +115,18 @@ def _unfilled_model(run: RunSettings, settings: ObjectiveSettings) -> tuple[Any,
     freeze(model, model.unused_parameters(settings))
     freeze(model, run.args.freeze, run.args.freeze_vision_layers, run.args.freeze_text_layers)
     return model, config, FGClip2Processor.from_pretrained(checkpoint, revision=revision)
+
+
+def _describe_terms(settings: ObjectiveSettings, data: DataSummary) -> dict[str, dict[str, float]]:
+    """Return the weight of each term, and the share of the records looked at that have data for it."""
+    shares = {
+        "short": data.short_captions,
+        "long": data.long_captions,
+        "region": data.with_regions,
+        "tic": data.with_regions,
+        "hard_negative": data.with_hard_negatives,
+    }
+    return {term: {"weight": getattr(settings, f"{term}_weight"), "records": shares[term]} for term in TERMS}
 
 
 def _advice(settings: ObjectiveSettings, data: DataSummary) -> list[str]:

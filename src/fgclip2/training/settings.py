@@ -114,9 +114,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+        raise ValueError(f"{path} can't be read as YAML in UTF-8: {error}; correct it there") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no settings; write lines such as `learning_rate: 1e-6`")
+        found = f"{type(content).__name__} {content!r:.40}" if content is not None else "nothing"
+        raise ValueError(f"{path} must hold settings, lines such as `learning_rate: 1e-6`, got {found}")
     return content
 
 

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..checks import check_choice
+from ..checks import check_choice, check_positive_integer
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
 from ..data.formats import FORMATS, open_records
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
 from .settings import DataSettings
+
+_COLUMNS = (
+    "image_column",
+    "short_caption_column",
+    "long_caption_column",
+    "language_column",
+)  # in the order of `Columns`
 
 
 def open_train_data(
@@ -33,9 +40,14 @@ def open_train_data(
     if "shards" not in formats:
         return _open(paths, formats, settings.images_folder, settings)
     if set(formats) != {"shards"}:
-        raise ValueError(f"`train_data` must be all shards or none, got the formats {', '.join(formats)}")
+        raise ValueError(
+            f"`train_data` must be all shards or none, got the formats {', '.join(formats)}: "
+            "write the others as shards (fgclip2.data.write_shards)"
+        )
     if settings.images_folder:
-        raise ValueError("images_folder does not go with shards, which hold their images")
+        folders = ", ".join(settings.images_folder)
+        raise ValueError(f"`images_folder` must be left out with shards, which hold their images, got {folders}")
+    check_positive_integer("`shuffle_buffer`", settings.shuffle_buffer)
     if len(paths) > 1 and not all(path.endswith(".tar") for path in paths):
         raise ValueError(f"`train_data` must be one folder or index of shards, or several .tar, got {', '.join(paths)}")
     records = ShardedRecords(
@@ -77,7 +89,10 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
     same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
     formats = _formats(paths, settings.data_format if same else None)
     if "shards" in formats:
-        raise ValueError("`eval_data` must be finehard, fineregion-cn, pairs or folder, got shards")
+        raise ValueError(
+            f"`eval_data` must be finehard, fineregion-cn, pairs or folder, got shards ({', '.join(paths)}): name the "
+            "records that they were made of"
+        )
     language = settings.language if settings.language and len(settings.language) == 1 else None
     folders = settings.eval_images_folder or settings.images_folder
     return _open(paths, formats, folders, replace(settings, language=language))
@@ -101,11 +116,14 @@ def _formats(paths: Sequence[str], given: list[str] | None) -> list[str]:
 def _open(
     paths: Sequence[str], formats: Sequence[str], folders: list[str] | None, settings: DataSettings
 ) -> RecordDataset:
-    columns = Columns(
-        settings.image_column, settings.short_caption_column, settings.long_caption_column, settings.language_column
-    )
+    columns = Columns(*(getattr(settings, name) for name in _COLUMNS))
     if columns != Columns() and "pairs" not in formats:
-        raise ValueError(f"names of columns are given, but the format is {', '.join(formats)}; only pairs have columns")
+        columns_of = {name: getattr(settings, name) for name in _COLUMNS}
+        named = ", ".join(f"`{name}`: {column}" for name, column in columns_of.items() if column is not None)
+        raise ValueError(
+            f"columns are named ({named}), but the format is {', '.join(formats)}: leave them out, for only "
+            "pairs have columns, or set `data_format` to pairs"
+        )
     sources = zip(
         paths,
         formats,
