@@ -1,6 +1,7 @@
 """Settings: checked, changed from the command line, and never a head that does not fit."""
 
 import json
+from inspect import signature
 
 import pytest
 from PIL import Image
@@ -122,3 +123,24 @@ def test_patch_budgets_are_told_of_one_image_at_a_time():
     (budgets,) = COMMON_DIFFERENCES
     assert "which take one image at a time" in budgets
     assert "largest" not in budgets
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_every_reader_takes_whether_to_follow_links(tmp_path, follow_links):
+    """The row's function passes it on; here as a folder of images that is a link."""
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "elsewhere/1.jpg")
+    for benchmark in BENCHMARKS.values():
+        assert "follow_links" in signature(benchmark.read.reader).parameters, benchmark.name
+    folder = tmp_path / "COCO"
+    (folder / "annotations").mkdir(parents=True)
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "一片黑"}]}
+    (folder / "annotations/captions_val2017.json").write_text(json.dumps(content))
+    (folder / "val2017").symlink_to(tmp_path / "elsewhere")
+    benchmark = find_benchmark("mscoco")
+    if follow_links:
+        assert benchmark.read(folder, None, benchmark.paper, follow_links).captions == ["一片黑"]
+    else:
+        with pytest.raises(ValueError, match=r"val2017 is a link to .*elsewhere, outside .*COCO"):
+            benchmark.read(folder, None, benchmark.paper)
+    assert benchmark.read(folder, folder / "val2017", benchmark.paper).captions == ["一片黑"]

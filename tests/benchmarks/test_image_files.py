@@ -1,5 +1,6 @@
 """Images in folders and archives, found by the names that published files give them."""
 
+import stat
 import zipfile
 
 import pytest
@@ -181,3 +182,44 @@ def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 10**5)
     with pytest.raises(UnreadableImageError, match=r"images\.zip:1\.jpg: 1000000 bytes unpacked; allowed: 100000"):
         image.read()
+
+
+def test_links_lead_out_of_the_folder_on_request_only(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    images = tmp_path / "图像"
+    (images / "inside").mkdir(parents=True)
+    (images / "inside/猫.jpg").write_bytes(b"cat")
+    (images / "link.jpg").symlink_to(images / "inside/猫.jpg")
+    (images / "out.jpg").symlink_to(tmp_path / "secret.jpg")
+    (images / "away").symlink_to(tmp_path)
+    assert ImageStore(images).find("link.jpg").read() == b"cat"
+    for name in ("out.jpg", "away/secret.jpg"):
+        with pytest.raises(
+            ValueError, match=rf"{name} is a link to .*secret\.jpg, outside .*图像: .*follow_links=True"
+        ):
+            ImageStore(images).find(name)
+        assert ImageStore(images, follow_links=True).find(name).read() == b"secret"
+    (tmp_path / "given").symlink_to(images)
+    assert ImageStore(tmp_path / "given").find("猫.jpg") is None  # a folder that the user gives may be a link itself
+    assert ImageStore(tmp_path / "given").find("inside/猫.jpg").read() == b"cat"
+
+
+def test_archives_are_followed_out_of_the_folder_on_request_only(tmp_path):
+    outside = write_zip(tmp_path / "elsewhere.zip", {"1.jpg": b"one"})
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.zip").symlink_to(outside)
+    with pytest.raises(ValueError, match=r"a\.zip is a link to .*elsewhere\.zip, outside"):
+        ImageStore(images)
+    assert ImageStore(images, follow_links=True).find("1.jpg").read() == b"one"
+    assert ImageStore(images / "a.zip").find("1.jpg").read() == b"one"  # as the user says
+
+
+def test_links_within_archives_are_no_images(tmp_path):
+    link = zipfile.ZipInfo("1.jpg")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("2.jpg", b"two")
+    assert ImageStore(tmp_path).find("1.jpg") is None
+    assert ImageStore(tmp_path).find("2.jpg").read() == b"two"

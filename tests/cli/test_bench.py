@@ -147,6 +147,15 @@ def test_a_data_set_without_its_path(run):
     )
 
 
+def test_links_out_of_the_data_set_are_followed_on_request(run, captions, folder):
+    (captions / "photo.png").symlink_to(folder / "photo.png")
+    (captions / "image_caption_long_cn.txt").write_text("photo.png\t一张照片。", encoding="utf-8")
+    refused = run("bench", "check", "lit-cn", captions, model=False, code=1)
+    assert "photo.png is a link to" in refused.stderr + refused.stdout
+    counts = run.json("bench", "check", "lit-cn", captions, "--follow-links", model=False, code=1)["benchmarks"][0]
+    assert (counts["counts"]["images"]["here"], counts["problems"]) == (1, [])
+
+
 def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     write_boxes(boxes, CATEGORIES, [[0, 0, 50, 40], [5000, 10, 100, 60]], [1, 2])
     checked = run("bench", "check", "boxclass-cn", boxes, "--open", code=1, model=False)

@@ -46,17 +46,23 @@ class Check:
         return {"counts": counts, "problems": [str(problem) for problem in self.problems]}
 
 
-def check(benchmark: Benchmark, folder: str | Path, images: str | Path | None = None, opened: bool = False) -> Check:
+def check(
+    benchmark: Benchmark,
+    folder: str | Path,
+    images: str | Path | None = None,
+    opened: bool = False,
+    follow_links: bool = False,
+) -> Check:
     """Read a data set whole.
 
     Args:
-        benchmark, folder, images: As in [`run`].
+        benchmark, folder, images, follow_links: As in [`run`].
         opened: Whether to decode every image, and compare the boxes with its real size.
 
     Raises:
         ValueError: It can't be read at all; the message has the remedy.
     """
-    data = benchmark.read(Path(folder), None if images is None else Path(images), benchmark.paper)
+    data = benchmark.read(Path(folder), None if images is None else Path(images), benchmark.paper, follow_links)
     counts = {"images": len(data.images), "items": data.items}
     names = next(iter(getattr(data, "names", {}).values()), None)
     if names is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import stat
 import zipfile
 import zlib
 from collections import defaultdict
@@ -101,7 +102,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=64)
 def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`.
+    """Return the files in a zip archive by their names: Unicode, parts separated by `/`, none of them `..`; no links.
 
     Archives made on Windows may separate parts by a backslash, and have names in GBK or CP437; those of macOS have
     UTF-8 without saying so.
@@ -117,7 +118,8 @@ def archive_members(path: Path) -> dict[str, zipfile.ZipInfo]:
         if _is_unmarked(info):
             name = name.encode("cp437").decode(encoding)  # which zipfile takes it for
         name = name.replace("\\", "/")
-        if not name.endswith("/") and ".." not in PureWindowsPath(name).parts:
+        is_link = stat.S_ISLNK(info.external_attr >> 16)  # the mode that Unix gave it
+        if not (name.endswith("/") or is_link or ".." in PureWindowsPath(name).parts):
             members[name] = info
     return members
 
@@ -147,22 +149,36 @@ def _is_in(name: bytes, encoding: str) -> bool:
     return True
 
 
+def check_inside(path: Path, folder: Path, follow_links: bool) -> None:
+    """Check that no link leads from a folder to a path outside it, unless links are to be followed.
+
+    Raises:
+        ValueError: One does.
+    """
+    if not follow_links and not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{path} is a link to {path.resolve()}, outside {folder}: if you trust it, follow links (`--follow-links`, "
+            "follow_links=True), or give the folder of images itself (`--images`, images=)"
+        )
+
+
 class ImageStore:
     """Finds the images of a data set by the names that its records give.
 
     Names are relative to a folder of their makers' machines, so the longest end of a name that is found counts:
-    `data/LIT-CN/images/1.jpg` may be `1.jpg` here. Nothing outside the folder is ever found.
+    `data/LIT-CN/images/1.jpg` may be `1.jpg` here. Nothing outside the folder is ever found, by a name or by a link.
 
     Args:
         folder: Has the images, or zip archives of them, in it or in `images/`; or one archive. Subfolders on disk must
             be those of the names; within archives any.
+        follow_links: Also find what links in the folder lead to outside it.
 
     Raises:
-        ValueError: There is no such folder, or an archive is broken.
+        ValueError: There is no such folder, an archive is broken, or a link to one outside the folder.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, follow_links: bool = False):
+        self.folder, self._follow_links = Path(folder), follow_links
         if not self.folder.exists():
             raise ValueError(f"{self.folder}: no such folder of images")
         if self.folder.is_file():
@@ -170,19 +186,22 @@ class ImageStore:
         else:
             self._folders = [place for place in (self.folder, self.folder / "images") if place.is_dir()]
             self.archives = [path for place in self._folders for path in sorted(place.glob("*.zip"))]
+            for archive in self.archives:
+                check_inside(archive, self.folder, follow_links)
         self._listings: dict[Path, dict[str, Path]] = {}  # of folders, by names in small letters
 
     def find(self, name: str) -> ImageFile | None:
         """Return the image of a name, or `None`.
 
         Raises:
-            ValueError: The name leaves the folder, or fits several images equally well.
+            ValueError: The name leaves the folder, by itself or by a link, or fits several images equally well.
         """
         parts = _safe_parts(name)
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             for folder in self._folders:
                 if _is_file(folder / end):
+                    check_inside(folder / end, self.folder, self._follow_links)
                     return ImageFile(folder / end)
             named = self._members.get(PurePosixPath(end).name.lower(), [])
             found = [image for image in named if f"/{image.member}".endswith(f"/{end}")]

@@ -38,6 +38,7 @@ def run(
     cache: str | Path | None = None,
     show_progress_bar: bool = True,
     with_items: bool = False,
+    follow_links: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
@@ -52,6 +53,7 @@ def run(
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
+        follow_links: Read images that links in the folders lead to outside them; by default these are left out.
 
     Returns:
         The content of a result file.
@@ -61,7 +63,7 @@ def run(
     """
     started = time.perf_counter()
     settings = benchmark.changed_settings(preset, changes or {})
-    data = benchmark.read(Path(folder), None if images is None else Path(images), settings)
+    data = benchmark.read(Path(folder), None if images is None else Path(images), settings, follow_links)
     language = names_language(benchmark, data, language)
     texts = data.own_texts
     use = text_use(model, texts, settings.role) if texts else None

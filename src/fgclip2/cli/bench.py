@@ -44,6 +44,12 @@ DataPath = Annotated[
     ),
 ]
 Images = Annotated[Path | None, typer.Option(help="Folder or zip archive of the images.  [default: in PATH]")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Read images that links in the folders lead to outside them, if you trust these."
+    ),
+]
 BUNDLED = "bundled"
 _SHOWN = 3  # records left out that are printed; the result file has them all
 
@@ -80,6 +86,7 @@ def check(
     open_images: Annotated[
         bool, typer.Option("--open", help="Decode every image, and compare boxes with its size.")
     ] = False,
+    follow_links: FollowLinks = False,
     show: Annotated[int, typer.Option(min=0, help="How many problems to print.")] = 20,
     as_json: common.AsJson = False,
 ) -> None:
@@ -94,7 +101,9 @@ def check(
 
     benchmarks = find_benchmarks(name, path, images)
     folder = path or fetch_bundled()
-    checks = {benchmark.name: check_data(benchmark, folder, images, open_images) for benchmark in benchmarks}
+    checks = {
+        benchmark.name: check_data(benchmark, folder, images, open_images, follow_links) for benchmark in benchmarks
+    }
     if as_json:
         common.print_json({"benchmarks": [{"name": key, **found.as_dict()} for key, found in checks.items()]})
     else:
@@ -139,6 +148,7 @@ def run(
         typer.Option(help="Folder where embeddings are kept, so that a killed run goes on.  [default: user's cache]"),
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings.")] = False,
+    follow_links: FollowLinks = False,
     items: Annotated[bool, typer.Option("--items", help="Store a number for each item too, such as ranks.")] = False,
     controls: Annotated[
         bool, typer.Option("--controls", help="Measure an untrained model and nearest pixels too; works with bundled.")
@@ -183,6 +193,7 @@ def run(
         language=language,
         cache=None if no_cache else cache or default_cache(),
         with_items=items,
+        follow_links=follow_links,
     )
     for result in results:
         _store_and_print(result, output)

@@ -81,9 +81,37 @@ def test_links_to_folders_of_classes(tmp_path):
     whole = write_pictures(tmp_path / "whole", "苹果/1.jpg", "banana/1.jpg", "苹果/2.jpg")
     part = write_pictures(tmp_path / "part", "pear/1.jpg")
     (part / "苹果").symlink_to(whole / "苹果", target_is_directory=True)
-    data = read_image_classes(part)
+    data = read_image_classes(part, follow_links=True)
     assert data.images == [ImageFile(part / each) for each in ("pear/1.jpg", "苹果/1.jpg", "苹果/2.jpg")]
     assert (data.classes, data.problems) == ([0, 1, 1], [])
+    by_default = read_image_classes(part)
+    assert by_default.images == [ImageFile(part / "pear/1.jpg")]
+    link, empty = map(str, by_default.problems)
+    assert link.startswith(
+        f"{part / '苹果'}: is a link to {whole / '苹果'}, outside {part}: if you trust it, follow links"
+    )
+    assert empty.startswith(f"{part / '苹果'}: the folder holds no image")
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_links_of_a_data_set_lead_out_of_it_on_request_only(tmp_path, follow_links):
+    """Files deep in a folder, and the folder of ImageNet's images itself; links within the folder are always good."""
+    elsewhere = write_pictures(tmp_path / "elsewhere", "猫.jpg")
+    own = write_pictures(tmp_path / "own", "cat/deep/1.jpg", "dog/1.jpg")
+    (own / "cat/deep/outside.jpg").symlink_to(elsewhere / "猫.jpg")
+    (own / "cat/deep/inside.jpg").symlink_to(own / "dog/1.jpg")
+    names = [image.path.name for image in read_image_classes(own, follow_links=follow_links).images]
+    assert names == ["1.jpg", "inside.jpg", *(["outside.jpg"] if follow_links else []), "1.jpg"]
+    folder = tmp_path / "imagenet"
+    folder.mkdir()
+    (folder / "val").symlink_to(write_pictures(tmp_path / "val", "n01440764/1.jpg"))
+    options = {"wordnet_ids": ["n01440764"], "names": {"en": ["tench"]}, "follow_links": follow_links}
+    if follow_links:
+        assert len(read_imagenet(folder, None, **options).images) == 1
+    else:
+        with pytest.raises(ValueError, match=r"val is a link to .*, outside .*imagenet: .*--follow-links"):
+            read_imagenet(folder, None, **options)
+    assert len(read_imagenet(folder, folder / "val", **options).images) == 1  # as the user says
 
 
 def test_names_by_folder(tmp_path):

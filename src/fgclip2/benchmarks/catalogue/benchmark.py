@@ -27,7 +27,8 @@ class Reading:
     """How a folder becomes a data set: a function of `readers`, and what it is called with.
 
     Attributes:
-        reader: Takes the folder, or `files` in its place; `images`; `options`; and the settings that `settings` names.
+        reader: Takes the folder, or `files` in its place; `images`; `follow_links`; `options`; and the settings that
+            `settings` names.
         files: Parameter of the reader -> the file that it takes.
         image_places: Folders or archives where the images may be; `None`: the reader knows.
         options: Further arguments of the reader.
@@ -44,15 +45,18 @@ class Reading:
     subfolder: str = ""
     check: Callable[[Any, Any], DataSet] | None = None
 
-    def __call__(self, folder: Path, images: Path | None, settings: Any) -> DataSet:
-        """Read the data set in a folder, whose images may be elsewhere.
+    def __call__(self, folder: Path, images: Path | None, settings: Any, follow_links: bool = False) -> DataSet:
+        """Read the data set in a folder, whose images may be elsewhere, and beyond links if these are followed.
 
         Raises:
             ValueError: It can't be read.
         """
         arguments: dict[str, Any] = {name: find_file(folder, *file) for name, file in self.files.items()}
+        arguments["follow_links"] = follow_links
         arguments |= {name: getattr(settings, name) for name in self.settings}
-        arguments["images"] = images if self.image_places is None else find_images(folder, images, *self.image_places)
+        if self.image_places is not None:
+            images = find_images(folder, images, *self.image_places, follow_links=follow_links)
+        arguments["images"] = images
         place = () if self.files else (folder / self.subfolder,)
         data = self.reader(*place, **arguments, **self.options)
         return data if self.check is None else self.check(data, settings)
@@ -65,7 +69,7 @@ class Benchmark:
     Attributes:
         task: The module of its kind, which evaluates it.
         language: Language of its texts.
-        read: (folder, folder of images or None, settings) -> data set; see [`Reading`].
+        read: How its folder becomes a data set.
         paper: Settings of the paper.
         source: Where the data are.
         released: Settings of the scripts that its authors released, where they differ.
@@ -77,7 +81,7 @@ class Benchmark:
     name: str
     task: ModuleType
     language: str
-    read: Callable[[Path, Path | None, Any], DataSet]
+    read: Reading
     paper: Settings
     source: str
     released: Settings | None = None

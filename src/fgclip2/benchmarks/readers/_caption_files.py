@@ -11,7 +11,7 @@ from ...data.readers.checks import check_text, existing_folder
 from ...data.records import InvalidRecordError
 from ...files import UTF8_BOM
 from ..base import Problem
-from ..image_files import ImageStore, open_archive
+from ..image_files import ImageStore, check_inside, open_archive
 from ..tasks.retrieval import RetrievalData
 from ._files import NamedImages, check_list, check_object, check_usable, existing_file, problem_of
 
@@ -47,20 +47,23 @@ def find_folder(folder: Folder, name: str, subfolder: str, origin: str) -> Path:
     raise ValueError(f"{folder} has no folder {name} or {subfolder}/{name}; get it from {origin}")
 
 
-def find_images(folder: Folder, images: Folder | None, *places: str) -> Path:
+def find_images(folder: Folder, images: Folder | None, *places: str, follow_links: bool = False) -> Path:
     """Return where the images are: as the user says, else the first of some places that is there, else the folder.
 
     Args:
         folder: Folder of the data set.
         images: What the user says; `None`: nothing.
         places: Folders or archives within the folder, the preferred one first.
+        follow_links: Whether one of the places may be a link that leads out of the folder.
 
     Raises:
-        ValueError: There is no such folder, or an archive in it is broken.
+        ValueError: There is no such folder, an archive in it is broken, or a link leads out of it.
     """
     inside = (Path(folder) / name for name in places)
     found = Path(images) if images is not None else next((path for path in inside if path.exists()), Path(folder))
-    for archive in ImageStore(found).archives:
+    if images is None:
+        check_inside(found, Path(folder), follow_links)
+    for archive in ImageStore(found, follow_links).archives:
         open_archive(archive)  # a broken one is an error of the data set, not of each record
     return found
 
@@ -90,12 +93,12 @@ class CaptionCollector:
     """Collects a `RetrievalData`: images that many captions name are in it once, and bad records are its problems.
 
     Args:
-        images: Folder or archive of the images, as for `ImageStore`.
+        images, follow_links: Folder or archive of the images, as for `ImageStore`.
     """
 
-    def __init__(self, images: Path):
+    def __init__(self, images: Path, follow_links: bool = False):
         self.problems: list[Problem] = []
-        self._images = NamedImages(images)
+        self._images = NamedImages(images, follow_links)
         self._captions: list[str] = []
         self._pairs: list[tuple[int, int]] = []
 

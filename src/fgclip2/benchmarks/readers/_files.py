@@ -11,7 +11,7 @@ from ...data.readers.checks import existing_folder, shown
 from ...data.records import InvalidRecordError
 from ...files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, read_json
 from ..base import Problem
-from ..image_files import ImageFile, ImageStore, archive_members, open_archive
+from ..image_files import ImageFile, ImageStore, archive_members, check_inside, open_archive
 
 _OF_MACOS = "__MACOSX"  # a folder that it adds to archives
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
@@ -79,20 +79,23 @@ def existing_root(path: str | Path) -> Path:
     return Path(path)
 
 
-def image_files(root: Path, problems: list[Problem], least_parts: int = 1) -> dict[PurePosixPath, ImageFile]:
+def image_files(
+    root: Path, problems: list[Problem], least_parts: int = 1, follow_links: bool = False
+) -> dict[PurePosixPath, ImageFile]:
     """Return the images in a folder or zip archive, however deep, in the order of paths; hidden files are none.
 
     Args:
         root: Of `existing_root`.
-        problems: Files of other kinds are added.
+        problems: Files of other kinds are added, and links that lead out of the folder.
         least_parts: Of a path in an archive. A folder that all its images are in is left out of their paths if as many
             parts are left: `albums.zip` may have `cats/1.jpg` or `albums/cats/1.jpg`.
+        follow_links: Take what links lead to outside the folder too.
 
     Returns:
         Path within the root -> image.
     """
     images: dict[PurePosixPath, ImageFile] = {}
-    for path, file in sorted(_files_in(root), key=itemgetter(0)):
+    for path, file in sorted(_files_in(root, problems, follow_links), key=itemgetter(0)):
         if any(part.startswith(".") for part in path.parts) or path.parts[0] == _OF_MACOS:
             continue
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -106,13 +109,22 @@ def image_files(root: Path, problems: list[Problem], least_parts: int = 1) -> di
     return images
 
 
-def _files_in(root: Path) -> Iterator[tuple[PurePosixPath, ImageFile]]:
+def _files_in(root: Path, problems: list[Problem], follow_links: bool) -> Iterator[tuple[PurePosixPath, ImageFile]]:
     if root.is_file():
         yield from ((PurePosixPath(member.lstrip("/")), ImageFile(root, member)) for member in archive_members(root))
         return
+
+    def is_inside(path: Path) -> bool:
+        try:
+            check_inside(path, root, follow_links)
+        except ValueError as error:
+            problems.append(Problem(str(path), str(error).removeprefix(f"{path} ")))
+            return False
+        return True
+
     for child in root.iterdir():  # a link to a folder of images, which rglob would not follow, is one
-        for path in (child, *child.rglob("*")):
-            if path.is_file():
+        for path in (child, *child.rglob("*")) if is_inside(child) else ():
+            if path.is_file() and (path == child or not path.is_symlink() or is_inside(path)):
                 yield PurePosixPath(path.relative_to(root).as_posix()), ImageFile(path)
 
 
@@ -150,18 +162,18 @@ class NamedImages:
     """The images that records name, each once, in the order of their first mention.
 
     Args:
-        folder: As for `ImageStore`.
+        folder, follow_links: As for `ImageStore`.
 
     Attributes:
         files: The images so far.
 
     Raises:
-        ValueError: There is no such folder, or an archive is broken.
+        ValueError: There is no such folder, an archive is broken, or a link to one outside the folder.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, follow_links: bool = False):
         self.files: list[ImageFile] = []
-        self._store = ImageStore(folder)
+        self._store = ImageStore(folder, follow_links)
         for archive in self._store.archives:
             open_archive(archive)  # a broken one is an error of the data set, not of each record
         self._found: dict[str, ImageFile | None] = {}

@@ -1,8 +1,9 @@
 """Images and captions for retrieval, from the files that the data sets' owners publish.
 
 All readers take the folder of a data set and, where its images lie elsewhere, theirs (`images`: a folder or a zip
-archive). Texts are UTF-8, with or without a byte order mark. A record that can't be used becomes a problem of the
-result; a file that is missing or broken as a whole, or has not one record that can be used, raises `ValueError`.
+archive). Links that lead out of either are not followed, unless `follow_links=True`. Texts are UTF-8, with or without a
+byte order mark. A record that can't be used becomes a problem of the result; a file that is missing or broken as a
+whole, or has not one record that can be used, raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -49,48 +50,54 @@ _CCMB = "https://zero.so.com"
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_lit_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_lit_cn(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read LIT-CN: lines `path TAB caption` of `image_caption_long_cn.txt`.
 
     Source: scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP names the file. Not verified: where its paths begin;
     their longest end that is found counts.
     """
-    return _read_paths(folder, images, "LIT-CN", "image_caption_long_cn.txt")
+    return _read_paths(folder, images, "LIT-CN", "image_caption_long_cn.txt", follow_links)
 
 
-def read_dci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_dci_cn(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read DCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images/images_1.zip` and `_2.zip`.
 
     Source: https://huggingface.co/datasets/qihoo360/DCI-CN; scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP. Not
     verified: where the paths begin; their longest end that is found counts.
     """
-    return _read_paths(folder, images, "DCI-CN", "image_caption_trans.txt")
+    return _read_paths(folder, images, "DCI-CN", "image_caption_trans.txt", follow_links)
 
 
-def read_docci_cn(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_docci_cn(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read DOCCI-CN: lines `path TAB caption` of `image_caption_trans.txt`, images in `images.zip`.
 
     Source: https://huggingface.co/datasets/qihoo360/DOCCI-CN; scripts/eval/eval.sh of github.com/360CVGroup/FG-CLIP.
     Not verified: where the paths begin; their longest end that is found counts.
     """
-    return _read_paths(folder, images, "DOCCI-CN", "image_caption_trans.txt")
+    return _read_paths(folder, images, "DOCCI-CN", "image_caption_trans.txt", follow_links)
 
 
-def read_flickr30k_cna(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_flickr30k_cna(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read Flickr30k-CNA, test: lines `id#k TAB caption` of `flickr30k_cna_test.txt`, images `id.jpg`.
 
     Source: data/flickr30k_cna_dataset.py of github.com/yuxie11/R2D2. https://zero.so.com/detail.html shows lines
     without `#k`; they are read too.
     """
     path = find_file(folder, ("test/flickr30k_cna_test.txt", "flickr30k_cna_test.txt"), _CCMB)
-    collector = CaptionCollector(find_images(folder, images, "Flickr30k-images", "flickr30k-images"))
+    collector = CaptionCollector(
+        find_images(folder, images, "Flickr30k-images", "flickr30k-images", follow_links=follow_links), follow_links
+    )
     for source, key, caption in _keyed_captions(path, collector):
         collector.add(source, ("the image's id", f"{key}.jpg"), {"caption": caption})
     return collector.data(path)
 
 
 def read_coco_cn(
-    folder: Folder, images: Folder | None = None, captions: COCOCNCaptions = "manually-translated"
+    folder: Folder,
+    images: Folder | None = None,
+    captions: COCOCNCaptions = "manually-translated",
+    *,
+    follow_links: bool = False,
 ) -> RetrievalData:
     """Read COCO-CN, test.
 
@@ -116,7 +123,7 @@ def read_coco_cn(
     if captions == "human-written":
         lines = numbered_lines(find_file(folder, ("coco-cn_test.txt",), origin))
         test = {decode_text(line, source).strip() for source, line in lines}
-    collector = CaptionCollector(find_images(folder, images))
+    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     for source, key, caption in _keyed_captions(path, collector):
         if test is None or key in test:
             with collector.checking():
@@ -132,9 +139,9 @@ def _coco_2014_name(key: str, source: str) -> str:
     return f"{match[1]}2014/{key}.jpg"
 
 
-def _read_paths(folder: Folder, images: Folder | None, name: str, file_name: str) -> RetrievalData:
+def _read_paths(folder: Folder, images: Folder | None, name: str, file_name: str, follow_links: bool) -> RetrievalData:
     path = find_file(folder, (file_name, f"{name}/{file_name}"), f"{_HUGGING_FACE}/qihoo360/{name}")
-    collector = CaptionCollector(find_images(path.parent, images))
+    collector = CaptionCollector(find_images(path.parent, images, follow_links=follow_links), follow_links)
     for source, line in numbered_lines(path):
         with collector.checking():
             image, tab, caption = decode_text(line, source).partition("\t")
@@ -160,7 +167,7 @@ def _keyed_captions(path: Path, collector: CaptionCollector) -> Iterator[tuple[s
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_icr(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_icr(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read ICR of CCMB, images and their captions: its val serves as test.
 
     Source: data/icr_dataset.py of github.com/yuxie11/R2D2, https://zero.so.com/detail.html: lines of JSON with `text`
@@ -169,10 +176,10 @@ def read_icr(folder: Folder, images: Folder | None = None) -> RetrievalData:
     Args:
         folder: Has `ICR/val/long_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
     """
-    return _read_ccmb(folder, images, "ICR", "long_itr_val.json")
+    return _read_ccmb(folder, images, "ICR", "long_itr_val.json", follow_links)
 
 
-def read_iqr(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_iqr(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read IQR of CCMB, images and queries that led to them: its val serves as test.
 
     Source: data/iqr_dataset.py of github.com/yuxie11/R2D2, https://zero.so.com/detail.html: lines of JSON with `text`
@@ -181,12 +188,14 @@ def read_iqr(folder: Folder, images: Folder | None = None) -> RetrievalData:
     Args:
         folder: Has `IQR/val/short_itr_val.json` and `IQR_IQM_ICR_ICM_images/`.
     """
-    return _read_ccmb(folder, images, "IQR", "short_itr_val.json")
+    return _read_ccmb(folder, images, "IQR", "short_itr_val.json", follow_links)
 
 
-def _read_ccmb(folder: Folder, images: Folder | None, task: str, name: str) -> RetrievalData:
+def _read_ccmb(folder: Folder, images: Folder | None, task: str, name: str, follow_links: bool) -> RetrievalData:
     path = find_file(folder, (f"{task}/val/{name}", f"val/{name}", name), _CCMB)
-    collector = CaptionCollector(find_images(folder, images, "IQR_IQM_ICR_ICM_images"))
+    collector = CaptionCollector(
+        find_images(folder, images, "IQR_IQM_ICR_ICM_images", follow_links=follow_links), follow_links
+    )
     for source, record in numbered_json_lines(path, collector.problems):
         collector.add(source, ("image_path", record.get("image_path")), {"text": record.get("text")})
     return collector.data(path)
@@ -197,14 +206,14 @@ def _read_ccmb(folder: Folder, images: Folder | None, task: str, name: str) -> R
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_sharegpt4v_1k(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_sharegpt4v_1k(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read ShareGPT4V-1k: the first 1,000 records of `share-captioner_coco_lcs_sam_1246k_1107.json`.
 
     Source: https://huggingface.co/datasets/Lin-Chen/ShareGPT4V; fgclip/eval/shareg4v_retrieval.py of
     github.com/360CVGroup/FG-CLIP: a list of `image` and `conversations`, of which the second has the caption.
     """
     path = find_file(folder, ("share-captioner_coco_lcs_sam_1246k_1107.json",), f"{_HUGGING_FACE}/Lin-Chen/ShareGPT4V")
-    collector = CaptionCollector(find_images(folder, images))
+    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     for span in islice(scan_list(path), SHAREGPT4V_IMAGES):  # no more of the file: it may be larger than memory
         source = f"{path}:{span.number}"
         if not span.length:
@@ -217,7 +226,7 @@ def read_sharegpt4v_1k(folder: Folder, images: Folder | None = None) -> Retrieva
     return collector.data(path)
 
 
-def read_dci(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_dci(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read DCI: the `extra_caption` of every file in `annotations/`, images in `photos/`.
 
     203 of the 7,805 captions are blank, as published: they are left out, and are no problems. 7,602 stay.
@@ -230,7 +239,7 @@ def read_dci(folder: Folder, images: Folder | None = None) -> RetrievalData:
     """
     origin = "https://github.com/facebookresearch/DCI"
     root = find_folder(folder, "annotations", "densely_captioned_images", origin)
-    collector = CaptionCollector(find_images(root, images, "photos"))
+    collector = CaptionCollector(find_images(root, images, "photos", follow_links=follow_links), follow_links)
     for path in sorted((root / "annotations").glob("[!.]*.json")):
         with collector.checking():
             try:
@@ -244,13 +253,13 @@ def read_dci(folder: Folder, images: Folder | None = None) -> RetrievalData:
     return collector.data(root / "annotations")
 
 
-def read_docci(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_docci(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read DOCCI, test: `docci_descriptions.jsonlines`, images in `images/`, where docci_images.tar.gz unpacks them.
 
     Source: https://google.github.io/docci: lines of JSON with `example_id`, `split`, `image_file`, `description`.
     """
     path = find_file(folder, ("docci_descriptions.jsonlines",), "https://google.github.io/docci/#downloads")
-    collector = CaptionCollector(find_images(folder, images))
+    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     for source, record in numbered_json_lines(path, collector.problems):
         with collector.checking():
             if check_text(record.get("split"), "split", source) == "test":
@@ -259,7 +268,7 @@ def read_docci(folder: Folder, images: Folder | None = None) -> RetrievalData:
     return collector.data(path)
 
 
-def read_urban_1k(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_urban_1k(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read Urban-1k: the first line of each `caption/N.txt`, with the image `image/N.jpg`.
 
     Source: https://huggingface.co/datasets/BeichenZhang/Urban1k; eval/retrieval/Urban1k.py of
@@ -269,7 +278,7 @@ def read_urban_1k(folder: Folder, images: Folder | None = None) -> RetrievalData
         folder: Has `caption/` and `image/`, or `Urban1k/` which has them.
     """
     root = find_folder(folder, "caption", "Urban1k", f"{_HUGGING_FACE}/BeichenZhang/Urban1k")
-    collector = CaptionCollector(find_images(root, images, "image"))
+    collector = CaptionCollector(find_images(root, images, "image", follow_links=follow_links), follow_links)
     for path in sorted((root / "caption").glob("[!.]*.txt"), key=lambda path: (len(path.stem), path.stem)):
         source, line = next(numbered_lines(path), (str(path), b""))
         with collector.checking():
@@ -283,7 +292,7 @@ def read_urban_1k(folder: Folder, images: Folder | None = None) -> RetrievalData
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_flickr30k(folder: Folder, images: Folder | None = None) -> RetrievalData:
+def read_flickr30k(folder: Folder, images: Folder | None = None, *, follow_links: bool = False) -> RetrievalData:
     """Read Flickr30k, the 1,000 images of Karpathy's test split: `flickr30k_test.json`, else `dataset_flickr30k.json`.
 
     Sources: the first is of github.com/salesforce/ALBEF, a list of `image` and `caption`, a list of five; the second is
@@ -291,10 +300,13 @@ def read_flickr30k(folder: Folder, images: Folder | None = None) -> RetrievalDat
     `sentences[].raw`.
     """
     path = find_file(folder, ("flickr30k_test.json", "dataset_flickr30k.json"), f"{_SALESFORCE}/flickr30k_test.json")
-    return _read_karpathy_test(path, find_images(folder, images, "flickr30k-images", "Flickr30k-images"))
+    place = find_images(folder, images, "flickr30k-images", "Flickr30k-images", follow_links=follow_links)
+    return _read_karpathy_test(path, place, follow_links)
 
 
-def read_mscoco(folder: Folder, images: Folder | None = None, split: COCOSplit = "val2017") -> RetrievalData:
+def read_mscoco(
+    folder: Folder, images: Folder | None = None, split: COCOSplit = "val2017", *, follow_links: bool = False
+) -> RetrievalData:
     """Read MSCOCO: 5,000 images with their first five captions.
 
     Sources: https://cocodataset.org/#format-data for `captions_val2017.json`, which FG-CLIP 2 uses
@@ -308,17 +320,20 @@ def read_mscoco(folder: Folder, images: Folder | None = None, split: COCOSplit =
     if split == "val2017":
         name = "captions_val2017.json"
         path = find_file(folder, (f"annotations/{name}", name), "https://cocodataset.org/#download")
-        return _read_coco_captions(path, find_images(folder, images, "val2017"))
+        place = find_images(folder, images, "val2017", follow_links=follow_links)
+        return _read_coco_captions(path, place, follow_links)
     if split != "karpathy":
         raise ValueError(f"split must be 'val2017' or 'karpathy', got {split!r}")
     names = [
         f"{part}{name}" for name in ("coco_karpathy_test.json", "dataset_coco.json") for part in ("annotations/", "")
     ]
     path = find_file(folder, names, f"{_SALESFORCE}/coco_karpathy_test.json")
-    return _read_karpathy_test(path, find_images(folder, images))
+    return _read_karpathy_test(path, find_images(folder, images, follow_links=follow_links), follow_links)
 
 
-def read_xm3600(folder: Folder, images: Folder | None = None, language: Language = "en") -> RetrievalData:
+def read_xm3600(
+    folder: Folder, images: Folder | None = None, language: Language = "en", *, follow_links: bool = False
+) -> RetrievalData:
     """Read XM3600 (Crossmodal-3600): the captions of one language in `captions.jsonl`, images `key.jpg`.
 
     Source: https://google.github.io/crossmodal-3600: lines of JSON with `image/key` and, for each language, `caption`,
@@ -330,7 +345,7 @@ def read_xm3600(folder: Folder, images: Folder | None = None, language: Language
     """
     check_language(language, "language", "read_xm3600")
     path = find_file(folder, ("captions.jsonl",), "https://google.github.io/crossmodal-3600/#downloads")
-    collector = CaptionCollector(find_images(folder, images))
+    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     for source, record in numbered_json_lines(path, collector.problems):
         with collector.checking():
             captions = check_object(record.get(language), source, language)
@@ -340,8 +355,8 @@ def read_xm3600(folder: Folder, images: Folder | None = None, language: Language
     return collector.data(path)
 
 
-def _read_karpathy_test(path: Path, images: Path) -> RetrievalData:
-    collector = CaptionCollector(images)
+def _read_karpathy_test(path: Path, images: Path, follow_links: bool) -> RetrievalData:
+    collector = CaptionCollector(images, follow_links)
     if not path.name.startswith("dataset_"):  # ALBEF's list
         for source, record in numbered_json_lines(path, collector.problems):
             with collector.checking():
@@ -362,8 +377,8 @@ def _read_karpathy_test(path: Path, images: Path) -> RetrievalData:
     return collector.data(path)
 
 
-def _read_coco_captions(path: Path, images: Path) -> RetrievalData:
-    document, collector = read_json(path), CaptionCollector(images)
+def _read_coco_captions(path: Path, images: Path, follow_links: bool) -> RetrievalData:
+    document, collector = read_json(path), CaptionCollector(images, follow_links)
     captions: defaultdict[int, dict[str, Any]] = defaultdict(dict)  # image -> field -> caption
     for source, record in collector.members(document, "annotations", path):
         with collector.checking():

@@ -47,7 +47,9 @@ class EncodedImage:
             raise UnreadableImageError(f"{self}: {error}") from error
 
 
-def read_chinese_clip(folder: Folder, split: str = "test", images: None = None) -> RetrievalData:
+def read_chinese_clip(
+    folder: Folder, split: str = "test", images: None = None, *, follow_links: bool = False
+) -> RetrievalData:
     """Read a data set in Chinese-CLIP's format; all images of the split are candidates, also those without a caption.
 
     Source: README.md of github.com/OFA-Sys/Chinese-CLIP, which has Flickr30k-CN and MUGE in this format: lines
@@ -57,6 +59,7 @@ def read_chinese_clip(folder: Folder, split: str = "test", images: None = None) 
         folder: Has both files.
         split: What their names begin with. Of MUGE take "valid": its test captions are published without their images.
         images: Must stay `None`, since the images are in one of the files.
+        follow_links: Makes no difference, for the same reason.
 
     Raises:
         ValueError: A file is missing or broken as a whole, or there is not one pair that can be used.

@@ -15,7 +15,7 @@ from ...data.readers.checks import (
 )
 from ...files import read_json
 from ..base import Problem
-from ..image_files import ImageFile
+from ..image_files import ImageFile, check_inside
 from ..tasks.classification import ClassificationData
 from ._files import check_usable, existing_file, existing_root, image_files
 
@@ -32,6 +32,8 @@ def read_image_classes(
     names: Names | str | Path | None = None,
     language: str | None = None,
     images: str | Path | None = None,
+    *,
+    follow_links: bool = False,
 ) -> ClassificationData:
     """Read a folder that has one folder of images for each class.
 
@@ -45,6 +47,7 @@ def read_image_classes(
             reads. None: the folders' own names, `_` read as a space.
         language: Language of the folders' own names; None: seen from them.
         images: The folder, if it is not `folder`.
+        follow_links: Take images and folders that links lead to outside the folder too.
 
     Returns:
         Images in the order of classes and paths. Folders without a name or an image, images in no folder and files of
@@ -57,7 +60,7 @@ def read_image_classes(
     check_language_option(language)
     folder = folder if images is None else images
     problems: list[Problem] = []
-    by_folder = _images_by_folder(existing_root(folder), problems)
+    by_folder = _images_by_folder(existing_root(folder), problems, follow_links)
     check_usable(sum(map(len, by_folder.values())), folder, problems)
     folders = _in_order(by_folder)
     if names is None:
@@ -79,7 +82,12 @@ def read_image_classes(
 
 
 def read_imagenet(
-    folder: str | Path, images: str | Path | None, wordnet_ids: Sequence[str], names: Mapping[str, Sequence[str]]
+    folder: str | Path,
+    images: str | Path | None,
+    wordnet_ids: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    *,
+    follow_links: bool = False,
 ) -> ClassificationData:
     """Read ImageNet-1k's validation images, or ImageNet-v2. A part of the classes keeps all of them to choose from.
 
@@ -99,18 +107,21 @@ def read_imagenet(
         images: Where they are, if elsewhere.
         wordnet_ids: Of all classes, in their order.
         names: Language -> names of all classes, in their order.
+        follow_links: As of `read_image_classes`.
 
     Raises:
-        ValueError: There is no such folder, or no image of a class in it.
+        ValueError: There is no such folder, no image of a class in it, or a link to it leads out of `folder`.
     """
     folder = existing_root(folder)
     inside = (folder / name for name in ("val", "ILSVRC/Data/CLS-LOC/val"))
     root = existing_root(images or next((path for path in inside if path.is_dir()), folder))
+    if not images:
+        check_inside(root, folder, follow_links)
     folders = set(_class_folders(root))
     for keys in (wordnet_ids, [str(index) for index in range(len(wordnet_ids))]):
         if folders.intersection(keys):
             by_key = {language: dict(zip(keys, of_all, strict=True)) for language, of_all in names.items()}
-            return read_image_classes(root, by_key)
+            return read_image_classes(root, by_key, follow_links=follow_links)
     indices = {key: index for index, key in enumerate(wordnet_ids)}
     solution: dict[str, str] = {}  # name of an image without suffix -> WordNet id
     file = folder / "LOC_val_solution.csv"
@@ -120,7 +131,7 @@ def read_imagenet(
             solution[name] = boxes.split()[0]
     problems: list[Problem] = []
     found = []
-    for path, image in image_files(root, problems).items():
+    for path, image in image_files(root, problems, follow_links=follow_links).items():
         key = solution.get(path.stem) or path.stem.rpartition("_")[2]
         if key in indices:
             found.append((image, indices[key]))
@@ -213,10 +224,10 @@ def _class_folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images_by_folder(root: Path, problems: list[Problem]) -> dict[str, list[ImageFile]]:
+def _images_by_folder(root: Path, problems: list[Problem], follow_links: bool) -> dict[str, list[ImageFile]]:
     """Return the images of each class's folder, in the order of paths."""
     found: dict[str, list[ImageFile]] = {name: [] for name in _class_folders(root)}
-    for path, image in image_files(root, problems, 2).items():
+    for path, image in image_files(root, problems, 2, follow_links).items():
         if len(path.parts) > 1:
             found[path.parts[0]].append(image)
         else:

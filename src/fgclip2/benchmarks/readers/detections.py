@@ -23,6 +23,8 @@ def read_detections(
     images: str | Path,
     language: str = "en",
     names: Mapping[str, Sequence[str]] | None = None,
+    *,
+    follow_links: bool = False,
 ) -> DetectionData:
     """Read boxes that a detector found, in COCO's format of results: a list of image_id, category_id, bbox, score.
 
@@ -31,7 +33,7 @@ def read_detections(
     Args:
         results: The JSON list; boxes are x, y, width, height in pixels, ids those of the ground truth.
         ground_truth: COCO's or LVIS's file of instances, for images and names; its annotations are not read here.
-        images: Folder or archives of the images, as for `ImageStore`.
+        images, follow_links: Folder or archives of the images, as for `ImageStore`.
         language: Of the ground truth's names of categories.
         names: Language -> names of all categories, in the order of their ids, to have other languages too.
 
@@ -45,7 +47,7 @@ def read_detections(
     """
     check_language(language, "language", "read_detections")
     instances = read_instances(ground_truth, language, one_based=False, names=names)
-    found = NamedImages(images)
+    found = NamedImages(images, follow_links)
     ids_of_names: dict[str, Any] = {}
     ids_of_files: dict[int, Any] = {}
 

@@ -24,7 +24,7 @@ from ._files import (
 Item = tuple[Box, list[str]]  # a box and its texts, the true one first
 
 
-def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
+def read_fg_ovd(path: str | Path, images: str | Path, *, follow_links: bool = False) -> HardNegativeData:
     """Read one benchmark of FG-OVD: hard, medium, easy or trivial, or one of a single attribute.
 
     Two formats are published:
@@ -39,7 +39,7 @@ def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
 
     Args:
         path: The file.
-        images: Folder or archives of COCO's train2017 and val2017, as for `ImageStore`.
+        images, follow_links: Folder or archives of COCO's train2017 and val2017, as for `ImageStore`.
 
     Returns:
         Boxes with their texts, the true one first; records that can't be used are its problems.
@@ -47,7 +47,7 @@ def read_fg_ovd(path: str | Path, images: str | Path) -> HardNegativeData:
     Raises:
         ValueError: The file is missing, broken, of another suffix or format, or no record can be used.
     """
-    path, found = existing_file(path), NamedImages(images)
+    path, found = existing_file(path), NamedImages(images, follow_links)
     if path.suffix == ".jsonl":
         problems: list[Problem] = []
         items = items_by_image(numbered_json_lines(path, problems), partial(_from_line, found), found, problems)

@@ -11,7 +11,7 @@ from ..tasks.matching import MatchingData
 from ._files import NamedImages, check_usable, numbered_json_lines, problem_of
 
 
-def read_matching(path: str | Path, images: str | Path) -> MatchingData:
+def read_matching(path: str | Path, images: str | Path, *, follow_links: bool = False) -> MatchingData:
     """Read pairs of image and text that are labelled as fitting or not.
 
     ICM (long captions, `ICM/val/long_itm_val.json`) and IQM (queries, `IQM/val/short_itm_val.json`), where `val` serves
@@ -21,7 +21,7 @@ def read_matching(path: str | Path, images: str | Path) -> MatchingData:
 
     Args:
         path: The file.
-        images: Folder or archives of the images, as for `ImageStore`.
+        images, follow_links: Folder or archives of the images, as for `ImageStore`.
 
     Returns:
         Images and texts, each once, and the pairs in the order of the file; lines that can't be used are its problems.
@@ -30,7 +30,7 @@ def read_matching(path: str | Path, images: str | Path) -> MatchingData:
         ValueError: The file is missing, no line can be used, or all have the same label, so that nothing is measured.
     """
     problems: list[Problem] = []
-    found = NamedImages(images)
+    found = NamedImages(images, follow_links)
     texts: dict[str, int] = {}
     pairs: list[tuple[int, int]] = []
     labels: list[bool] = []

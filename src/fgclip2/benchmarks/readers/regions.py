@@ -25,6 +25,7 @@ def read_boxes(
     *,
     crowds: bool = True,
     one_based: bool = True,
+    follow_links: bool = False,
 ) -> RegionData:
     """Read boxes and their categories from a file in COCO's format of instances.
 
@@ -40,7 +41,7 @@ def read_boxes(
 
     Args:
         annotations: The JSON file.
-        images: Folder or archives of the images, as for `ImageStore`.
+        images, follow_links: Folder or archives of the images, as for `ImageStore`.
         language: Of the file's names of categories: "en" for COCO and LVIS, "zh" for BoxClass-CN.
         names: Language -> names of all categories, in the order of their ids, to have other languages too.
         crowds: Whether boxes of crowds (`iscrowd` 1) count.
@@ -68,7 +69,7 @@ def read_boxes(
         records = (
             (source, record) for source, record in records if not (isinstance(record, dict) and record.get("iscrowd"))
         )
-    found = NamedImages(images)
+    found = NamedImages(images, follow_links)
     items = items_by_image(records, parse, found, instances.problems)
     check_usable(len(items), annotations, instances.problems)
     return RegionData(
@@ -80,16 +81,18 @@ def read_boxes(
     )
 
 
-def read_coco_boxes(annotations: str | Path, images: str | Path, *, crowds: bool = True) -> RegionData:
+def read_coco_boxes(
+    annotations: str | Path, images: str | Path, *, crowds: bool = True, follow_links: bool = False
+) -> RegionData:
     """Read the boxes of COCO val2017, with names of its 80 categories in English and Chinese.
 
     Args:
-        annotations, images, crowds: As of `read_boxes`.
+        annotations, images, crowds, follow_links: As of `read_boxes`.
 
     Raises:
         ValueError: As of `read_boxes`, or the file's categories are not COCO's.
     """
-    data = read_boxes(annotations, images, "en", crowds=crowds)
+    data = read_boxes(annotations, images, "en", crowds=crowds, follow_links=follow_links)
     names: dict[str, tuple[str, ...]] = {language: class_names("coco", language) for language in LANGUAGES}
     # The Chinese names are put beside the file's by their order.
     for number, (here, published) in enumerate(zip_longest(data.names["en"], names["en"]), start=1):
