@@ -34,6 +34,7 @@ def test_files(exported_folder):
         "tokenization_fgclip2.py",
         "tokenizer.json",
         "tokenizer_config.json",
+        "weights.py",
     }
     assert not any(path.is_symlink() for path in exported_folder.iterdir())
 

@@ -26,7 +26,7 @@ from ..embedding import (
     resolve_dtype,
 )
 from ..embedding.pairs import ONE_HEAD
-from ..modeling.auto import find_family
+from ..modeling.auto import find_family, read_model_type
 from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.interface import DualEncoderProcessor, Role
@@ -178,10 +178,11 @@ def load_pair(
 
     Raises:
         OSError: There is no such checkpoint, or its weights are not safetensors.
-        ValueError: It has no image and text features.
+        ValueError: It has no image and text features, or is of the first FG-CLIP.
     """
     run_device = resolve_devices(device, default_device())[0]
     source, hub_arguments = locate_checkpoint(name, revision=revision)
+    read_model_type(source, **hub_arguments)  # for its errors: the first FG-CLIP would run as plain CLIP
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service of the hub is asked to convert a pickle
     options = {"dtype": resolve_dtype(dtype, run_device), "use_safetensors": True, **hub_arguments}
     try:

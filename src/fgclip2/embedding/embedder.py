@@ -125,8 +125,9 @@ class Embedder:
             hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
 
         Raises:
-            ValueError: The checkpoint is of another family or lacks weights, the dtype or the device is unknown.
-            OSError: There is no such checkpoint.
+            ValueError: The checkpoint is of another family, damaged or not what its configuration says; or the dtype or
+                the device is unknown.
+            OSError: There is no such checkpoint, or it is not whole.
         """
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
@@ -141,6 +142,12 @@ class Embedder:
             missing = sorted(info["missing_keys"])
             raise ValueError(
                 f"{source} is no {family.title} checkpoint: it lacks {len(missing)} weights, e.g. {missing[0]}"
+            )
+        if info["unexpected_keys"]:
+            extra = sorted(info["unexpected_keys"])
+            raise ValueError(
+                f"{source} has {len(extra)} weights that {family.title} has no place for, e.g. {extra[0]}: is it of "
+                "another model?"
             )
         processor = family.processor.from_pretrained(source, **hub_arguments)
         return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))

@@ -4,15 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ..files import new_folder, read_json
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.processing_fgclip2 import FGClip2Processor
+from ..modeling.weights import INDEX, WEIGHTS, find_weights, read_headers
 from ._folders import check_shapes
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 DOCUMENTS = ("LICENSE*", "NOTICE*", "README.md")
 
 
@@ -48,8 +45,14 @@ def convert_checkpoint(source: str | os.PathLike, output: str | os.PathLike) -> 
         )
     config = FGClip2Config.from_pretrained(source)
     config.architectures = ["FGClip2Model"]
-    weights = _weight_files(source)
-    check_shapes(_shapes(weights), config, str(source), "Is it complete, and of the same model?")
+    try:
+        weights = find_weights(source)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    shapes = {name: info.shape for name, (_, info) in read_headers(weights).items()}
+    check_shapes(shapes, config, str(source), "Is it complete, and of the same model?")
+    if not (source / WEIGHTS).is_file():
+        weights.append(source / INDEX)
     processor = FGClip2Processor.from_pretrained(source)
     with new_folder(output) as staging:
         processor.save_pretrained(staging)
@@ -58,38 +61,3 @@ def convert_checkpoint(source: str | os.PathLike, output: str | os.PathLike) -> 
             shutil.copyfile(path, staging / path.name)  # follows the links of the hub's cache
         config.save_pretrained(staging)
     return Path(output)
-
-
-def _weight_files(source: Path) -> list[Path]:
-    """Return the weight files of a folder, its index included."""
-    if (source / WEIGHTS).is_file():
-        return [source / WEIGHTS]
-    if not (source / INDEX).is_file():
-        found = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in source.glob(pattern))
-        pickles = (
-            f"; {', '.join(found)} may run code when loaded: save it as safetensors where you trust it, by "
-            "model.save_pretrained(folder)"
-        )
-        raise ValueError(f"{source} has neither {WEIGHTS} nor {INDEX}{pickles if found else ''}")
-    shards = set(read_json(source / INDEX).get("weight_map", {}).values())
-    for shard in shards:
-        # An index that names ../../somewhere must not make us copy from there.
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{source / INDEX} must name .safetensors files in this folder, got {shard!r}")
-        if not (source / shard).is_file():
-            raise ValueError(f"{source / INDEX} names {shard}, which is missing: the download is not complete")
-    return [source / INDEX, *(source / shard for shard in sorted(shards))]
-
-
-def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes from the headers of safetensors files."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        if path.suffix != ".safetensors":
-            continue
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is no whole safetensors file: {error}") from error
-    return shapes

@@ -36,10 +36,23 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
 
     Raises:
         OSError: There is no such checkpoint, or it has no config.json.
+        ValueError: Its config.json is damaged, or it is a checkpoint of the first FG-CLIP.
     """
-    # Not AutoConfig, which would want to run code of folders that name some.
-    settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)
-    return settings.get("model_type")
+    try:
+        # Not AutoConfig, which would want to run code of folders that name some.
+        settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)
+        model_type = settings.get("model_type")
+    except (AttributeError, TypeError, RecursionError) as error:  # what transformers makes of JSON that is no object
+        raise ValueError(f"the config.json of {name} is not a JSON object of settings: get it again") from error
+    if not settings:
+        raise OSError(f"{name} has no config.json, so it is no checkpoint: give the folder that has one")
+    # Those checkpoints call themselves CLIP, as which they run without an error, on images that are cut, not squashed.
+    if model_type == "clip" and "fgclip" in str([settings.get("architectures"), settings.get("auto_map")]).lower():
+        raise ValueError(
+            f"{name} is a checkpoint of FG-CLIP, the first version, which this package does not support: use one of "
+            "FG-CLIP 2"
+        )
+    return model_type
 
 
 def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:

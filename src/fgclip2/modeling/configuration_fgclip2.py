@@ -17,6 +17,32 @@ WALK_TYPES = ("short", "long", "box")
 
 _REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
 
+# Far more than any model has; to make the layers of a damaged or hostile configuration could take hours.
+MAX_LAYERS = 1000
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "longtext_len",
+    "projection_size",
+    "num_channels",
+    "num_patches",
+    "patch_size",
+)
+
+
+def _check_sizes(config: PretrainedConfig) -> None:
+    """Raise a `ValueError` unless all sizes that a tower's configuration has are positive integers."""
+    for name in _SIZES:
+        value = getattr(config, name, 1)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {value!r:.80}")
+    if config.num_hidden_layers > MAX_LAYERS:
+        raise ValueError(f"`num_hidden_layers` must be at most {MAX_LAYERS}, got {config.num_hidden_layers}")
+
 
 class FGClip2TextConfig(PretrainedConfig):
     """Configuration of the text tower. The defaults are those of the base checkpoint.
@@ -25,7 +51,7 @@ class FGClip2TextConfig(PretrainedConfig):
         vocab_size: Number of token embeddings (256,000 in the official checkpoints, Gemma's vocabulary).
         hidden_size: Width of the tower.
         intermediate_size: Width of the MLPs.
-        num_hidden_layers: Number of encoder layers.
+        num_hidden_layers: Number of encoder layers, at most 1,000.
         num_attention_heads: Number of attention heads; divides `hidden_size`.
         max_position_embeddings: Positions of the walks `short` and `box`.
         longtext_len: Positions of the walk `long`; its texts are padded to exactly this length.
@@ -71,6 +97,7 @@ class FGClip2TextConfig(PretrainedConfig):
         self.hidden_act = hidden_act
         self.layer_norm_eps = layer_norm_eps
         self.attention_dropout = attention_dropout
+        _check_sizes(self)
         # transformers 4 sets these in its base class, transformers 5 leaves them to us.
         super().__init__(pad_token_id=pad_token_id, bos_token_id=bos_token_id, eos_token_id=eos_token_id, **kwargs)
         self.pad_token_id = pad_token_id
@@ -84,7 +111,7 @@ class FGClip2VisionConfig(PretrainedConfig):
     Args:
         hidden_size: Width of the tower and of the embedding space.
         intermediate_size: Width of the MLPs.
-        num_hidden_layers: Number of encoder layers.
+        num_hidden_layers: Number of encoder layers, at most 1,000.
         num_attention_heads: Number of attention heads; divides `hidden_size`.
         num_channels: Channels of the images.
         num_patches: Entries of the position table, a square number; the table is resized to each image's grid.
@@ -121,6 +148,7 @@ class FGClip2VisionConfig(PretrainedConfig):
         self.hidden_act = hidden_act
         self.layer_norm_eps = layer_norm_eps
         self.attention_dropout = attention_dropout
+        _check_sizes(self)
         super().__init__(**kwargs)
 
 
@@ -152,6 +180,9 @@ class FGClip2Config(PretrainedConfig):
             text_config = FGClip2TextConfig(**(text_config or {}))
         if vision_config is None or isinstance(vision_config, dict):
             vision_config = FGClip2VisionConfig(**(vision_config or {}))
+        for name, tower in (("text_config", text_config), ("vision_config", vision_config)):
+            if not isinstance(tower, PretrainedConfig):
+                raise ValueError(f"`{name}` must be a configuration or a dict of its fields, got {tower!r:.80}")
         self.text_config = text_config
         self.vision_config = vision_config
         self.initializer_factor = initializer_factor

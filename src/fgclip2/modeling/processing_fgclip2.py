@@ -15,8 +15,7 @@ from .configuration_fgclip2 import WALK_OF_ROLE
 from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
 from .inputs import MIN_BOX_SIDE, check_boxes, load_images
 from .tokenization_fgclip2 import LONG_TEXT, FGClip2Tokenizer
-
-_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+from .weights import HUB_ARGUMENTS, find_file
 
 
 class FGClip2Processor(ProcessorMixin):
@@ -55,14 +54,27 @@ class FGClip2Processor(ProcessorMixin):
             pretrained_model_name_or_path: Folder or hub id, in the official layout or ours.
             kwargs: Arguments of the hub (`revision`, `token`, `cache_dir`, ...); fields of the image processor override
                 what is stored.
+
+        Raises:
+            OSError: There is no such checkpoint, or it has no tokenizer or no image processor.
+            ValueError: Their files are damaged.
         """
-        hub_arguments = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+        hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         for name in ("trust_remote_code", "code_revision", "_from_auto", "use_fast"):
             kwargs.pop(name, None)
-        return cls(
-            FGClip2ImageProcessor.from_pretrained(pretrained_model_name_or_path, **hub_arguments, **kwargs),
-            FGClip2Tokenizer.from_pretrained(pretrained_model_name_or_path, **hub_arguments),
-        )
+        source = pretrained_model_name_or_path
+        try:
+            image_processor = FGClip2ImageProcessor.from_pretrained(source, **hub_arguments, **kwargs)
+            return cls(image_processor, FGClip2Tokenizer.from_pretrained(source, **hub_arguments))
+        except Exception as error:  # the library tokenizers has no class of its own for its errors
+            for names in (("tokenizer.json",), ("preprocessor_config.json", "processor_config.json")):
+                if all(find_file(source, name, **hub_arguments) is None for name in names):
+                    raise OSError(
+                        f"{source} has no {' or '.join(names)}: copy it from where the weights come from"
+                    ) from error
+            if isinstance(error, OSError):
+                raise
+            raise ValueError(f"the tokenizer or image processor of {source} can't be read: {error}") from error
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
         """Write the processor's files, `preprocessor_config.json` for older transformers included."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .._imports import require
 from ..files import replacing
 from ..modeling.modeling_fgclip2 import SCALES, FGClip2Model
+from ..modeling.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, find_file, hub_arguments_of
 from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
 require("peft", "train")  # for its message
@@ -30,8 +30,6 @@ TARGETS = {
     "attention_and_mlp": r"(.*\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])",
 }
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of a PeftModel's state
 
 
@@ -269,19 +267,14 @@ def adapter_folder(name_or_path: str | os.PathLike, revision: str | None = None)
     """Find the folder of an adapter, downloading one from the hub: its configuration and safetensors, nothing else.
 
     Raises:
-        ValueError: One of the two files is not there.
+        ValueError: One of the two files is not there or is damaged, or the ranks are not those of the tensors.
+        OSError: There is no such adapter.
     """
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        patterns = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
-        folder = Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=patterns))
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"{name_or_path} has no {name}; allowed: an adapter saved as safetensors. adapter_model.bin is a "
-                "pickle, which may run code, and is never read"
-            )
-    return folder
+    hub_arguments = hub_arguments_of({"revision": revision})
+    check_adapter(name_or_path, **hub_arguments)
+    config = find_file(name_or_path, ADAPTER_CONFIG, **hub_arguments)
+    assert config is not None  # checked above
+    return config.parent
 
 
 def _scales(model: PeftModel) -> dict[str, Tensor]:

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import Siglip2Config, SiglipConfig
 from transformers.configuration_utils import PretrainedConfig
 
 from ..checkpoints import locate_checkpoint
-from ..files import read_json
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from ..modeling.modeling_fgclip2 import TRAINING_SCALES, FGClip2Model, resize_position_grid
+from ..modeling.weights import INDEX, WEIGHTS, differences, find_weights, read_headers, read_json_object
 
 # Fixed-resolution SigLIP 2 checkpoints are published as `siglip`, NaFlex ones as `siglip2`.
 SOURCE_CONFIGS: dict[str, type[PretrainedConfig]] = {
@@ -36,8 +36,6 @@ PATCH_WEIGHT = "vision_model.embeddings.patch_embedding.weight"
 POSITION_GRID = "vision_model.embeddings.position_embedding.weight"
 
 WEIGHT_DTYPES = {"F64", "F32", "F16", "BF16"}
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 PROCESSOR_FILES = ["*.json", "spiece.model"]
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*.safetensors"]
 
@@ -57,19 +55,12 @@ def local_folder(source: str | os.PathLike, revision: str | None, patterns: list
         raise ValueError(f"{source} is no folder, and on the hub: {' '.join(str(error).split())}") from error
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing")
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return content
-
-
 def stored_config(folder: Path) -> tuple[str, Any]:
     """Return the source's `model_type`, and its configuration with the defaults of that type filled in."""
     path = folder / "config.json"
-    content = _read_object(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    content = read_json_object(path)
     kind = content.get("model_type")
     if kind not in SOURCE_CONFIGS:
         raise ValueError(f"{path}: model_type is {kind!r}; allowed: {', '.join(map(repr, SOURCE_CONFIGS))}")
@@ -115,7 +106,7 @@ def image_processor(folder: Path, patch_size: int) -> FGClip2ImageProcessor:
     stored: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if not stored and (folder / name).is_file():
-            content = _read_object(folder / name)
+            content = read_json_object(folder / name)
             stored = content.get("image_processor", content if name.startswith("pre") else {})
     if stored.get("image_processor_type") != FGClip2ImageProcessor.__name__:
         stored = {name: stored[name] for name in ("image_mean", "image_std") if name in stored}
@@ -145,7 +136,10 @@ def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: i
         if name in files:
             # Opened anew each time: what was read of an open file stays in memory until it is closed.
             with safe_open(files[name], framework="pt") as tensors:
-                parameter.copy_(_refit(name, tensors.get_tensor(name), vision.num_patches))
+                tensor = tensors.get_tensor(name)
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"{folder} has weights that are not finite, e.g. {name}: it is damaged, get it again")
+            parameter.copy_(_refit(name, tensor, vision.num_patches))
     return model.eval(), left_out
 
 
@@ -166,42 +160,16 @@ def _find_tensors(folder: Path, expected: Shapes) -> tuple[dict[str, Path], list
     Raises:
         ValueError: A tensor is missing, unknown, or of another shape or dtype; the first few are named.
     """
-    files: dict[str, Path] = {}
-    found: Shapes = {}
-    for path in _weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    part = tensors.get_slice(name)
-                    if part.get_dtype() not in WEIGHT_DTYPES:
-                        allowed = ", ".join(sorted(WEIGHT_DTYPES))
-                        raise ValueError(f"{path}: {name} has the dtype {part.get_dtype()}; allowed: {allowed}")
-                    files[name], found[name] = path, tuple(part.get_shape())
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is no whole safetensors file: {error}") from error
-    left_out = sorted(name for name in TRAINING_SCALES if found.pop(name, None) is not None)
-    wrong = [
-        f"{name}: {found.get(name, 'missing')}, expected {expected.get(name, 'no such tensor')}"
-        for name in sorted(expected.keys() | found.keys())
-        if found.get(name) != expected.get(name)
-    ]
+    try:
+        headers = read_headers(find_weights(folder))
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    left_out = sorted(name for name in TRAINING_SCALES if headers.pop(name, None) is not None)
+    for name, (path, info) in headers.items():
+        if info.dtype not in WEIGHT_DTYPES:
+            allowed = ", ".join(sorted(WEIGHT_DTYPES))
+            raise ValueError(f"{path}: {name} has the dtype {info.dtype}; allowed: {allowed}")
+    wrong = differences({name: info.shape for name, (_, info) in headers.items()}, expected)
     if wrong:
         raise ValueError(f"{folder} has {len(wrong)} tensors that don't fit its config: {'; '.join(wrong[:3])}")
-    return {name: files[name] for name in expected}, left_out
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).is_file():
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        reason = f"; {', '.join(pickles)} may run code when loaded, and is not read" if pickles else ""
-        raise ValueError(f"{folder} has neither {WEIGHTS} nor {INDEX}{reason}")
-    shards = _read_object(folder / INDEX).get("weight_map", {}).values()
-    for shard in shards:
-        # No file outside the folder, whatever the index says.
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{folder / INDEX} names {shard!r}; allowed: .safetensors files in this folder")
-        if not (folder / shard).is_file():
-            raise ValueError(f"{folder / INDEX} names {shard}, which is missing: the download is not complete")
-    return [folder / shard for shard in sorted(set(shards))]
+    return {name: headers[name][0] for name in expected}, left_out
