@@ -58,6 +58,59 @@ def test_embed_texts_of_a_file_or_stdin(run, embedder, source):
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
 
 
+def test_embed_writes_the_names_beside_the_vectors(run, embedder):
+    assert "3 vectors" in run("embed", "照片", "photo.png", "--output", "向量.npz").stdout
+    with np.load("向量.npz") as file:
+        names = file["names"].tolist()
+        np.testing.assert_allclose(file["embeddings"], embedder.encode_images(names), atol=1e-5)
+    assert names == ["照片/dog.png", "照片/黑猫.png", "photo.png"]
+    assert not Path("向量.npz.parts").exists()
+
+
+def test_embed_leaves_out_what_cannot_be_used_in_a_folder(run, folder):
+    (folder / "照片" / "坏\n.png").write_bytes(b"not a picture")
+    result = run("embed", "照片", "-o", "v.npy")
+    assert "skipped 照片/坏\\n.png: " in result.stderr
+    assert "v.npy doesn't say which image a vector is of; an .npz file has the names" in result.stderr
+    assert [row["input"] for row in run.json("embed", "照片", "-o", "v.npz")["skipped"]] == ["照片/坏\n.png"]
+    # What is named is an error, and the work on the others stays.
+    refused = run("embed", "照片", "坏.png", "-o", "v.npz", code=1).stderr.splitlines()[-1]
+    assert "坏.png: not a readable image" in refused
+    assert "the vectors of the others stay in v.npz.parts for the next run" in refused
+    again = run("embed", "照片", "坏.png", "-o", "v.npz", "--skip-errors")
+    assert "2 of 4 vectors are there from a run that was ended, in v.npz.parts" in again.stderr
+    assert not Path("v.npz.parts").exists()
+    for path in (folder / "照片").glob("[!坏]*"):
+        path.unlink()
+    assert "none of 1 images can be used" in run("embed", "照片", "-o", "leer.npz", code=1).stderr
+
+
+def test_embed_goes_on_where_a_run_was_ended(run, embedder, monkeypatch):
+    from fgclip2.embedding import embedder as embedder_module
+
+    seen = []
+
+    def prepare(item, **options):
+        seen.append(str(item[1]))
+        if interrupting and seen[-1] == "photo.png":
+            raise KeyboardInterrupt
+        return prepare_image(item, **options)
+
+    prepare_image = embedder_module.prepare_image
+    monkeypatch.setattr(embedder_module, "prepare_image", prepare)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # one image is prepared at a time
+    arguments = ["embed", "照片", "photo.png", "-o", "v.npz", "--batch-size", "1"]
+    interrupting = True
+    stopped = run(*arguments, code=130)
+    assert stopped.stderr == "fgclip2: interrupted: what is done stays in v.npz.parts; the same command goes on\n"
+    assert not Path("v.npz").exists()
+    interrupting, seen = False, []
+    run(*arguments)
+    assert seen == ["photo.png"]
+    with np.load("v.npz") as file:
+        np.testing.assert_allclose(file["embeddings"], embedder.encode_images(file["names"].tolist()), atol=1e-5)
+
+
 def test_embed_names_or_skips_broken_images(run, folder):
     assert "坏.png" in run("embed", "photo.png", "坏.png", "-o", "v.npy", code=1).stderr
     assert not list(folder.glob("*v.npy*"))
@@ -72,10 +125,15 @@ def test_embed_names_or_skips_broken_images(run, folder):
     [
         (["-o", "v.npy"], 2, "image files, --text or --texts-file"),
         (["photo.png", "--text", "猫", "-o", "v.npy"], 2, "give either"),
-        (["photo.png", "-o", "v.csv"], 2, "a file '.npy', '.safetensors' or '.jsonl', or -, got v.csv"),
+        (
+            ["photo.png", "-o", "v.csv"],
+            2,
+            "a file '.npy', '.npz', '.safetensors', '.jsonl' or '.parquet', or -, got v.csv",
+        ),
         (["photo.png", "-o", "-", "--json"], 2, "--json"),
         (["photo.png", "-o", "v.npy", "--max-patches", "many"], 2, "auto or a positive integer"),
         (["photo.png", "-o", "没有/v.npy"], 1, "there is no folder 没有"),
+        (["photo.png", "-o", "夹.npy"], 1, "夹.npy is a folder: give the name of a file in it"),
         (["missing.png", "-o", "v.npy"], 1, "missing.png: no such image file"),
         (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
         (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "--walk-type must be 'auto'"),
@@ -86,6 +144,7 @@ def test_embed_names_or_skips_broken_images(run, folder):
 def test_embed_mistakes(run, arguments, code, message):
     Path("坏.txt").write_bytes(b"\xff\xfe\xff")
     Path("空").mkdir()
+    Path("夹.npy").mkdir()
     assert message in " ".join(run("embed", *arguments, code=code).stderr.split())
 
 

@@ -37,7 +37,7 @@ def classify(
     on_error = "skip" if skip_errors else "raise"
     encoded = embedder.classify(images, names, template or "{}", max_num_patches=budget, on_error=on_error)
     scores, skipped = encoded if skip_errors else (encoded, [])
-    left_out = common.report_skipped(images, skipped)
+    left_out = common.report_skipped(common.without_indices(images, skipped))
     indices = {index for index, _ in skipped}
     used = [image for index, image in enumerate(images) if index not in indices]
     results: list[dict[str, Any]] = [

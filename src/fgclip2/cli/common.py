@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import printable
+
 if TYPE_CHECKING:
     import numpy as np
 
     from ..embedding import Embedder, Skipped
 
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: C:/ is a drive of Windows
+
+SKIPPED_SHOWN = 20
 
 Model = Annotated[
     str | None,
@@ -83,6 +88,16 @@ def refuse_folders(images: Iterable[Path]) -> None:
     for path in images:
         if path.is_dir():
             raise ValueError(f"{path} is a folder: give image files, e.g. {path / '*.jpg'}")
+
+
+def check_output(path: Path) -> None:
+    """Raise a `ValueError` if a file can't be written there."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"{path}: the folder {path.parent} can't be written to; choose another one")
 
 
 @contextmanager
@@ -156,14 +171,18 @@ def rank_labels(labels: Sequence[str], scores: np.ndarray, top_k: int, **others:
     return [{"label": labels[row], **{name: float(column[row]) for name, column in columns.items()}} for row in order]
 
 
-def report_skipped(inputs: Sequence[Any], skipped: Iterable[Skipped]) -> list[dict[str, str]]:
-    """Say on stderr what was left out, and return it for the JSON output."""
-    rows = []
-    for index, reason in skipped:
-        reason = reason.removeprefix(f"images[{index}]: ")
-        typer.echo(f"skipped {inputs[index]}: {reason}", err=True)
-        rows.append({"input": str(inputs[index]), "reason": reason})
-    return rows
+def without_indices(inputs: Sequence[Any], skipped: Iterable[Skipped]) -> list[tuple[Any, str]]:
+    """Return what was left out and why, with the inputs themselves in place of their indices."""
+    return [(inputs[index], reason.removeprefix(f"images[{index}]: ")) for index, reason in skipped]
+
+
+def report_skipped(skipped: Sequence[tuple[Any, str]]) -> list[dict[str, str]]:
+    """Say on stderr what was left out and why, and return it for the JSON output."""
+    for item, reason in skipped[:SKIPPED_SHOWN]:
+        typer.echo(f"skipped {printable(str(item))}: {printable(reason)}", err=True)
+    if len(skipped) > SKIPPED_SHOWN:
+        typer.echo(f"skipped {len(skipped) - SKIPPED_SHOWN} more (--json lists all)", err=True)
+    return [{"input": str(item), "reason": reason} for item, reason in skipped]
 
 
 def print_json(result: dict[str, Any]) -> None:

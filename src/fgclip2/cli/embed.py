@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from .._imports import require
 from ..checks import check_choice, one_of
-from ..files import replacing
 from . import common
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..embedding import Embedder
-
-SUFFIXES = (".npy", ".safetensors", ".jsonl")
+SUFFIXES = (".npy", ".npz", ".safetensors", ".jsonl", ".parquet")
 
 EXAMPLES = """
-fgclip2 embed photos dog.png --output images.npy
-fgclip2 embed 照片 狗.png --output 图像.safetensors --skip-errors
+fgclip2 embed photos --output images.npz
+fgclip2 embed photos dog.png --output images.npy --skip-errors
+fgclip2 embed 照片 狗.png --output 图像.parquet
 fgclip2 embed --text "a dog" --text "一只狗" --output -
 """
 
@@ -30,7 +25,12 @@ fgclip2 embed --text "a dog" --text "一只狗" --output -
 def embed(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File to write: .npy, .safetensors, .jsonl, or - for JSONL on stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .npz, .npy, .safetensors, .jsonl or .parquet (with the extra parquet), or - for JSONL "
+            "on stdout.",
+        ),
     ],
     images: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of images.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Text to embed instead of images; may be repeated.")] = None,
@@ -49,83 +49,98 @@ def embed(
 ) -> None:
     """Write vectors of images or texts to a file.
 
-    The vectors are L2-normalised float32, in the order of the inputs. A safetensors file has the tensor `embeddings`,
-    and the inputs as JSON in the metadata `names`. A line of JSONL has `image` or `text`, and `embedding`.
+    The vectors are L2-normalised float32, in the order of the inputs. The inputs stand beside them: in .npz the array
+    `names` beside `embeddings`, in a safetensors file the metadata `names`, as JSON, beside `embeddings`, in .jsonl and
+    .parquet `image` or `text` beside `embedding` in each row. A .npy file has vectors only.
+
+    Images in folders that can't be used are left out and reported, as search does; files that you name are an error.
+    The work is kept in OUTPUT.parts while it lasts, and a run that was ended goes on when it is started again.
     """
-    if sum(map(bool, (images, text, texts_file))) != 1:
-        raise typer.BadParameter("give either image files, --text or --texts-file", param_hint="images")
+    _check_usage(images, text, texts_file, output, as_json)
     to_stdout = str(output) == "-"
-    if not to_stdout and output.suffix not in SUFFIXES:
-        raise typer.BadParameter(f"must be a file {one_of(SUFFIXES)}, or -, got {output}", param_hint="--output")
-    if to_stdout and as_json:
-        raise typer.BadParameter("leave it out, it would mix with the JSONL of --output -", param_hint="--json")
-    if not to_stdout and not output.resolve().parent.is_dir():
-        raise ValueError(f"{output}: there is no folder {output.parent}")  # now rather than after the work
     budget = common.parse_max_patches(max_patches)
+    from ..embedding import parts as parts_of_work
     from ..embedding.fgclip2 import ROLE_OF_WALK
+    from ..embedding.vector_files import json_lines, write_vectors
 
     check_choice("--walk-type", walk_type, ROLE_OF_WALK)
     role = ROLE_OF_WALK[walk_type]
     texts = text or (common.read_lines(texts_file) if texts_file else [])
-    inputs: Sequence[Any] = texts if not images else list_images(images)
+    files, refused = list_images(images or [])
+    names: Sequence[Any] = files if images else texts
+    keys = [parts_of_work.file_key(file) for file in files] if images else texts
     embedder = common.load_embedder(model, device)
-    skipped: list[Any] = []
-    if images and skip_errors:
-        vectors, skipped = embedder.encode_images(inputs, budget, batch_size, on_error="skip")
-    elif images:
-        vectors = embedder.encode_images(inputs, budget, batch_size)
+    facts = {"kind": "image" if images else "text", "model": embedder.name, "fingerprint": embedder.fingerprint}
+    settings = {"dtype": str(embedder.dtype), "max_num_patches": budget, "role": role}
+    origin = {"kind": facts["kind"], "fingerprint": embedder.fingerprint, **settings}
+    parts = parts_of_work.VectorParts(None if to_stdout else output.with_name(f"{output.name}.parts"), origin)
+    if done := sum(key in parts.rows for key in keys):
+        typer.echo(f"{done} of {len(keys)} vectors are there from a run that was ended, in {parts.folder}", err=True)
+    kept = "nothing was written" if to_stdout else f"what is done stays in {parts.folder}; the same command goes on"
+    reasons: dict[str, str] = {}
+    with common.kept_when_interrupted(kept), parts:
+        if images:
+            on_error = "skip" if skip_errors or any(path.is_dir() for path in images) else "raise"
+            paths = dict(zip(keys, files, strict=True))
+            reasons = parts_of_work.add_images(parts, paths, embedder, budget, batch_size, on_error)
+        else:
+            parts_of_work.add_texts(parts, texts, embedder, role, batch_size)
+    failed = [(name, reasons[key]) for name, key in zip(names, keys, strict=True) if key in reasons]
+    for file, reason in failed:
+        if file in (images or []) and not skip_errors:
+            others = "" if to_stdout else f"; the vectors of the others stay in {parts.folder} for the next run"
+            raise ValueError(f"{reason}: mend it, leave it out or pass --skip-errors{others}")
+    left_out = common.report_skipped([*refused, *failed])
+    used = [(str(name), parts.rows[key]) for name, key in zip(names, keys, strict=True) if key not in reasons]
+    if not used:
+        raise ValueError(f"none of {len(left_out)} images can be used")
+    used_names, vectors = zip(*used, strict=True)
+    if to_stdout:
+        for line in json_lines(facts["kind"], used_names, vectors):
+            typer.echo(line)
     else:
-        vectors = embedder.encode_texts(inputs, role=role, batch_size=batch_size)
-    left_out = common.report_skipped(inputs, skipped)
-    indices = {index for index, _ in skipped}
-    names = [str(name) for index, name in enumerate(inputs) if index not in indices]
-    write_vectors(output, "image" if images else "text", names, vectors, embedder)
-    summary = {"model": embedder.name, "output": str(output), "count": len(names), "embedding_size": vectors.shape[1]}
+        write_vectors(output, used_names, vectors, facts)
+        parts.remove()
+    size = embedder.embedding_size
     if as_json:
+        summary = {"model": embedder.name, "output": str(output), "count": len(used), "embedding_size": size}
         common.print_json({**summary, "skipped": left_out})
     else:
-        typer.echo(f"{len(names)} vectors of length {vectors.shape[1]} in {output}", err=to_stdout)
+        typer.echo(f"{len(used)} vectors of length {size} in {output}", err=to_stdout)
+    if left_out and output.suffix == ".npy":
+        typer.echo(f"{output} doesn't say which image a vector is of; an .npz file has the names beside them", err=True)
 
 
-def list_images(paths: Sequence[Path]) -> list[Path]:
-    """Return image files, with folders replaced by the images in them."""
+def _check_usage(
+    images: list[Path] | None, text: list[str] | None, texts_file: Path | None, output: Path, as_json: bool
+) -> None:
+    """Raise what is wrong with the arguments, now rather than after the work."""
+    if sum(map(bool, (images, text, texts_file))) != 1:
+        raise typer.BadParameter("give either image files, --text or --texts-file", param_hint="images")
+    if str(output) == "-":
+        if as_json:
+            raise typer.BadParameter("leave it out, it would mix with the JSONL of --output -", param_hint="--json")
+        return
+    if output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"must be a file {one_of(SUFFIXES)}, or -, got {output}", param_hint="--output")
+    if output.suffix == ".parquet":
+        require("pyarrow", "parquet")
+    common.check_output(output)
+
+
+def list_images(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Return image files, folders being replaced by the images in them, and what in these can't be used, and why."""
     from ..search.scan import scan_folder
 
     expanded: list[Path] = []
+    refused: list[tuple[Path, str]] = []
     for path in paths:
         if not path.is_dir():
             expanded.append(path)
             continue
-        found, unusable, _ = scan_folder(path.resolve())
-        for name, reason in unusable:
-            typer.echo(f"skipped {path / name}: {reason}", err=True)
-        expanded += [path / file.path for file in found]
-    if not expanded:
+        found = scan_folder(path.resolve())
+        refused += [(path / name, reason) for name, reason in found.unusable]
+        expanded += [path / file.path for file in found.images]
+    if paths and not expanded:
         raise ValueError(f"there are no images in {', '.join(map(str, paths))}")
-    return expanded
-
-
-def write_vectors(output: Path, kind: str, names: list[str], vectors: np.ndarray, embedder: Embedder) -> None:
-    """Write vectors to a file in the format of its suffix, or to stdout for `-`."""
-    lines = (
-        json.dumps({kind: name, "embedding": vector.tolist()}, ensure_ascii=False)
-        for name, vector in zip(names, vectors, strict=True)
-    )
-    if str(output) == "-":
-        for line in lines:
-            typer.echo(line)
-        return
-    with replacing(output) as unfinished:
-        if output.suffix == ".npy":
-            import numpy as np
-
-            with unfinished.open("wb") as file:
-                np.save(file, vectors)
-        elif output.suffix == ".safetensors":
-            from safetensors.numpy import save_file
-
-            facts = {"model": embedder.name, "fingerprint": embedder.fingerprint}
-            save_file({"embeddings": vectors}, unfinished, {"kind": kind, "names": json.dumps(names), **facts})
-        else:
-            with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(f"{line}\n" for line in lines)
+    return expanded, refused

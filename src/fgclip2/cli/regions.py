@@ -89,7 +89,7 @@ def regions(
     except ValueError as error:
         raise ValueError(_with_source(str(error), found.boxes)) from error
     vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, [])
-    left_out = common.report_skipped(images, skipped)
+    left_out = common.report_skipped(common.without_indices(images, skipped))
     used = [index for index in range(len(images)) if index not in {index for index, _ in skipped}]
     results: list[dict[str, Any]] = []
     for index, of_image in zip(used, vectors, strict=True):
