@@ -231,7 +231,7 @@ def test_a_data_set_of_broken_images_stops_the_run_before_it_begins(make_trainer
 
 def test_what_does_not_go_together_is_named(make_trainer, monkeypatch, caplog):
     trainer = make_trainer(metric_for_best_model=RECALL)
-    with pytest.raises(ValueError, match="is looked for at evaluations; allowed: no every_steps"):
+    with pytest.raises(ValueError, match="is looked for at evaluations: leave every_steps="):
         BenchmarkCallback(trainer, ENTRIES[:1], every_steps=2)
     trainer.add_callback(EarlyStoppingCallback(2))
     trainer.add_callback(BenchmarkCallback(trainer, ENTRIES[:1]))
@@ -242,7 +242,7 @@ def test_what_does_not_go_together_is_named(make_trainer, monkeypatch, caplog):
     trainer.train()
     assert "benchmarks don't run during training: eval_strategy is 'no'" in caplog.text
     monkeypatch.setattr(trainer, "is_fsdp_enabled", True)
-    with pytest.raises(ValueError, match="whole weights on each process, which FSDP divides; allowed: DDP"):
+    with pytest.raises(ValueError, match="whole weights on each process, which FSDP divides: take DDP"):
         BenchmarkCallback(trainer, ENTRIES[:1])
 
 

@@ -121,7 +121,7 @@ def categories_from_zero(root: Path) -> str:
 
 def no_box_within(root: Path) -> str:
     write_boxes(root, CATEGORIES, [[5000, 0, 50, 40]], [1])
-    return r"annotations\[0\]: bbox is \[5000, 0, 50, 40\]; allowed: a box within the image, 160 x 96 pixels"
+    return r"annotations\[0\]: bbox is \[5000, 0, 50, 40\]; it must be a box within the image, 160 x 96 pixels"
 
 
 def half_a_json(root: Path) -> str:
@@ -159,7 +159,7 @@ def test_links_out_of_the_data_set_are_followed_on_request(run, captions, folder
 def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
     write_boxes(boxes, CATEGORIES, [[0, 0, 50, 40], [5000, 10, 100, 60]], [1, 2])
     checked = run("bench", "check", "boxclass-cn", boxes, "--open", code=1, model=False)
-    assert "annotations[1]: bbox is [5000, 10, 100, 60]; allowed: a box within the image, 160 x 96" in checked.stdout
+    assert "annotations[1]: bbox is [5000, 10, 100, 60]; it must be a box within the image, 160 x 96" in checked.stdout
     printed = run("bench", "run", "boxclass-cn", boxes, "--cache", folder / "cache").stdout
     assert "left out 1" in printed
     assert re.search(

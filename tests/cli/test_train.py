@@ -147,10 +147,14 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--benchmarks", "lit-cn=没有"], 1, "没有"),
         (["--benchmarks", "lit-cn"], 1, "give the path of the data set of lit-cn; only bundled has none"),
         (["--benchmarks", "lit-cm=LIT-CN"], 1, "there is no benchmark 'lit-cm'"),
-        (["--benchmarks", "lit-cn="], 1, "benchmarks: 'lit-cn='; allowed: NAME=FOLDER"),
+        (["--benchmarks", "lit-cn="], 1, "benchmarks: 'lit-cn=' must be NAME=FOLDER"),
         (["--benchmark_steps", "2"], 1, "benchmark_steps has no effect without benchmarks"),
         (["--benchmarks", "image-folder=照片", "--benchmark_images", "lit-cn=x"], 1, "benchmark_images names lit-cn"),
-        (["--benchmarks", "image-folder=照片", "--benchmark_settings", "crowds"], 1, "'crowds'; allowed: NAME=VALUE"),
+        (
+            ["--benchmarks", "image-folder=照片", "--benchmark_settings", "crowds"],
+            1,
+            "'crowds' must be NAME=VALUE",
+        ),
     ],
 )
 def test_mistakes_in_flags_are_named(run, config, flags, code, message):

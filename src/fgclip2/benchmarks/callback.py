@@ -66,8 +66,8 @@ class BenchmarkCallback(TrainerCallback):
             raise ValueError(f"every_steps must be a positive integer, or None for each evaluation, got {every_steps}")
         if trainer.is_fsdp_enabled:
             raise ValueError(
-                "benchmarks during training need whole weights on each process, which FSDP divides; allowed: DDP, "
-                "ZeRO-2, or `fgclip2 bench run` on the saved folder"
+                "benchmarks during training need whole weights on each process, which FSDP divides: take DDP or "
+                "ZeRO-2, or run `fgclip2 bench run` on the saved folder"
             )
         self._trainer, self._every_steps, self._changes = trainer, every_steps, dict(changes or {})
         self._benchmarks: list[tuple[Benchmark, DataSet]] = []
@@ -87,8 +87,8 @@ class BenchmarkCallback(TrainerCallback):
             self._benchmarks.append((benchmark, data))
         if every_steps and self._chooses_the_best():
             raise ValueError(
-                f"metric_for_best_model={trainer.args.metric_for_best_model!r} is looked for at evaluations; allowed: "
-                f"no every_steps ({every_steps}), so that benchmarks run there"
+                f"metric_for_best_model={trainer.args.metric_for_best_model!r} is looked for at evaluations: leave "
+                f"every_steps={every_steps} out, so that benchmarks run there"
             )
 
     def _chooses_the_best(self) -> bool:
@@ -128,7 +128,7 @@ class BenchmarkCallback(TrainerCallback):
         before = callbacks[: callbacks.index(self)]
         if self._chooses_the_best() and any(isinstance(callback, EarlyStoppingCallback) for callback in before):
             raise ValueError(
-                "EarlyStoppingCallback comes before BenchmarkCallback and would not see its numbers; allowed: "
+                "EarlyStoppingCallback comes before BenchmarkCallback and would not see its numbers: call "
                 "trainer.add_callback(EarlyStoppingCallback(...)) after it"
             )
         if self._every_steps is None and args.eval_strategy == "no":
@@ -168,7 +168,9 @@ def parse_entries(benchmarks: Iterable[str], images: Iterable[str] = ()) -> list
         folder = bundled.fetch_bundled() if path is None else Path(path)
         entries += [(benchmark, folder, image_places.pop(benchmark.name, None)) for benchmark in found]
     if image_places:
-        raise ValueError(f"benchmark_images names {', '.join(image_places)}; allowed: names of benchmarks")
+        raise ValueError(
+            f"benchmark_images names {', '.join(image_places)}, which is not measured: name it in benchmarks too"
+        )
     return entries
 
 
@@ -184,7 +186,7 @@ def parse_changes(settings: Iterable[str]) -> dict[str, str]:
 def _parse_pair(option: str, text: str, form: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not (name and value):
-        raise ValueError(f"{option}: {text!r}; allowed: {form}")
+        raise ValueError(f"{option}: {text!r} must be {form}")
     return name, value
 
 

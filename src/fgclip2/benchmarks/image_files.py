@@ -81,7 +81,7 @@ class ImageFile:
             return self.path.open("rb")
         info = archive_members(self.path)[self.member]
         if info.file_size > MAX_IMAGE_BYTES:
-            raise ValueError(f"{info.file_size} bytes unpacked; allowed: {MAX_IMAGE_BYTES}")
+            raise ValueError(f"{info.file_size} bytes unpacked; it must be at most {MAX_IMAGE_BYTES}")
         return cast(BinaryIO, open_archive(self.path).open(info))
 
 
@@ -206,7 +206,7 @@ class ImageStore:
             named = self._members.get(PurePosixPath(end).name.lower(), [])
             found = [image for image in named if f"/{image.member}".endswith(f"/{end}")]
             if len(found) > 1:
-                raise ValueError(f"the image {name!r} may be {found[0]} or {found[1]}; allowed: one image of that name")
+                raise ValueError(f"the image {name!r} may be {found[0]} or {found[1]}: keep one image of that name")
             if found:
                 return found[0]
         return None
@@ -257,5 +257,5 @@ def _safe_parts(name: str) -> tuple[str, ...]:
     path = PureWindowsPath(name)
     parts = path.parts[1:] if path.anchor else path.parts
     if not parts or ".." in parts or "\0" in name or "://" in name:
-        raise ValueError(f"the image {name!r}; allowed: a path without '..'")
+        raise ValueError(f"the image {name!r} must be a path without '..'")
     return parts

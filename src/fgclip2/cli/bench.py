@@ -228,7 +228,7 @@ def report(
 def _parse_change(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not (name and value):
-        raise typer.BadParameter(f"{text!r}; allowed: NAME=VALUE", param_hint="--set")
+        raise typer.BadParameter(f"{text!r} must be NAME=VALUE", param_hint="--set")
     return name, value
 
 

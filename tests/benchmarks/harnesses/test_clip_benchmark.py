@@ -85,7 +85,10 @@ def test_the_loader_has_the_signature_of_theirs(embedder):
 @pytest.mark.parametrize(
     ("images", "match"),
     [
-        (torch.zeros(2, 3, 32, 32), r"images has shape \(2, 3, 32, 32\); allowed: what the model's own transform"),
+        (
+            torch.zeros(2, 3, 32, 32),
+            r"images has shape \(2, 3, 32, 32\); it must be what the model's own transform",
+        ),
         (torch.zeros(1, 1, 5, 768), r"images have grids \[\[0, 0\]\]"),
         (torch.full((1, 1, 5, 768), 3.0), r"images have grids \[\[3, 3\]\]"),
     ],

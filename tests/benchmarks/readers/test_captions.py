@@ -112,13 +112,13 @@ def test_bad_lines_become_problems(tmp_path):
     found = problems(data, tmp_path)
     file = "image_caption_long_cn.txt"
     assert found[:4] == [
-        f"{file}:1: the line is '1.jpg 没有制表符'; allowed: a path, a tab and a caption",
-        f"{file}:2: caption is ''; allowed: a text that is not blank",
-        f"{file}:3: the path is ''; allowed: a text that is not blank",
-        f"{file}:4: the path is '2.jpg'; allowed: an image in {tmp_path}",
+        f"{file}:1: the line is '1.jpg 没有制表符'; it must be a path, a tab and a caption",
+        f"{file}:2: caption is ''; it must be a text that is not blank",
+        f"{file}:3: the path is ''; it must be a text that is not blank",
+        f"{file}:4: the path is '2.jpg'; it must be an image in {tmp_path}",
     ]
-    assert found[4].startswith(f"{file}:5: the path is '../1.jpg'; allowed: ")
-    assert found[5] == f"{file}:7: the line is broken at byte 6; allowed: UTF-8"
+    assert found[4].startswith(f"{file}:5: the path is '../1.jpg'; it must be ")
+    assert found[5] == f"{file}:7: the line is broken at byte 6; it must be UTF-8"
     assert len(found) == 6
 
 
@@ -143,7 +143,7 @@ def test_a_truncated_archive_is_an_error(tmp_path):
 def test_no_images_at_all_is_an_error(tmp_path):
     write(tmp_path / "image_caption_trans.txt", "1.jpg\t一座桥\n2.jpg\ta bridge")
     with pytest.raises(
-        ValueError, match=r"has no record that can be used.*:1: the path is '1.jpg'; allowed: an image in"
+        ValueError, match=r"has no record that can be used.*:1: the path is '1.jpg'; it must be an image in"
     ):
         read_dci_cn(tmp_path)
     write(tmp_path / "image_caption_trans.txt", "\n")
@@ -179,11 +179,11 @@ def test_flickr30k_cna_with_bad_lines(tmp_path):
     write(tmp_path / "flickr30k_cna_test.txt", "100#0\n100#1\t \n300#0\t一条狗\n100#2\t一只猫\n")
     data = read_flickr30k_cna(tmp_path)
     assert pairs(data) == [("100.jpg", "一只猫")]
-    line = "; allowed: an id, # and a number, a tab and a caption"
+    line = "; it must be an id, # and a number, a tab and a caption"
     assert problems(data, tmp_path) == [
         f"flickr30k_cna_test.txt:1: the line is '100#0'{line}",
         f"flickr30k_cna_test.txt:2: the line is '100#1\\t '{line}",
-        f"flickr30k_cna_test.txt:3: the image's id is '300.jpg'; allowed: an image in {tmp_path}",
+        f"flickr30k_cna_test.txt:3: the image's id is '300.jpg'; it must be an image in {tmp_path}",
     ]
 
 
@@ -200,7 +200,7 @@ def test_coco_cn_of_fg_clip(tmp_path, separator):
     assert pairs(data) == [(f"{name}.jpg", f"第{index} 句") for name in (TRAIN, VAL) for index in range(5)]
     assert len(data.images) == 2
     (problem,) = problems(data, tmp_path)
-    assert problem.startswith("pair.txt:11: the image's id is 'cat.jpg'; allowed: COCO_train2014_ or COCO_val2014_")
+    assert problem.startswith("pair.txt:11: the image's id is 'cat.jpg'; it must be COCO_train2014_ or COCO_val2014_")
 
 
 def test_coco_cn_as_released(tmp_path):
@@ -260,12 +260,12 @@ def test_ccmb_with_bad_lines(tmp_path, read, task, name):
     assert pairs(data) == [("0a.jpg", "好花")]
     found = problems(data, tmp_path)
     assert [problem.split(": ")[0] for problem in found] == [f"{name}:{number}" for number in (1, 2, 3, 4, 5, 7)]
-    assert "allowed: one JSON object" in found[0]
-    assert "allowed: one JSON object" in found[1]
-    assert found[2].endswith("text is missing; allowed: a text that is not blank")
-    assert found[3].endswith("image_path is missing; allowed: a text that is not blank")
-    assert found[4].endswith("text is 3; allowed: a text that is not blank")
-    assert found[5].endswith("allowed: valid Unicode")
+    assert "it must be one JSON object" in found[0]
+    assert "it must be one JSON object" in found[1]
+    assert found[2].endswith("text is missing; it must be a text that is not blank")
+    assert found[3].endswith("image_path is missing; it must be a text that is not blank")
+    assert found[4].endswith("text is 3; it must be a text that is not blank")
+    assert found[5].endswith("it must be valid Unicode")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -303,10 +303,10 @@ def test_sharegpt4v_with_bad_records(tmp_path):
     data = read_sharegpt4v_1k(tmp_path)
     assert pairs(data) == [("sa_1.jpg", "图")]
     assert problems(data, tmp_path) == [
-        f"{SHAREGPT4V}:1: the record is 7; allowed: one JSON object",
-        f"{SHAREGPT4V}:2: conversations is missing; allowed: a list of at least one",
-        f"{SHAREGPT4V}:3: conversations[1] is missing; allowed: one JSON object",
-        f"{SHAREGPT4V}:4: conversations[1].value is ' '; allowed: a text that is not blank",
+        f"{SHAREGPT4V}:1: the record is 7; it must be one JSON object",
+        f"{SHAREGPT4V}:2: conversations is missing; it must be a list of at least one",
+        f"{SHAREGPT4V}:3: conversations[1] is missing; it must be one JSON object",
+        f"{SHAREGPT4V}:4: conversations[1].value is ' '; it must be a text that is not blank",
     ]
 
 
@@ -336,9 +336,9 @@ def test_dci(tmp_path, root):
     data = read_dci(tmp_path)
     assert pairs(data) == [("sa_1.jpg", "A man under a tree."), ("sa_2.jpg", "树下有一个人")]
     assert problems(data, folder) == [
-        "annotations/4.json: image is 'sa_4.jpg'; allowed: an image in photos",
-        "annotations/5.json: the file is broken or cut off; allowed: JSON in UTF-8",
-        "annotations/7.json: extra_caption is missing; allowed: a text that is not blank",
+        "annotations/4.json: image is 'sa_4.jpg'; it must be an image in photos",
+        "annotations/5.json: the file is broken or cut off; it must be JSON in UTF-8",
+        "annotations/7.json: extra_caption is missing; it must be a text that is not blank",
     ]
 
 
@@ -362,8 +362,8 @@ def test_docci(tmp_path):
     data = read_docci(tmp_path)
     assert pairs(data) == [("test_00000.jpg", "A cat. 一只猫。")]
     assert problems(data, tmp_path) == [
-        "docci_descriptions.jsonlines:3: description is missing; allowed: a text that is not blank",
-        "docci_descriptions.jsonlines:4: split is missing; allowed: a text that is not blank",
+        "docci_descriptions.jsonlines:3: description is missing; it must be a text that is not blank",
+        "docci_descriptions.jsonlines:4: split is missing; it must be a text that is not blank",
     ]
 
 
@@ -376,8 +376,8 @@ def test_urban_1k(tmp_path, root):
     data = read_urban_1k(tmp_path)
     assert pairs(data) == [("2.jpg", "一条街道。"), ("10.jpg", "A street.")]
     assert problems(data, folder) == [
-        "caption/11.txt: caption is ''; allowed: a text that is not blank",
-        "caption/12.txt:1: the image is '12.jpg'; allowed: an image in image",
+        "caption/11.txt: caption is ''; it must be a text that is not blank",
+        "caption/12.txt:1: the image is '12.jpg'; it must be an image in image",
     ]
 
 
@@ -402,9 +402,9 @@ def test_flickr30k_of_albef(tmp_path):
     assert len(data.images) == 2
     found = f"an image in {tmp_path / 'flickr30k-images'}"
     assert problems(data, tmp_path / "nothing") == [
-        f"{tmp_path}/flickr30k_test.json:2: caption[1] is ''; allowed: a text that is not blank",
-        f"{tmp_path}/flickr30k_test.json:3: caption is 'not a list'; allowed: a list of at least one",
-        f"{tmp_path}/flickr30k_test.json:4: image is 'flickr30k-images/3.jpg'; allowed: {found}",
+        f"{tmp_path}/flickr30k_test.json:2: caption[1] is ''; it must be a text that is not blank",
+        f"{tmp_path}/flickr30k_test.json:3: caption is 'not a list'; it must be a list of at least one",
+        f"{tmp_path}/flickr30k_test.json:4: image is 'flickr30k-images/3.jpg'; it must be {found}",
     ]
 
 
@@ -425,9 +425,9 @@ def test_flickr30k_of_karpathy(tmp_path):
     data = read_flickr30k(tmp_path)
     assert pairs(data) == [("1.jpg", text) for text in FIVE]
     assert problems(data, tmp_path) == [
-        "dataset_flickr30k.json:images[2]: sentences[0] is 'plain'; allowed: one JSON object",
-        "dataset_flickr30k.json:images[3]: sentences is []; allowed: a list of at least one",
-        "dataset_flickr30k.json:images[4]: the record is '2.jpg'; allowed: one JSON object",
+        "dataset_flickr30k.json:images[2]: sentences[0] is 'plain'; it must be one JSON object",
+        "dataset_flickr30k.json:images[3]: sentences is []; it must be a list of at least one",
+        "dataset_flickr30k.json:images[4]: the record is '2.jpg'; it must be one JSON object",
     ]
 
 
@@ -496,13 +496,13 @@ def test_mscoco_with_bad_records(tmp_path):
     assert pairs(data) == [("1.jpg", "狗")]
     file = "captions_val2017.json"
     assert problems(data, f"{tmp_path}") == [
-        f"{file}:annotations[3]: image_id is '1'; allowed: an integer",
-        f"{file}:images[0]: caption of annotations[1] is ''; allowed: a text that is not blank",
-        f"{file}:images[1]: id is 1; allowed: an image that has captions, once",
-        f"{file}:images[2]: file_name is '2.jpg'; allowed: an image in val2017",
-        f"{file}:images[3]: id is 3; allowed: an image that has captions, once",
-        f"{file}:images[4]: id is missing; allowed: an integer",
-        f"{file}: image_id of the caption of annotations[4] is 9; allowed: the id of an image",
+        f"{file}:annotations[3]: image_id is '1'; it must be an integer",
+        f"{file}:images[0]: caption of annotations[1] is ''; it must be a text that is not blank",
+        f"{file}:images[1]: id is 1; it must be an image that has captions, once",
+        f"{file}:images[2]: file_name is '2.jpg'; it must be an image in val2017",
+        f"{file}:images[3]: id is 3; it must be an image that has captions, once",
+        f"{file}:images[4]: id is missing; it must be an integer",
+        f"{file}: image_id of the caption of annotations[4] is 9; it must be the id of an image",
     ]
 
 
@@ -541,11 +541,11 @@ def test_xm3600_by_language(tmp_path):
     assert pairs(english) == [("0a.jpg", "a bridge"), ("0a.jpg", "a stone bridge"), ("0b.jpg", "a cat")]
     assert pairs(chinese) == [("0a.jpg", "一座桥")]
     assert problems(english, tmp_path) == [
-        "captions.jsonl:3: image/key is missing; allowed: a text that is not blank",
+        "captions.jsonl:3: image/key is missing; it must be a text that is not blank",
     ]
     assert problems(chinese, tmp_path) == [
-        "captions.jsonl:2: zh is missing; allowed: one JSON object",
-        "captions.jsonl:3: zh.caption is []; allowed: a list of at least one",
+        "captions.jsonl:2: zh is missing; it must be one JSON object",
+        "captions.jsonl:3: zh.caption is []; it must be a list of at least one",
     ]
     with pytest.raises(ValueError, match="language is 'de'; it must be en or zh"):
         read_xm3600(tmp_path, language="de")

@@ -63,19 +63,19 @@ def test_bad_rows_and_lines_become_problems(tmp_path):
     assert data.captions == ["好", "cut off"]
     assert data.pairs == [(0, 0), (1, 1)]
     found = [str(problem).replace(f"{tmp_path}/", "") for problem in data.problems]
-    image = "allowed: the id of an image in test_imgs.tsv"
+    image = "it must be the id of an image in test_imgs.tsv"
     assert found[:7] == [
-        "test_imgs.tsv:2: the row is b'2'; allowed: an id, a tab and an image in Base64",
-        "test_imgs.tsv:3: the row is b'3\\t'; allowed: an id, a tab and an image in Base64",
-        "test_imgs.tsv:4: the image's id is b'x'; allowed: an integer",
-        "test_imgs.tsv:5: the image's id is 1; allowed: an id that no row before has",
+        "test_imgs.tsv:2: the row is b'2'; it must be an id, a tab and an image in Base64",
+        "test_imgs.tsv:3: the row is b'3\\t'; it must be an id, a tab and an image in Base64",
+        "test_imgs.tsv:4: the image's id is b'x'; it must be an integer",
+        "test_imgs.tsv:5: the image's id is 1; it must be an id that no row before has",
         f"test_texts.jsonl:1: image_ids[1] is 99; {image}",
         f"test_texts.jsonl:2: image_ids[0] is 99; {image}",
-        "test_texts.jsonl:3: text is ' '; allowed: a text that is not blank",
+        "test_texts.jsonl:3: text is ' '; it must be a text that is not blank",
     ]
-    assert found[7] == "test_texts.jsonl:4: image_ids is []; allowed: a list of at least one"
+    assert found[7] == "test_texts.jsonl:4: image_ids is []; it must be a list of at least one"
     assert found[8].startswith("test_texts.jsonl:5: ")
-    assert found[9] == "test_texts.jsonl:6: image_ids is missing; allowed: a list of at least one"
+    assert found[9] == "test_texts.jsonl:6: image_ids is missing; it must be a list of at least one"
     assert [problem.split(";")[0] for problem in found[10:]] == [
         "test_texts.jsonl:7: image_ids[0] is '1'",
         "test_texts.jsonl:7: image_ids[1] is True",

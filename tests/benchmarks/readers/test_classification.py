@@ -29,7 +29,9 @@ def test_imagenet_1k(tmp_path):
         assert data.classes == [0, 2, 2]
         assert data.names == THREE
         (problem,) = data.problems
-        assert str(problem) == f"{folder / 'n99999999'}: the folder has no name; allowed: folders that names has"
+        assert (
+            str(problem) == f"{folder / 'n99999999'}: the folder has no name: add one to names, or leave the folder out"
+        )
 
 
 def test_imagenet_v2(tmp_path):
@@ -52,7 +54,9 @@ def test_imagenet_in_one_folder(tmp_path):
     assert data.classes == [2, 0, 1]
     assert data.names == THREE
     (problem,) = data.problems
-    assert str(problem).startswith(f"{folder / of_kaggle[1]}: its class is unknown; allowed: folders named by WordNet")
+    assert str(problem).startswith(
+        f"{folder / of_kaggle[1]}: its class is unknown: it must be told by folders named by WordNet"
+    )
     (tmp_path / "LOC_val_solution.csv").unlink()
     assert len(read_imagenet(tmp_path, folder, WORDNET, THREE).problems) == 2
     for each in of_hugging_face:
@@ -123,7 +127,7 @@ def test_names_by_folder(tmp_path):
         assert data.names == {"en": ["dog", "cow", "cat"], "zh": ["狗", "牛", "猫"]}
         assert data.classes == [1, 2]
         (problem,) = data.problems
-        assert str(problem) == f"{folder / 'n09'}: the folder has no name; allowed: folders that names has"
+        assert str(problem) == f"{folder / 'n09'}: the folder has no name: add one to names, or leave the folder out"
 
 
 def test_files_of_names(tmp_path):
@@ -139,21 +143,21 @@ def test_files_of_names(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"en": ["tench"]}, r"val has 2 folders of classes, names\['en'\] has 1 names; allowed: as many, or names by"),
+        ({"en": ["tench"]}, r"val has 2 folders of classes, names\['en'\] has 1 names: give as many, or names by"),
         ({"en": ["tench", "goldfish", "shark"]}, r"val has 2 folders of classes, names\['en'\] has 3 names"),
         (
             {"en": ["tench", "goldfish"], "zh": ["丁鲷"]},
-            r"names have 1 in some languages only; allowed: the same classes",
+            r"names have 1 in some languages only: name the same classes",
         ),
         ({"en": {"a": "tench"}, "zh": {"b": "丁鲷"}}, r"names have 'a', 'b' in some languages only"),
         ({"en": ["tench", " "]}, r"names\['en'\]\[1\] is ' '; it must be a text"),
         ({"zh": {"n01440764": None}}, r"names\['zh'\]\['n01440764'\] is missing; it must be a text"),
         ({"cn": ["丁鲷", "金鱼"]}, r"names is 'cn'; it must be en or zh"),
-        ({"en": []}, r"names\['en'\] is \[\]; allowed: names in a list or object"),
-        ({"en": "tench"}, r"names\['en'\] is 'tench'; allowed"),
-        ({}, r"names is \{\}; allowed: names in at least one language"),
-        ([], r"names\['en'\] is \[\]; allowed"),
-        ("tench", r"names\.json is 'tench'; allowed: a list of names, or languages with one each"),
+        ({"en": []}, r"names\['en'\] is \[\]; it must be a list or an object"),
+        ({"en": "tench"}, r"names\['en'\] is 'tench'; it must be"),
+        ({}, r"names is \{\}; it must have names in at least one language"),
+        ([], r"names\['en'\] is \[\]; it must be a list or an object"),
+        ("tench", r"names\.json is 'tench'; it must be a list of names, or an object of languages with one each"),
     ],
 )
 def test_names_that_do_not_fit(tmp_path, names, message):
@@ -184,9 +188,9 @@ def test_what_is_no_image_of_a_class(tmp_path):
     data = read_image_classes(folder, NAMES)
     assert data.images == [ImageFile(folder / "n01440764/a.png")]
     assert [str(problem) for problem in data.problems] == [
-        f"{folder / 'n01440764/notes.txt'}: the suffix is '.txt'; allowed: an image's, such as .jpg",
-        f"{folder / 'loose.png'}: the file lies in no folder of a class; allowed: folders of images",
-        f"{folder / 'n01443537'}: the folder holds no image; allowed: at least one for each class",
+        f"{folder / 'n01440764/notes.txt'}: the suffix is '.txt'; it must be an image's, such as .jpg",
+        f"{folder / 'loose.png'}: the file lies in no folder of a class: move it into one",
+        f"{folder / 'n01443537'}: the folder holds no image: add one of its class, or remove the folder",
     ]
 
 
@@ -230,8 +234,8 @@ def test_an_archive_beside_or_of_another_kind(tmp_path):
     write_pictures(folder, "苹果/1.jpg")
     problem = read_image_classes(folder).problems[0]
     assert str(problem) == (
-        f"{folder / 'albums.zip'}: the suffix is '.zip'; allowed: an image's, such as .jpg; give the archive in place "
-        "of the folder, or unpack it"
+        f"{folder / 'albums.zip'}: the suffix is '.zip'; it must be an image's, such as .jpg: give the archive in "
+        "place of the folder, or unpack it"
     )
     (tmp_path / "a.tar").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"a\.tar is no whole zip archive .*; download it again, or unpack it if"):

@@ -41,16 +41,16 @@ def test_lvis(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"image_id": 5}, "image_id is 5; allowed: an id that 'images' has"),
-        ({"category_id": 2}, "category_id is 2; allowed: an id that 'categories' has"),
-        ({"category_id": None}, "category_id is missing; allowed"),
-        ({"bbox": [586, 0, 5, 5]}, "bbox is [586, 0, 5, 5]; allowed: a box that meets the image, 586 x 640 pixels"),
-        ({"bbox": [-5, 0, 5, 5]}, "bbox is [-5, 0, 5, 5]; allowed: a box that meets the image"),
-        ({"bbox": [1, 2, 3, float("inf")]}, "bbox is [1, 2, 3, inf]; allowed: x, y, width, height"),
-        ({"bbox": [1, 2, 0, 3]}, "bbox is [1, 2, 0, 3]; allowed"),
-        ({"score": None}, "score is missing; allowed: a finite number"),
-        ({"score": float("nan")}, "score is nan; allowed: a finite number"),
-        ({"score": "0.5"}, "score is '0.5'; allowed: a finite number"),
+        ({"image_id": 5}, "image_id is 5; it must be an id that 'images' has"),
+        ({"category_id": 2}, "category_id is 2; it must be an id that 'categories' has"),
+        ({"category_id": None}, "category_id is missing; it must be"),
+        ({"bbox": [586, 0, 5, 5]}, "bbox is [586, 0, 5, 5]; it must be a box that meets the image, 586 x 640 pixels"),
+        ({"bbox": [-5, 0, 5, 5]}, "bbox is [-5, 0, 5, 5]; it must be a box that meets the image"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "bbox is [1, 2, 3, inf]; it must be x, y, width, height"),
+        ({"bbox": [1, 2, 0, 3]}, "bbox is [1, 2, 0, 3]; it must be"),
+        ({"score": None}, "score is missing; it must be a finite number"),
+        ({"score": float("nan")}, "score is nan; it must be a finite number"),
+        ({"score": "0.5"}, "score is '0.5'; it must be a finite number"),
     ],
 )
 def test_wrong_results_are_left_out_and_named(tmp_path, changes, reason):
@@ -67,7 +67,7 @@ def test_two_ids_of_one_image(tmp_path):
     path, images = write_coco(tmp_path, changed(COCO, "images", 2, file_name="000000000285.jpg"))
     data = read_detections(write_json(tmp_path / "results.json", RESULTS), path, images)
     assert data.image_ids == [285]
-    assert [problem.reason for problem in data.problems] == ["image_id is 632; allowed: one id for 000000000285.jpg"]
+    assert [problem.reason for problem in data.problems] == ["image_id is 632; it must be one id for 000000000285.jpg"]
 
 
 def test_two_names_of_one_image(tmp_path):
@@ -75,7 +75,7 @@ def test_two_names_of_one_image(tmp_path):
     data = read_detections(write_json(tmp_path / "results.json", RESULTS), path, images)
     assert data.image_ids == [285]
     (problem,) = data.problems
-    assert problem.reason == "image_id is 632; allowed: one id for val2017/000000000285.jpg"
+    assert problem.reason == "image_id is 632; it must be one id for val2017/000000000285.jpg"
 
 
 def test_whole_files(tmp_path):
@@ -85,7 +85,7 @@ def test_whole_files(tmp_path):
         read_detections(from_0, path, images)
     for score in (87.5, -0.1):
         of_other_scale = write_json(tmp_path / "d.json", [*RESULTS, RESULTS[0] | {"score": score}])
-        with pytest.raises(ValueError, match=rf"d\.json:4: score is {score}; allowed: 0 to 1; divide percentages"):
+        with pytest.raises(ValueError, match=rf"d\.json:4: score is {score}; it must be 0 to 1: divide percentages"):
             read_detections(of_other_scale, path, images)
     with pytest.raises(ValueError, match=r"b\.json has no record that can be used and is empty"):
         read_detections(write_json(tmp_path / "b.json", []), path, images)

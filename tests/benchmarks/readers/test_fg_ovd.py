@@ -89,7 +89,7 @@ def test_sizes_that_are_not_listed_are_those_of_the_images(tmp_path):
     data = read_fg_ovd(path, images)
     assert data.boxes == [[(10.5, 20, 40.5, 60)]]
     (problem,) = data.problems
-    assert str(problem) == f"{path}:2: bbox is [10, 20, 45, 40]; allowed: a box within the image, 50 x 80 pixels"
+    assert str(problem) == f"{path}:2: bbox is [10, 20, 45, 40]; it must be a box within the image, 50 x 80 pixels"
     path = write_json(tmp_path / "a.json", changed(RELEASE, "images", 0, **unsized))
     data = read_fg_ovd(path, images)
     assert data.boxes == [[(1, 2, 4, 6)]]
@@ -112,19 +112,19 @@ def test_the_authors_release(tmp_path, images):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"img_path": None}, "img_path is missing; allowed: a text"),
-        ({"img_path": "val2017/1.jpg"}, "the image is 'val2017/1.jpg'; allowed: an image in "),
-        ({"img_path": "/etc/../passwd"}, "the image is '/etc/../passwd'; allowed: a safe, unambiguous name"),
-        ({"bbox": [10, 20, 700, 40]}, "bbox is [10, 20, 700, 40]; allowed: a box within the image, 640 x 426 pixels"),
-        ({"bbox": [10, 20, 0, 40]}, "bbox is [10, 20, 0, 40]; allowed: x, y, width, height"),
-        ({"bbox": "10"}, "bbox is '10'; allowed"),
-        ({"pos_expression": []}, "pos_expression is []; allowed: a text"),
-        ({"pos_expression": ["a", "b"]}, "pos_expression is ['a', 'b']; allowed: a text"),
-        ({"pos_expression": " "}, "pos_expression is ' '; allowed: a text"),
-        ({"neg_expression": None}, "neg_expression is missing; allowed: a list of at least one"),
-        ({"neg_expression": []}, "neg_expression is []; allowed: a list of at least one"),
-        ({"neg_expression": ["蓝色的木椅", 3]}, "neg_expression is 3; allowed: a text"),
-        ({"width": -1}, "width is -1; allowed: a positive whole number"),
+        ({"img_path": None}, "img_path is missing; it must be a text"),
+        ({"img_path": "val2017/1.jpg"}, "the image is 'val2017/1.jpg'; it must be an image in "),
+        ({"img_path": "/etc/../passwd"}, "the image is '/etc/../passwd'; it must be a safe, unambiguous name"),
+        ({"bbox": [10, 20, 700, 40]}, "bbox is [10, 20, 700, 40]; it must be a box within the image, 640 x 426 pixels"),
+        ({"bbox": [10, 20, 0, 40]}, "bbox is [10, 20, 0, 40]; it must be x, y, width, height"),
+        ({"bbox": "10"}, "bbox is '10'; it must be"),
+        ({"pos_expression": []}, "pos_expression is []; it must be a text"),
+        ({"pos_expression": ["a", "b"]}, "pos_expression is ['a', 'b']; it must be a text"),
+        ({"pos_expression": " "}, "pos_expression is ' '; it must be a text"),
+        ({"neg_expression": None}, "neg_expression is missing; it must be a list of at least one"),
+        ({"neg_expression": []}, "neg_expression is []; it must be a list of at least one"),
+        ({"neg_expression": ["蓝色的木椅", 3]}, "neg_expression is 3; it must be a text"),
+        ({"width": -1}, "width is -1; it must be a positive whole number"),
     ],
 )
 def test_wrong_lines_are_left_out_and_named(tmp_path, images, changes, reason):
@@ -142,17 +142,17 @@ def test_lines_that_are_no_json(tmp_path, images):
     assert data.items == 1
     assert [problem.source for problem in data.problems] == [f"{path}:{number}" for number in (1, 4, 5)]
     assert data.problems[0].reason.startswith("the line is broken (")
-    assert data.problems[2].reason == "the record is a list; allowed: one JSON object"
+    assert data.problems[2].reason == "the record is a list; it must be one JSON object"
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"neg_category_ids": [2, 9]}, "neg_category_ids is 9; allowed: an id that 'categories' has"),
-        ({"neg_category_ids": []}, "neg_category_ids is []; allowed: a list of at least one"),
-        ({"category_id": None}, "category_id is missing; allowed"),
-        ({"image_id": 5}, "image_id is 5; allowed"),
-        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; allowed"),
+        ({"neg_category_ids": [2, 9]}, "neg_category_ids is 9; it must be an id that 'categories' has"),
+        ({"neg_category_ids": []}, "neg_category_ids is []; it must be a list of at least one"),
+        ({"category_id": None}, "category_id is missing; it must be"),
+        ({"image_id": 5}, "image_id is 5; it must be"),
+        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]; it must be"),
     ],
 )
 def test_wrong_annotations_are_left_out_and_named(tmp_path, images, changes, reason):
@@ -165,7 +165,7 @@ def test_wrong_annotations_are_left_out_and_named(tmp_path, images, changes, rea
 
 
 def test_files_of_another_kind(tmp_path, images):
-    with pytest.raises(ValueError, match=r"a\.txt: unknown suffix '\.txt'; allowed: \.jsonl, \.json"):
+    with pytest.raises(ValueError, match=r"a\.txt: unknown suffix '\.txt'; it must be \.jsonl or \.json"):
         read_fg_ovd(write_lines(tmp_path / "a.txt", [line()]), images)
     with pytest.raises(ValueError, match=r"a\.json has no list 'categories'"):
         read_fg_ovd(write_lines(tmp_path / "a.json", [line()]), images)

@@ -36,15 +36,15 @@ def test_one_list(tmp_path, images):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"label": 2}, "label is 2; allowed: 0 or 1"),
-        ({"label": "1"}, "label is '1'; allowed: 0 or 1"),
-        ({"label": 0.5}, "label is 0.5; allowed: 0 or 1"),
-        ({"label": None}, "label is missing; allowed: 0 or 1"),
-        ({"text": ""}, "text is ''; allowed: a text"),
-        ({"text": ["红色跑车"]}, "text is ['红色跑车']; allowed: a text"),
-        ({"image_path": None}, "image_path is missing; allowed: a text"),
-        ({"image_path": "c.jpg"}, "image_path is 'c.jpg'; allowed: an image in "),
-        ({"image_path": "../b.jpg"}, "image_path is '../b.jpg'; allowed: a safe, unambiguous name"),
+        ({"label": 2}, "label is 2; it must be 0 or 1"),
+        ({"label": "1"}, "label is '1'; it must be 0 or 1"),
+        ({"label": 0.5}, "label is 0.5; it must be 0 or 1"),
+        ({"label": None}, "label is missing; it must be 0 or 1"),
+        ({"text": ""}, "text is ''; it must be a text"),
+        ({"text": ["红色跑车"]}, "text is ['红色跑车']; it must be a text"),
+        ({"image_path": None}, "image_path is missing; it must be a text"),
+        ({"image_path": "c.jpg"}, "image_path is 'c.jpg'; it must be an image in "),
+        ({"image_path": "../b.jpg"}, "image_path is '../b.jpg'; it must be a safe, unambiguous name"),
     ],
 )
 def test_wrong_lines_are_left_out_and_named(tmp_path, images, changes, reason):

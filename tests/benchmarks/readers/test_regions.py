@@ -94,7 +94,7 @@ def test_sizes_that_are_not_listed_are_those_of_the_upright_images(tmp_path, mon
     data = read_boxes(path, tmp_path / ("images.zip" if zipped else "images"), "zh")
     assert data.boxes == [[(1, 2, 31, 42), (0, 0, 5, 5)], [(1000, 2, 1030, 42)]]  # the broken one fails when it is read
     assert [str(problem) for problem in data.problems] == [
-        f"{path}: annotations[3]: bbox is [1000, 2, 30, 60]; allowed: a box within the image, 1040 x 60 pixels"
+        f"{path}: annotations[3]: bbox is [1000, 2, 30, 60]; it must be a box within the image, 1040 x 60 pixels"
     ]
     assert opened == data.images
 
@@ -123,7 +123,7 @@ def test_categories_from_0(tmp_path):
     path = write_json(tmp_path / "a.json", from_0)
     with pytest.raises(
         ValueError,
-        match=r"a\.json: categories: id is 0 \('红色连衣裙'\); allowed: .*; add 1 to the ids .* in the file$",
+        match=r"a\.json: categories: id is 0 \('红色连衣裙'\), but .*: add 1 to the ids .* in the file$",
     ):
         read_boxes(path, images, "zh")
     annotations = [each | {"category_id": each["category_id"] - 1} for each in BOXCLASS["annotations"]]
@@ -138,40 +138,44 @@ def test_categories_from_0(tmp_path):
 @pytest.mark.parametrize(
     ("part", "changes", "reason"),
     [
-        ("annotations", {"category_id": 91}, r"category_id is 91; allowed: an id that 'categories' has"),
-        ("annotations", {"category_id": "90"}, r"category_id is '90'; allowed"),
-        ("annotations", {"category_id": True}, r"category_id is True; allowed"),
-        ("annotations", {"category_id": [90]}, r"category_id is \[90\]; allowed"),
-        ("annotations", {"category_id": None}, r"category_id is missing; allowed"),
-        ("annotations", {"image_id": 5}, r"image_id is 5; allowed: an id that 'images' has"),
+        ("annotations", {"category_id": 91}, r"category_id is 91; it must be an id that 'categories' has"),
+        ("annotations", {"category_id": "90"}, r"category_id is '90'; it must be"),
+        ("annotations", {"category_id": True}, r"category_id is True; it must be"),
+        ("annotations", {"category_id": [90]}, r"category_id is \[90\]; it must be"),
+        ("annotations", {"category_id": None}, r"category_id is missing; it must be"),
+        ("annotations", {"image_id": 5}, r"image_id is 5; it must be an id that 'images' has"),
         (
             "annotations",
             {"id": 900100000139},
-            r"annotations\[1\]: id is 900100000139; allowed",
+            r"annotations\[1\]: id is 900100000139; it must be",
         ),  # the second to have it
-        ("annotations", {"bbox": None}, r"bbox is missing; allowed: x, y, width, height in pixels"),
-        ("annotations", {"bbox": [1, 2, 3]}, r"bbox is \[1, 2, 3\]; allowed"),
-        ("annotations", {"bbox": [1, 2, 0, 4]}, r"bbox is \[1, 2, 0, 4\]; allowed: .* width and height positive"),
-        ("annotations", {"bbox": [1, 2, 3, -4]}, r"bbox is \[1, 2, 3, -4\]; allowed"),
-        ("annotations", {"bbox": [1, 2, 3, float("nan")]}, r"bbox is \[1, 2, 3, nan\]; allowed: .* finite"),
-        ("annotations", {"bbox": [1, 2, 3, "4"]}, r"bbox is \[1, 2, 3, '4'\]; allowed"),
-        ("annotations", {"bbox": [1, 2, 586.5, 4]}, r"bbox is .*; allowed: a box within the image, 586 x 640 pixels"),
-        ("annotations", {"bbox": [-1.5, 2, 30, 4]}, r"allowed: a box within the image"),
-        ("annotations", {"bbox": [586, 2, 0.5, 4]}, r"allowed: a box within the image"),  # nothing left after the cut
-        ("images", {"file_name": None}, r"images\[1\]: file_name is missing; allowed: a text"),
-        ("images", {"file_name": "other.jpg"}, r"the image is 'other.jpg'; allowed: an image in [^;]*$"),
+        ("annotations", {"bbox": None}, r"bbox is missing; it must be x, y, width, height in pixels"),
+        ("annotations", {"bbox": [1, 2, 3]}, r"bbox is \[1, 2, 3\]; it must be"),
+        ("annotations", {"bbox": [1, 2, 0, 4]}, r"bbox is \[1, 2, 0, 4\]; it must be .* width and height positive"),
+        ("annotations", {"bbox": [1, 2, 3, -4]}, r"bbox is \[1, 2, 3, -4\]; it must be"),
+        ("annotations", {"bbox": [1, 2, 3, float("nan")]}, r"bbox is \[1, 2, 3, nan\]; it must be .* finite"),
+        ("annotations", {"bbox": [1, 2, 3, "4"]}, r"bbox is \[1, 2, 3, '4'\]; it must be"),
+        ("annotations", {"bbox": [1, 2, 586.5, 4]}, r"bbox is .*; it must be a box within the image, 586 x 640 pixels"),
+        ("annotations", {"bbox": [-1.5, 2, 30, 4]}, r"it must be a box within the image"),
+        ("annotations", {"bbox": [586, 2, 0.5, 4]}, r"it must be a box within the image"),  # nothing left after the cut
+        ("images", {"file_name": None}, r"images\[1\]: file_name is missing; it must be a text"),
+        ("images", {"file_name": "other.jpg"}, r"the image is 'other.jpg'; it must be an image in [^;]*$"),
         (
             "images",
             {"file_name": "000000000285.JPG"},
-            r"the image is '000000000285\.JPG'; allowed: an image in .*val2017; there is 000000000285\.jpg$",
+            r"the image is '000000000285\.JPG'; it must be an image in .*val2017; there is 000000000285\.jpg$",
         ),
-        ("images", {"file_name": "../000000000285.jpg"}, r"the image is '\.\./0.*'; allowed: a safe, unambiguous name"),
-        ("images", {"width": 0}, r"images\[1\]: width is 0; allowed: a positive whole number of pixels"),
-        ("images", {"height": "640"}, r"images\[1\]: height is '640'; allowed"),
-        ("images", {"id": 139}, r"images\[1\]: id is 139; allowed: a whole number or text that no record before has"),
-        ("images", {"id": None}, r"images\[1\]: id is missing; allowed"),
-        ("categories", {"name": " "}, r"categories\[0\]: name is ' '; allowed: a text"),
-        ("categories", {"id": [90]}, r"categories\[0\]: id is \[90\]; allowed"),
+        (
+            "images",
+            {"file_name": "../000000000285.jpg"},
+            r"the image is '\.\./0.*'; it must be a safe, unambiguous name",
+        ),
+        ("images", {"width": 0}, r"images\[1\]: width is 0; it must be a positive whole number of pixels"),
+        ("images", {"height": "640"}, r"images\[1\]: height is '640'; it must be"),
+        ("images", {"id": 139}, r"images\[1\]: id is 139; it must be a whole number or text that no record before has"),
+        ("images", {"id": None}, r"images\[1\]: id is missing; it must be"),
+        ("categories", {"name": " "}, r"categories\[0\]: name is ' '; it must be a text"),
+        ("categories", {"id": [90]}, r"categories\[0\]: id is \[90\]; it must be"),
     ],
 )
 def test_what_is_wrong_is_left_out_and_named(tmp_path, part, changes, reason):
@@ -190,8 +194,8 @@ def test_what_is_wrong_is_left_out_and_named(tmp_path, part, changes, reason):
 def test_records_that_are_no_objects(tmp_path):
     path, images = write_coco(tmp_path, COCO | {"annotations": [*COCO["annotations"], "text", None]})
     assert [str(problem) for problem in read_boxes(path, images).problems] == [
-        f"{path}: annotations[3]: the record is 'text'; allowed: one JSON object",
-        f"{path}: annotations[4]: the record is missing; allowed: one JSON object",
+        f"{path}: annotations[3]: the record is 'text'; it must be one JSON object",
+        f"{path}: annotations[4]: the record is missing; it must be one JSON object",
     ]
 
 
@@ -207,10 +211,13 @@ def test_a_pixel_over_the_edge_is_cut(tmp_path):
     [
         (
             {key: COCO[key] for key in ("images", "annotations")},
-            r"x\.json has no list 'categories', only images, annotations; allowed: COCO's format",
+            r"x\.json has no list 'categories', only images, annotations; it must be COCO's format",
         ),
         (COCO | {"images": {}}, r"x\.json has no list 'images'"),
-        (COCO["annotations"], r"x\.json has no list 'categories', only a list; allowed: .*not of captions or results"),
+        (
+            COCO["annotations"],
+            r"x\.json has no list 'categories', only a list; it must be .*not of captions or results",
+        ),
         (COCO | {"annotations": []}, r"x\.json has no record that can be used and is empty"),
         (
             COCO | {"images": [COCO["images"][2]]},

@@ -60,10 +60,10 @@ def test_images_and_masks_without_a_partner(folders):
     data = read_segmentation(images, masks, NAMES)
     assert [image.path.name for image in data.images] == ["c.jpg", "a.jpg"]
     assert [str(problem) for problem in data.problems] == [
-        f"{images / 'c.png'}: the name is that of {images / 'c.jpg'} too; allowed: each name once",
-        f"{masks / 'c.jpg'}: the mask is compressed with loss; allowed: .png or .tif",
-        f"{images / 'b.jpg'}: the image has no mask; allowed: b.png in {masks}",
-        f"{masks / 'other.png'}: the mask has no image; allowed: one named other in {images}",
+        f"{images / 'c.png'}: the name is that of {images / 'c.jpg'} too; it must be there once",
+        f"{masks / 'c.jpg'}: the mask is compressed with loss; it must be .png or .tif",
+        f"{images / 'b.jpg'}: the image has no mask, which would be b.png in {masks}",
+        f"{masks / 'other.png'}: the mask has no image, which would be named other in {images}",
     ]
 
 

@@ -324,7 +324,7 @@ def test_what_the_boxes_are_measured_by_is_checked_when_it_is_read(picture, tmp_
                 0.5,
                 r"val2017\.json: annotations\[1\] must be an object with a bbox of numbers, got ",
             ),
-            ([good], 1.5, r"results\.json:2: score is 1\.5; allowed: 0 to 1"),
+            ([good], 1.5, r"results\.json:2: score is 1\.5; it must be 0 to 1"),
         ]
     ):
         folder = tmp_path / str(number)

@@ -152,12 +152,12 @@ def unpack_images(packed: Tensor) -> dict[str, Any]:
         ValueError: It is no such batch.
     """
     if packed.ndim != 4 or packed.shape[1] != 1:
-        raise ValueError(f"images has shape {tuple(packed.shape)}; allowed: what the model's own transform makes")
+        raise ValueError(f"images has shape {tuple(packed.shape)}; it must be what the model's own transform makes")
     rows = packed[:, 0]  # (B, 1 + N, P)
     grids = rows[:, 0, :2].long()  # (B, 2)
     counts = grids.prod(1)
     if not ((grids > 0).all() and (counts < rows.shape[1]).all()):
-        raise ValueError(f"images have grids {grids.tolist()}; allowed: what the model's own transform makes")
+        raise ValueError(f"images have grids {grids.tolist()}; they must be what the model's own transform makes")
     longest = int(counts.max())
     mask = torch.arange(longest, device=packed.device) < counts[:, None]
     return {

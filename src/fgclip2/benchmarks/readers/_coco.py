@@ -91,8 +91,8 @@ def read_instances(
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             keys = ", ".join(map(str, content)) if isinstance(content, dict) else f"a {type(content).__name__}"
             raise ValueError(
-                f"{path} has no list {key!r}, only {keys[:200]}; allowed: COCO's format of instances, an object with "
-                f"the lists {', '.join(_KEYS)}; check that it is the file of boxes, not of captions or results"
+                f"{path} has no list {key!r}, only {keys[:200]}; it must be COCO's format of instances, an object with "
+                f"the lists {', '.join(_KEYS)}: check that it is the file of boxes, not of captions or results"
             )
 
     def checked_category(entry: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -107,8 +107,8 @@ def read_instances(
     entries = _in_order(_by_id(content["categories"], f"{path}: categories", checked_category, problems))
     if one_based and 0 in entries:
         raise ValueError(
-            f"{path}: categories: id is 0 ({entries[0]['name']!r}); allowed: ids from 1, as this format counts; "
-            "add 1 to the ids of categories and annotations in the file"
+            f"{path}: categories: id is 0 ({entries[0]['name']!r}), but this format counts from 1: add 1 to the ids of "
+            "categories and annotations in the file"
         )
     return Instances(
         path=Path(path),

@@ -37,7 +37,7 @@ def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[t
             yield source, item
         else:
             reason = str(item) if isinstance(item, ValueError) else f"the record is a {type(item).__name__}"
-            problems.append(Problem(source, f"{reason}; allowed: one JSON object"))
+            problems.append(Problem(source, f"{reason}; it must be one JSON object"))
 
 
 def _decoded_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -101,8 +101,8 @@ def image_files(
         if path.suffix.lower() in IMAGE_SUFFIXES:
             images[path] = file
             continue
-        way = "; give the archive in place of the folder, or unpack it" if path.suffix.lower() == ".zip" else ""
-        problems.append(Problem(str(file), f"the suffix is {path.suffix!r}; allowed: an image's, such as .jpg{way}"))
+        way = ": give the archive in place of the folder, or unpack it" if path.suffix.lower() == ".zip" else ""
+        problems.append(Problem(str(file), f"the suffix is {path.suffix!r}; it must be an image's, such as .jpg{way}"))
     is_wrapped = root.is_file() and len({path.parts[0] for path in images}) == 1
     if is_wrapped and min(len(path.parts) for path in images) > least_parts:
         return {PurePosixPath(*path.parts[1:]): file for path, file in images.items()}
@@ -130,7 +130,7 @@ def _files_in(root: Path, problems: list[Problem], follow_links: bool) -> Iterat
 
 def problem_of(error: InvalidRecordError) -> Problem:
     """Return the problem that a check of a field found."""
-    return Problem(error.source, f"{error.field} is {error.found}; allowed: {error.allowed}")
+    return Problem(error.source, str(error).removeprefix(f"{error.source}: "))
 
 
 def check_object(value: Any, source: str, field: str = "the record") -> dict[str, Any]:

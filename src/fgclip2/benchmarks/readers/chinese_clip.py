@@ -135,6 +135,6 @@ def _known(
         if type(number) is int and number in indices:  # True is 1 to a mapping
             found.append(indices[number])
         else:
-            reason = f"image_ids[{position}] is {shown(number)}; allowed: the id of an image in {table}"
+            reason = f"image_ids[{position}] is {shown(number)}; it must be the id of an image in {table}"
             problems.append(Problem(source, reason))
     return list(dict.fromkeys(found))

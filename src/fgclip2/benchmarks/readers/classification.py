@@ -73,7 +73,9 @@ def read_image_classes(
     classes: list[int] = []
     for name in folders:
         if name not in indices:
-            problems.append(Problem(str(Path(folder, name)), "the folder has no name; allowed: folders that names has"))
+            problems.append(
+                Problem(str(Path(folder, name)), "the folder has no name: add one to names, or leave the folder out")
+            )
             continue
         files += by_folder[name]
         classes += [indices[name]] * len(by_folder[name])
@@ -136,7 +138,7 @@ def read_imagenet(
         if key in indices:
             found.append((image, indices[key]))
         else:
-            problems.append(Problem(str(image), f"its class is unknown; allowed: {_IMAGENET_FORMS}"))
+            problems.append(Problem(str(image), f"its class is unknown: it must be told by {_IMAGENET_FORMS}"))
     check_usable(len(found), root, problems)
     return ClassificationData(
         images=[image for image, _ in found],
@@ -163,13 +165,13 @@ def read_class_names(names: Names | str | Path) -> Names:
     if not isinstance(names, Mapping):
         source, names = str(names), _read_names(existing_file(names))
     if not names:
-        raise ValueError(f"{source}: names is {shown(names)}; allowed: names in at least one language")
+        raise ValueError(f"{source}: names is {shown(names)}; it must have names in at least one language")
     classes: list[set[object]] = []
     for language, of_language in names.items():
         check_language(language, "names", source)
         if isinstance(of_language, str) or not isinstance(of_language, (Mapping, Sequence)) or not of_language:
             raise ValueError(
-                f"{source}: names[{language!r}] is {shown(of_language)}; allowed: names in a list or object"
+                f"{source}: names[{language!r}] is {shown(of_language)}; it must be a list or an object of names"
             )
         named: dict = dict(of_language if isinstance(of_language, Mapping) else enumerate(of_language))
         for key, name in named.items():
@@ -178,7 +180,7 @@ def read_class_names(names: Names | str | Path) -> Names:
     differing = set.union(*classes) - set.intersection(*classes)
     if differing:
         some = ", ".join(sorted(map(repr, differing))[:5])
-        raise ValueError(f"{source}: names have {some} in some languages only; allowed: the same classes in each")
+        raise ValueError(f"{source}: names have {some} in some languages only: name the same classes in each")
     return names
 
 
@@ -193,7 +195,9 @@ def _read_names(path: Path) -> Names:
     if isinstance(content, list):
         return {language_of_texts(*content): content}
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is {shown(content)}; allowed: a list of names, or languages with one each")
+        raise ValueError(
+            f"{path} is {shown(content)}; it must be a list of names, or an object of languages with one each"
+        )
     return content
 
 
@@ -206,7 +210,7 @@ def _classes(names: Names, folders: list[str], source: str) -> tuple[list[str], 
         return order, {of: [by_folder[of][folder] for folder in order] for of in by_folder}
     if len(first) != len(folders):
         raise ValueError(
-            f"{source} has {len(folders)} folders of classes, names[{language!r}] has {len(first)} names; allowed: as "
+            f"{source} has {len(folders)} folders of classes, names[{language!r}] has {len(first)} names: give as "
             "many, or names by folder, {'folder': 'name'}, for a part of the classes"
         )
     return folders, {of: list(of_language) for of, of_language in names.items()}
@@ -231,9 +235,9 @@ def _images_by_folder(root: Path, problems: list[Problem], follow_links: bool) -
         if len(path.parts) > 1:
             found[path.parts[0]].append(image)
         else:
-            problems.append(Problem(str(image), "the file lies in no folder of a class; allowed: folders of images"))
+            problems.append(Problem(str(image), "the file lies in no folder of a class: move it into one"))
     for folder, its in found.items():
         if not its:
-            reason = "the folder holds no image; allowed: at least one for each class"
+            reason = "the folder holds no image: add one of its class, or remove the folder"
             problems.append(Problem(str(root / folder), reason))
     return found

@@ -101,6 +101,6 @@ def _score(value: Any, source: str) -> float:
         raise InvalidRecordError(source, "score", shown(value), "a finite number")
     if not 0 <= value <= 1:
         raise ValueError(
-            f"{source}: score is {value}; allowed: 0 to 1; divide percentages by 100, make probabilities of logits"
+            f"{source}: score is {value}; it must be 0 to 1: divide percentages by 100, make probabilities of logits"
         )
     return float(value)

@@ -56,7 +56,7 @@ def read_fg_ovd(path: str | Path, images: str | Path, *, follow_links: bool = Fa
         problems = instances.problems
         items = items_by_image(instances.records(), partial(_from_annotation, instances, found), found, problems)
     else:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; allowed: .jsonl, .json")
+        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; it must be .jsonl or .json")
     check_usable(len(items), path, problems)
     return HardNegativeData(
         images=found.files,

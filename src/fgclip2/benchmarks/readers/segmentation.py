@@ -76,10 +76,10 @@ def read_segmentation(
     masks_by_stem = _by_stem(existing_root(masks), _LOSSY, problems, follow_links)
     for stem, image in images_by_stem.items():
         if stem not in masks_by_stem:
-            problems.append(Problem(str(image), f"the image has no mask; allowed: {stem}.png in {masks}"))
+            problems.append(Problem(str(image), f"the image has no mask, which would be {stem}.png in {masks}"))
     for stem, mask in masks_by_stem.items():
         if stem not in images_by_stem:
-            problems.append(Problem(str(mask), f"the mask has no image; allowed: one named {stem} in {images}"))
+            problems.append(Problem(str(mask), f"the mask has no image, which would be named {stem} in {images}"))
     paired = [stem for stem in images_by_stem if stem in masks_by_stem]
     check_usable(len(paired), images, problems)
     return SegmentationData(
@@ -97,9 +97,9 @@ def _by_stem(root: Path, refused: tuple[str, ...], problems: list[Problem], foll
     for path, image in image_files(root, problems, follow_links=follow_links).items():
         stem = path.with_suffix("").as_posix()
         if path.suffix.lower() in refused:
-            problems.append(Problem(str(image), "the mask is compressed with loss; allowed: .png or .tif"))
+            problems.append(Problem(str(image), "the mask is compressed with loss; it must be .png or .tif"))
         elif stem in found:
-            problems.append(Problem(str(image), f"the name is that of {found[stem]} too; allowed: each name once"))
+            problems.append(Problem(str(image), f"the name is that of {found[stem]} too; it must be there once"))
         else:
             found[stem] = image
     return found
