@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fgclip2.data import ShardedRecords, read_finehard, write_shards
+from fgclip2.training import FGClip2Trainer
+
+from .conftest import make_records
+from .test_trainer import arguments, logs
+
 SCRIPT = Path(__file__).parent / "run_trainer.py"
 
 
@@ -98,8 +104,6 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, record
 
 @pytest.fixture(scope="module")
 def shards(records, tmp_path_factory):
-    from fgclip2.data import write_shards
-
     folder = tmp_path_factory.mktemp("shards")
     write_shards(records, folder, samples_per_shard=7)
     return folder
@@ -133,3 +137,38 @@ def test_a_killed_run_over_a_stream_goes_on_as_if_it_had_not_been(
     run(dropout_checkpoint, shards, killed, *options, processes=processes)
     assert losses(killed) == losses(tmp_path / "whole")
     assert len(losses(killed)) == 20
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """Records, and shards of them: three steps an epoch."""
+    folder = tmp_path_factory.mktemp("twelve")
+    make_records(folder / "squares", 12)
+    records = read_finehard(folder / "squares" / "records.json", folder / "squares" / "images")
+    write_shards(records, folder / "shards", samples_per_shard=5)
+    return {"records": records, "shards": folder / "shards"}
+
+
+@pytest.mark.parametrize(("kind", "step"), [("shards", 2), ("shards", 3), ("records", 2)])
+def test_persistent_workers_go_on_with_the_same_dropout(dropout_checkpoint, twelve, tmp_path, kind, step):
+    """Within the first epoch or after it. A loader that begins draws a seed, persistent ones once in a run."""
+
+    def trained(checkpoint=None):
+        args = arguments(
+            tmp_path,
+            max_steps=6,
+            save_strategy="steps",
+            save_steps=step,
+            language_batches="mixed",
+            dataloader_num_workers=1,
+            dataloader_persistent_workers=True,
+            dataloader_pin_memory=False,
+        )
+        data = twelve[kind] if kind == "records" else ShardedRecords(twelve[kind], 4, drop_last=True, buffer_size=8)
+        run = FGClip2Trainer(str(dropout_checkpoint), args, data)
+        run.train(resume_from_checkpoint=checkpoint)
+        return [row["loss"] for row in logs(run)]
+
+    whole = trained()
+    assert len(whole) == 6
+    assert trained(str(tmp_path / f"checkpoint-{step}")) == whole

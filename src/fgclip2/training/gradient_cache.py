@@ -45,8 +45,8 @@ def cached_step(
 
     All embeddings are computed without a graph, the objective gives their gradients, and a second forward of each
     chunk, with the random state of the first, carries them into the parameters. Costs one more forward pass; values
-    and gradients are those of the plain step. All ranks take as many chunks as the one with most images: each forward
-    pass has collectives of its own where parameters are sharded.
+    and gradients are those of the plain step, but that each chunk draws dropout masks of its own. All ranks take as
+    many chunks as the one with most images: each forward pass has collectives of its own where parameters are sharded.
 
     Args:
         model: Training model, or what DDP made of it.

@@ -167,18 +167,24 @@ class FGClip2Trainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Give the batches of this rank. A stream is divided already, so accelerate must not divide it again."""
-        if not isinstance(self.train_dataset, DrawnStream):
-            return super().get_train_dataloader()
-        return DataLoader(
-            self.train_dataset,
+        is_stream = isinstance(self.train_dataset, DrawnStream)
+        loader = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
             batch_size=self._train_batch_size,
+            sampler=None if is_stream else self._get_train_sampler(),
             drop_last=True,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            multiprocessing_context=getattr(self.args, "dataloader_multiprocessing_context", None),  # new in 5.2x
+            in_order=getattr(self.args, "dataloader_in_order", True),
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            # Each iteration draws a seed for its workers, persistent ones in their first only. Out of the random state
+            # of the model, a run that goes on would draw one more, and have other dropout from then on.
+            generator=torch.Generator(),
         )
+        return loader if is_stream else self.accelerator.prepare(loader)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrderSampler:
         drawn: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -424,6 +430,10 @@ class FGClip2Trainer(Trainer):
             for parameter in self._frozen:
                 parameter.requires_grad_(True)
             self._frozen = []
+            # Without a reference, persistent workers end at once. Left to the garbage collector, which takes their
+            # queue first, they are waited for in vain for 5 seconds.
+            self.callback_handler.train_dataloader = None
+            self.accelerator._dataloaders.clear()
 
     @property
     def steps_taken(self) -> int:
