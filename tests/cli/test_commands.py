@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from fgclip2 import FGClip2Embedder, FGClip2Model
+from fgclip2 import Embedder, FGClip2Embedder, FGClip2Model
 from fgclip2.diagnostics import write_known_answers
 
 # embed --------------------------------------------------------------------------------------------------------------
@@ -154,25 +154,28 @@ def test_several_devices_are_named_with_commas(run, embedder):
     np.testing.assert_allclose(np.load("v.npy"), expected, atol=1e-5)
 
 
-# search -------------------------------------------------------------------------------------------------------------
+# index and search ----------------------------------------------------------------------------------------------------
 
 
 def test_search_by_text_and_image(run, embedder):
-    result = run.json("search", "照片", "一只狗", "a dog", "--image", "照片/黑猫.png", "--top-k", "1")
+    shutil.copy("照片/dog.png", "照片/copy.png")
+    result = run.json("search", "照片", "一只狗", "a dog", "--image", "照片/dog.png", "--top-k", "1")
     assert result["index"] == {
-        "images": 2,
-        "added": 2,
+        "images": 3,
+        "added": 3,
         "updated": 0,
         "removed": 0,
         "unchanged": 0,
         "unusable": [],
+        "left_out": {},
     }
     kinds = [(each["kind"], each["query"]) for each in result["results"]]
-    assert kinds == [("text", "一只狗"), ("text", "a dog"), ("image", "照片/黑猫.png")]
-    image_hit = result["results"][2]["hits"][0]
+    assert kinds == [("text", "一只狗"), ("text", "a dog"), ("image", "照片/dog.png")]
+    (image_hit,) = result["results"][2]["hits"]  # neither the image itself nor its copy
     assert image_hit["path"] == "照片/黑猫.png"
-    assert image_hit["score"] == pytest.approx(1, abs=1e-5)
-    names = ["照片/dog.png", "照片/黑猫.png"]
+    vectors = embedder.encode_images(["照片/dog.png", "照片/黑猫.png"])
+    assert image_hit["score"] == pytest.approx(vectors[0] @ vectors[1], abs=1e-5)
+    names = ["照片/copy.png", "照片/黑猫.png"]
     scores = embedder.similarity(embedder.encode_texts("一只狗"), embedder.encode_images(names))
     assert result["results"][0]["hits"][0]["path"] == names[int(scores.argmax())]
     assert result["results"][0]["hits"][0]["score"] == pytest.approx(float(scores.max()), abs=1e-5)
@@ -180,12 +183,102 @@ def test_search_by_text_and_image(run, embedder):
 
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):
     (folder / "坏.png").rename(folder / "照片" / "坏.png")
+    (folder / "照片" / "片.mov").write_bytes(b"")
     result = run("search", "照片", "狗")
     assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] != []
     assert result.stdout.splitlines()[0] == "狗"
-    assert "2 images: 2 new, 0 changed, 0 removed, 1 not usable" in result.stderr
-    assert "坏.png: " in result.stderr
+    assert result.stderr.splitlines() == [
+        "2 images: 2 new, 0 changed, 0 removed, 1 not usable",
+        "1 file can't be used: `fgclip2 index '照片' --show-problems`",
+        "1 file is left out, not of an image type: 1 .mov",
+    ]
     assert "2 images: 0 new" in run("search", "照片").stderr
+
+
+def test_index_is_what_search_searches_without_an_update(run, folder, monkeypatch):
+    assert "has no index: make it by" in run("search", "照片", "狗", "--no-update", code=1).stderr
+    assert run.json("index", "照片")["index"]["added"] == 2
+    shutil.copy("photo.png", "照片/新.png")
+    before = run("search", "照片", "狗", "--no-update")
+    assert (len(before.stdout.splitlines()), before.stderr) == (3, "")
+    assert "3 images: 1 new" in run("index", "照片").stderr
+    assert len(run("search", "照片", "狗", "--no-update").stdout.splitlines()) == 4
+    assert "--no-update" in run("search", "照片", "狗", "--no-update", "--rebuild", code=2).stderr
+
+
+def test_index_lists_the_problems_without_a_model(run, folder, monkeypatch):
+    (folder / "坏.png").rename(folder / "照片" / "坏\u202e\n.png")
+    (folder / "照片" / "外.png").symlink_to(folder / "photo.png")
+    for name in ("a.mov", "b.MOV", "README"):
+        (folder / "照片" / name).write_bytes(b"")
+    assert "2 files can't be used: `fgclip2 index '照片' --index 索引 --show-problems`".replace("索引", "'索引'") in (
+        run("index", "照片", "--index", "索引").stderr
+    )
+    monkeypatch.setattr("fgclip2.cli.common.load_embedder", None)
+    arguments = ["index", "照片", "--index", "索引", "--show-problems"]
+    lines = run(*arguments, model=False).stdout.splitlines()
+    assert lines[0].startswith(r"坏\u202e\n.png: not a readable image")
+    assert lines[1:] == [
+        "外.png: a link to a file outside the folder",
+        "3 files are left out, not of an image type: 2 .mov, 1 without a suffix",
+    ]
+    state = run.json(*arguments, model=False)["index"]
+    assert [file["path"] for file in state["unusable"]] == ["坏\u202e\n.png", "外.png"]
+    assert state["left_out"] == {"": 1, ".mov": 2}
+
+
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_an_interrupted_index_says_what_is_saved(run, monkeypatch, command):
+    stream = Embedder.stream_images
+
+    def interrupted(*arguments, **options):
+        yield next(stream(*arguments, **options))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Embedder, "stream_images", interrupted)
+        stderr = run(command, "照片", code=130).stderr
+    assert "interrupted: 1 of 2 images are saved in the index; the next run goes on from there" in stderr
+    assert "2 images: 1 new" in run(command, "照片").stderr
+
+
+def test_links_and_contents_are_options_of_both(run, folder):
+    (folder / "照片" / "外.png").symlink_to(folder / "photo.png")
+    assert "2 images: 2 new, 0 changed, 0 removed, 1 not usable" in run("index", "照片").stderr
+    assert "3 images: 1 new" in run("search", "照片", "--follow-links").stderr
+    assert "3 images: 0 new, 3 changed" in run("index", "照片", "--follow-links", "--compare-contents").stderr
+    assert "3 images: 0 new, 0 changed" in run("search", "照片", "--follow-links", "--compare-contents").stderr
+
+
+def test_search_warns_of_paths_among_the_texts(run):
+    stderr = run("search", "照片", "照片/黑猫.png").stderr
+    assert "the query '照片/黑猫.png' looks like the path of a file" in stderr
+    assert "--image" in stderr
+    assert "UserWarning" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["没有", "狗"], "没有: no such folder"),
+        (["photo.png", "狗"], "photo.png is a file, not a folder: give the folder that the images are in"),
+        (["照片", "狗", "--index", "photo.png"], "photo.png is a file: the index needs a folder of its own"),
+        (["照片", " "], "the query ' ' is empty: give a text, or an image by --image"),
+        (["照片", "--image", "照片"], "照片 is a folder: search by one image file"),
+        (["照片", "--image", "没有.png"], "没有.png: no such image file"),
+        (["https://example.org/photos", "狗"], "https://example.org/photos: addresses are not fetched"),
+        (["照片", "--image", "https://example.org/a.png"], "https://example.org/a.png: addresses are not fetched"),
+        (["照片", "狗", "--index", "/dev/null/索引"], "can't be written to /dev/null/索引"),
+    ],
+)
+def test_search_mistakes(run, arguments, message):
+    assert message in run("search", *arguments, code=1).stderr
+
+
+def test_an_index_in_a_quoted_home_folder(run, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert run.json("index", "~/照片", "--index", "~/索引")["index"]["images"] == 2
+    assert run.json("search", "照片", "狗", "--index", "索引")["index"]["unchanged"] == 2
 
 
 def test_search_refuses_an_index_of_another_model(run, folder, saved_folder):
@@ -200,10 +293,6 @@ def test_search_refuses_an_index_of_another_model(run, folder, saved_folder):
     arguments = ["search", "照片", "狗", "--index", "索引", "--model", folder / "other"]
     assert "--rebuild" in run(*arguments, code=1, model=False).stderr
     run(*arguments, "--rebuild", model=False)
-
-
-def test_search_of_no_folder(run):
-    assert "没有: no such folder" in run("search", "没有", "狗", code=1).stderr
 
 
 # classify -----------------------------------------------------------------------------------------------------------

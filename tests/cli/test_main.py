@@ -27,9 +27,13 @@ OPTIONS = {
         *("images", "--output", "-o", "--text", "--texts-file", "--walk-type", "--max-patches", "--batch-size"),
         *("--skip-errors", "--model", "-m", "--device", "--json"),
     },
+    "index": {
+        *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),
+        *("--max-patches", "--batch-size", "--model", "-m", "--device", "--json"),
+    },
     "search": {
-        *("folder", "queries", "--image", "--top-k", "--index", "--rebuild", "--max-patches", "--batch-size"),
-        *("--model", "-m", "--device", "--json"),
+        *("folder", "queries", "--image", "--top-k", "--index", "--no-update", "--rebuild", "--follow-links"),
+        *("--compare-contents", "--max-patches", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "classify": {
         *("images", "--labels", "--labels-file", "--template", "--top-k", "--max-patches", "--skip-errors"),

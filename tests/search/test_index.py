@@ -437,7 +437,8 @@ def test_the_index_can_be_kept_elsewhere_and_the_folder_moved(photos, embedder, 
     moved = photos.rename(tmp_path / "moved")
     index = ImageIndex.build(moved, embedder, index_folder=kept)
     assert index.report.unchanged == 4
-    assert index.search(moved / "黑猫.png", embedder)[0].path == moved / "黑猫.png"
+    vector = embedder.encode_images(moved / "黑猫.png")
+    assert index.search(vector)[0].path == moved / "黑猫.png"
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"\xff\xe9.png"), "12:30:11 截屏.png", "a\\..\\b.png", "😀\n.png"])
@@ -767,18 +768,73 @@ def test_queries_by_text_image_and_vector(photos, embedder):
     several = index.search(["一只黑猫", "a dog"], embedder)
     assert [len(each) for each in several] == [4, 4]
     assert [hit.path for hit in several[0][:2]] == [hit.path for hit in hits]
-    for query in (photos / "dog.jpg", Image.open(photos / "dog.jpg")):
-        best = index.search(query, embedder)[0]
-        assert best.path == photos / "dog.jpg"
-        assert best.score == pytest.approx(1, abs=1e-5)
     vector = embedder.encode_images(photos / "黑猫.png")
     assert index.search(3 * vector)[0].path == photos / "黑猫.png"
     assert [each[0].path.name for each in index.search(index.vectors)] == [Path(name).name for name in paths(index)]
 
 
+@pytest.fixture
+def copies(photos) -> Path:
+    """A folder in which `dog.jpg` has a link of both kinds and two copies."""
+    (photos / "link.jpg").symlink_to("dog.jpg")
+    os.link(photos / "dog.jpg", photos / "a" / "hard.jpg")
+    shutil.copy(photos / "dog.jpg", photos / "a" / "copy 1.jpg")
+    shutil.copy(photos / "dog.jpg", photos / "旅行" / "副本.jpg")
+    return photos
+
+
+OF_THE_DOG = {"dog.jpg", "link.jpg", "hard.jpg", "copy 1.jpg", "副本.jpg"}
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 10])
+def test_an_image_is_not_among_its_own_answers(copies, embedder, top_k):
+    index = ImageIndex.build(copies, embedder)
+    assert len(index) == 8
+    path = copies / "dog.jpg"
+    everything = index.search(embedder.encode_images(path), top_k=8)
+    assert {hit.path.name for hit in everything[:5]} == OF_THE_DOG  # a vector has no image
+    expected = everything[5 : 5 + top_k]
+    queries = [path, copies / "旅行" / "副本.jpg", path.read_bytes(), Image.open(path)]
+    answers = [
+        *index.search(queries, embedder, top_k),
+        *index.search(image=[*map(str, queries[:2])], embedder=embedder),
+    ]
+    for hits in answers[:4]:
+        assert [hit.path for hit in hits] == [hit.path for hit in expected]
+        np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in expected], atol=1e-5)
+    assert [[hit.path for hit in hits][:top_k] for hits in answers[4:]] == 2 * [[hit.path for hit in expected]]
+    assert index.search(image=str(path), embedder=embedder, top_k=top_k) == index.search(path, embedder, top_k)
+    decoded = np.asarray(Image.open(path))
+    assert index.search(Image.fromarray(decoded), embedder)[0].score == pytest.approx(1, abs=1e-5)  # has no file
+
+
+def test_an_image_that_has_changed_since_is_not_its_own_answer(photos, embedder):
+    index = ImageIndex.build(photos, embedder)
+    draw(photos / "dog.jpg", 77, size=(32, 32))
+    assert photos / "dog.jpg" not in [hit.path for hit in index.search(photos / "dog.jpg", embedder)]
+
+
+@pytest.mark.parametrize("text", ["dog.jpg", "旅行/长城.PNG", "{photos}/notes.txt"])
+def test_a_path_as_text_is_warned_of(photos, embedder, text):
+    index = ImageIndex.build(photos, embedder)
+    text = text.format(photos=photos)
+    with pytest.warns(UserWarning, match="looks like the path of a file, but is searched as a text.*image="):
+        hits = index.search(text, embedder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index.search(["a dog", "一只狗 / 猫", "x" * 5000, "a\0b"], embedder)
+    assert len(hits) == 4
+
+
 @pytest.mark.parametrize(
     ("query", "arguments", "message"),
     [
+        ("", {"embedder": True}, "the query '' is empty: give a text"),
+        (["狗", " \u3000\n"], {"embedder": True}, r"the query ' \\u3000\\n' is empty"),
+        (None, {}, "one of `query` and `image`"),
+        ("狗", {"image": "dog.jpg"}, "one of `query` and `image`"),
+        (Path(), {"embedder": True}, "is a folder: search by one image file"),
+        (Path("没有.png"), {"embedder": True}, r"没有\.png: no such image file"),
         ("猫", {}, "need an embedder"),
         ("猫", {"top_k": 0}, "top_k must be a positive integer, got 0"),
         (np.ones(3), {}, r"must be 32 finite values, got shape \(3,\)"),
@@ -787,6 +843,8 @@ def test_queries_by_text_image_and_vector(photos, embedder):
 )
 def test_wrong_queries_are_named(photos, embedder, query, arguments, message):
     index = ImageIndex.build(photos, embedder)
+    if "embedder" in arguments:
+        arguments = {**arguments, "embedder": embedder}
     with pytest.raises(ValueError, match=message):
         index.search(query, **arguments)
 

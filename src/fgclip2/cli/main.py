@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -38,7 +39,9 @@ class ErrorsInOneLine(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # typer ends quietly when the reader of a pipe has gone
         except KeyboardInterrupt as error:
@@ -50,6 +53,16 @@ class ErrorsInOneLine(TyperGroup):
                 raise
             typer.echo(f"fgclip2: {printable(' '.join(str(error).split()))}", err=True)
             raise typer.Exit(1) from error
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Print a warning, one that is for users in a line without the place in the code."""
+    for_users = f"fgclip2: {printable(' '.join(str(message).split()))}"
+    typer.echo(
+        for_users if category is UserWarning else warnings.formatwarning(message, category, filename, lineno), err=True
+    )
 
 
 class LateCommand(TyperCommand):
@@ -149,6 +162,7 @@ def _add(
 
 
 _add("embed", "Write vectors of images or texts to a file.")
+_add("index", "Index a folder of images, or bring its index up to date.")
 _add("search", "Search a folder of images by texts or images.")
 _add("classify", "Score images against labels.")
 _add("regions", "Label boxes of images.")

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import printable
 from . import common
+from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
 
 if TYPE_CHECKING:
     from ..search import ImageIndex
 
-UNUSABLE_SHOWN = 5
-
 EXAMPLES = """
 fgclip2 search photos "a dog on the beach" --top-k 5
-fgclip2 search 照片 "海滩上的狗" "红苹果"
+fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
 """
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")],
+    folder: Folder,
     queries: Annotated[
         list[str] | None, typer.Argument(help="Texts to search by; without any, the index is only brought up to date.")
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
     top_k: common.TopK = 10,
-    index: Annotated[
-        Path | None, typer.Option(help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index]")
-    ] = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")
+    index: IndexFolder = None,
+    no_update: Annotated[
+        bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
     ] = False,
+    rebuild: Rebuild = False,
+    follow_links: FollowLinks = False,
+    compare_contents: CompareContents = False,
     max_patches: common.MaxPatches = None,
     batch_size: common.BatchSize = 32,
     model: common.Model = None,
@@ -43,44 +44,43 @@ def search(
 ) -> None:
     """Search a folder of images by texts or images.
 
-    The folder is indexed first; the index is kept, and later only new and changed files are embedded. The score of a
-    hit is its cosine with the query.
+    The folder is indexed first, as by `fgclip2 index`; the index is kept, and later only new and changed files are
+    embedded. The score of a hit is its cosine with the query. An image that is searched by, and its copies, are left
+    out of its hits.
     """
     budget = common.parse_max_patches(max_patches)
+    if no_update and (rebuild or compare_contents):
+        raise typer.BadParameter("leave it out, or --rebuild and --compare-contents", param_hint="--no-update")
+    texts, images = queries or [], image or []
+    for text in texts:
+        if not text.strip():
+            raise ValueError(f"the query {text!r} is empty: give a text, or an image by --image")
     from ..search import ImageIndex
 
-    embedder = common.load_embedder(model, device)
-    built = ImageIndex.build(folder, embedder, index, budget, batch_size, rebuild)
-    if built.report is not None:
-        report = built.report
-        typer.echo(
-            f"{len(built)} images: {report.added} new, {report.updated} changed, {report.removed} removed, "
-            f"{report.unusable} not usable",
-            err=True,
-        )
-        for path, reason in built.unusable[:UNUSABLE_SHOWN]:
-            typer.echo(f"  {path}: {reason}", err=True)
-        if len(built.unusable) > UNUSABLE_SHOWN:
-            typer.echo(f"  and {len(built.unusable) - UNUSABLE_SHOWN} more (--json lists all)", err=True)
-    texts, images = queries or [], image or []
+    if no_update:
+        searched = ImageIndex.load(folder, index, follow_links)  # first, for it may lack, and a model takes seconds
+        embedder = common.load_embedder(model, device)
+    else:
+        embedder = common.load_embedder(model, device)
+        options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
+        searched = ImageIndex.build(folder, embedder, index, *options)
+        report(searched, folder, index)
     results = [
-        *_results(built, folder, "text", texts, built.search(texts, embedder, top_k) if texts else []),
-        *_results(built, folder, "image", images, built.search(images, embedder, top_k) if images else []),
+        *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k) if texts else []),
+        *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),
     ]
     if as_json:
-        counts = {"images": len(built), **asdict(built.report)} if built.report else {}
-        unusable = [file._asdict() for file in built.unusable]
-        state = {**counts, "unusable": unusable}
+        state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
         return
     for result in results:
-        typer.echo(result["query"])
+        typer.echo(printable(result["query"]))
         for hit in result["hits"]:
-            typer.echo(f"  {hit['score']:.4f}  {hit['path']}")
+            typer.echo(f"  {hit['score']:.4f}  {printable(hit['path'])}")
 
 
 def _results(
-    index: ImageIndex, folder: Path, kind: str, queries: list[Any], hits: list[list[Any]]
+    index: ImageIndex, folder: Path, kind: str, queries: Sequence[Any], hits: list[list[Any]]
 ) -> list[dict[str, Any]]:
     """Return the hits of each query, with paths below the folder as the user named it."""
     return [

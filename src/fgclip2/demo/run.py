@@ -128,7 +128,7 @@ def _search_by_image(index: ImageIndex, embedder: Embedder, bundle: Bundle, resu
     rows, results["image_search"] = [], {}
     for file in IMAGE_QUERIES:
         path = bundle.folder / file
-        hits = [hit for hit in index.search(path, embedder, top_k=HITS + 1) if hit.path != path][:HITS]
+        hits = index.search(path, embedder, top_k=HITS)
         cards = [Card(load_image(path), ["query / 查询"]), *(_hit_card(bundle, hit) for hit in hits)]
         rows.append(Row(bundle.describe(path), cards))
         results["image_search"][file] = [_hit_json(bundle, hit) for hit in hits]

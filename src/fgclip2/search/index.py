@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,7 @@ from ..checks import check_positive_integer
 from ..embedding import Embedder
 from ..embedding.labels import normalised
 from ..errors import IncompatibleIndexError
-from ..files import printable
+from ..files import IMAGE_SUFFIXES, printable
 from .build import IndexBuild, IndexReport, made_by
 from .scan import ImageFile, UnusableFile
 from .store import StoredIndex, read_index
@@ -23,7 +25,8 @@ from .store import StoredIndex, read_index
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 VECTORS_PER_BLOCK = 65536
 
-Query = str | os.PathLike | Image.Image | np.ndarray
+ImageQuery = str | os.PathLike | Image.Image | bytes
+Query = ImageQuery | np.ndarray
 
 
 class SearchHit(NamedTuple):
@@ -156,41 +159,83 @@ class ImageIndex:
         self, query: Sequence[Query], embedder: Embedder | None = None, top_k: int = 10
     ) -> list[list[SearchHit]]: ...
 
+    @overload
+    def search(  # type: ignore[overload-overlap]
+        self, query: None = None, embedder: Embedder | None = None, top_k: int = 10, *, image: ImageQuery
+    ) -> list[SearchHit]: ...
+
+    @overload
     def search(
-        self, query: Query | Sequence[Query], embedder: Embedder | None = None, top_k: int = 10
+        self, query: None = None, embedder: Embedder | None = None, top_k: int = 10, *, image: Sequence[ImageQuery]
+    ) -> list[list[SearchHit]]: ...
+
+    def search(
+        self,
+        query: Query | Sequence[Query] | None = None,
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        image: ImageQuery | Sequence[ImageQuery] | None = None,
     ) -> list[SearchHit] | list[list[SearchHit]]:
         """Find the images nearest to a query.
 
+        An image that is searched by is left out of its own answers, and so are links to it and files of the same
+        content; a search by its vector finds them all.
+
         Args:
-            query: A text (a `str`, in Chinese or English), an image (a `Path` or PIL image), a vector (D,), or a list
-                of one of these; an array (N, D) counts as a list of vectors.
+            query: A text (a `str`, in Chinese or English), an image (a `Path`, a PIL image or `bytes`, an encoded
+                image), a vector (D,), or a list of one of these; an array (N, D) counts as a list of vectors.
             embedder: Embeds texts and images; must be the model that made the index. Vectors need none.
             top_k: How many hits to return at most.
+            image: Instead of `query`: an image, or a list of images, in which a `str` is a path too.
 
         Returns:
             For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists.
 
         Raises:
-            ValueError: The query can't be used, or `top_k` is below 1.
+            ValueError: The query is empty or can't be used, or `top_k` is below 1.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
+        if (query is None) == (image is None):
+            raise ValueError("search takes one of `query` and `image`: index.search('一只狗', embedder), for instance")
+        if image is not None:
+            several = isinstance(image, (list, tuple))
+            paths = [Path(one) if isinstance(one, str) else one for one in (image if several else [image])]  # type: ignore[union-attr]
+            query = paths if several else paths[0]  # type: ignore[assignment]
         is_vector = isinstance(query, np.ndarray) and query.ndim == 1
-        single = is_vector or isinstance(query, (str, os.PathLike, Image.Image))
-        vectors = self._query_vectors([query] if single else list(query), embedder)  # type: ignore[arg-type, list-item]
+        single = is_vector or isinstance(query, (str, os.PathLike, Image.Image, bytes))
+        queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
+        vectors = self._query_vectors(queries, embedder)
+        found = zip(*nearest(vectors, self.vectors, top_k), strict=True)
         hits = [
-            [SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(*found, strict=True)]
-            for found in zip(*nearest(vectors, self.vectors, top_k), strict=True)
+            self._without_copies(one, vector, self._hits(*rows), top_k)
+            for one, vector, rows in zip(queries, vectors, found, strict=True)
         ]
         return hits[0] if single else hits
 
-    def _query_vectors(self, queries: list[Query], embedder: Embedder | None) -> np.ndarray:
+    def _hits(self, scores: np.ndarray, rows: np.ndarray) -> list[SearchHit]:
+        return [
+            SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(scores, rows, strict=True)
+        ]
+
+    def _without_copies(self, query: Query, vector: np.ndarray, hits: list[SearchHit], top_k: int) -> list[SearchHit]:
+        """Leave the query image, links to it and its copies out of its hits, and look for others in their place."""
+        if isinstance(query, (str, np.ndarray)):
+            return hits
+        others = [hit for hit in hits if not _is_copy(hit.path, query)]
+        if len(others) >= top_k or len(hits) == len(self):
+            return others[:top_k]
+        scores, rows = nearest(vector[None], self.vectors, 2 * len(hits))  # (1, K) each
+        return self._without_copies(query, vector, self._hits(scores[0], rows[0]), top_k)
+
+    def _query_vectors(self, queries: list[Any], embedder: Embedder | None) -> np.ndarray:
         """Return (queries, D), L2-normalised."""
         if all(isinstance(query, np.ndarray) for query in queries):
             width = self.vectors.shape[1]
             for query in queries:
-                shape = np.shape(query)  # type: ignore[arg-type]
-                if shape != (width,) or not np.isfinite(query).all():  # type: ignore[arg-type]
+                shape = np.shape(query)
+                if shape != (width,) or not np.isfinite(query).all():
                     raise ValueError(f"a query vector must be {width} finite values, got shape {shape}")
             vectors = np.array(queries, dtype=np.float32).reshape(-1, width)  # (queries, D)
             return normalised(vectors)
@@ -202,11 +247,36 @@ class ImageIndex:
                 "it is now: search with that, or build the index anew"
             )
         if all(isinstance(query, str) for query in queries):
-            return embedder.encode_texts(queries)  # type: ignore[arg-type]
-        if all(isinstance(query, (os.PathLike, Image.Image)) for query in queries):
+            for text in queries:
+                if not text.strip():
+                    raise ValueError(f"the query {text!r} is empty: give a text, or an image (`--image`, image=)")
+                if Path(text).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(text):  # noqa: PTH113  # of any text
+                    warnings.warn(
+                        f"the query {text!r} looks like the path of a file, but is searched as a text: for the image "
+                        "give it as `--image`, or image=",
+                        stacklevel=3,
+                    )
+            return embedder.encode_texts(queries)
+        if all(isinstance(query, (os.PathLike, Image.Image, bytes)) for query in queries):
+            for path in queries:
+                if isinstance(path, os.PathLike) and Path(path).is_dir():
+                    raise ValueError(f"{printable(path)} is a folder: search by one image file, or by several")
             return embedder.encode_images(queries, max_num_patches=self.settings["max_num_patches"])
         kinds = ", ".join(sorted({type(query).__name__ for query in queries}))
-        raise ValueError(f"the queries are {kinds}; allowed: all str (texts), all Path or PIL images, or all vectors")
+        raise ValueError(
+            f"the queries are {kinds}; allowed: all str (texts), all Path, PIL images or bytes, or all vectors"
+        )
+
+
+def _is_copy(path: Path, image: os.PathLike | Image.Image | bytes) -> bool:
+    """Return whether a file is an image, a link to it, or of the same content; a PIL image may know its file."""
+    try:
+        if isinstance(image, bytes):
+            return path.stat().st_size == len(image) and path.read_bytes() == image
+        source = getattr(image, "filename", "") if isinstance(image, Image.Image) else image
+        return bool(source) and (path.samefile(source) or filecmp.cmp(path, source, shallow=False))
+    except OSError:  # one of them has gone
+        return False
 
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -290,7 +290,7 @@ def refuse_foreign_manifest(folder: Path) -> None:
     """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
     try:
         manifest = _decode((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, *_DAMAGE):
+    except (FileNotFoundError, NotADirectoryError, *_DAMAGE):
         return
     _check_ours(folder, manifest)
 
@@ -298,7 +298,7 @@ def refuse_foreign_manifest(folder: Path) -> None:
 def _read_manifest(folder: Path, follow_links: bool) -> dict[str, Any] | None:
     try:
         manifest = _decode(_read(folder, MANIFEST, follow_links))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except _DAMAGE as error:
         raise _damaged(folder, error) from error

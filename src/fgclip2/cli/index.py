@@ -1,0 +1,116 @@
+"""`fgclip2 index`: make the index of an image folder, or bring it up to date."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..files import printable
+from . import common
+
+if TYPE_CHECKING:
+    from ..search import ImageIndex
+
+TYPES_SHOWN = 5
+
+EXAMPLES = """
+fgclip2 index photos
+fgclip2 index 照片 --index 索引
+fgclip2 index 照片 --show-problems
+"""
+
+Folder = Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")]
+IndexFolder = Annotated[
+    Path | None, typer.Option(help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index]")
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Use links to folders, and links that lead out of the folder.")
+]
+CompareContents = Annotated[
+    bool,
+    typer.Option("--compare-contents", help="Read each file, to see changes that leave its size and time as is."),
+]
+
+
+def index(
+    folder: Folder,
+    index: IndexFolder = None,
+    show_problems: Annotated[
+        bool, typer.Option("--show-problems", help="List the files that can't be used, as of the last update.")
+    ] = False,
+    rebuild: Rebuild = False,
+    follow_links: FollowLinks = False,
+    compare_contents: CompareContents = False,
+    max_patches: common.MaxPatches = None,
+    batch_size: common.BatchSize = 32,
+    model: common.Model = None,
+    device: common.Device = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Index a folder of images, or bring its index up to date.
+
+    Only new and changed files are embedded. What is done is saved every 10 seconds, so an interrupted run goes on where
+    it was. With --show-problems nothing is updated.
+    """
+    budget = common.parse_max_patches(max_patches)
+    from ..search import ImageIndex
+
+    if show_problems:
+        state = describe(ImageIndex.load(folder, index, follow_links))
+        if as_json:
+            common.print_json({"folder": str(folder), "index": state})
+            return
+        for file in state["unusable"]:
+            typer.echo(f"{printable(file['path'])}: {printable(file['reason'])}")
+        for line in _count_left_out(state["left_out"]):
+            typer.echo(line)
+        return
+    embedder = common.load_embedder(model, device)
+    options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
+    built = ImageIndex.build(folder, embedder, index, *options)
+    if as_json:
+        common.print_json({"model": embedder.name, "folder": str(folder), "index": describe(built)})
+    else:
+        report(built, folder, index)
+
+
+def describe(index: ImageIndex) -> dict[str, Any]:
+    """Return the state of an index for the JSON output."""
+    counts = asdict(index.report) if index.report else {}
+    unusable = [file._asdict() for file in index.unusable]
+    return {"images": len(index), **counts, "unusable": unusable, "left_out": index.left_out}
+
+
+def report(index: ImageIndex, folder: Path, index_folder: Path | None) -> None:
+    """Say on stderr what an update did, and how to see what it could not use."""
+    done = index.report
+    if done is not None:
+        typer.echo(
+            f"{len(index)} images: {done.added} new, {done.updated} changed, {done.removed} removed, "
+            f"{done.unusable} not usable",
+            err=True,
+        )
+    if index.unusable:
+        place = ["--index", str(index_folder)] if index_folder else []
+        command = shlex.join(["fgclip2", "index", str(folder), *place, "--show-problems"])
+        files = "1 file" if len(index.unusable) == 1 else f"{len(index.unusable)} files"
+        typer.echo(f"{files} can't be used: `{printable(command)}`", err=True)
+    for line in _count_left_out(index.left_out):
+        typer.echo(line, err=True)
+
+
+def _count_left_out(left_out: dict[str, int]) -> list[str]:
+    """Return a line about files of other types, or none; the most frequent types are named."""
+    if not left_out:
+        return []
+    ranked = sorted(left_out.items(), key=lambda item: -item[1])
+    named = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in ranked[:TYPES_SHOWN]]
+    if len(ranked) > TYPES_SHOWN:
+        named.append(f"{sum(count for _, count in ranked[TYPES_SHOWN:])} others")
+    total = sum(left_out.values())
+    return [f"{total} {'file is' if total == 1 else 'files are'} left out, not of an image type: {', '.join(named)}"]
