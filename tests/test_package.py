@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,13 @@ def test_an_import_brings_no_optional_package():
     code = "import sys, fgclip2; print([n for n in ('datasets', 'peft', 'gradio', 'faiss') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_extra_has_code_that_asks_for_it():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^\[project.optional-dependencies\]\n(.*?)^\[", project, re.DOTALL | re.MULTILINE)
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE)) - {"all", "dev"}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    assert extras == set(re.findall(r'require\("[\w.]+", "(\w+)"\)', code))
+    (everything,) = re.findall(r"^all = \[.fgclip2\[(.*)\].\]", section, re.MULTILINE)
+    assert set(everything.split(",")) == extras

@@ -14,6 +14,13 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 
 def export(model: FGClip2Model, tokenizer: FGClip2Tokenizer, folder: Path, max_num_patches: int) -> None:
-    """Save a float16 copy of the model and a processor with this patch budget."""
-    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
+    """Save a float16 copy of the model and a processor with this patch budget.
+
+    Its configuration names float32, which transformers then computes in wherever nothing else is asked for: the file
+    stays small, and on a CPU the numbers are those of the embedder.
+    """
+    small = copy.deepcopy(model).to(torch.float16)
+    small.save_pretrained(folder)
+    small.config.dtype = torch.float32
+    small.config.save_pretrained(folder)
     FGClip2Processor(FGClip2ImageProcessor(max_num_patches=max_num_patches), tokenizer).save_pretrained(folder)

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging
 
-from fgclip2 import FGClip2Model, embedded_checkpoint
+from fgclip2 import Embedder, FGClip2Model, embedded_checkpoint
 from fgclip2.modeling import modeling_fgclip2
 
 # As a release of transformers that has an `fgclip2` of its own, with the same names of classes.
@@ -101,3 +103,18 @@ def test_large_checkpoints_load_with_a_progress_bar(bars, monkeypatch, capfd):
     monkeypatch.setattr(modeling_fgclip2, "BYTES_WORTH_A_PROGRESS_BAR", 0)
     FGClip2Model.from_pretrained(embedded_checkpoint())
     assert "Loading weights" in capfd.readouterr().err
+
+
+@torch.no_grad()
+def test_the_embedded_checkpoint_gives_the_same_numbers_by_auto_classes(photo):
+    """Its weights are stored in half precision, which transformers 5 would compute in too if the config said so."""
+    embedder = Embedder.from_pretrained(device="cpu")
+    model = AutoModel.from_pretrained(embedded_checkpoint()).eval()
+    texts = ["a red apple", "一只狗在草地上跑"]
+    outputs = model(**AutoProcessor.from_pretrained(embedded_checkpoint())(text=texts, images=[photo]))
+    vectors = {"image_embeds": embedder.encode_images([photo]), "text_embeds": embedder.encode_texts(texts)}
+    for name, expected in vectors.items():
+        assert abs(outputs[name].float().numpy() - expected).max() < 1e-5
+    scale, bias = embedder.score_scale_and_bias
+    expected = scale * embedder.similarity(*vectors.values()) + bias
+    assert abs(outputs.logits_per_image.float().numpy() - expected).max() < 1e-3

@@ -26,7 +26,7 @@ from ..modeling.auto import FAMILIES, Family, read_model_type
 from ..modeling.inputs import check_max_num_patches, check_text, is_image
 from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
-from .devices import Device, default_device, resolve_devices, resolve_dtype
+from .devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
 from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
@@ -195,6 +195,8 @@ class Embedder:
         here = [replica.device for replica in self.replicas]
         devices = here if device is None else resolve_devices(device, here[0])
         run_dtype = self.dtype if dtype is None else resolve_dtype(dtype, devices[0])
+        for run_device in devices:
+            warn_of_slow_bfloat16(run_device, run_dtype)
         model = self.model.to(devices[0], run_dtype)
         self.replicas = [model, *(copy.deepcopy(model).to(copy_device) for copy_device in devices[1:])]
         return self

@@ -19,6 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
 from ..distributed import barrier, rank, sum_over_ranks, world_size
+from ..embedding.devices import warn_of_slow_bfloat16
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
@@ -115,6 +116,8 @@ class FGClip2Trainer(Trainer):
                 f"{world_size()} processes run, but the arguments know of {args.world_size}: each would train for "
                 "itself. Without an accelerator set use_cpu=True"
             )
+        if args.bf16:
+            warn_of_slow_bfloat16(args.device, torch.bfloat16)
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(
             FGClip2Collator,
