@@ -51,6 +51,11 @@ def printable(text: str | os.PathLike) -> str:
     return _NOT_TO_BE_SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), os.fspath(text))
 
 
+def leads_outside(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """Tell if links on the way from a folder to a path lead out of the folder, which may be a link itself."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))  # unlike resolve(), never raises
+
+
 def decode_json(content: bytes) -> Any:
     """Decode JSON in UTF-8, with or without a byte order mark; other encodings are an error, not a guess.
 

@@ -57,6 +57,16 @@ def test_images_elsewhere(validate, folder):
     assert "problems" in validate("a.json", "--images-folder", "图片").stdout
 
 
+def test_links_out_of_the_folder_are_followed_on_demand_only(validate, folder, tmp_path_factory):
+    outside = write_images(tmp_path_factory.mktemp("elsewhere"), 2)
+    for number in range(2):
+        (folder / f"{number}.png").symlink_to(outside / f"{number}.png")
+    write_json(folder / "a.json", items(2))
+    refused = validate("a.json", code=1).stdout
+    assert "1.png', a link that leads out of its folder; it must be a file within" in refused
+    assert "problems" in validate("a.json", "--images", "open", "--follow-links").stdout
+
+
 def test_tables_with_other_columns(validate, folder):
     (folder / "图文.csv").write_text("路径,描述,长,语\nphoto.png,照片,,en\n", encoding="utf-8")
     columns = ("--image-column", "路径", "--short-caption-column", "描述", "--long-caption-column", "长")

@@ -66,7 +66,7 @@ def test_own_settings_change_only_on_purpose():
     assert own == {
         *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
         *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
-        *("short_caption_column", "long_caption_column", "language_column", "shuffle_buffer"),
+        *("short_caption_column", "long_caption_column", "language_column", "shuffle_buffer", "follow_links"),
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
@@ -267,6 +267,16 @@ def test_the_plan_of_shards(run, config, records_folder):
         "`images_folder` must be left out with shards, which hold their images, got x"
         in run("train", config, "--images_folder", "x", code=1, model=False).stderr
     )
+
+
+def test_links_out_of_the_folders_are_followed_on_demand_only(run, config, records_folder):
+    Path("数据").mkdir()
+    Path("数据/记录.json").symlink_to(records_folder / "records.json")
+    change(config, train_data="数据")
+    refused = run("train", config, "--dry-run", model=False, code=1).stderr
+    assert "数据/记录.json is a link that leads out of 数据: set follow_links if you trust it" in refused
+    plan = run.json("train", config, "--dry-run", "--follow-links", model=False)
+    assert plan["data"]["records"] == 40
 
 
 def test_no_secret_is_written(tmp_path):

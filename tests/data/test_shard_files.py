@@ -252,3 +252,49 @@ def test_addresses_are_opened_through_fsspec(tmp_path, dataset):
     assert found.path == f"{address}/000000.tar"
     assert [record.short_caption for record in read_all(found.path)] == [each.short_caption for each in dataset]
     assert list_shards([found.path])[0].samples == shard.samples
+
+
+@pytest.mark.parametrize(
+    "languages", [{"en": 1}, {"en": 1, "zh": 2}, {"en": -1, "zh": 3}, {"en": 1.0, "zh": 1}, [1, 1], "en"]
+)
+def test_wrong_numbers_of_languages_in_an_index(tmp_path, languages):
+    rows = [{"name": "a.tar", "samples": 2, "languages": languages}]
+    (tmp_path / "index.json").write_text(json.dumps({"shards": rows}))
+    with pytest.raises(
+        ValueError, match=r"languages of a\.tar must be numbers of en and zh that make up its samples, 2"
+    ):
+        list_shards(tmp_path)
+
+
+def test_links_out_of_a_folder_of_shards_are_refused(tmp_path, dataset):
+    (shard,) = write_shards(dataset, tmp_path / "elsewhere")
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / "000000.tar").symlink_to(shard.path)
+    for place in (folder, folder / "index.json"):
+        with pytest.raises(ValueError, match=r"000000\.tar is a link that leads out of .*shards: set follow_links"):
+            list_shards(place)
+        assert list_shards(place, follow_links=True)[0].samples == 4
+        (folder / "index.json").write_bytes((tmp_path / "elsewhere" / "index.json").read_bytes())
+    assert list_shards(folder / "000000.tar")[0].samples == 4  # named by the user
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert list_shards(tmp_path / "link")[0].samples == 4  # the folder itself
+
+
+def test_texts_of_a_sample_that_are_too_long_are_its_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("fgclip2.data.shard_files.MAX_RECORD_BYTES", 100)
+    members = {
+        "0.png": png(),
+        "0.txt": b"x" * 101,
+        "1.png": png(),
+        "1.json": b" " * 101,
+        "2.png": png(),
+        "2.txt": b"cat",
+    }
+    with ShardReader(write_tar(tmp_path / "a.tar", members)) as reader:
+        first, second, third = reader.samples()
+        for sample in (first, second):
+            with pytest.raises(InvalidRecordError, match=r"is 101 bytes long; it must be at most 100 bytes long"):
+                reader.record(sample)
+            assert reader.language(sample) == "en"
+        assert reader.record(third).short_caption == "cat"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import stat
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from typing import BinaryIO, Protocol, cast
 from PIL import ExifTags, Image
 
 from ..errors import UnreadableImageError
+from ..files import leads_outside
 from ..modeling.inputs import load_image
 
 MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
@@ -155,10 +157,10 @@ def check_inside(path: Path, folder: Path, follow_links: bool) -> None:
     Raises:
         ValueError: One does.
     """
-    if not follow_links and not path.resolve().is_relative_to(folder.resolve()):
+    if not follow_links and leads_outside(path, folder):
         raise ValueError(
-            f"{path} is a link to {path.resolve()}, outside {folder}: if you trust it, follow links (`--follow-links`, "
-            "follow_links=True), or give the folder of images itself (`--images`, images=)"
+            f"{path} is a link to {os.path.realpath(path)}, outside {folder}: if you trust it, follow links "
+            "(`--follow-links`, follow_links=True), or give the folder of images itself (`--images`, images=)"
         )
 
 

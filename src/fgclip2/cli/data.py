@@ -53,6 +53,9 @@ def validate(
     language: Annotated[
         str | None, typer.Option(help="Language of all records, en or zh.  [default: that of each, or detected]")
     ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Read what links in the folders lead to outside them too.")
+    ] = False,
     show: Annotated[int, typer.Option(min=0, help="Number of problems to list; --json lists all.")] = 20,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that read and decode.")] = 8,
     as_json: common.AsJson = False,
@@ -68,7 +71,7 @@ def validate(
     from ..data.shard_files import list_shards
 
     if format is None:
-        format, reason = validation.guess_format(path)
+        format, reason = validation.guess_format(path, follow_links)
         typer.echo(f"format: {format} (by {reason})", err=True)
     if format not in FORMATS:
         raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
@@ -84,9 +87,9 @@ def validate(
         )
     dataset: RecordDataset | list[Shard]
     if format == "shards":
-        dataset = list_shards(path, count=False)
+        dataset = list_shards(path, count=False, follow_links=follow_links)
     else:
-        dataset = open_records(path, format, images_folder, language, columns)
+        dataset = open_records(path, format, images_folder, language, columns, follow_links)
     report = validation.validate(dataset, images, threads, language=language)  # type: ignore[arg-type]  # checked there
     if as_json:
         common.print_json({"path": path, "format": format, "images": images, **report.as_dict()})

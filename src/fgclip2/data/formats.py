@@ -17,6 +17,7 @@ def open_records(
     images_folder: str | Path | None = None,
     language: Any = None,
     columns: Columns | None = None,
+    follow_links: bool = False,
 ) -> RecordDataset:
     """Open the records of one path, in any of [`FORMATS`] but shards.
 
@@ -26,6 +27,7 @@ def open_records(
         images_folder: Where the images are; `None`: beside the records.
         language: Language of all records; `None`: by each record, or detected.
         columns: Names of the columns of `"pairs"`.
+        follow_links: Also read what links in the folders lead to outside them.
 
     Raises:
         ValueError: The records can't be read, or a folder of images is given for one.
@@ -33,10 +35,10 @@ def open_records(
     if format == "folder":
         if images_folder:
             raise ValueError(f"images_folder must be left out for {path}, a folder of images, got {images_folder}")
-        return read_image_folder(path, language=language)
+        return read_image_folder(path, language=language, follow_links=follow_links)
     if format == "pairs":
-        return read_pairs(path, images_folder, columns or Columns(), language)
+        return read_pairs(path, images_folder, columns or Columns(), language, follow_links)
     images_folder = images_folder or str(path if Path(path).is_dir() else Path(path).parent)
     if format == "fineregion-cn":
-        return read_fineregion_cn(path, images_folder, language or "zh")
-    return read_finehard(path, images_folder, language)
+        return read_fineregion_cn(path, images_folder, language or "zh", follow_links)
+    return read_finehard(path, images_folder, language, follow_links)

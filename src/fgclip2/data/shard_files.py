@@ -23,9 +23,10 @@ from PIL import Image
 
 from ..checks import check_positive_integer
 from ..errors import UnreadableImageError
-from ..files import IMAGE_SUFFIXES, decode_json, replacing
+from ..files import IMAGE_SUFFIXES, decode_json, leads_outside, replacing
 from ..languages import LANGUAGES, Language
 from .readers.checks import shown
+from .readers.files import MAX_RECORD_BYTES
 from .readers.finehard import check_item, item_language, item_of_record, record_of_item
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 from .remote import RemoteFile
@@ -190,6 +191,9 @@ class ShardReader:
         return item
 
     def _decoded(self, member: tarfile.TarInfo, source: str, decode: Callable[[bytes], Any]) -> Any:
+        if member.size > MAX_RECORD_BYTES:
+            found, allowed = f"{member.size:,} bytes long", f"at most {MAX_RECORD_BYTES:,} bytes long"
+            raise InvalidRecordError(source, member.name, found, allowed)
         content = self._read(member)
         try:
             return decode(content)
@@ -221,6 +225,7 @@ def list_shards(
     count: bool = True,
     languages: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
+    follow_links: bool = False,
 ) -> list[Shard]:
     """Find shards and the number of samples in each.
 
@@ -231,12 +236,22 @@ def list_shards(
         languages: Whether to count the samples of each language too. Where an index does not say, texts are read once
             (`write_index` keeps the numbers).
         on_error: "skip" takes what can be read of a broken shard that has to be counted, with a warning.
+        follow_links: Also take shards that links in their folder lead to outside it.
 
     Raises:
-        ValueError: There are none, or the index can't be read or names a file outside its folder.
+        ValueError: There are none, or the index can't be read or names a file outside its folder, also by a link.
         BrokenShardError: A shard had to be counted and is broken.
     """
     found = _find_shards(shards)
+    place = Path(str(shards)) if isinstance(shards, (str, Path)) and "://" not in str(shards) else None
+    if place is not None and place.suffix != ".tar" and not follow_links:  # found in a folder, not named by the caller
+        folder = place if place.is_dir() else place.parent
+        for shard in found:
+            if leads_outside(shard.path, folder):
+                raise ValueError(
+                    f"{shard.path} is a link that leads out of {folder}: set follow_links if you trust it, or name the "
+                    "shards themselves"
+                )
     uncounted = [shard for shard in found if shard.samples < 0 or (languages and shard.languages is None)]
     if not count or not uncounted:
         return found

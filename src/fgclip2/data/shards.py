@@ -63,6 +63,7 @@ class ShardedRecords(IterableDataset):
             an index what comes before the break is taken.
         language_batches: "mixed", or "homogeneous": all records of a batch, on all ranks, are of one language. Needs
             `drop_last`. A language with too few samples for one batch on every rank is never given out, with a warning.
+        follow_links: Also read shards that links in their folder lead to outside it.
 
     Attributes:
         total: Samples of the shards.
@@ -92,6 +93,7 @@ class ShardedRecords(IterableDataset):
         language: Language | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         language_batches: Literal["homogeneous", "mixed"] = "mixed",
+        follow_links: bool = False,
     ):
         check_language_option(language)
         check_choice("on_error", on_error, ("raise", "skip"))
@@ -103,7 +105,7 @@ class ShardedRecords(IterableDataset):
         if language_batches == "homogeneous" and not drop_last:
             raise ValueError("language_batches='homogeneous' needs drop_last=True, for all its batches are whole ones")
         by_language = language_batches == "homogeneous" and language is None
-        self.shards = list_shards(shards, languages=by_language, on_error=on_error)
+        self.shards = list_shards(shards, True, by_language, on_error, follow_links)
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
         self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
         self.on_error, self.language_batches = on_error, language_batches

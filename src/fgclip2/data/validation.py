@@ -125,8 +125,8 @@ def validate(
     return report
 
 
-def guess_format(path: str | Path) -> tuple[Format, str]:
-    """Tell the format of a data set from its files.
+def guess_format(path: str | Path, follow_links: bool = False) -> tuple[Format, str]:
+    """Tell the format of a data set from its files; with `follow_links` also from those that links lead out to.
 
     Returns:
         The format, and what it was seen from.
@@ -141,7 +141,7 @@ def guess_format(path: str | Path) -> tuple[Format, str]:
         return "pairs", "Parquet"
     if path.is_dir() and not any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
         return "folder", "a folder without files of records"
-    file = record_files(path, SUFFIXES)[0]
+    file = record_files(path, SUFFIXES, follow_links)[0]
     if file.suffix.lower() not in JSON_SUFFIXES:
         return "pairs", f"a table, {file.name}"
     item = first_item(file)

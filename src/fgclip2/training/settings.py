@@ -75,6 +75,9 @@ class DataSettings:
     language_column: str | None = field(
         default=None, metadata={"help": "Column or key of languages, in pairs; by default language"}
     )
+    follow_links: bool = field(
+        default=False, metadata={"help": "Read what links in the folders of the data lead to outside them too"}
+    )
     shuffle_buffer: int = field(default=1000, metadata={"help": "Samples of shards that each worker shuffles among"})
 
 

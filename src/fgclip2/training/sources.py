@@ -36,7 +36,7 @@ def open_train_data(
         ValueError: A source can't be read, or shards are mixed with other formats.
     """
     paths = settings.train_data or []
-    formats = _formats(paths, settings.data_format)
+    formats = _formats(paths, settings.data_format, settings)
     if "shards" not in formats:
         return _open(paths, formats, settings.images_folder, settings)
     if set(formats) != {"shards"}:
@@ -61,6 +61,7 @@ def open_train_data(
         language=shards_language(settings),
         on_error=args.on_error,
         language_batches=args.language_batches,
+        follow_links=settings.follow_links,
     )
     # Where one saw another folder, or could not read what others could, ranks would wait for each other without end.
     if len(set(gather_objects(tuple(records.shards)))) > 1:
@@ -87,7 +88,7 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
     if not paths:
         return None
     same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
-    formats = _formats(paths, settings.data_format if same else None)
+    formats = _formats(paths, settings.data_format if same else None, settings)
     if "shards" in formats:
         raise ValueError(
             f"`eval_data` must be finehard, fineregion-cn, pairs or folder, got shards ({', '.join(paths)}): name the "
@@ -101,16 +102,16 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
 def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
     """Return the paths of `train_data` with their formats."""
     paths = settings.train_data or []
-    formats = _formats(paths, settings.data_format)
+    formats = _formats(paths, settings.data_format, settings)
     return [{"path": path, "format": format} for path, format in zip(paths, formats, strict=True)]
 
 
-def _formats(paths: Sequence[str], given: list[str] | None) -> list[str]:
+def _formats(paths: Sequence[str], given: list[str] | None, settings: DataSettings) -> list[str]:
     formats = _for_each_source("data_format", given, len(paths))
     for format in formats:
         if format is not None:
             check_choice("`data_format`", format, FORMATS)
-    return [format or guess_format(path)[0] for path, format in zip(paths, formats, strict=True)]
+    return [format or guess_format(path, settings.follow_links)[0] for path, format in zip(paths, formats, strict=True)]
 
 
 def _open(
@@ -131,7 +132,7 @@ def _open(
         _for_each_source("language", settings.language, len(paths)),
         strict=True,
     )
-    return concatenate([open_records(*source, columns) for source in sources])
+    return concatenate([open_records(*source, columns, settings.follow_links) for source in sources])
 
 
 def _for_each_source(name: str, values: list[str] | None, count: int) -> list[str | None]:

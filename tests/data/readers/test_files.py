@@ -7,8 +7,9 @@ import pytest
 
 from fgclip2.data.readers import files, read_finehard, read_pairs
 from fgclip2.data.readers.finehard import FineHARDParser
-from fgclip2.data.records import InvalidRecordError
-from tests.data.samples import item, items, write_json, write_lines
+from fgclip2.data.records import InvalidRecordError, open_record_image
+from fgclip2.errors import UnreadableImageError
+from tests.data.samples import item, items, write_images, write_json, write_lines
 
 
 @pytest.mark.parametrize("options", [{}, {"indent": 2}, {"ensure_ascii": True}, {"separators": (",", ":")}])
@@ -118,9 +119,6 @@ def test_broken_items_do_not_read_a_whole_file_into_memory(tmp_path, images, mon
     assert len(dataset) == 1
     with pytest.raises(InvalidRecordError, match="broken"):
         dataset[0]
-    lines = write_lines(tmp_path / "b.jsonl", [item(caption="x" * 2000)])
-    with pytest.raises(ValueError, match=r"b\.jsonl:1: the line must be a record of at most 1000 bytes"):
-        read_finehard(lines, images)
 
 
 def test_byte_order_marks_and_line_ends_of_windows(tmp_path, images):
@@ -161,3 +159,110 @@ def test_folders_are_read_in_the_order_of_names(tmp_path, images):
     (folder / "README.md").write_text("no records")
     dataset = read_finehard(folder, images)
     assert [record.short_caption for record in dataset] == ["first", "第二", "third"]
+
+
+@pytest.mark.parametrize("size", [3000, 200_000])
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+def test_a_record_that_is_too_long_is_one_bad_record(tmp_path, images, monkeypatch, size, block):
+    """In every kind of file, whatever is in its texts; those after it are read."""
+    monkeypatch.setattr(files, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", block)
+    good, long = item("zh"), item(caption='[{"\\"}] ' * (size // 9))
+    rows = [json.dumps(row, ensure_ascii=False) for row in (good, long, good)]
+    assert len(rows[0]) < 1000 < len(rows[1])
+    listed = tmp_path / "a.json"
+    listed.write_text(f"[{', '.join(rows)}]", encoding="utf-8")
+    for path in (listed, write_lines(tmp_path / "b.jsonl", rows)):
+        dataset = read_finehard(path, images)
+        assert [dataset.source(number) for number in range(3)] == [f"{path}:{number}" for number in (1, 2, 3)]
+        assert dataset[0].short_caption == dataset[2].short_caption == "苹果和香蕉"
+        with pytest.raises(InvalidRecordError, match=r":2: the record is [0-9,]+ bytes long; it must be at most 1,000"):
+            dataset[1]
+    for name, text in (("c.csv", "x" * size), ("d.csv", f'"{"x" * size}"'), ("e.tsv", "x" * size)):
+        separator = "\t" if name == "e.tsv" else ","
+        table = f"image{separator}caption\n0.png{separator}猫\n1.png{separator}{text}\n2.png{separator}狗\n"
+        (tmp_path / name).write_text(table, encoding="utf-8")
+        dataset = read_pairs(tmp_path / name, images)
+        assert len(dataset) == 3
+        assert (dataset[0].short_caption, dataset[2].short_caption) == ("猫", "狗")
+        with pytest.raises(
+            InvalidRecordError, match=rf"{name}:3: the record is .* bytes long; it must be at most 1,000"
+        ):
+            dataset[1]
+
+
+def test_items_of_a_list_that_can_not_be_decoded_are_passed_over(tmp_path, images):
+    good = json.dumps(item("zh"), ensure_ascii=False)
+    nested = '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"
+    path = tmp_path / "a.json"
+    path.write_text(f'[{good}, {nested}, {{"f_path": nonsense, "b": "}}\\""}}, {good}]', encoding="utf-8")
+    dataset = read_finehard(path, images)
+    assert len(dataset) == 4
+    assert dataset[3].short_caption == "苹果和香蕉"
+    with pytest.raises(InvalidRecordError, match=r"a\.json:2: the record is malformed \(.* nested too deeply\)"):
+        dataset[1]
+    with pytest.raises(InvalidRecordError, match=r"a\.json:3: the record is malformed \(Expecting value"):
+        dataset[2]
+
+
+def test_values_that_are_nested_deeply_can_be_named(tmp_path, images):
+    """As deep as a file may hold them, wherever they are met."""
+    for depth in (900, 990):
+        row = json.dumps({**item(), "caption": 5}).replace("5", "[" * depth + "]" * depth)
+        dataset = read_finehard(write_lines(tmp_path / "a.jsonl", [row]), images)
+        with pytest.raises(InvalidRecordError, match=r"a\.jsonl:1: (caption is|the record is malformed)"):
+            dataset[0]
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def test_links_out_of_the_folder_of_images_are_refused(tmp_path, images):
+    outside = write_images(tmp_path / "elsewhere", 1)
+    (images / "out.png").symlink_to(outside / "0.png")
+    (images / "folder").symlink_to(outside)
+    (images / "in.png").symlink_to(images / "1.png")
+    (images / "loop.png").symlink_to(images / "loop.png")
+    paths = ["out.png", "folder/0.png", "in.png", "loop.png"]
+    rows = [item("zh", path) for path in paths]
+    table = "image,caption\n" + "".join(f"{path},猫\n" for path in paths)
+    (tmp_path / "b.csv").write_text(table, encoding="utf-8")
+    linked = tmp_path / "link"
+    linked.symlink_to(images)
+    for read, path in ((read_finehard, write_json(tmp_path / "a.json", rows)), (read_pairs, tmp_path / "b.csv")):
+        for folder in (images, linked):  # that the folder itself is a link does no harm
+            dataset = read(path, folder)
+            for index in (0, 1):
+                with pytest.raises(
+                    InvalidRecordError, match=r"a link that leads out of its folder; .* set follow_links"
+                ):
+                    dataset[index]
+            assert open_record_image(dataset[2]).size == (8, 6)
+            with pytest.raises(UnreadableImageError, match="loop"):
+                open_record_image(dataset[3])
+        for index in (0, 1, 2):
+            assert open_record_image(read(path, images, follow_links=True)[index]).size == (8, 6)
+
+
+def test_links_out_of_a_folder_of_records_are_refused(tmp_path, images):
+    outside = write_json(tmp_path / "outside.json", items(2))
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "a.json").symlink_to(outside)
+    with pytest.raises(ValueError, match=r"a\.json is a link that leads out of .*records: set follow_links"):
+        read_finehard(folder, images)
+    assert len(read_finehard(folder, images, follow_links=True)) == 2
+    assert len(read_finehard(folder / "a.json", images)) == 2  # named by the user
+    (folder / "a.json").unlink()
+    (folder / "a.json").symlink_to(folder / "a.json")
+    with pytest.raises(ValueError, match=r"a\.json must be a file, and is a link that leads nowhere"):
+        read_finehard(folder, images)
+
+
+@pytest.mark.parametrize("path", ["a" * 300 + ".png", "ab/" * 2000 + "0.png", "grit-20m/data-12m/" + "猫" * 2000])
+def test_paths_that_no_system_takes_are_errors_of_their_record(tmp_path, images, path):
+    rows = [item("zh", path), item("zh", "1.png")]
+    dataset = read_finehard(write_lines(tmp_path / "a.jsonl", rows), images)
+    with pytest.raises(UnreadableImageError, match=r"a\.jsonl:1: "):
+        open_record_image(dataset[0])
+    assert open_record_image(dataset[1]).size == (8, 6)

@@ -1,11 +1,14 @@
 """Folders of labelled images."""
 
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
 from fgclip2.data.readers import read_image_folder
 from fgclip2.data.records import InvalidRecordError, open_record_image
+from fgclip2.errors import UnreadableImageError
 from tests.data.samples import write_images
 
 
@@ -61,3 +64,33 @@ def test_what_is_refused(folder, tmp_path):
     write_images(folder, 1)
     with pytest.raises(ValueError, match=r"0\.png must lie in a subfolder"):
         read_image_folder(folder)
+
+
+def test_one_bad_entry_does_not_end_a_folder(tmp_path):
+    """Links out, to themselves and to nothing, and folders too deep to be listed, are records that can't be read."""
+    outside = write_images(tmp_path / "elsewhere", 1)
+    folder = tmp_path / "照片"
+    write_images(folder / "猫", 1)
+    (folder / "猫" / "a.png").symlink_to(outside / "0.png")
+    (folder / "猫" / "b.png").symlink_to(folder / "猫" / "b.png")
+    (folder / "猫" / "c.png").symlink_to(folder / "猫" / "0.png")
+    (folder / "dog").symlink_to(outside)  # a link to a folder is not followed
+    descriptor = os.open(folder, os.O_RDONLY)
+    for name in ("deep", *["x" * 250] * 17):  # 4,271 bytes: made one by one, for no path is so long
+        os.mkdir(name, dir_fd=descriptor)
+        inner = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    dataset = read_image_folder(folder)
+    names = [Path(dataset.source(index)).name[:5] for index in range(len(dataset))]
+    assert names == ["xxxxx", "0.png", "a.png", "b.png", "c.png"]
+    with pytest.raises(InvalidRecordError, match=r"xxx: the folder is unreadable \(File name too long\)"):
+        dataset[0]
+    with pytest.raises(InvalidRecordError, match=r"猫/a\.png: the image is .*a link that leads out of its folder"):
+        dataset[2]
+    with pytest.raises(UnreadableImageError, match=r"猫/b\.png"):
+        open_record_image(dataset[3])
+    for index in (1, 4):
+        assert open_record_image(dataset[index]).size == (8, 6)
+    assert open_record_image(read_image_folder(folder, follow_links=True)[2]).size == (8, 6)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ...checks import check_choice
+from ...files import leads_outside
 from ...languages import LANGUAGES, Language, detect_language
 from ..records import InvalidRecordError
 
@@ -22,7 +23,10 @@ def shown(value: Any) -> str:
     """Return a value for an error message: short, and on one line."""
     if value is None:
         return "missing"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
 
 
@@ -76,6 +80,14 @@ def check_path(value: Any, field: str, source: str) -> str:
     if "\0" in text or windows.drive or windows.root or PurePosixPath(text).is_absolute() or ".." in windows.parts:
         raise InvalidRecordError(source, field, shown(value), _A_PATH)
     return text
+
+
+def check_inside(path: Path, folder: Path, follow_links: bool, field: str, source: str) -> str:
+    """Return the path of an image; raise if a link leads out of its folder, unless links are to be followed."""
+    if not follow_links and leads_outside(path, folder):
+        found = f"{str(path)!r}, a link that leads out of its folder"
+        raise InvalidRecordError(source, field, found, f"a file within {folder} (or set follow_links, if you trust it)")
+    return str(path)
 
 
 def check_language(value: Any, field: str, source: str) -> Language:

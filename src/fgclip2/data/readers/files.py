@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 import numpy as np
 
 from ...checks import one_of
-from ...files import UTF8_BOM, decode_json
+from ...files import UTF8_BOM, decode_json, leads_outside
 from ...languages import LANGUAGES, Language
 from ..records import InvalidRecordError, Record, RecordDataset
 
@@ -34,6 +34,7 @@ SUFFIXES = (*JSON_SUFFIXES, *_DELIMITERS)
 
 _OPEN_AT_THE_END = "unexpected end of data"  # what Python's reader of CSV says
 _BLOCK_BYTES = 2**20
+_BRACKETS, _IN_STRING = re.compile(r'["{}\[\]]'), re.compile(r'"|\\.', re.DOTALL)
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
 
 
@@ -51,7 +52,7 @@ class Span(NamedTuple):
     """Where a record is in a file."""
 
     start: int  # byte
-    length: int  # bytes; 0: the file is broken here
+    length: int  # bytes; 0: the file is broken here; above MAX_RECORD_BYTES: not read
     number: int  # of its first line, or of the item in a list; from 1
     item: Any  # None: malformed
 
@@ -65,7 +66,7 @@ class FileRecords(RecordDataset):
         malformed = []
         for span in spans:
             starts.append(span.start)
-            lengths.append(span.length)
+            lengths.append(min(span.length, 2**32 - 1))
             numbers.append(span.number)
             try:
                 languages.append(LANGUAGES.index(parser.language(span.item)))
@@ -89,6 +90,9 @@ class FileRecords(RecordDataset):
         if not self._lengths[index]:
             found = f"broken or cut off at byte {self._starts[index]}, so that no item from here on can be found"
             raise InvalidRecordError(source, "the list", found, "one JSON list")
+        if self._lengths[index] > MAX_RECORD_BYTES:
+            found = f"{self._lengths[index]:,} bytes long"
+            raise InvalidRecordError(source, "the record", found, f"at most {MAX_RECORD_BYTES:,} bytes long")
         try:
             # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
             with self.path.open("rb") as file:
@@ -101,7 +105,9 @@ class FileRecords(RecordDataset):
         return self._parser(item, source)
 
 
-def read_files(path: str | Path, parser: Parser, suffixes: Sequence[str]) -> list[FileRecords]:
+def read_files(
+    path: str | Path, parser: Parser, suffixes: Sequence[str], follow_links: bool = False
+) -> list[FileRecords]:
     """Scan a file of records, or all such files in a folder, in the order of their names.
 
     Args:
@@ -109,12 +115,14 @@ def read_files(path: str | Path, parser: Parser, suffixes: Sequence[str]) -> lis
             or a folder that holds such files.
         parser: Knows what the fields mean.
         suffixes: The suffixes of files that may be read.
+        follow_links: Also read files that links in the folder lead to outside it.
 
     Raises:
-        ValueError: There is no such file, an unknown suffix, a folder without any, or not one record in all.
+        ValueError: There is no such file, an unknown suffix, a folder without any, or not one record in all; or a link
+            leads nowhere, or out of the folder.
     """
     datasets = []
-    for file in record_files(path, suffixes):
+    for file in record_files(path, suffixes, follow_links):
         spans, decode = _format_of(file)
         datasets.append(FileRecords(file, decode, parser, spans))
     if not any(map(len, datasets)):
@@ -122,20 +130,32 @@ def read_files(path: str | Path, parser: Parser, suffixes: Sequence[str]) -> lis
     return datasets
 
 
-def record_files(path: str | Path, suffixes: Sequence[str]) -> list[Path]:
+def record_files(path: str | Path, suffixes: Sequence[str], follow_links: bool = False) -> list[Path]:
     """Return the files of records that a path stands for: itself, or those in the folder, without subfolders."""
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and not file.is_dir())
         files = [file for file in files if not file.name.startswith(".")]
         if not files:
             raise ValueError(f"{path} must hold a file of records ({', '.join(suffixes)})")
+        check_record_files(files, path, follow_links)
         return files
     if not path.is_file():
         raise ValueError(f"{path}: no such file or folder")
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: the suffix must be {one_of(suffixes)}, got {path.suffix!r}")
     return [path]
+
+
+def check_record_files(files: Iterable[Path], folder: Path, follow_links: bool) -> None:
+    """Raise a `ValueError` if a file found in a folder is a link that leads nowhere, or out of it without leave."""
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file} must be a file, and is a link that leads nowhere: mend it or remove it")
+        if not follow_links and leads_outside(file, folder):
+            raise ValueError(
+                f"{file} is a link that leads out of {folder}: set follow_links if you trust it, or name the file"
+            )
 
 
 def columns_of(path: Path) -> list[str] | None:
@@ -175,19 +195,33 @@ def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _numbered_lines(file: BinaryIO, path: Path, number: int = 1) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (start, line number, line) from where a file stands."""
+class _Line(NamedTuple):
+    """A line of a file; one that is too long for a record has its beginning only."""
+
+    start: int  # byte
+    number: int  # from 1
+    content: bytes
+    length: int  # bytes
+
+
+def _numbered_lines(file: BinaryIO, number: int = 1) -> Iterator[_Line]:
+    """Yield the lines from where a file stands."""
     start = file.tell()
-    while line := file.readline(MAX_RECORD_BYTES + 1):
-        if len(line) > MAX_RECORD_BYTES:
-            raise ValueError(f"{path}:{number}: the line must be a record of at most {MAX_RECORD_BYTES} bytes")
-        yield start, number, line
-        start, number = start + len(line), number + 1
+    while content := file.readline(MAX_RECORD_BYTES + 1):
+        length, piece = len(content), content
+        while len(piece) == MAX_RECORD_BYTES + 1 and not piece.endswith(b"\n"):
+            piece = file.readline(MAX_RECORD_BYTES + 1)
+            length += len(piece)
+        yield _Line(start, number, content if length <= MAX_RECORD_BYTES else content[:_BLOCK_BYTES], length)
+        start, number = start + length, number + 1
 
 
 def _scan_lines(path: Path) -> Iterator[Span]:
     with path.open("rb") as file:
-        for start, number, line in _numbered_lines(file, path):
+        for start, number, line, length in _numbered_lines(file):
+            if length > MAX_RECORD_BYTES:
+                yield Span(start, length, number, None)
+                continue
             skipped = len(UTF8_BOM) if start == 0 and line.startswith(UTF8_BOM) else 0
             content = line[skipped:].strip()
             if content:
@@ -238,14 +272,18 @@ class _Window:
 
 
 def scan_list(path: Path) -> Iterator[Span]:
-    """Yield the items of one JSON list; where it is broken, what remains is one malformed item."""
+    """Yield the items of one JSON list.
+
+    An object or list that can't be decoded is malformed by itself, if its end is found; where the list is broken, what
+    remains of it is one malformed item.
+    """
     decoder = json.JSONDecoder()
     with path.open("rb") as file:
         window = _Window(file)
         window.skip_space()
         expected = "["
         for number in range(1, 2**32):
-            found = window.skip_space()
+            found, start = window.skip_space(), window.byte
             if found == "]" and expected == ",":
                 return (yield from _after_list(window, path, number))
             if found == expected:
@@ -259,23 +297,48 @@ def scan_list(path: Path) -> Iterator[Span]:
                     except (ValueError, RecursionError):
                         if not window.extend():  # nothing more that could complete it
                             break
-                if end is not None:
-                    yield Span(start, window.advance(end), number, item)
+                length = _skip_brackets(window) if end is None else window.advance(end)
+                if length:
+                    yield Span(start, length, number, item)
                     expected = ","
                     continue
-            yield _broken(window, path, number)
+            yield _broken(path, number, start)
             return
+
+
+def _skip_brackets(window: _Window) -> int:
+    """Go behind the object or list that begins here, without decoding it; returns its bytes, 0 if there is no end."""
+    if window.text[window.position : window.position + 1] not in ("{", "["):
+        return 0
+    length, depth, in_string = 0, 0, False
+    while True:
+        end, is_done = window.position, False
+        for mark in (_IN_STRING if in_string else _BRACKETS).finditer(window.text, window.position):
+            end, found = mark.end(), mark[0]
+            depth += (found in "{[") - (found in "}]")
+            is_done = not in_string and not depth and found in "}]"
+            if is_done or found == '"':
+                in_string = in_string != (found == '"')
+                break
+        else:  # on with the next piece, but for a backslash that belongs to the first character of it
+            is_cut = in_string and end < len(window.text) and window.text.endswith("\\")
+            end = len(window.text) - is_cut
+        length += window.advance(end)
+        if is_done:
+            return length
+        if end + 1 >= len(window.text) and not window.extend():
+            return 0
 
 
 def _after_list(window: _Window, path: Path, number: int) -> Iterator[Span]:
     window.advance(window.position + 1)
     if window.skip_space():
-        yield _broken(window, path, number)
+        yield _broken(path, number, window.byte)
 
 
-def _broken(window: _Window, path: Path, number: int) -> Span:
-    logger.warning("%s: the list is broken at item %d, byte %d; no item after it is read", path, number, window.byte)
-    return Span(window.byte, 0, number, None)
+def _broken(path: Path, number: int, byte: int) -> Span:
+    logger.warning("%s: the list is broken at item %d, byte %d; no item after it is read", path, number, byte)
+    return Span(byte, 0, number, None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -341,14 +404,14 @@ def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
     """Yield the rows; one that has no end, or a wrong one, is its first line only: the others may well be rows."""
     with path.open("rb") as file:
         file.seek(start)
-        lines = _numbered_lines(file, path, number=2)
-        taken: list[tuple[int, int, bytes]] = []  # the lines of the row being read
-        again: deque[tuple[int, int, bytes]] = deque()  # to be read again
+        lines = _numbered_lines(file, number=2)
+        taken: list[_Line] = []  # the lines of the row being read
+        again: deque[_Line] = deque()  # to be read again
 
         def texts() -> Iterator[str]:
             while line := again.popleft() if again else next(lines, None):
                 taken.append(line)
-                yield line[2].decode(errors="surrogateescape")
+                yield line.content.decode(errors="surrogateescape")
 
         reader = table.reader(texts())
         while True:
@@ -367,5 +430,5 @@ def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
                 reader = table.reader(texts())
             except ValueError:
                 pass
-            first_byte, number, _ = taken[0]
-            yield Span(first_byte, sum(len(line) for _, _, line in taken), number, item)
+            length = sum(line.length for line in taken)
+            yield Span(taken[0].start, length, taken[0].number, item if length <= MAX_RECORD_BYTES else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..records import InvalidRecordError, Record, RecordDataset, Region, concate
 from .checks import (
     check_box,
     check_captions,
+    check_inside,
     check_language_option,
     check_path,
     check_text,
@@ -32,7 +34,9 @@ _GUESSED_SCHEMA = (
 )
 
 
-def read_finehard(path: str | Path, image_folder: str | Path, language: Language | None = None) -> RecordDataset:
+def read_finehard(
+    path: str | Path, image_folder: str | Path, language: Language | None = None, follow_links: bool = False
+) -> RecordDataset:
     """Read records in the schema of FineHARD, English or Chinese, with or without regions.
 
     A record has `f_path`, `caption` (the long one), `short_caption` (one of the two may be missing), `bbox_info` and,
@@ -47,26 +51,30 @@ def read_finehard(path: str | Path, image_folder: str | Path, language: Language
             prefix (`PATH_PREFIXES`).
         language: The language of all records. None: Chinese where `is_cn` is true, English where it is false, and
             without the key what `detect_language` says of the captions.
+        follow_links: Also read what links in these folders lead to outside them.
 
     Returns:
         The records, in the order of file names and of the files. What is wrong with one raises when it is accessed.
 
     Raises:
-        ValueError: There is no such file or folder, or not one record.
+        ValueError: There is no such file or folder, or not one record; or a file of records is a link out of its
+            folder.
     """
     check_language_option(language)
-    parser = FineHARDParser(existing_folder(image_folder), language)
-    return concatenate(read_files(path, parser, JSON_SUFFIXES))
+    parser = FineHARDParser(existing_folder(image_folder), language, follow_links)
+    return concatenate(read_files(path, parser, JSON_SUFFIXES, follow_links))
 
 
-def read_fineregion_cn(path: str | Path, image_folder: str | Path, language: Language | None = "zh") -> RecordDataset:
+def read_fineregion_cn(
+    path: str | Path, image_folder: str | Path, language: Language | None = "zh", follow_links: bool = False
+) -> RecordDataset:
     """Read FineRegion-CN on the guess that its schema is FineHARD's; warns that this is a guess.
 
     The data set is published (12 million images with Chinese region texts, made as FineHARD was), but no description
     of its files has been found. Arguments, result and errors are those of `read_finehard`.
     """
     warnings.warn(_GUESSED_SCHEMA, UserWarning, stacklevel=2)
-    return read_finehard(path, image_folder, language)
+    return read_finehard(path, image_folder, language, follow_links)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class FineHARDParser:
 
     image_folder: Path
     fixed_language: Language | None = None
+    follow_links: bool = False
 
     def language(self, item: Any) -> Language:
         """Return the language of an item, right or wrong."""
@@ -88,8 +97,10 @@ class FineHARDParser:
     def _image(self, value: Any, source: str) -> str:
         path = check_path(value, "f_path", source)
         prefix = next((prefix for prefix in PATH_PREFIXES if path.startswith(prefix)), "")
-        direct, stripped = self.image_folder / path, self.image_folder / path.removeprefix(prefix)
-        return str(stripped if prefix and not direct.exists() and stripped.exists() else direct)
+        image, stripped = self.image_folder / path, self.image_folder / path.removeprefix(prefix)
+        if prefix and not os.path.exists(image) and os.path.exists(stripped):  # noqa: PTH110  # never raises
+            image = stripped
+        return check_inside(image, self.image_folder, self.follow_links, "f_path", source)
 
 
 def check_item(item: Any, source: str) -> None:

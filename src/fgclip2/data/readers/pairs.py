@@ -15,6 +15,7 @@ from ...languages import LANGUAGES, Language
 from ..records import InvalidRecordError, Record, RecordDataset, concatenate
 from .checks import (
     check_captions,
+    check_inside,
     check_language,
     check_language_option,
     check_path,
@@ -23,7 +24,7 @@ from .checks import (
     optional_text,
     shown,
 )
-from .files import SUFFIXES, columns_of, read_files, record_files
+from .files import SUFFIXES, check_record_files, columns_of, read_files, record_files
 
 _ROWS_PER_SCAN = 10_000
 _CAPTIONS = ("short_caption", "long_caption", "caption")
@@ -87,6 +88,7 @@ def read_pairs(
     image_folder: str | Path | None = None,
     columns: Columns = Columns(),
     language: Language | None = None,
+    follow_links: bool = False,
 ) -> RecordDataset:
     """Read pairs of image and caption, English or Chinese, with a short caption, a long one or both.
 
@@ -101,12 +103,14 @@ def read_pairs(
         columns: Which column holds what.
         language: The language of all records. None: that of the column of languages (`en` or `zh`) where it has a
             value, else what `detect_language` says of the captions.
+        follow_links: Also read what links in these folders lead to outside them.
 
     Returns:
         The records, in the order of file names and of the files. What is wrong with one raises when it is accessed.
 
     Raises:
-        ValueError: There is no such file or column, or not one record.
+        ValueError: There is no such file or column, or not one record; or a file of records is a link out of its
+            folder.
         ImportError: `datasets` is not installed, and the file is Parquet.
     """
     check_language_option(language)
@@ -114,17 +118,20 @@ def read_pairs(
     folder = existing_folder(image_folder or (path if path.is_dir() else path.parent))
     parquet = [path] if path.suffix.lower() == ".parquet" else sorted(path.glob("*.parquet"))
     if parquet:
+        if path.is_dir():
+            check_record_files(parquet, path, follow_links)
         missing = [file for file in parquet if not file.is_file()]
         if missing:
             raise ValueError(f"{missing[0]}: no such file")
         table = require("datasets", "train").Dataset
         files = [(table.from_parquet(str(file)), str(file)) for file in parquet]
-        return concatenate([from_dataset(rows, folder, columns, language, name) for rows, name in files])
-    for file in record_files(path, SUFFIXES):
+        return concatenate([from_dataset(rows, folder, columns, language, name, follow_links) for rows, name in files])
+    for file in record_files(path, SUFFIXES, follow_links):
         names = columns_of(file)
         if names is not None:
             columns.check(names, f"{file}:1: the header")
-    return concatenate(read_files(path, PairParser(folder, columns, language), SUFFIXES))
+    parser = PairParser(folder, columns, language, follow_links)
+    return concatenate(read_files(path, parser, SUFFIXES, follow_links))
 
 
 def from_dataset(
@@ -133,6 +140,7 @@ def from_dataset(
     columns: Columns = Columns(),
     language: Language | None = None,
     name: str = "dataset",
+    follow_links: bool = False,
 ) -> RecordDataset:
     """Take the pairs of a Hugging Face `datasets.Dataset`.
 
@@ -143,6 +151,7 @@ def from_dataset(
             data sets that you trust.
         columns, language: As in `read_pairs`.
         name: The name of the data set in error messages, which read "name:17".
+        follow_links: Also read images that links in `image_folder` lead to outside it.
 
     Raises:
         ValueError: A column is missing, there is not one record, or the data set has no length.
@@ -154,7 +163,7 @@ def from_dataset(
         raise ValueError(f"{name} must hold at least one record")
     columns.check(dataset.column_names, name)
     folder = None if image_folder is None else existing_folder(image_folder)
-    return DatasetRecords(dataset, PairParser(folder, columns, language), name)
+    return DatasetRecords(dataset, PairParser(folder, columns, language, follow_links), name)
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,7 @@ class PairParser:
     image_folder: Path | None
     columns: Columns
     fixed_language: Language | None = None
+    follow_links: bool = False
 
     def language(self, item: Any) -> Language:
         """Return the language of a row, right or wrong."""
@@ -198,7 +208,10 @@ class PairParser:
             return value
         if not isinstance(value, str) or not value.strip():
             raise InvalidRecordError(source, field, shown(value), "a path or an image")
-        return value if self.image_folder is None else str(self.image_folder / check_path(value, field, source))
+        if self.image_folder is None:
+            return value
+        path = self.image_folder / check_path(value, field, source)
+        return check_inside(path, self.image_folder, self.follow_links, field, source)
 
 
 class DatasetRecords(RecordDataset):
