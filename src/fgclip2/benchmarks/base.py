@@ -46,6 +46,7 @@ class DataSet:
 
     images: Sequence[StoredImage]
     problems: Sequence[Problem] = field(default=(), kw_only=True)
+    doubts: Sequence[Problem] = field(default=(), kw_only=True)  # what looks wrong, but is used: for `bench check`
 
     @property
     def items(self) -> int:
@@ -62,7 +63,7 @@ class DataSet:
 
         It is the same wherever the files are.
         """
-        names = [field.name for field in dataclasses.fields(self) if field.name != "problems"]
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("problems", "doubts")]
         fields = {name: getattr(self, name) for name in names}
         return hashlib.sha256(json.dumps(fields, sort_keys=True, default=_as_json).encode()).hexdigest()
 

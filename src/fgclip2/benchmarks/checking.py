@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from tqdm.auto import tqdm
 
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
-from .base import Problem
+from .base import Problem, Settings
 from .catalogue import Benchmark
+from .image_files import ImageFile
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Check:
 
     Attributes:
         counts: Name -> (count here, published count or `None`).
-        problems: Records that can't be used.
+        problems: Records that can't be used, and what looks wrong though it is used.
     """
 
     counts: dict[str, tuple[int, int | None]]
@@ -67,7 +69,13 @@ def check(
     names = next(iter(getattr(data, "names", {}).values()), None)
     if names is not None:
         counts["categories"] = len(names)
-    problems = list(data.problems)
+    problems = [*data.problems, *data.doubts]
+    if "names" not in benchmark.read.options:  # names of the package's own are as published
+        problems += _equal_names(getattr(data, "names", {}), benchmark.paper, str(folder))
+    if not opened:
+        files = [*data.images, *getattr(data, "masks", ())]
+        empty = (file for file in files if isinstance(file, ImageFile) and file.stamp()[:1] == (0,))
+        problems += [Problem(str(file), "the image is empty: get it again") for file in empty]
     boxes = getattr(data, "boxes", [[]] * len(data.images))
     images_and_boxes = list(zip(data.images, boxes, strict=True)) if opened else []
     for image, its_boxes in tqdm(images_and_boxes, unit="image", desc="opening", disable=not opened):
@@ -81,3 +89,17 @@ def check(
                 reason = f"box {box} is outside the image of {width} x {height} pixels; mend it, or leave it out"
                 problems.append(Problem(str(image), reason))
     return Check({name: (count, benchmark.published.get(name)) for name, count in counts.items()}, problems)
+
+
+def _equal_names(names: Mapping[str, Sequence[str]], settings: Settings, source: str) -> list[Problem]:
+    """Return categories that share a name in a language, as the model reads it: they tie, so neither is ever right."""
+    problems = []
+    for language, of_language in names.items():
+        numbers = defaultdict(list)
+        for number, name in enumerate(of_language, start=1):
+            numbers[name.lower() if getattr(settings, "lower_case", True) else name].append(str(number))
+        for name, its in numbers.items():
+            if len(its) > 1:
+                reason = f"categories {', '.join(its)} are all named {name!r} ({language}), so that none is ever right"
+                problems.append(Problem(source, f"{reason}: tell them apart, or make them one"))
+    return problems

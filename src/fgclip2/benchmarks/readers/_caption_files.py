@@ -13,7 +13,7 @@ from ...files import UTF8_BOM
 from ..base import Problem
 from ..image_files import ImageStore, check_inside, open_archive
 from ..tasks.retrieval import RetrievalData
-from ._files import NamedImages, check_list, check_object, check_usable, existing_file, problem_of
+from ._files import NamedImages, check_list, check_object, check_usable, existing_file, note_repeated_line, problem_of
 
 Folder = str | Path
 
@@ -68,12 +68,14 @@ def find_images(folder: Folder, images: Folder | None, *places: str, follow_link
     return found
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    r"""Yield ("file:17", line) of each line that is not blank; only `\n` ends one."""
+def numbered_lines(path: Path, doubts: list[Problem]) -> Iterator[tuple[str, bytes]]:
+    r"""Yield ("file:17", line) of each line that is not blank; only `\n` ends one; what repeats one is a doubt."""
+    seen: dict[bytes, str] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(UTF8_BOM) if number == 1 else line
             if content.strip():
+                note_repeated_line(content.strip(), f"{path}:{number}", seen, doubts)
                 yield f"{path}:{number}", content.rstrip(b"\r\n")
 
 
@@ -98,6 +100,7 @@ class CaptionCollector:
 
     def __init__(self, images: Path, follow_links: bool = False):
         self.problems: list[Problem] = []
+        self.doubts: list[Problem] = []
         self._images = NamedImages(images, follow_links)
         self._captions: list[str] = []
         self._pairs: list[tuple[int, int]] = []
@@ -129,6 +132,19 @@ class CaptionCollector:
             self._pairs += ((number, len(self._captions) + offset) for offset in range(len(texts)))
             self._captions += texts
 
+    def add_column(self, source: str, image: tuple[str, Any], caption: str) -> None:
+        """Take an image and its caption, the last column of a line; more columns are a doubt, and part of the caption.
+
+        Args:
+            source, image: As of `add`.
+            caption: The rest of the line.
+        """
+        columns = 2 + caption.count("\t")
+        if columns > 2:
+            reason = f"the line has {columns} columns, and all after the first are its caption: leave one tab"
+            self.doubts.append(Problem(source, reason))
+        self.add(source, image, {"caption": caption})
+
     def members(self, document: Any, key: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (source, record) of each object in a list within a JSON document.
 
@@ -148,4 +164,5 @@ class CaptionCollector:
             ValueError: Nothing can be used; names the first problem.
         """
         check_usable(len(self._pairs), path, self.problems)
-        return RetrievalData(self._images.files, self._captions, self._pairs, problems=tuple(self.problems))
+        problems, doubts = tuple(self.problems), tuple(self.doubts)
+        return RetrievalData(self._images.files, self._captions, self._pairs, problems=problems, doubts=doubts)

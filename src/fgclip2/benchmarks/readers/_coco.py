@@ -7,7 +7,7 @@ evaluation of FG-CLIP 2 reads it; FG-OVD as published in lorebianchi98/FG-OVD.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ...data.records import InvalidRecordError
 from ...files import read_json
 from ...languages import LANGUAGES
 from ..base import Box, Problem
-from ._files import NamedImages, check_object, existing_file, problem_of
+from ._files import NamedImages, check_object, existing_file, problem_of, shifted_ids
 
 EDGE_TOLERANCE = 1.0  # pixels; COCO's own boxes leave the image by up to this much
 
@@ -71,6 +71,19 @@ class Instances:
                 "add 1 to each of its category ids, or take the ids that `categories` has"
             )
         return self.categories[_known(value, self.categories, field, "categories", source)]
+
+    def shifted(self, records: Iterable[Any], source: str) -> list[Problem]:
+        """Return doubts about records whose ids of images or categories all seem to be one too high or too low.
+
+        Args:
+            records: Of the file `source`; what is no object is passed over.
+        """
+        objects = [record for record in records if isinstance(record, Mapping)]
+        return [
+            doubt
+            for name, known in (("image_id", self.images), ("category_id", self.categories))
+            for doubt in shifted_ids(name, [record.get(name) for record in objects], known, source)
+        ]
 
 
 def read_instances(

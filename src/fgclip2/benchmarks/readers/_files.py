@@ -19,11 +19,14 @@ _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in pla
 Item = TypeVar("Item")
 
 
-def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[tuple[str, dict[str, Any]]]:
+def numbered_json_lines(
+    path: str | Path, problems: list[Problem], doubts: list[Problem]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (where it is, object) for each record of a file of JSON lines, or of one JSON list of objects.
 
     Args:
         problems: What is no JSON object is added to it.
+        doubts: Lines that are the same as one before are added to it.
 
     Raises:
         ValueError: There is no such file, or it is a list and broken.
@@ -31,7 +34,7 @@ def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[t
     path = existing_file(path)
     with path.open("rb") as file:
         is_list = file.read(2**16).removeprefix(UTF8_BOM).lstrip().startswith(b"[")
-    for number, item in enumerate(read_json(path), start=1) if is_list else _decoded_lines(path):
+    for number, item in enumerate(read_json(path), start=1) if is_list else _decoded_lines(path, doubts):
         source = f"{path}:{number}"
         if isinstance(item, dict):
             yield source, item
@@ -40,16 +43,49 @@ def numbered_json_lines(path: str | Path, problems: list[Problem]) -> Iterator[t
             problems.append(Problem(source, f"{reason}; it must be one JSON object"))
 
 
-def _decoded_lines(path: Path) -> Iterator[tuple[int, Any]]:
+def _decoded_lines(path: Path, doubts: list[Problem]) -> Iterator[tuple[int, Any]]:
     """Yield the number and the item of each line that is not blank, or the error that says why there is none."""
+    seen: dict[bytes, str] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             content = line.removeprefix(UTF8_BOM).strip()
+            note_repeated_line(content, f"{path}:{number}", seen, doubts)
             try:
                 if content:
                     yield number, decode_json(content)
             except ValueError as error:
                 yield number, ValueError(f"the line is broken ({error})")
+
+
+def note_repeated_line(content: bytes, source: str, seen: dict[bytes, str], doubts: list[Problem]) -> None:
+    """Add a line to the doubts if it is not blank and one before was the same.
+
+    Args:
+        content: The line, stripped.
+        source: Where it is.
+        seen: Lines so far -> where they are; this one is added.
+        doubts: Of the data set.
+    """
+    first = seen.setdefault(content, source)
+    if content and first != source:
+        doubts.append(Problem(source, f"the line is the same as {first}: remove one of them"))
+
+
+def shifted_ids(name: str, used: Iterable[Any], known: Iterable[Any], source: str) -> list[Problem]:
+    """Return a doubt if ids don't fit, but would if each were one more or less.
+
+    Args:
+        name: What the ids are called.
+        used: The ids that records name; what is no whole number is passed over.
+        known: The ids that there are.
+        source: Where the records are.
+    """
+    named = {value for value in used if type(value) is int}
+    there = {value for value in known if type(value) is int}
+    for shift, remedy in ((1, "subtract 1 from"), (-1, "add 1 to")):
+        if not named <= there and {value - shift for value in named} <= there:
+            return [Problem(source, f"all {name}s seem to be shifted by one: {remedy} each, and they are all known")]
+    return []
 
 
 def existing_file(path: str | Path) -> Path:

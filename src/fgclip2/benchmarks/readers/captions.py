@@ -31,7 +31,7 @@ from ._caption_files import (
     find_images,
     numbered_lines,
 )
-from ._files import check_list, check_object, numbered_json_lines
+from ._files import check_list, check_object, numbered_json_lines, shifted_ids
 
 COCOCNCaptions = Literal["manually-translated", "human-written"]
 COCOSplit = Literal["val2017", "karpathy"]
@@ -88,7 +88,7 @@ def read_flickr30k_cna(folder: Folder, images: Folder | None = None, *, follow_l
         find_images(folder, images, "Flickr30k-images", "flickr30k-images", follow_links=follow_links), follow_links
     )
     for source, key, caption in _keyed_captions(path, collector):
-        collector.add(source, ("the image's id", f"{key}.jpg"), {"caption": caption})
+        collector.add_column(source, ("the image's id", f"{key}.jpg"), caption)
     return collector.data(path)
 
 
@@ -119,15 +119,15 @@ def read_coco_cn(
     if captions not in names:
         raise ValueError(f"captions must be {one_of(names)}, got {captions!r}")
     path = find_file(folder, names[captions], origin)
+    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     test = None
     if captions == "human-written":
-        lines = numbered_lines(find_file(folder, ("coco-cn_test.txt",), origin))
+        lines = numbered_lines(find_file(folder, ("coco-cn_test.txt",), origin), collector.doubts)
         test = {decode_text(line, source).strip() for source, line in lines}
-    collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
     for source, key, caption in _keyed_captions(path, collector):
         if test is None or key in test:
             with collector.checking():
-                collector.add(source, ("the image's id", _coco_2014_name(key, source)), {"caption": caption})
+                collector.add_column(source, ("the image's id", _coco_2014_name(key, source)), caption)
     return collector.data(path)
 
 
@@ -142,18 +142,18 @@ def _coco_2014_name(key: str, source: str) -> str:
 def _read_paths(folder: Folder, images: Folder | None, name: str, file_name: str, follow_links: bool) -> RetrievalData:
     path = find_file(folder, (file_name, f"{name}/{file_name}"), f"{_HUGGING_FACE}/qihoo360/{name}")
     collector = CaptionCollector(find_images(path.parent, images, follow_links=follow_links), follow_links)
-    for source, line in numbered_lines(path):
+    for source, line in numbered_lines(path, collector.doubts):
         with collector.checking():
             image, tab, caption = decode_text(line, source).partition("\t")
             if not tab:
                 raise InvalidRecordError(source, "the line", shown(image), "a path, a tab and a caption")
-            collector.add(source, ("the path", image.strip()), {"caption": caption.strip()})
+            collector.add_column(source, ("the path", image.strip()), caption.strip())
     return collector.data(path)
 
 
 def _keyed_captions(path: Path, collector: CaptionCollector) -> Iterator[tuple[str, str, str]]:
     """Yield (source, image's id, caption) of lines `id#k TAB caption`; some files have a space for the tab."""
-    for source, line in numbered_lines(path):
+    for source, line in numbered_lines(path, collector.doubts):
         with collector.checking():
             text = decode_text(line, source)
             key, *caption = text.split(maxsplit=1)
@@ -196,7 +196,7 @@ def _read_ccmb(folder: Folder, images: Folder | None, task: str, name: str, foll
     collector = CaptionCollector(
         find_images(folder, images, "IQR_IQM_ICR_ICM_images", follow_links=follow_links), follow_links
     )
-    for source, record in numbered_json_lines(path, collector.problems):
+    for source, record in numbered_json_lines(path, collector.problems, collector.doubts):
         collector.add(source, ("image_path", record.get("image_path")), {"text": record.get("text")})
     return collector.data(path)
 
@@ -260,7 +260,7 @@ def read_docci(folder: Folder, images: Folder | None = None, *, follow_links: bo
     """
     path = find_file(folder, ("docci_descriptions.jsonlines",), "https://google.github.io/docci/#downloads")
     collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
-    for source, record in numbered_json_lines(path, collector.problems):
+    for source, record in numbered_json_lines(path, collector.problems, collector.doubts):
         with collector.checking():
             if check_text(record.get("split"), "split", source) == "test":
                 description = {"description": record.get("description")}
@@ -280,7 +280,7 @@ def read_urban_1k(folder: Folder, images: Folder | None = None, *, follow_links:
     root = find_folder(folder, "caption", "Urban1k", f"{_HUGGING_FACE}/BeichenZhang/Urban1k")
     collector = CaptionCollector(find_images(root, images, "image", follow_links=follow_links), follow_links)
     for path in sorted((root / "caption").glob("[!.]*.txt"), key=lambda path: (len(path.stem), path.stem)):
-        source, line = next(numbered_lines(path), (str(path), b""))
+        source, line = next(numbered_lines(path, collector.doubts), (str(path), b""))
         with collector.checking():
             caption = {"caption": decode_text(line, source).strip()}
             collector.add(source, ("the image", f"{path.stem}.jpg"), caption)
@@ -346,7 +346,7 @@ def read_xm3600(
     check_language(language, "language", "read_xm3600")
     path = find_file(folder, ("captions.jsonl",), "https://google.github.io/crossmodal-3600/#downloads")
     collector = CaptionCollector(find_images(folder, images, follow_links=follow_links), follow_links)
-    for source, record in numbered_json_lines(path, collector.problems):
+    for source, record in numbered_json_lines(path, collector.problems, collector.doubts):
         with collector.checking():
             captions = check_object(record.get(language), source, language)
             texts = _numbered(captions.get("caption"), f"{language}.caption", source)
@@ -358,7 +358,7 @@ def read_xm3600(
 def _read_karpathy_test(path: Path, images: Path, follow_links: bool) -> RetrievalData:
     collector = CaptionCollector(images, follow_links)
     if not path.name.startswith("dataset_"):  # ALBEF's list
-        for source, record in numbered_json_lines(path, collector.problems):
+        for source, record in numbered_json_lines(path, collector.problems, collector.doubts):
             with collector.checking():
                 captions = _numbered(record.get("caption"), "caption", source, CAPTIONS_PER_IMAGE)
                 collector.add(source, ("image", record.get("image")), captions)
@@ -384,6 +384,7 @@ def _read_coco_captions(path: Path, images: Path, follow_links: bool) -> Retriev
         with collector.checking():
             number = _check_id(record.get("image_id"), "image_id", source)
             captions[number][f"caption of {source.rpartition(':')[2]}"] = record.get("caption")
+    named = set(captions)
     for source, record in collector.members(document, "images", path):
         with collector.checking():
             number = _check_id(record.get("id"), "id", source)
@@ -391,6 +392,8 @@ def _read_coco_captions(path: Path, images: Path, follow_links: bool) -> Retriev
                 raise InvalidRecordError(source, "id", str(number), "an image that has captions, once")
             first = dict(islice(captions.pop(number).items(), CAPTIONS_PER_IMAGE))
             collector.add(source, ("file_name", record.get("file_name")), first)
+    ids = [image.get("id") for image in document["images"] if isinstance(image, dict)]
+    collector.doubts += shifted_ids("image_id", named, ids, f"{path}: annotations")
     for number, orphans in captions.items():
         with collector.checking():
             field = f"image_id of the {', the '.join(orphans)}"

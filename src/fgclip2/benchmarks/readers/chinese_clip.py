@@ -16,7 +16,7 @@ from ...files import UTF8_BOM
 from ..base import Problem
 from ..tasks.retrieval import RetrievalData
 from ._caption_files import Folder, find_file
-from ._files import check_list, check_usable, numbered_json_lines, problem_of
+from ._files import check_list, check_usable, numbered_json_lines, problem_of, shifted_ids
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")  # both alphabets are in use
 
@@ -70,23 +70,27 @@ def read_chinese_clip(
     table = find_file(folder, (f"{split}_imgs.tsv",), origin)
     path = find_file(folder, (f"{split}_texts.jsonl",), origin)
     problems: list[Problem] = []
+    doubts: list[Problem] = []
+    named: set[Any] = set()
     indices: dict[int, int] = {}
     stored = _read_images(table, indices, problems)
     captions: list[str] = []
     pairs: list[tuple[int, int]] = []
-    for source, record in numbered_json_lines(path, problems):
+    for source, record in numbered_json_lines(path, problems, doubts):
         try:
             text = check_text(record.get("text"), "text", source)
             ids = check_list(record.get("image_ids"), "image_ids", source)
         except InvalidRecordError as error:
             problems.append(problem_of(error))
             continue
+        named.update(number for number in ids if isinstance(number, int))
         found = _known(ids, source, indices, table, problems)
         if found:
             pairs += ((index, len(captions)) for index in found)
             captions.append(text)
     check_usable(len(pairs), path, problems)
-    return RetrievalData(stored, captions, pairs, problems=tuple(problems))
+    doubts += shifted_ids("image id", named, indices, str(path))
+    return RetrievalData(stored, captions, pairs, problems=tuple(problems), doubts=tuple(doubts))
 
 
 def _read_images(table: Path, indices: dict[int, int], problems: list[Problem]) -> list[EncodedImage]:
@@ -118,7 +122,7 @@ def _rows(table: Path) -> Iterator[tuple[str, int, bytes]]:
 
 def _image(table: Path, source: str, start: int, row: bytes) -> EncodedImage:
     key, tab, cell = row.partition(b"\t")
-    if not tab or not cell.strip():
+    if not tab or not cell.strip() or b"\t" in cell.strip():
         raise InvalidRecordError(source, "the row", shown(row), "an id, a tab and an image in Base64")
     digits = key.removeprefix(UTF8_BOM)
     if not digits.isdigit():

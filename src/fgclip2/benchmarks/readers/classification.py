@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ...files import read_json
 from ..base import Problem
 from ..image_files import ImageFile, check_inside
 from ..tasks.classification import ClassificationData
-from ._files import check_usable, existing_file, existing_root, image_files
+from ._files import check_usable, existing_file, existing_root, image_files, shifted_ids
 
 Names = Mapping[str, Sequence[str] | Mapping[str, str]]  # language -> names in the classes' order, or by folder
 
@@ -120,10 +121,12 @@ def read_imagenet(
     if not images:
         check_inside(root, folder, follow_links)
     folders = set(_class_folders(root))
+    numbers = [int(name) for name in folders if name.isascii() and name.isdecimal()]
+    doubts = shifted_ids("folder's number", numbers, range(len(wordnet_ids)), str(root))
     for keys in (wordnet_ids, [str(index) for index in range(len(wordnet_ids))]):
         if folders.intersection(keys):
             by_key = {language: dict(zip(keys, of_all, strict=True)) for language, of_all in names.items()}
-            return read_image_classes(root, by_key, follow_links=follow_links)
+            return replace(read_image_classes(root, by_key, follow_links=follow_links), doubts=doubts)
     indices = {key: index for index, key in enumerate(wordnet_ids)}
     solution: dict[str, str] = {}  # name of an image without suffix -> WordNet id
     file = folder / "LOC_val_solution.csv"

@@ -9,7 +9,7 @@ from typing import Any
 from ...checks import is_number
 from ...data.readers.checks import check_language, shown
 from ...data.records import InvalidRecordError
-from ..base import Box
+from ..base import Box, Problem
 from ..tasks.detection import DetectionData
 from ._coco import ListedImage, loose_corners, read_instances, size_of
 from ._files import NamedImages, check_usable, items_by_image, numbered_json_lines
@@ -51,7 +51,11 @@ def read_detections(
     ids_of_names: dict[str, Any] = {}
     ids_of_files: dict[int, Any] = {}
 
+    doubts: list[Problem] = []
+    named: list[dict[str, Any]] = []  # the ids of each record
+
     def parse(record: Any, source: str) -> tuple[str, Item]:
+        named.append({key: record.get(key) for key in ("image_id", "category_id")})
         image, category = instances.image_of(record, source), instances.category_of(record, source)
         image_id = record["image_id"]
         ids_of_names[image.name] = image_id
@@ -65,7 +69,7 @@ def read_detections(
             raise InvalidRecordError(source, "image_id", shown(image_id), f"one id for {image.name}")
         return image.name, item
 
-    items = items_by_image(numbered_json_lines(results, instances.problems), parse, found, instances.problems)
+    items = items_by_image(numbered_json_lines(results, instances.problems, doubts), parse, found, instances.problems)
     check_usable(len(items), results, instances.problems)
     return DetectionData(
         images=found.files,
@@ -78,6 +82,7 @@ def read_detections(
         ground_truth=Path(ground_truth),
         missing_ids=[ids_of_names[name] for name in found.missing],
         problems=instances.problems,
+        doubts=[*doubts, *instances.shifted(named, str(results))],
     )
 
 

@@ -48,12 +48,14 @@ def read_fg_ovd(path: str | Path, images: str | Path, *, follow_links: bool = Fa
         ValueError: The file is missing, broken, of another suffix or format, or no record can be used.
     """
     path, found = existing_file(path), NamedImages(images, follow_links)
+    doubts: list[Problem] = []
     if path.suffix == ".jsonl":
         problems: list[Problem] = []
-        items = items_by_image(numbered_json_lines(path, problems), partial(_from_line, found), found, problems)
+        items = items_by_image(numbered_json_lines(path, problems, doubts), partial(_from_line, found), found, problems)
     elif path.suffix == ".json":
         instances = read_instances(path, "en", one_based=False)
         problems = instances.problems
+        doubts += instances.shifted(instances.annotations, str(path))
         items = items_by_image(instances.records(), partial(_from_annotation, instances, found), found, problems)
     else:
         raise ValueError(f"{path}: unknown suffix {path.suffix!r}; it must be .jsonl or .json")
@@ -63,6 +65,7 @@ def read_fg_ovd(path: str | Path, images: str | Path, *, follow_links: bool = Fa
         boxes=[[box for box, _ in its] for its in items],
         texts=[[texts for _, texts in its] for its in items],
         problems=problems,
+        doubts=doubts,
     )
 
 

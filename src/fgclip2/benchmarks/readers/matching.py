@@ -30,11 +30,12 @@ def read_matching(path: str | Path, images: str | Path, *, follow_links: bool = 
         ValueError: The file is missing, no line can be used, or all have the same label, so that nothing is measured.
     """
     problems: list[Problem] = []
+    doubts: list[Problem] = []
     found = NamedImages(images, follow_links)
     texts: dict[str, int] = {}
     pairs: list[tuple[int, int]] = []
     labels: list[bool] = []
-    for source, record in numbered_json_lines(path, problems):
+    for source, record in numbered_json_lines(path, problems, doubts):
         try:
             text = check_text(record.get("text"), "text", source)
             label = record.get("label")
@@ -50,4 +51,6 @@ def read_matching(path: str | Path, images: str | Path, *, follow_links: bool = 
     check_usable(len(pairs), path, problems)
     if len(set(labels)) == 1:
         raise ValueError(f"{path}: label is {int(labels[0])} in all lines, but both 0 and 1 are needed")
-    return MatchingData(images=found.files, texts=list(texts), pairs=pairs, labels=labels, problems=problems)
+    return MatchingData(
+        images=found.files, texts=list(texts), pairs=pairs, labels=labels, problems=problems, doubts=doubts
+    )

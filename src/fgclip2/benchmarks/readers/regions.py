@@ -78,6 +78,7 @@ def read_boxes(
         categories=[[category for _, category in its] for its in items],
         names=instances.names,
         problems=instances.problems,
+        doubts=instances.shifted(instances.annotations, str(annotations)),
     )
 
 
