@@ -32,9 +32,12 @@ def converted(official_folder, tmp_path_factory):
 def test_files_are_ours_and_weights_the_same_bytes(official_folder, converted):
     assert {path.name for path in converted.iterdir()} == {
         "config.json",
+        "config_sentence_transformers.json",
         "model.safetensors",
+        "modules.json",
         "preprocessor_config.json",
         "processor_config.json",
+        "sentence_bert_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     }

@@ -67,6 +67,9 @@ classifier = pipeline("zero-shot-image-classification", model=checkpoint, trust_
 scores = classifier(image, candidate_labels=["red", "blue"], hypothesis_template="a {} picture")
 ```
 
+sentence-transformers 6.2 or later loads it by `SentenceTransformer(checkpoint, trust_remote_code=True)`, for images and
+short texts; `processing_kwargs={"text": {"walk_type": "long"}}` of `encode` is for long ones.
+
 ## 中文
 
 这是 FG-CLIP 2 结构的中英双语图文模型：提供图像、文本、区域的向量以及稠密特征。
@@ -114,6 +117,9 @@ from transformers import pipeline
 classifier = pipeline("zero-shot-image-classification", model=checkpoint, trust_remote_code=True)
 scores = classifier(image, candidate_labels=["红色", "蓝色"], hypothesis_template="一张{}的图片")
 ```
+
+sentence-transformers 6.2 及以上用 `SentenceTransformer(checkpoint, trust_remote_code=True)` 加载，
+用于图像和短文本；长文本请给 `encode` 传 `processing_kwargs={"text": {"walk_type": "long"}}`。
 """)
 
 
