@@ -711,13 +711,15 @@ def test_what_another_run_has_written_meanwhile_is_not_done_again(photos, embedd
     @contextlib.contextmanager
     def late(folder):
         monkeypatch.setattr(build, "locked", locked)
-        ImageIndex.build(photos, embedder)  # is quicker
+        draw(photos / "新.png", 60)
+        ImageIndex.build(photos, embedder)  # is quicker, and sees more
         with locked(folder):
             yield
 
     monkeypatch.setattr(build, "locked", late)
-    assert ImageIndex.build(photos, embedder).report.unchanged == 4
-    assert len(counting.seen) == 4
+    assert ImageIndex.build(photos, embedder).report == IndexReport(0, 0, 0, 5, 0)
+    assert len(counting.seen) == 5
+    assert len(ImageIndex.load(photos)) == 5
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])

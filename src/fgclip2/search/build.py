@@ -9,13 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..embedding import Embedder, Skipped
 from ..errors import IncompatibleIndexError
 from ..files import printable
 from .scan import FolderScan, ImageFile, UnusableFile, scan_folder, with_digests
-from .store import FORMAT, StoredIndex, locked, read_index, refuse_foreign_manifest, write_index
+from .store import FORMAT, StoredIndex, is_newest, locked, read_index, refuse_foreign_manifest, write_index
 
 SECONDS_BETWEEN_SAVES = 10.0
 SAVING_TAKES_AT_MOST = 0.1  # of the time, on whatever disk
@@ -32,6 +32,22 @@ class IndexReport:
     removed: int
     unchanged: int
     unusable: int
+
+
+class Plan(NamedTuple):
+    """What an update has to do.
+
+    Args:
+        old: The stored index, unless it is made anew.
+        scan: The folder.
+        index: The next generation, with what is known of the files that have not changed.
+        new: The files to embed.
+    """
+
+    old: StoredIndex | None
+    scan: FolderScan
+    index: StoredIndex
+    new: list[ImageFile]
 
 
 @dataclass
@@ -63,24 +79,19 @@ class IndexBuild:
             KeyboardInterrupt: It was interrupted; what was done is saved, and the message says how much.
         """
         refuse_foreign_manifest(self.index_folder)
-        old = None if rebuild else self._read()
-        scan = scan_folder(self.folder, self.follow_links)
-        if self.compare_contents:
-            scan = scan._replace(images=with_digests(self.folder, scan.images))
-        index, new = self._plan(old, scan)
-        if new or old is None or not _says_the_same(old, index):
+        plan = self._plan(rebuild)
+        if plan.new or plan.old is None or not _says_the_same(plan.old, plan.index):
             with locked(self.index_folder):
-                current = None if rebuild else self._read()
-                if current is not None and (old is None or current.digest != old.digest):
-                    old = current  # another run has written meanwhile
-                    index, new = self._plan(old, scan)
-                self._embed(index, new, show_progress_bar)
-        old_paths = {file.path for file in old.rows} if old else set()
-        embedded = [file.path in old_paths for file in new if file in index.rows]
+                if rebuild or not is_newest(self.index_folder, plan.old):
+                    plan = self._plan(rebuild)  # another run has written, and may have seen files that we have not
+                self._embed(plan.index, plan.new, show_progress_bar)
+        index = plan.index
+        old_paths = {file.path for file in plan.old.rows} if plan.old else set()
+        embedded = [file.path in old_paths for file in plan.new if file in index.rows]
         return index, IndexReport(
             added=embedded.count(False),
             updated=embedded.count(True),
-            removed=len(old_paths - {file.path for file in scan.images}),
+            removed=len(old_paths - {file.path for file in plan.scan.images}),
             unchanged=len(index.rows) - len(embedded),
             unusable=len(index.unusable),
         )
@@ -109,8 +120,12 @@ class IndexBuild:
     def _settings(self) -> dict[str, Any]:
         return {"max_num_patches": self.max_num_patches}
 
-    def _plan(self, old: StoredIndex | None, scan: FolderScan) -> tuple[StoredIndex, list[ImageFile]]:
-        """Return the index with what is known of the files that have not changed, and the files to embed."""
+    def _plan(self, rebuild: bool) -> Plan:
+        """Look at the index and the folder as they are."""
+        old = None if rebuild else self._read()
+        scan = scan_folder(self.folder, self.follow_links)
+        if self.compare_contents:
+            scan = scan._replace(images=with_digests(self.folder, scan.images))
         model = {
             "name": self.embedder.name,
             "revision": self.embedder.revision,
@@ -119,7 +134,7 @@ class IndexBuild:
         }
         index = StoredIndex(model, self._settings, _versions(), refused=scan.unusable, left_out=scan.left_out)
         if old is None:
-            return index, scan.images
+            return Plan(old, scan, index, scan.images)
         index.blocks, index.retired = old.blocks, old.retired
         decoders_changed = any(old.versions.get(name) != index.versions.get(name) for name in DECODERS)
         unreadable = {} if decoders_changed else old.unreadable
@@ -137,7 +152,7 @@ class IndexBuild:
                 index.rows[kept] = old.rows[former]
             else:
                 index.unreadable[kept] = unreadable[former]
-        return index, new
+        return Plan(old, scan, index, new)
 
     def _embed(self, index: StoredIndex, new: list[ImageFile], show_progress_bar: bool | None) -> None:
         """Embed the new files into the index, and save it now and then and at the end, whatever ends it."""

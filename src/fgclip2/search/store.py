@@ -286,6 +286,12 @@ def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
     return None
 
 
+def is_newest(folder: Path, index: StoredIndex | None) -> bool:
+    """Return whether `folder` still has the generation that was read, or still none."""
+    manifest = _read_manifest(folder, follow_links=True)  # of which nothing is used but the digest
+    return (manifest and manifest.get("digest", "")) == (index and index.digest)
+
+
 def refuse_foreign_manifest(folder: Path) -> None:
     """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
     try:

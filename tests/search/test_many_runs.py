@@ -1,0 +1,138 @@
+"""Several runs on one folder at a time, killed at any moment: nothing is lost, and no answer is ever wrong."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import time
+import traceback
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fgclip2.embedding import Skipped
+from fgclip2.errors import LockedIndexError
+from fgclip2.search import ImageIndex, build, store
+
+# Forked from this process, which has imported everything.
+PROCESSES = multiprocessing.get_context("fork")
+
+
+class FakeEmbedder:
+    """Embeds a file as its number, which is its name, and its number of bytes."""
+
+    name, revision, embedding_size = "fake", None, 2
+    fingerprint = weights_fingerprint = "f" * 64
+    processor = SimpleNamespace(patch_budgets=None)
+
+    def stream_images(self, images, *options, on_error):
+        for index, path in enumerate(images):
+            time.sleep(0.001)
+            try:
+                yield index, np.array([float(path.stem), path.stat().st_size], np.float32)
+            except FileNotFoundError:
+                yield index, Skipped(index, "it has gone")
+
+
+def check(index: ImageIndex) -> set[str]:
+    """Check every vector; return the names of the files that stay as they are, which begin with 0."""
+    for file, (number, size) in zip(index.files, index.vectors, strict=True):
+        assert number == float(Path(file.path).stem)
+        # Files are replaced by larger ones only; one may have been between the look at its size and its embedding.
+        assert size == file.size or (size > file.size and not file.path.startswith("0"))
+    return {file.path for file in index.files if file.path.startswith("0")}
+
+
+def write(folder: Path) -> None:
+    while True:
+        with contextlib.suppress(LockedIndexError):
+            check(ImageIndex.build(folder, FakeEmbedder()))
+
+
+def read(folder: Path) -> None:
+    seen: set[str] = set()
+    while True:
+        found = check(ImageIndex.load(folder))
+        assert seen <= found
+        seen = found
+
+
+def work(task, folder: Path, failures: Path) -> None:
+    """Do a task until killed; leave the traceback of what went wrong."""
+    try:
+        warnings.simplefilter("error")  # damaged blocks are warned of
+        task(folder)
+    except BaseException:
+        (failures / str(os.getpid())).write_text(traceback.format_exc())
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file as a whole."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(content)
+    unfinished.rename(path)
+
+
+def run_and_kill(folder: Path, failures: Path, kills: int, seed: int) -> None:
+    """Let two writers and two readers run, kill one after the other, and add, change and remove files meanwhile."""
+    chance = random.Random(seed)
+    tasks = [write, write, read, read]
+    seen: set[str] = set()
+    running = []
+    try:
+        for task in tasks:
+            running.append(PROCESSES.Process(target=work, args=(task, folder, failures)))
+            running[-1].start()
+        for kill in range(kills):
+            put(folder / f"0{kill}.png", b"stays")
+            changing = folder / f"{1000 + kill % 7}.png"
+            if chance.random() < 0.2:
+                changing.unlink(missing_ok=True)
+            else:
+                put(changing, (kill + 1) * b"x")
+            time.sleep(chance.uniform(0, 0.06))
+            number = chance.randrange(len(tasks))
+            running[number].kill()
+            running[number].join()
+            running[number] = PROCESSES.Process(target=work, args=(tasks[number], folder, failures))
+            running[number].start()
+            assert [path.read_text() for path in failures.iterdir()] == []
+            found = check(ImageIndex.load(folder))
+            assert seen <= found  # nothing that has once been saved is lost
+            seen = found
+    finally:
+        for process in running:
+            process.kill()
+            process.join()
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, monkeypatch, kills):
+    folder, failures = tmp_path / "照片", tmp_path / "failures"
+    folder.mkdir()
+    failures.mkdir()
+    monkeypatch.setattr(build, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(build, "SAVING_TAKES_AT_MOST", 1)
+    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 8)
+    monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0.2)
+    monkeypatch.setattr(store, "SECONDS_TO_WAIT_FOR_LOCK", 0.05)
+    (folder / "00.png").write_bytes(b"stays")
+    ImageIndex.build(folder, FakeEmbedder())
+    run_and_kill(folder, failures, kills, seed=kills)
+    assert [path.read_text() for path in failures.iterdir()] == []
+
+    index = ImageIndex.build(folder, FakeEmbedder())
+    assert check(index) == {f"0{kill}.png" for kill in range(kills)}
+    assert {file.path: file.size for file in index.files} == {p.name: p.stat().st_size for p in folder.glob("*.png")}
+    assert index.unusable == []
+    (folder / "2000.png").write_bytes(b"x")
+    time.sleep(0.2)
+    ImageIndex.build(folder, FakeEmbedder())
+    manifest = json.loads((folder / ".fgclip2_index" / "manifest.json").read_text())
+    blocks = {*(block["name"] for block in manifest["blocks"]), *manifest["retired"]}
+    left = {path.name for path in (folder / ".fgclip2_index").iterdir()} - {"lock"}
+    assert left == {"manifest.json", "lock_owner.json", *blocks}  # what the killed have left behind is gone
