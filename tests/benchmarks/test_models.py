@@ -1,5 +1,7 @@
 """Other models under the same interface: tiny random ones of each family, and plain functions."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +194,21 @@ def test_pickled_weights_are_refused(checkpoint, tmp_path):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match=r"has no weights in safetensors, and others \(pytorch_model.bin\) are pickles"):
         load_model(tmp_path, "cpu")
+
+
+def test_the_fingerprint_of_another_family_sees_its_preprocessing_and_vocabulary(checkpoint, tmp_path):
+    folder, _ = checkpoint
+    before = load_model(folder, "cpu").fingerprint
+    assert before == load_model(folder, "cpu").fingerprint
+    for file in ("processor_config.json", "tokenizer.json"):
+        changed = tmp_path / file
+        shutil.copytree(folder, changed)
+        name = file if (changed / file).exists() else "preprocessor_config.json"
+        content = json.loads((changed / name).read_text(encoding="utf-8"))
+        if file == "tokenizer.json":
+            vocabulary = content["model"]["vocab"]
+            vocabulary["cat"], vocabulary["dog"] = vocabulary["dog"], vocabulary["cat"]
+        else:
+            content.get("image_processor", content)["image_mean"] = [0.1, 0.2, 0.3]
+        (changed / name).write_text(json.dumps(content), encoding="utf-8")
+        assert load_model(changed, "cpu").fingerprint != before, file

@@ -44,6 +44,7 @@ Item = TypeVar("Item")
 
 _QUIET = {"show_progress_bar": False}  # there is one for all blocks
 _ROUNDING = 1e-9  # pixels: by less than this a width was changed when the corners of its box were computed
+_FORMAT = "2"  # of blocks and their keys: the name of the folder that they are in
 BLOCK_SIZE = 256  # items that are encoded, and lost when the process is killed, together
 PACKAGES = (
     "fgclip2",
@@ -277,6 +278,20 @@ class Encoder:
         )
 
     @cached_property
+    def _blocks(self) -> Path | None:
+        """Where blocks are kept; if there are none yet, but some of an earlier release, the log says so."""
+        if self.cache is None:
+            return None
+        folder = self.cache / _FORMAT
+        if not folder.exists() and any(self.cache.glob("??/*.safetensors")):
+            logger.warning(
+                "%s has embeddings that an earlier release kept, without digests and under fingerprints of weights; "
+                "they are encoded again, and its folders of two letters may be deleted",
+                self.cache,
+            )
+        return folder
+
+    @cached_property
     def _origin(self) -> dict[str, Any]:
         """What embeddings depend on besides items and settings."""
         return {
@@ -287,7 +302,7 @@ class Encoder:
         }
 
     def _block(self, work: _Work, items: list) -> Block:
-        if self.cache is None or self.model.fingerprint is None:
+        if self._blocks is None or self.model.fingerprint is None:
             return work.encode(items)
         description = {
             **self._origin,
@@ -296,7 +311,7 @@ class Encoder:
             "items": [work.digest(item) for item in items],
         }
         key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-        path = self.cache / key[:2] / f"{key}.safetensors"
+        path = self._blocks / key[:2] / f"{key}.safetensors"
         block = _load_block(path)
         if block is None:  # only this block's rows are lost
             block = work.encode(items)
@@ -385,8 +400,7 @@ def _load_block(path: Path) -> Block | None:
             metadata = file.metadata() or {}
             arrays = {"vectors": file.get_tensor("vectors"), "rows": file.get_tensor("rows")}
         reasons = metadata["reasons"]
-        # Blocks that were written before there was a digest have nothing but the reasons.
-        if metadata.keys() != {"reasons"} and metadata["sha256"] != _block_digest(arrays, reasons):
+        if metadata["sha256"] != _block_digest(arrays, reasons):
             raise ValueError("the content does not fit its digest")
         reasons_by_index = {int(index): reason for index, reason in json.loads(reasons).items()}
         return Block(arrays["vectors"], arrays["rows"].tolist(), reasons_by_index)

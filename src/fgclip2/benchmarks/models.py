@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from ..embedding import (
     Embedder,
     FGClip2Embedder,
     PairEmbedder,
+    checkpoint_fingerprint,
     default_device,
     model_fingerprint,
     resolve_devices,
@@ -43,7 +42,8 @@ class BenchmarkModel(Protocol):
     Properties:
         name: What results call it.
         revision: Branch, tag or commit of the hub.
-        fingerprint: Tells its weights from others; `None`: its embeddings are not kept on disk.
+        fingerprint: Tells its weights, sizes, preprocessing and vocabulary from others; `None`: its embeddings are not
+            kept on disk.
 
     For box classification by region features it also has `encode_regions`, for segmentation `stream_heatmaps`, both as
     [`Embedder`]'s, which takes `role` in place of `walk_type`.
@@ -142,23 +142,13 @@ def text_use(model: BenchmarkModel, texts: Sequence[str], role: Role) -> dict[st
 
 
 def configuration_digest(model: BenchmarkModel) -> str | None:
-    """Return a digest of sizes, preprocessing and vocabulary, on which embeddings depend besides weights, if known."""
-    if isinstance(model, PairEmbedder):
-        return model.configuration
-    processor = getattr(model, "processor", None)
-    return None if processor is None else digest_of(model.model.config, processor)  # type: ignore[attr-defined]
+    """Return what tells a model's weights, sizes, preprocessing and vocabulary from others, as they are now, if known.
 
-
-def digest_of(config: Any, processor: Any) -> str:
-    """Return the SHA-256 of the settings of a model and of its processor."""
-    tokenizer = processor.tokenizer
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    of_last_call = ("padding", "truncation")
-    vocabulary = {name: part for name, part in backend.items() if name not in of_last_call}
-    lengths = [processor.text_length(role) for role in getattr(processor, "text_roles", ())]
-    lengths.append(tokenizer.model_max_length)
-    parts = [config.to_dict(), processor.image_processor.to_dict(), vocabulary, lengths, tokenizer.special_tokens_map]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    The fingerprint of an embedder is of when it was made; its processor may have been changed since.
+    """
+    if isinstance(model, Embedder):
+        return checkpoint_fingerprint(model.weights_fingerprint, model.model.config, model.processor)
+    return getattr(model, "configuration", None) or model.fingerprint
 
 
 def untrained(embedder: Embedder, seed: int = 0) -> Embedder:
@@ -244,9 +234,8 @@ def pair_of(model: Any, processor: Any, name: str) -> PairEmbedder:
         texts,
         name,
         revision,
-        model_fingerprint(model),
+        checkpoint_fingerprint(model_fingerprint(model), model.config, processor),
         model,
-        configuration=digest_of(model.config, processor),
         tokenizer=processor.tokenizer,
         text_length=text_length,
         ignored_settings=ONE_HEAD if takes_budget else (*ONE_HEAD, "max_num_patches"),

@@ -30,7 +30,7 @@ def model_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_fingerprint(weights: str, config: Any, processor: DualEncoderProcessor) -> str:
+def checkpoint_fingerprint(weights: str, config: Any, processor: Any) -> str:
     """Hash all that the vectors of a checkpoint depend on: weights, sizes, preprocessing and vocabulary.
 
     It is the same wherever the checkpoint lies, in whatever dtype and on whatever device it runs, and whichever
@@ -40,17 +40,22 @@ def checkpoint_fingerprint(weights: str, config: Any, processor: DualEncoderProc
     Args:
         weights: [`model_fingerprint`] of the model, before it was cast.
         config: The model's configuration.
-        processor: The model's processor.
+        processor: The model's processor: of this package, or of a model of transformers, with `tokenizer` and
+            `image_processor`.
 
     Returns:
         A SHA-256 in hexadecimal.
     """
+    if isinstance(processor, DualEncoderProcessor):
+        texts = {role: processor.tokenize(PROBE_TEXTS, role)["input_ids"].tolist() for role in processor.text_roles}
+    else:
+        texts = {"any": processor.tokenizer(list(PROBE_TEXTS), padding=False, truncation=False)["input_ids"]}
     parts = {
         "weights": weights,
         "sizes": _settings(config),
         "images": _settings(processor.image_processor),
         "vocabulary": processor.tokenizer.get_vocab() if processor.tokenizer is not None else {},
-        "texts": {role: processor.tokenize(PROBE_TEXTS, role)["input_ids"].tolist() for role in processor.text_roles},
+        "texts": texts,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -59,4 +64,6 @@ def _settings(owner: Any) -> dict[str, Any]:
     """Return the settings that the constructor of a class names; what transformers adds changes with its release."""
     names = inspect.signature(type(owner).__init__).parameters
     named = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    if not named:  # a processor of transformers, whose constructors take whatever there is
+        return owner.to_dict()
     return {name: _settings(value) if isinstance(value, PretrainedConfig) else value for name, value in named.items()}
