@@ -42,6 +42,10 @@ def locate_checkpoint(name: str | os.PathLike, **hub_arguments: Any) -> tuple[st
         ImportError: The checkpoint is to come from ModelScope, whose library is not installed.
     """
     name = os.fspath(name)
+    if name.startswith("~") and not Path(name).exists():
+        name = str(Path(name).expanduser())  # which a shell leaves where it is quoted or follows =
+    if Path(name).is_file():
+        raise OSError(f"can't load the checkpoint {name}: it is a file; give the folder that it is in")
     if Path(name).exists():
         return name, hub_arguments
     if name.startswith(MODELSCOPE_PREFIX) or environment_flag("FGCLIP2_USE_MODELSCOPE"):
@@ -56,8 +60,10 @@ def locate_checkpoint(name: str | os.PathLike, **hub_arguments: Any) -> tuple[st
     try:
         validate_repo_id(name)
     except HFValidationError as error:
+        id_of_page = name.removeprefix(f"{constants.ENDPOINT}/")
+        hint = f"; give the id alone, {id_of_page}" if id_of_page != name else ""
         raise OSError(
-            f"can't load the checkpoint {name}: there is no such folder, and it is no id of the hub"
+            f"can't load the checkpoint {name}: there is no such folder, and it is no id of the hub{hint}"
         ) from error
     revision, cache_dir = hub_arguments.get("revision"), hub_arguments.get("cache_dir")
     is_cached = any(

@@ -59,10 +59,11 @@ OPTIONS = {
     "train": {"arguments", "--dry-run", "--dry_run", "--processes", "--resume", "--json", "--help-all"},
     "data validate": {
         *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
-        *("--long-caption-column", "--language-column", "--language", "--show", "--threads", "--json"),
+        *("--long-caption-column", "--language-column", "--language", "--follow-links", "--show", "--threads"),
+        "--json",
     },
     "bench list": {"--json"},
-    "bench check": {"name", "path", "--images", "--open", "--show", "--json"},
+    "bench check": {"name", "path", "--images", "--open", "--follow-links", "--show", "--json"},
     "bench run": {
         *(
             "name",
@@ -77,7 +78,7 @@ OPTIONS = {
             "--set",
             "--language",
         ),
-        *("--output", "--cache", "--no-cache", "--items", "--controls"),
+        *("--output", "--cache", "--no-cache", "--follow-links", "--items", "--controls"),
     },
     "bench report": {"results", "--output", "--language", "--plot", "--no-plot"},
     "data hard-negatives": {"source", "target", "--count", "--seed", "--replace", "--show", "--json"},
@@ -142,6 +143,65 @@ def test_an_interrupted_command_says_what_is_kept(run, monkeypatch, kept):
     monkeypatch.setattr("fgclip2.cli.common.load_embedder", interrupt)
     result = run("classify", "photo.png", "--labels", "猫", code=130)
     assert result.stderr == f"fgclip2: interrupted: {kept or 'nothing was written'}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "interrupted", "kept"),
+    [
+        (["demo", "-o", "演示"], "fgclip2.demo.run.run_demo", "what is done is in 演示; the same command goes on"),
+        (["bench", "run", "image-folder", "照片", "--no-cache"], "fgclip2.benchmarks.runner.run", "in bench_results"),
+        (
+            ["bench", "run", "image-folder", "照片", "--cache", "缓存"],
+            "fgclip2.benchmarks.runner.run",
+            "embeddings in 缓存",
+        ),
+        (
+            ["train", "-m", "x", "--train_data", "a", "--output_dir", "训练"],
+            "fgclip2.cli.train._run",
+            "are in 训练",
+        ),
+    ],
+)
+def test_long_commands_say_where_their_work_is_kept(run, monkeypatch, command, interrupted, kept):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, interrupt)
+    assert kept in run(*command, code=130, model=command[0] != "train").stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["classify", "照片", "--labels", "猫"], "照片 is a folder: give image files, e.g. 照片/*.jpg"),
+        (["classify", "photo.png", "--labels-file", "照片"], "照片: it is a folder; give the name of a file"),
+        (["classify", "photo.png", "--labels-file", "没有.txt"], "没有.txt: there is no such file or folder"),
+        (["heatmap", "照片", "猫", "-o", "x.png"], "照片 is a folder: give image files"),
+        (["heatmap", "photo.png", "猫", "-o", "照片"], "照片 is a folder: give the name of a file in it"),
+        (["heatmap", "photo.png", "猫", "-o", "没有/x.png"], "没有/x.png: there is no folder 没有"),
+        (["embed", "--texts-file", "照片", "-o", "v.npz"], "照片: it is a folder; give the name of a file"),
+        (["demo", "-o", "photo.png"], "photo.png: it exists already; choose another name"),
+        (["data", "hard-negatives", "照片", "新.json"], "照片: it is a folder; give the name of a file"),
+        (["data", "hard-negatives", "a.json", "没有/新.json"], "没有/新.json: there is no folder 没有"),
+    ],
+)
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_told_apart(run, command, message):
+    assert message in run(*command, code=1, model=command[0] != "data").stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(run, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    for command in (["embed", "photo.png", "-o", "v.npz"], ["heatmap", "photo.png", "猫", "-o", "x.png"]):
+        assert "can't be written to; choose another one" in run(*command, code=1).stderr
+
+
+def test_names_are_printed_on_one_line(run, folder):
+    name = "黑\n\u202e猫.png"
+    (folder / "photo.png").rename(folder / name)
+    for command in (["classify", name], ["regions", name, "照片/dog.png", "--boxes", "框.json"]):
+        entries = [{"id": 1, "file_name": name}, {"id": 2, "file_name": "dog.png"}]
+        Path("框.json").write_text(json.dumps({"images": entries, "annotations": []}), encoding="utf-8")
+        assert run(*command, "--labels", "猫").stdout.splitlines()[0] == "黑\\n\\u202e猫.png"
 
 
 def test_missing_checkpoints_are_one_line(run, folder):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import printable
 from . import common
 
 if TYPE_CHECKING:
@@ -180,6 +181,10 @@ def run(
     common.hide_loading_bars()
     distributed.start_process_group()
     folder = path or fetch_bundled()
+    used_cache = None if no_cache else cache or default_cache()
+    kept = f"finished results are in {output}"
+    if used_cache is not None:
+        kept += f", embeddings in {used_cache}; the same command goes on"
     results = run_all(
         benchmarks,
         folder,
@@ -191,14 +196,15 @@ def run(
         preset=preset,
         changes=changes,
         language=language,
-        cache=None if no_cache else cache or default_cache(),
+        cache=used_cache,
         with_items=items,
         follow_links=follow_links,
     )
-    for result in results:
-        _store_and_print(result, output)
-    if controls and distributed.rank() == 0:
-        _store_and_print(run_pixels(folder), output)
+    with common.kept_when_interrupted(kept):
+        for result in results:
+            _store_and_print(result, output)
+        if controls and distributed.rank() == 0:
+            _store_and_print(run_pixels(folder), output)
     distributed.end_process_group()
 
 
@@ -239,7 +245,7 @@ def _print_check(name: str, found: Check, show: int, is_fetched: bool) -> None:
         typer.echo(f"  {key:<12}{here:>9}{beside}")
     typer.echo(f"  {'problems':<12}{len(found.problems):>9}")
     for problem in found.problems[:show]:
-        typer.echo(f"    {problem}")
+        typer.echo(f"    {printable(str(problem))}")
 
 
 def _store_and_print(result: dict[str, Any], output: Path) -> None:
@@ -270,7 +276,7 @@ def _print_result(result: dict[str, Any]) -> None:
     left_out = counts["unreadable"] + counts["problems"]
     typer.echo(f"  {counts['images']} images, {counts['items']} items, left out {left_out}")
     for problem in result["left_out"][:_SHOWN]:
-        typer.echo(f"    {problem['source']}: {problem['reason']}")
+        typer.echo(f"    {printable(problem['source'])}: {printable(problem['reason'])}")
     if left_out > _SHOWN:
         typer.echo(f"    and {left_out - _SHOWN} more")
     for name, published in result["published_counts"].items():

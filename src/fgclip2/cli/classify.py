@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..files import printable
 from . import common
 
 EXAMPLES = """
@@ -32,6 +33,7 @@ def classify(
     The score is the probability that a label fits. Labels don't compete, so the scores need not sum to 1.
     """
     names = common.read_labels(labels, labels_file)
+    common.refuse_folders(images)
     budget = common.parse_max_patches(max_patches)
     embedder = common.load_embedder(model, device)
     on_error = "skip" if skip_errors else "raise"
@@ -48,5 +50,5 @@ def classify(
         common.print_json({"model": embedder.name, "results": results, "skipped": left_out})
         return
     for result in results:
-        typer.echo(result["image"])
+        typer.echo(printable(result["image"]))
         common.print_labels(result["labels"])

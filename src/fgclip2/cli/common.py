@@ -102,11 +102,14 @@ def check_output(path: Path) -> None:
 
 @contextmanager
 def kept_when_interrupted(what: str) -> Iterator[None]:
-    """Let the message that Ctrl-C ends a command with say what is kept of the work in this block."""
+    """Let the message that Ctrl-C ends a command with say what is kept of the work in this block.
+
+    What the work itself says of it goes before.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(what) from error
+        raise KeyboardInterrupt(str(error) or what) from error
 
 
 def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> Embedder:

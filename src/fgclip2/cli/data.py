@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import printable
 from . import common
 
 if TYPE_CHECKING:
@@ -121,6 +122,6 @@ def _print(report: Report, show: int) -> None:
     for name, value in rows:
         typer.echo(f"{name:<36}{value}")
     for problem in report.problems[:show]:
-        typer.echo(str(problem))
+        typer.echo(printable(str(problem)))
     if len(report.problems) > show:
         typer.echo(f"… and {len(report.problems) - show} more (--json has all, --show N lists N)")

@@ -29,7 +29,9 @@ def demo(
     """
     from ..demo.run import run_demo
 
-    page, results = run_demo(output, common.load_embedder(model, device))
+    embedder = common.load_embedder(model, device)
+    with common.kept_when_interrupted(f"what is done is in {output}; the same command goes on"):
+        page, results = run_demo(output, embedder)
     if as_json:
         common.print_json({"page": str(page), **results})
         return

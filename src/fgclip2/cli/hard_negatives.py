@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..files import printable
 from . import common
 
 EXAMPLES = """
@@ -40,6 +41,7 @@ def hard_negatives(
     These are their short texts with one attribute, count, relation or object made false, in Chinese and English, by
     rules and a lexicon. The input stays as it is.
     """
+    common.check_output(target)
     from ..hard_negatives import write_hard_negatives
 
     report = write_hard_negatives(source, target, count, seed, replace)
@@ -60,6 +62,6 @@ def hard_negatives(
     for name, value in rows:
         typer.echo(f"{name:<36}{value}")
     for place, text in report.without[:show]:
-        typer.echo(f"none: {place}: {text}", err=True)
+        typer.echo(f"none: {printable(place)}: {printable(text)}", err=True)
     if len(report.without) > show:
         typer.echo(f"… and {len(report.without) - show} more (--json has all, --show N lists N)", err=True)

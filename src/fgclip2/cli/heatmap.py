@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..files import printable, replacing
 from . import common
 
 EXAMPLES = """
@@ -32,13 +33,21 @@ def heatmap(
     Writes the image with colours over it: red where the text applies most, and blue where it applies least.
     """
     budget = common.parse_max_patches(max_patches)
+    common.refuse_folders([image])
+    common.check_output(output)
+    from PIL import Image
+
     from ..modeling.image_processing_fgclip2 import load_image
     from ..visualization import overlay_heatmap
 
+    picture_format = Image.registered_extensions().get(output.suffix.lower())
+    if picture_format not in Image.SAVE:  # now rather than after the work
+        raise ValueError(f"{output}: unknown file extension {output.suffix!r}; use .png, .jpg or .webp")
     embedder = common.load_embedder(model, device)
     upright = load_image(image)
     values = embedder.heatmap(upright, text, max_num_patches=budget)
-    overlay_heatmap(upright, values, opacity).save(output)
+    with replacing(output) as unfinished:
+        overlay_heatmap(upright, values, opacity).save(unfinished, picture_format)
     row, column = divmod(int(values.argmax()), values.shape[1])
     result = {
         "model": embedder.name,
@@ -53,4 +62,4 @@ def heatmap(
     if as_json:
         common.print_json(result)
     else:
-        typer.echo(f"{output}: highest {result['highest']:.4f} at x={column}, y={row}")
+        typer.echo(f"{printable(output)}: highest {result['highest']:.4f} at x={column}, y={row}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import sys
@@ -16,6 +17,17 @@ from typer.main import get_command
 from ..files import printable
 
 INTERRUPTED = 130  # the exit code of shells for what Ctrl-C has ended
+# What the system says of a file, and what users can do about it.
+_WAYS_OUT = {
+    errno.ENOENT: "there is no such file or folder; check the name",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.ENOTDIR: "a part of this path is a file; give a folder",
+    errno.EEXIST: "it exists already; choose another name",
+    errno.EACCES: "it may not be read or written; change its permissions or choose another place",
+    errno.EPERM: "it may not be read or written; change its permissions or choose another place",
+    errno.EROFS: "it can't be written, its disk is read-only; choose another place",
+    errno.ENOSPC: "it can't be written, the disk is full; make room and run the command again",
+}
 
 
 class ErrorsInOneLine(TyperGroup):
@@ -51,7 +63,10 @@ class ErrorsInOneLine(TyperGroup):
         except (ValueError, OSError, ImportError) as error:
             if ctx.params.get("debug"):
                 raise
-            typer.echo(f"fgclip2: {printable(' '.join(str(error).split()))}", err=True)
+            message = str(error)
+            if isinstance(error, OSError) and error.filename is not None and error.errno in _WAYS_OUT:
+                message = f"{error.filename}: {_WAYS_OUT[error.errno]}"
+            typer.echo(f"fgclip2: {printable(' '.join(message.split()))}", err=True)
             raise typer.Exit(1) from error
 
 

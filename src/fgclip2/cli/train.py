@@ -84,7 +84,9 @@ def train(
 
         result = plan_run(options, processes) | {"benchmarks": train_benchmarks.describe_benchmarks(options.benchmarks)}
     else:
-        with redirect_stdout(sys.stderr):  # transformers prints its log to stdout
+        kept = f"checkpoints so far are in {args.output_dir}; --resume goes on from the last"
+        # Transformers prints its log to stdout.
+        with redirect_stdout(sys.stderr), common.kept_when_interrupted(kept):
             result = _run(options, resume)
     if args.process_index == 0:
         show = common.print_json if as_json else train_plan.print_plan if dry_run else _print
