@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 UTF8_BOM = b"\xef\xbb\xbf"
+BYTES_PER_READ = 1 << 20
 
 # What Pillow decodes by itself and people keep images in.
 IMAGE_SUFFIXES = frozenset(
@@ -92,6 +94,15 @@ def patiently(action: Callable[[], Result]) -> Result:
         except PermissionError:
             time.sleep(seconds)
     return action()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal, reading a MiB at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(BYTES_PER_READ):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def flush_to_disk(path: Path) -> None:

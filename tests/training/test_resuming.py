@@ -96,7 +96,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, record
     options, cut = ("--ema_decay=0.9",), tmp_path / "cut"
     environment = {"KILL_AT": "7", "KILL_SIGNAL": "SIGKILL"}
     run(dropout_checkpoint, records_folder, cut, *options, environment=environment, expect=1)
-    (cut / "checkpoint-6" / "trainer_state.json").unlink()  # as if it had died while it wrote its last checkpoint
+    (cut / "checkpoint-6" / "checksums.json").unlink()  # as if it had died while it wrote its last checkpoint
     (cut / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
     run(dropout_checkpoint, records_folder, cut, *options)
     assert losses(cut) == losses(whole)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, sha256_of_file
 from ..streams import bounded_map
 
 HASHING_THREADS = 8
-BYTES_PER_READ = 1 << 20
 
 
 class ImageFile(NamedTuple):
@@ -110,14 +108,10 @@ def with_digests(folder: Path, files: list[ImageFile]) -> list[ImageFile]:
     """Return the files with the hashes of their contents; one that can't be read keeps none."""
 
     def digest(file: ImageFile) -> str:
-        content = hashlib.sha256()
         try:
-            with (folder / file.path).open("rb") as stream:
-                while piece := stream.read(BYTES_PER_READ):
-                    content.update(piece)
+            return sha256_of_file(folder / file.path)
         except OSError:
             return ""
-        return content.hexdigest()
 
     digests = bounded_map(digest, files, HASHING_THREADS, 4 * HASHING_THREADS)
     return [file._replace(digest=value) for file, value in zip(files, digests, strict=True)]

@@ -71,7 +71,7 @@ class FGClip2TrainingArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate"})
     warmup_steps: float = field(default=0.03, metadata={"help": "Steps of warm-up, or below 1 their share of the run"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out what fills no batch; always true"})
-    hub_strategy: str = field(default="end", metadata={"help": "When to publish; only end: checkpoints hold pickles"})
+    hub_strategy: str = field(default="end", metadata={"help": "When to publish; only end: the finished model"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Has no effect: records have no columns"})
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Has no effect: a loss that is not finite stops the run"}
@@ -92,7 +92,7 @@ class FGClip2TrainingArguments(TrainingArguments):
             raise ValueError(f"`max_logit_scale` must be positive, e.g. 100, got {self.max_logit_scale!r}")
         if self.push_to_hub and self.hub_strategy != HubStrategy.END:
             strategy = HubStrategy(self.hub_strategy).value
-            raise ValueError(f"`hub_strategy` must be 'end', for the state of a run has pickles, got {strategy!r}")
+            raise ValueError(f"`hub_strategy` must be 'end', for only finished models are published, got {strategy!r}")
         if self.save_only_model and self.ema_decay is not None and self.load_best_model_at_end:
             raise ValueError(
                 "save_only_model leaves out the average that load_best_model_at_end would load: set save_only_model to "

@@ -18,13 +18,25 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
-from ..distributed import barrier, rank, sum_over_ranks, world_size
+from ..distributed import barrier, gather_objects, rank, sum_over_ranks, world_size
 from ..embedding.devices import warn_of_slow_bfloat16
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
 from .averaging import WeightAverage
-from .checkpoints import check_resumable, last_checkpoint
+from .checkpoints import (
+    OPTIMIZER,
+    SCALER,
+    SCHEDULER,
+    check_checkpoint,
+    check_resumable,
+    last_checkpoint,
+    load_random_state,
+    load_state,
+    save_random_state,
+    save_state,
+    seal_checkpoint,
+)
 from .collator import ErrorsAsBatches, FGClip2Collator, raise_error
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
@@ -78,7 +90,9 @@ class FGClip2Trainer(Trainer):
 
     args: FGClip2TrainingArguments
     objective: FGClip2Objective
-    model: Any  # transformers allows None, which never stays
+    model: Any  # transformers allows None, which never stays; so below
+    optimizer: Any
+    lr_scheduler: Any
     state: Any
 
     # The objective's losses are means over the batch: accumulated steps are averaged.
@@ -424,7 +438,7 @@ class FGClip2Trainer(Trainer):
                 raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
-            check_resumable(Path(str(self._resumed_from)))
+            self._check_resumable(Path(str(self._resumed_from)))
         self._average = None
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
         try:
@@ -437,6 +451,22 @@ class FGClip2Trainer(Trainer):
             # queue first, they are waited for in vain for 5 seconds.
             self.callback_handler.train_dataloader = None
             self.accelerator._dataloaders.clear()
+
+    def _check_resumable(self, checkpoint: Path) -> None:
+        """Read the checkpoint whole on the first process of each node; what is wrong is an error on all."""
+        check_resumable(checkpoint)
+        problem = None
+        if self.args.local_process_index == 0:
+            try:
+                check_checkpoint(checkpoint)
+            except (ValueError, OSError) as error:
+                problem = str(error)
+        if problems := [found for found in gather_objects(problem) if found]:
+            raise ValueError(problems[0])
+        if (checkpoint / "optimizer.pt").is_file() and not (checkpoint / OPTIMIZER).is_file():
+            logger.warning(
+                "%s is of a release before 0.3: its state is pickles, read with weights_only=True", checkpoint
+            )
 
     @property
     def steps_taken(self) -> int:
@@ -471,11 +501,19 @@ class FGClip2Trainer(Trainer):
             "order": self._order_of_data(),
         }
         self.state.stateful_callbacks[_STATE_NAME] = {"args": {}, "attributes": attributes}
-        self._is_checkpointing = True
+        self._is_checkpointing, write = True, self.state.save_to_json
+
+        def write_and_seal(path: str) -> None:
+            write(path)
+            seal_checkpoint(Path(path).parent)
+
+        # The last file that transformers writes, before it removes older checkpoints.
+        self.state.save_to_json = write_and_seal
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self._is_checkpointing = False
+            del self.state.save_to_json  # the method is there again
 
     def _order_of_data(self) -> dict[str, Any]:
         """Return what the order of the records follows from."""
@@ -491,11 +529,50 @@ class FGClip2Trainer(Trainer):
             order["language batches"] = self.train_dataset.records.language_batches
         return order
 
+    # DeepSpeed and FSDP write weights, optimizer and scheduler in formats of their own.
+    @property
+    def _has_own_format(self) -> bool:
+        return self.is_deepspeed_enabled or self.is_fsdp_enabled
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._has_own_format:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            save_state(self.optimizer.state_dict(), Path(output_dir) / OPTIMIZER)
+            save_state(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not (Path(checkpoint) / OPTIMIZER).is_file():
+            super()._load_optimizer_and_scheduler(checkpoint)  # also of a release before 0.3: see check_resumable
+        else:
+            self.optimizer.load_state_dict(load_state(Path(checkpoint) / OPTIMIZER))
+            self.lr_scheduler.load_state_dict(load_state(Path(checkpoint) / SCHEDULER))
+
+    def _save_scaler(self, output_dir: str) -> None:
+        if self.args.should_save and self._scaler is not None:
+            save_state(self._scaler.state_dict(), Path(output_dir) / SCALER)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not (Path(checkpoint) / SCALER).is_file():
+            super()._load_scaler(checkpoint)
+        elif self._scaler is not None:
+            self._scaler.load_state_dict(load_state(Path(checkpoint) / SCALER))
+
+    @property
+    def _scaler(self) -> Any:
+        return getattr(self.accelerator, "scaler", None)  # of fp16
+
     def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)  # the process that saves the model may come later
+        save_random_state(folder, rank(), self.args.device)
         if self._average is not None:
             self._average.save(output_dir)
-        barrier()  # so that trainer_state.json, which comes last, says that every rank is done: see last_checkpoint
+        barrier()  # every rank is done before the files are sealed: see _save_checkpoint
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not load_random_state(Path(checkpoint), rank(), self.args.device):
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
