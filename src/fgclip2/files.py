@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 UTF8_BOM = b"\xef\xbb\xbf"
 BYTES_PER_READ = 1 << 20
 
-# What Pillow decodes by itself and people keep images in.
+# What people keep images in and Pillow decodes: AVIF in newer releases, HEIC with the extra `heic`.
 IMAGE_SUFFIXES = frozenset(
     [
         ".jpg",
@@ -34,6 +34,8 @@ IMAGE_SUFFIXES = frozenset(
         ".tiff",
         ".jp2",
         ".avif",
+        ".heic",
+        ".heif",
         ".ppm",
         ".pgm",
     ]

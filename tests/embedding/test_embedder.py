@@ -240,7 +240,7 @@ def test_unreadable_images_raise_by_name_or_are_skipped(embedder, files):
 
 
 def test_a_decoder_that_raises_anything_is_an_unreadable_image(embedder, monkeypatch, images):
-    def broken(image):
+    def broken(image, max_pixels):
         raise KeyError("chunk")
 
     monkeypatch.setattr("fgclip2.embedding.inputs.load_image", broken)
@@ -469,6 +469,30 @@ def test_heatmap_sizes(embedder, images):
     fine = embedder.heatmap(images[0], "cat", resize=False, max_num_patches=1024)
     assert fine.size > embedder.heatmap(images[0], "cat", resize=False).size
     assert len(embedder.heatmap(["missing.png", images[0]], "猫", on_error="skip")[0]) == 1
+
+
+def test_heatmaps_of_many_texts_are_enlarged_one_at_a_time(embedder, images, monkeypatch):
+    texts, shapes = ["cat", "黑猫", "dog"], []
+    grids = torch.from_numpy(embedder.heatmap(images[0], texts, resize=False))
+    interpolate = torch.nn.functional.interpolate
+    together = interpolate(grids[None], (120, 160), mode="bilinear", antialias=True)[0]
+
+    def spy(maps, *rest, **how):
+        shapes.append(maps.shape)
+        return interpolate(maps, *rest, **how)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", spy)
+    np.testing.assert_array_equal(embedder.heatmap(images[0], texts), together.numpy())
+    assert {tuple(shape[:2]) for shape in shapes} == {(1, 1)}
+
+
+def test_too_large_images_are_unreadable(embedder, images, tmp_path, monkeypatch):
+    images[0].save(tmp_path / "大图.png")  # 160 x 120 pixels
+    monkeypatch.setattr(embedder, "max_pixels", 160 * 120 - 1)
+    with pytest.raises(UnreadableImageError, match=r"images\[0\]: .*大图\.png: .*more than max_pixels=19199"):
+        embedder.encode_images(tmp_path / "大图.png")
+    monkeypatch.setattr(embedder, "max_pixels", 160 * 120)
+    assert embedder.encode_images(tmp_path / "大图.png").shape == (embedder.embedding_size,)
 
 
 def test_heatmap_is_in_upright_coordinates(embedder, images, tmp_path):

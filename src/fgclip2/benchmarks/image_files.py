@@ -14,11 +14,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO, Protocol, cast
 
-from PIL import ExifTags, Image
-
 from ..errors import UnreadableImageError
 from ..files import leads_outside
-from ..modeling.inputs import load_image
+from ..modeling.inputs import load_image, open_image, read_orientation
 
 MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -62,11 +60,11 @@ class ImageFile:
     def size(self) -> tuple[int, int] | None:
         """Return width and height of the upright image, by its header; `None` where that can't be read."""
         try:
-            with self._open() as file, Image.open(file) as image:
+            with self._open() as file, open_image(file) as image:
                 if image.format == "TIFF":  # whose sizes some releases of Pillow turn already
                     return load_image(image).size
                 width, height = image.size
-                is_turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+                is_turned = read_orientation(image) in _TURNED
                 return (height, width) if is_turned else (width, height)
         except Exception:  # on corrupt data decoders raise nearly everything
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from PIL import Image
 
 from ..errors import UnreadableImageError
 from ..languages import Language
-from ..modeling.image_processing_fgclip2 import load_image
+from ..modeling.inputs import load_image
 
 
 class InvalidRecordError(ValueError):
@@ -143,7 +142,7 @@ def open_record_image(record: Record) -> Image.Image:
     """
     image: Any = record.image
     try:
-        return load_image(Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image)
+        return load_image(image)
     except Exception as error:  # on corrupt data decoders raise nearly everything
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
         path = f"{image}: " if isinstance(image, str) and image not in reason else ""

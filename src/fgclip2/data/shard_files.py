@@ -25,6 +25,7 @@ from ..checks import check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import IMAGE_SUFFIXES, decode_json, leads_outside, replacing
 from ..languages import LANGUAGES, Language
+from ..modeling.inputs import open_image
 from .readers.checks import shown
 from .readers.files import MAX_RECORD_BYTES
 from .readers.finehard import check_item, item_language, item_of_record, record_of_item
@@ -400,7 +401,7 @@ def _encoded_image(record: Record) -> tuple[bytes, str]:
         return buffer.getvalue(), ".png"
     try:
         content = Path(record.image).read_bytes() if isinstance(record.image, str) else record.image
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(content) as image:
             name = image.format or ""
     except Exception as error:  # on corrupt data decoders raise nearly everything
         named = record.image if isinstance(record.image, str) else "the encoded image"

@@ -5,7 +5,6 @@ Layout of the cache: `backgrounds/<file name>.npy`, (H, W, 3) uint8, the shorter
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..checks import check_choice
+from ..modeling.inputs import open_image
 from .sources import PERMISSIVE_LICENCES, WALLPAPERS, fetch, read_members
 from .splits import BACKGROUND_SPLITS, BackgroundSplit
 
@@ -122,7 +122,7 @@ def load_backgrounds(cache: Path, split: BackgroundSplit, permissive_only: bool 
 
 def shrink_photograph(content: bytes) -> np.ndarray:
     """Decode an image file and scale its shorter side to `SHORT_SIDE`: (H, W, 3) uint8."""
-    file = Image.open(io.BytesIO(content))
+    file = open_image(content)
     file.draft("RGB", (SHORT_SIDE * 2, SHORT_SIDE * 2))  # JPEG decodes faster at an eighth to a half of its size
     image = file.convert("RGB")
     scale = SHORT_SIDE / min(image.size)

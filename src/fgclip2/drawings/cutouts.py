@@ -7,7 +7,6 @@ than once, or not at all.
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from .._imports import require
 from ..checks import check_choice
 from ..files import decode_json, replacing
+from ..modeling.inputs import open_image
 from .concepts import Concept, ConceptTable
 from .sources import ARTWORK, fetch, read_members
 from .splits import artists
@@ -330,7 +330,7 @@ def rendered_drawings(
         match = _RENDER_PATH.fullmatch(path)
         key = _plain_key(match[1]) if match else None
         if key in ids:
-            image = Image.open(io.BytesIO(content)).convert("RGBA")
+            image = open_image(content).convert("RGBA")
             yield ids[key], image.resize((CUTOUT_SIZE, CUTOUT_SIZE), Image.Resampling.LANCZOS)
 
 
@@ -342,7 +342,7 @@ def render_svg(svg: str, width: int | None = None) -> Image.Image:
     """
     # System fonts would make drawings with text differ from machine to machine.
     png = require("resvg_py", "data").svg_to_bytes(svg_string=svg, width=width, dpi=96, skip_system_fonts=True)
-    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return open_image(bytes(png)).convert("RGBA")
 
 
 def write_cutouts(folder: Path, artist: str, drawings: Iterable[tuple[int, Image.Image]]) -> None:

@@ -10,7 +10,6 @@ Their licences (share-alike, GPL) keep them out of training and out of the packa
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import struct
@@ -24,6 +23,7 @@ from PIL import Image
 from .._imports import require
 from ..checks import check_choice
 from ..files import decode_json, read_json, replacing
+from ..modeling.inputs import open_image
 from .concepts import ConceptTable
 from .cutouts import render_svg
 from .sources import DESCRIBED, fetch, read_members
@@ -243,7 +243,7 @@ def _write_set(
 def decode_on_white(content: bytes) -> Image.Image:
     """Decode an SVG or raster file to RGB on white, its longer side at most `_MAX_SIDE`."""
     is_svg = content.lstrip()[:5] in (b"<?xml", b"<svg ", b"<!DOC", b"<!-- ")
-    image = render_svg(content.decode("utf-8"), width=_MAX_SIDE) if is_svg else Image.open(io.BytesIO(content))
+    image = render_svg(content.decode("utf-8"), width=_MAX_SIDE) if is_svg else open_image(content)
     image = image.convert("RGBA")
     image.thumbnail((_MAX_SIDE, _MAX_SIDE), Image.Resampling.LANCZOS)
     white = Image.new("RGB", image.size, "white")

@@ -19,6 +19,7 @@ from PIL import Image
 from ..checks import check_choice, check_positive_integer
 from ..files import new_folder, read_json
 from ..languages import LANGUAGES
+from ..modeling.inputs import open_image
 from .backgrounds import load_backgrounds
 from .concepts import ConceptTable
 from .cutouts import load_cutouts, load_training_cutouts
@@ -50,7 +51,7 @@ class SceneSet:
 
     def image(self, index: int) -> Image.Image:
         """Return the picture of a scene, RGB."""
-        with Image.open(self.folder / self.records[LANGUAGES[0]][index]["f_path"]) as image:
+        with open_image(self.folder / self.records[LANGUAGES[0]][index]["f_path"]) as image:
             return image.convert("RGB")
 
     def boxes(self, index: int) -> list[list[int]]:

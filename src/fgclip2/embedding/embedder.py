@@ -23,7 +23,7 @@ from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import new_folder
 from ..modeling.auto import FAMILIES, Family, read_model_type
-from ..modeling.inputs import check_max_num_patches, check_text, is_image
+from ..modeling.inputs import MAX_PIXELS, check_max_num_patches, check_text, is_image
 from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
 from .devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
@@ -73,6 +73,10 @@ class Embedder:
         dtype: What to compute in; `None`: the model's own.
         name: What to call the checkpoint in indexes and reports; `None`: what the model's configuration says.
 
+    Attributes:
+        max_pixels: Files of more pixels are unreadable images, refused before they are decoded. Decoding takes up to
+            12 bytes a pixel in most formats; set it to what your memory allows.
+
     Example:
         >>> from fgclip2 import Embedder
         >>> embedder = Embedder.from_pretrained()
@@ -83,6 +87,7 @@ class Embedder:
     """
 
     family: Family | None = None  # of a subclass for one family
+    max_pixels: int = MAX_PIXELS
 
     def __init__(
         self,
@@ -905,6 +910,7 @@ class Embedder:
             max_num_patches=max_num_patches,
             box_format=box_format,
             skipped=skipped if on_error == "skip" else None,
+            max_pixels=self.max_pixels,
         )
         workers = min(MAX_LOADING_THREADS, os.cpu_count() or 1)
         expected_patches = max_num_patches if isinstance(max_num_patches, int) else TOKENS_PER_BATCH_ITEM
@@ -963,9 +969,14 @@ class Embedder:
         for record, patches in zip(records, cosines, strict=True):
             height, width = record.inputs["spatial_shapes"].tolist()
             grid = patches[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
+            image_maps = grid.numpy()
             if resize:
-                grid = F.interpolate(grid[None], record.image_size, mode="bilinear", antialias=True)[0]
-            maps.append(grid[0].numpy() if first_only else grid.numpy())
+                image_maps = np.empty((len(grid), *record.image_size), np.float32)
+                for row, small in zip(
+                    image_maps, grid, strict=True
+                ):  # one text at a time: copies of all take gigabytes
+                    row[:] = F.interpolate(small[None, None], record.image_size, mode="bilinear", antialias=True)[0, 0]
+            maps.append(image_maps[0] if first_only else image_maps)
         return maps
 
     @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..errors import UnreadableImageError
-from ..modeling.inputs import check_boxes, load_image
+from ..modeling.inputs import MAX_PIXELS, check_boxes, load_image
 from ..modeling.interface import DualEncoderProcessor
 
 ImageInput = Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike  # bytes: an encoded image
@@ -61,6 +60,7 @@ def prepare_image(
     max_num_patches: int | str | None,
     box_format: str,
     skipped: list[Skipped] | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> ImageRecord | None:
     """Load and preprocess one image and check its boxes; threads may call this.
 
@@ -70,6 +70,7 @@ def prepare_image(
         max_num_patches: Patch budget.
         box_format: `"xyxy"` or `"xywh"`.
         skipped: Takes what can't be used, for which `None` is returned then; `None`: raise.
+        max_pixels: Files of larger images can't be used.
 
     Raises:
         UnreadableImageError: The image can't be read.
@@ -77,7 +78,7 @@ def prepare_image(
     """
     index, source, boxes = item
     try:
-        image = load_input(index, source)
+        image = load_input(index, source, max_pixels)
         boxes = list_boxes(boxes, box_format, f"boxes[{index}]")
         if box_format == "xywh":
             boxes = [corners_of_xywh(box, f"boxes[{index}][{number}]") for number, box in enumerate(boxes)]
@@ -93,19 +94,15 @@ def prepare_image(
     return ImageRecord(index, inputs, patches, (image.height, image.width), corners)
 
 
-def load_input(index: int, image: ImageInput) -> Image.Image:
-    """Load one image, upright and RGB.
+def load_input(index: int, image: ImageInput, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Load one image, upright and RGB, of a file of at most `max_pixels`.
 
     Raises:
         UnreadableImageError: It can't be read; the message names it by its index.
     """
     with _PIL_LOCK if isinstance(image, Image.Image) else nullcontext():
         try:
-            return load_image(Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image)
-        except UnidentifiedImageError as error:  # whose own message names a buffer of Python's
-            assert isinstance(image, bytes)
-            reason = f"{len(image)} bytes of no known image format"
-            raise UnreadableImageError(f"images[{index}]: {reason}") from error
+            return load_image(image, max_pixels)
         except (ValueError, OSError) as error:
             raise UnreadableImageError(f"images[{index}]: {error}") from error
         except Exception as error:  # on corrupt data decoders raise nearly everything

@@ -1,15 +1,37 @@
 """Read and check what users pass to every family: images, boxes and texts."""
 
+import importlib
+import io
 import math
 import os
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+# By Pillow's names. No other format is tried, whatever a file is called: Pillow's decoder of EPS starts a program.
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "PPM", "AVIF")
+HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"])
+
+MAX_PIXELS = 178_956_970  # what Pillow opens by default; decoding takes up to 12 bytes a pixel
+MAX_NUM_PATCHES = 16_384
+MAX_EXIF_SIZE = 2**16  # bytes, what a segment of JPEG holds
+BLOCK_SIZE = 2**16  # values that are scaled at a time
+ORIENTED_BY = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow finds an orientation
+TRANSPOSITIONS = {  # EXIF orientation -> what turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What float32 tells apart in any image, and what keeps a box's sample points exact.
 MIN_BOX_SIDE = 1e-3  # pixels
@@ -24,12 +46,15 @@ def is_image(images: Any) -> bool:
     return isinstance(images, (Image.Image, bytes, str, os.PathLike))
 
 
-def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLike") -> Image.Image:
+def load_image(
+    image: "Image.Image | np.ndarray | torch.Tensor | bytes | str | os.PathLike", max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Return an upright RGB image.
 
     Args:
-        image: A PIL image; a path; or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, either
-            integers in 0-255 (uint16: 0-65535) or floats in 0-1.
+        image: A PIL image; a path; an encoded image as bytes; or an array or tensor (H, W), (H, W, C) or (C, H, W) with
+            1, 3 or 4 channels, either integers in 0-255 (uint16: 0-65535) or floats in 0-1.
+        max_pixels: Files of more pixels are refused before they are decoded.
 
     Returns:
         PIL image in mode RGB. EXIF orientation is applied, alpha dropped (as the official processor does), 16-bit grey
@@ -37,42 +62,133 @@ def load_image(image: "Image.Image | np.ndarray | torch.Tensor | str | os.PathLi
 
     Raises:
         FileNotFoundError: The path does not exist.
-        ValueError: The file is no readable image (truncated, corrupt, unknown), or the array none of the above.
+        ValueError: The file is no readable image (truncated, corrupt, too large, of a format that is not in
+            `IMAGE_FORMATS`), or the array none of the above.
     """
-    if isinstance(image, (str, os.PathLike)):
-        return _open_image(Path(image))
+    if isinstance(image, (bytes, str, os.PathLike)):
+        return _load_file(image, max_pixels)
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu().numpy()
     if isinstance(image, np.ndarray):
         return _image_from_array(image)
     if isinstance(image, Image.Image):
+        if isinstance(image, ImageFile.ImageFile):
+            _check_pixels(image, max_pixels)
         return _upright_rgb(image)
-    raise ValueError(f"an image is a {type(image).__name__}; allowed: PIL image, numpy array, torch tensor or path")
+    allowed = "PIL image, numpy array, torch tensor, encoded image (bytes) or path"
+    raise ValueError(f"an image is a {type(image).__name__}; allowed: {allowed}")
 
 
-def _open_image(path: Path) -> Image.Image:
-    if str(path).startswith(("http:", "https:")):
-        raise ValueError(f"{path}: addresses are not fetched; download the image and pass its path")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such image file")
+def open_image(source: str | os.PathLike | bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image file without decoding it. All of this package opens image files here.
+
+    Args:
+        source: A path, an encoded image, or a binary file that can seek.
+        max_pixels: The most pixels that the image may have.
+
+    Returns:
+        PIL image of one of `IMAGE_FORMATS`, or HEIF where pi-heif is installed; closing it closes a file of its own.
+
+    Raises:
+        OSError: There is no such file, or it is of none of these formats (`PIL.UnidentifiedImageError`).
+        ValueError: It has more pixels than `max_pixels`, or is of a format for which a package is missing.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    Image.init()  # registers the formats that this release of Pillow has
     try:
-        with Image.open(path) as image:
+        image = Image.open(file, formats=[name for name in IMAGE_FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        if not HEIC_BRANDS & _brands(file):
+            raise
+        try:  # registered on use; by name, for checkpoints that carry this file load where the package is missing
+            importlib.import_module("pi_heif").register_heif_opener()
+        except ImportError:
+            raise ValueError('HEIC images need the package pi-heif; run: pip install "fgclip2[heic]"') from None
+        image = Image.open(file, formats=["HEIF"])
+    try:
+        _check_pixels(image, max_pixels)
+    except ValueError:
+        image.close()
+        raise
+    return image
+
+
+def _brands(file: Any) -> set[bytes]:
+    """Return the brands that the header of a HEIC file names, its own and those that it is compatible with."""
+    if isinstance(file, (str, os.PathLike)):
+        with Path(file).open("rb") as opened:
+            header = opened.read(64)
+    else:
+        file.seek(0)
+        header = file.read(64)
+    end = int.from_bytes(header[:4], "big") if header[4:8] == b"ftyp" else 0
+    return {header[start : start + 4] for start in range(8, min(end, len(header)), 4)}
+
+
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ValueError(
+            f"the image has {image.width} x {image.height} pixels, more than max_pixels={max_pixels}: pass a larger "
+            "max_pixels if you trust it"
+        )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1 is upright."""
+    exif = image.info.get("exif")
+    if exif is None or len(exif) <= MAX_EXIF_SIZE:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Some formats hold any amount, whose tags Pillow takes minutes to read; they are listed at the beginning.
+    content = exif[: 2 * MAX_EXIF_SIZE].removeprefix(b"Exif\0\0")
+    order = "<" if content.startswith(b"II") else ">"
+    start = int.from_bytes(content[4:8], "little" if order == "<" else "big")
+    entries = content[start + 2 :]
+    for tag, _, _, value, _ in struct.iter_unpack(f"{order}HHIHH", entries[: len(entries) // 12 * 12]):
+        if tag == ExifTags.Base.Orientation:
+            return value
+    return 1
+
+
+def _load_file(source: bytes | str | os.PathLike, max_pixels: int) -> Image.Image:
+    if isinstance(source, bytes):
+        name = f"{len(source)} bytes"
+    else:
+        name, source = str(source), Path(source)
+        if name.startswith(("http:", "https:")):
+            raise ValueError(f"{name}: addresses are not fetched; download the image and pass its path")
+        if not source.is_file():
+            raise FileNotFoundError(f"{name}: no such image file")
+    try:
+        with open_image(source, max_pixels) as image:
             return _upright_rgb(image)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+        raise ValueError(
+            f"{name}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS and pass a larger max_pixels if you trust it"
+        ) from error
+    except UnidentifiedImageError as error:  # whose own message names a buffer of Python's
+        if isinstance(source, bytes):
+            raise ValueError(f"{name} of no known image format") from error
+        formats = ", ".join(IMAGE_FORMATS)
+        raise ValueError(f"{name}: not a readable image: its content is none of {formats} and HEIC") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL's decoders raise on broken files
-        raise ValueError(f"{path}: not a readable image: {error}") from error
+        raise ValueError(f"{name}: not a readable image: {error}") from error
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     if image.width < 1 or image.height < 1:
         raise ValueError(f"the image is empty: {image.width} x {image.height} pixels")
     image.load()  # so that a broken file fails here, where its name is known
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies upright images too
-        image = ImageOps.exif_transpose(image)
+    orientation = read_orientation(image)
     if image.mode.startswith(("I", "F")):  # convert("RGB") would clip these to white
-        return _image_from_array(np.asarray(image))
-    return image if image.mode == "RGB" else image.convert("RGB")
+        image = _image_from_array(np.asarray(image))
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    if orientation not in TRANSPOSITIONS:
+        return image
+    image = image.transpose(TRANSPOSITIONS[orientation])
+    for name in ORIENTED_BY:  # else it would be turned again where it is loaded again
+        image.info.pop(name, None)
+    return image
 
 
 def _image_from_array(array: np.ndarray) -> Image.Image:
@@ -87,18 +203,26 @@ def _image_from_array(array: np.ndarray) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
         if not (low >= 0.0 and high <= 1.0):  # also catches NaN
             raise ValueError(f"{described} has values from {low} to {high}; allowed for floats: 0 to 1")
-        array = (array * 255.0).round()
+        factor, divisor = 255.0, 1.0
     elif np.issubdtype(array.dtype, np.integer):
         limit = 255 if array.dtype == np.uint8 or (high <= 255 and array.dtype != np.uint16) else 65535
         if low < 0 or high > limit:
             raise ValueError(
                 f"{described} has values from {low} to {high}; allowed for integers: 0 to 255 (16 bit: 65535)"
             )
-        array = array if limit == 255 else (array / 257.0).round()
+        factor, divisor = 1.0, limit / 255.0
     else:
         raise ValueError(f"{described}; allowed: integers or floats")
-    array = np.ascontiguousarray(array[..., :3], dtype=np.uint8)
-    return Image.fromarray(array.repeat(3, axis=-1) if array.shape[-1] == 1 else array)
+    array = array[..., :3]
+    if factor == divisor:
+        pixels = np.ascontiguousarray(array, dtype=np.uint8)
+    else:
+        pixels = np.empty(array.shape, np.uint8)
+        rows = max(1, BLOCK_SIZE // array[0].size)
+        for top in range(0, len(array), rows):  # in blocks, for floats of the whole image would take 8 bytes a value
+            pixels[top : top + rows] = (array[top : top + rows] * factor / divisor).round()
+    del array  # what Pillow's pixels were copied to, before the result takes memory
+    return Image.fromarray(pixels[..., 0]).convert("RGB") if pixels.shape[-1] == 1 else Image.fromarray(pixels)
 
 
 def load_images(images: Any) -> list[Image.Image]:
@@ -119,9 +243,12 @@ def load_images(images: Any) -> list[Image.Image]:
 
 
 def check_max_num_patches(value: int | str) -> None:
-    """Raise a `ValueError` unless `value` is a patch budget: `"auto"`, or a positive integer."""
-    if value != "auto" and (isinstance(value, (bool, str)) or not isinstance(value, (int, np.integer)) or value < 1):
-        raise ValueError(f"max_num_patches must be 'auto' or a positive integer, got {value!r}")
+    """Raise a `ValueError` unless `value` is a patch budget: `"auto"`, or an integer from 1 to `MAX_NUM_PATCHES`."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if value != "auto" and not (is_integer and 1 <= value <= MAX_NUM_PATCHES):
+        raise ValueError(
+            f"max_num_patches must be 'auto' or a positive integer, got {value!r}; allowed: up to {MAX_NUM_PATCHES}"
+        )
 
 
 def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, record: str = "boxes") -> None:
@@ -171,6 +298,9 @@ def check_text(name: str, text: Any) -> str:
 
 
 __all__ = [
+    "IMAGE_FORMATS",
+    "MAX_NUM_PATCHES",
+    "MAX_PIXELS",
     "MIN_BOX_SIDE",
     "check_boxes",
     "check_max_num_patches",
@@ -178,4 +308,6 @@ __all__ = [
     "is_image",
     "load_image",
     "load_images",
+    "open_image",
+    "read_orientation",
 ]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..data.records import Record
+from ..modeling.inputs import open_image
 from .objective import ObjectiveSettings
 
 Strategy = Literal["ddp", "fsdp", "zero2"]
@@ -111,13 +111,13 @@ def summarize(
 
 
 def _height_and_width(record: Record) -> tuple[int, int]:
-    image = io.BytesIO(record.image) if isinstance(record.image, bytes) else record.image
+    image = record.image
     if isinstance(image, Image.Image):
         return image.height, image.width
     try:
-        with Image.open(image) as opened:  # reads no more than the header
+        with open_image(image) as opened:  # reads no more than the header
             return opened.height, opened.width
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{record.source}: {error}") from error
 
 

@@ -5,7 +5,6 @@ The paper's numbers are of another kind: of a head (Cat-Seg) trained on COCO-Stu
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,12 +12,13 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from ...checks import check_number
 from ...embedding.inputs import load_input
 from ...errors import UnreadableImageError
 from ...metrics import class_areas, mean_iou, mean_iou_interval
+from ...modeling.inputs import open_image
 from ...modeling.interface import Role
 from ..base import DataSet, LabelSettings, Problem
 from ..encoding import Encoder
@@ -128,7 +128,7 @@ def read_mask(mask: ImageFile, classes: int, ignored: int | None) -> np.ndarray:
         ValueError: It is in colour, or has a value that is neither.
     """
     try:
-        with Image.open(io.BytesIO(mask.read())) as opened:
+        with open_image(mask.read()) as opened:
             mode, values = opened.mode, np.asarray(opened)
     except UnreadableImageError:
         raise
