@@ -268,7 +268,7 @@ def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, recor
         name = f"{record}[{index}]={list(box) if isinstance(box, Sequence) else box!r}"
         try:
             x1, y1, x2, y2 = (float(value) for value in box)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name}; allowed: four numbers (x1, y1, x2, y2) in pixels") from error
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             raise ValueError(f"{name} is not finite; allowed: four finite numbers (x1, y1, x2, y2) in pixels")
