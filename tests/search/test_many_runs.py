@@ -9,33 +9,15 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from fgclip2.embedding import Skipped
 from fgclip2.errors import LockedIndexError
 from fgclip2.search import ImageIndex, build, store
+from tests.search.fakes import FakeEmbedder
 
 # Forked from this process, which has imported everything.
 PROCESSES = multiprocessing.get_context("fork")
-
-
-class FakeEmbedder:
-    """Embeds a file as its number, which is its name, and its number of bytes."""
-
-    name, revision, embedding_size = "fake", None, 2
-    fingerprint = weights_fingerprint = "f" * 64
-    processor = SimpleNamespace(patch_budgets=None)
-
-    def stream_images(self, images, *options, on_error):
-        for index, path in enumerate(images):
-            time.sleep(0.001)
-            try:
-                yield index, np.array([float(path.stem), path.stat().st_size], np.float32)
-            except FileNotFoundError:
-                yield index, Skipped(index, "it has gone")
 
 
 def check(index: ImageIndex) -> set[str]:
@@ -50,7 +32,7 @@ def check(index: ImageIndex) -> set[str]:
 def write(folder: Path) -> None:
     while True:
         with contextlib.suppress(LockedIndexError):
-            check(ImageIndex.build(folder, FakeEmbedder()))
+            check(ImageIndex.build(folder, FakeEmbedder(0.001)))
 
 
 def read(folder: Path) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..embedding import Embedder, Skipped
 from ..errors import IncompatibleIndexError
@@ -34,7 +34,8 @@ class IndexReport:
     unusable: int
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """What an update has to do.
 
     Args:
