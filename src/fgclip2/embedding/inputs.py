@@ -79,7 +79,14 @@ def prepare_image(
     index, source, boxes = item
     try:
         image = load_input(index, source, max_pixels)
-        boxes = list_boxes(boxes, box_format, f"boxes[{index}]")
+        if hasattr(boxes, "xyxy"):
+            boxes = corners_of_detections(boxes, box_format, f"boxes[{index}]")
+        if isinstance(boxes, str) or not isinstance(boxes, Iterable):
+            raise ValueError(f"boxes[{index}] must be a list of boxes, which may be empty, got {boxes!r}")
+        boxes = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator is read only once
+        for number, box in enumerate(boxes):
+            if isinstance(box, list) and len(box) == 5:
+                boxes[number] = without_score(box, f"boxes[{index}][{number}]")
         if box_format == "xywh":
             boxes = [corners_of_xywh(box, f"boxes[{index}][{number}]") for number, box in enumerate(boxes)]
         check_boxes(boxes, image.height, image.width, f"boxes[{index}]")
@@ -111,43 +118,35 @@ def load_input(index: int, image: ImageInput, max_pixels: int = MAX_PIXELS) -> I
             raise UnreadableImageError(f"images[{index}]: {reason}") from error
 
 
-def list_boxes(boxes: Boxes, box_format: str, name: str) -> list[Any]:
-    """Return boxes as a list of lists, without the scores that may follow the four numbers of each.
-
-    Args:
-        boxes: Any iterable of boxes, or [`Detections`].
-        box_format: `"xyxy"` or `"xywh"`.
-        name: What to call the boxes in errors.
+def corners_of_detections(detections: Detections, box_format: str, name: str) -> list[list[float]]:
+    """Return the corners of detections as a list.
 
     Raises:
-        ValueError: `boxes` are no iterable of boxes, detections with their corners are said to be `"xywh"`, or a fifth
-            number is no score.
+        ValueError: They are said to be `"xywh"`; the message calls them `name`.
     """
-    if hasattr(boxes, "xyxy"):
-        if box_format != "xyxy":
-            raise ValueError(f"{name} are {type(boxes).__name__} with corners (x1, y1, x2, y2): leave out `box_format`")
-        boxes = boxes.xyxy.tolist()
-    if isinstance(boxes, str) or not isinstance(boxes, Iterable):
-        raise ValueError(f"{name} must be a list of boxes, which may be empty, got {boxes!r}")
-    rows = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator is read only once
-    for number, row in enumerate(rows):
-        if isinstance(row, list) and len(row) == 5:
-            *rows[number], score = row
-            check_score(score, f"{name}[{number}]={row}")
-    return rows
+    if box_format != "xyxy":
+        kind = type(detections).__name__
+        raise ValueError(f"{name} are {kind} with corners (x1, y1, x2, y2): leave out `box_format`")
+    return detections.xyxy.tolist()
 
 
-def check_score(score: Any, name: str) -> None:
-    """Raise a `ValueError` unless `score`, the fifth number of the box `name`, is from 0 to 1."""
+def without_score(box: Sequence[float], name: str) -> list[float]:
+    """Return the first four of five numbers, of which the last is a score.
+
+    Raises:
+        ValueError: The last number is not from 0 to 1; the message calls the box `name`.
+    """
+    *numbers, score = box
     try:
         is_score = 0 <= float(score) <= 1
     except (TypeError, ValueError, OverflowError):
         is_score = False
     if not is_score:
         raise ValueError(
-            f"{name} has a fifth number that is no score from 0 to 1: divide percentages by 100, and leave out what "
-            "else is there, such as a class"
+            f"{name}={box} has a fifth number that is no score from 0 to 1: divide percentages by 100, and leave out "
+            "what else is there, such as a class"
         )
+    return numbers
 
 
 def corners_of_xywh(box: Sequence[float], name: str) -> list[float]:
