@@ -166,7 +166,7 @@ def test_a_folder_of_no_family_is_named_with_what_to_use(kind, tmp_path):
 
 
 def test_a_folder_of_another_family_is_named(tmp_path, monkeypatch):
-    from fgclip2.embedding import embedder as module
+    from fgclip2.embedding import loading as module
 
     other = module.FAMILIES[0].__class__("Colours", "colours", SimpleNamespace, ColourModel, ColourProcessor)
     monkeypatch.setattr(module, "FAMILIES", (*module.FAMILIES, other))

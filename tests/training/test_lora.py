@@ -24,9 +24,9 @@ from . import golden
 
 peft = pytest.importorskip("peft")
 
+from fgclip2.modeling.modeling_fgclip2 import SCALES  # noqa: E402
 from fgclip2.training.lora import (  # noqa: E402
     HEADS,
-    SCALES,
     FGClip2LoraModel,
     add_lora,
     load_lora,

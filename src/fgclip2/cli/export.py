@@ -12,6 +12,7 @@ from . import common
 EXAMPLES = """
 fgclip2 export exported
 fgclip2 export 导出 --model 我的模型
+fgclip2 export merged --model my-adapter
 """
 
 
@@ -22,19 +23,21 @@ def export(
 ) -> None:
     """Write a checkpoint that loads without this package.
 
-    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True.
+    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True. An adapter is
+    merged into its base model.
     """
     from ..assets import embedded_checkpoint
     from ..checkpoints import locate_checkpoint
+    from ..embedding import FGClip2Embedder
+    from ..embedding.loading import choose_family, load_checkpoint
     from ..hub import export_checkpoint
-    from ..modeling.modeling_fgclip2 import FGClip2Model
-    from ..modeling.processing_fgclip2 import FGClip2Processor
 
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
-    # In the stored dtype: an export should not grow.
-    loaded = FGClip2Model.from_pretrained(source, dtype="auto", **hub_arguments)
-    written = export_checkpoint(loaded, FGClip2Processor.from_pretrained(source, **hub_arguments), folder)
+    # As it is stored, not as an embedder computes: an export should not grow.
+    family = choose_family(source, "fgclip2 export", FGClip2Embedder.family, **hub_arguments)
+    loaded, processor = load_checkpoint(source, family, **hub_arguments)
+    written = export_checkpoint(loaded, processor, folder)
     if as_json:
         common.print_json({"model": name, "output": str(written)})
     else:

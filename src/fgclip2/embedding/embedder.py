@@ -22,7 +22,7 @@ from ..checkpoints import locate_checkpoint
 from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import new_folder
-from ..modeling.auto import FAMILIES, Family, read_model_type
+from ..modeling.auto import FAMILIES, Family
 from ..modeling.inputs import MAX_PIXELS, check_max_num_patches, check_text, is_image
 from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
@@ -30,6 +30,7 @@ from .devices import Device, default_device, resolve_devices, resolve_dtype, war
 from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
+from .loading import choose_family, load_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Embedder:
         revision: str | None = None,
         **hub_arguments: Any,
     ) -> AnyEmbedder:
-        """Load a checkpoint of any family that this package has.
+        """Load a checkpoint of any family that this package has, or an adapter, which is merged into its base model.
 
         Args:
             name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
@@ -133,46 +134,18 @@ class Embedder:
             ValueError: The checkpoint is of another family, damaged or not what its configuration says; or the dtype or
                 the device is unknown.
             OSError: There is no such checkpoint, or it is not whole.
+            ImportError: It is an adapter, and PEFT is not installed.
         """
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
         source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
         try:
-            family = cls._find_family(source, **hub_arguments)
-            model, info = family.model.from_pretrained(source, dtype="auto", output_loading_info=True, **hub_arguments)
+            family = choose_family(source, cls.__name__, cls.family, **hub_arguments)
+            model, processor = load_checkpoint(source, family, **hub_arguments)
         except OSError as error:  # which does not always name the checkpoint
             raise OSError(f"can't load the checkpoint {source}: {error}") from error
-        if info["missing_keys"]:
-            missing = sorted(info["missing_keys"])
-            raise ValueError(
-                f"{source} is no {family.title} checkpoint: it lacks {len(missing)} weights, e.g. {missing[0]}"
-            )
-        if info["unexpected_keys"]:
-            extra = sorted(info["unexpected_keys"])
-            raise ValueError(
-                f"{source} has {len(extra)} weights that {family.title} has no place for, e.g. {extra[0]}: is it of "
-                "another model?"
-            )
-        processor = family.processor.from_pretrained(source, **hub_arguments)
         return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
-
-    @classmethod
-    def _find_family(cls, source: str | os.PathLike, **hub_arguments: Any) -> Family:
-        model_type = read_model_type(source, **hub_arguments)
-        family = next((family for family in FAMILIES if family.model_type == model_type), None)
-        if family is None:
-            known = ", ".join(f"{family.title} ({family.model_type})" for family in FAMILIES)
-            raise ValueError(
-                f"{source} has the model type {model_type!r}, and this package has {known}: use transformers' "
-                "AutoModel, or fgclip2.embedding.PairEmbedder around its functions"
-            )
-        if cls.family not in (None, family):
-            raise ValueError(
-                f"{source} is a {family.title} checkpoint (model type {model_type!r}), which {cls.__name__} can't run: "
-                "use Embedder.from_pretrained"
-            )
-        return family
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
         """Write model and processor into a new or empty folder, from which [`from_pretrained`] loads them again.

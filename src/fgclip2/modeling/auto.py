@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 from .configuration_fgclip2 import FGClip2Config
 from .modeling_fgclip2 import FGClip2Model
 from .processing_fgclip2 import FGClip2Processor
+from .weights import base_of_adapter
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ FAMILIES = (Family("FG-CLIP 2", "fgclip2", FGClip2Config, FGClip2Model, FGClip2P
 
 
 def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None:
-    """Return the model type that a checkpoint names in its config.json.
+    """Return the model type that a checkpoint, or the base model of an adapter, names in its config.json.
 
     Args:
         name: Folder or hub id.
@@ -38,6 +39,10 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
         OSError: There is no such checkpoint, or it has no config.json.
         ValueError: Its config.json is damaged, or it is a checkpoint of the first FG-CLIP.
     """
+    base = base_of_adapter(name, **hub_arguments)
+    if base is not None:
+        name, revision = base
+        hub_arguments = {**hub_arguments, "revision": revision or "main"}
     try:
         # Not AutoConfig, which would want to run code of folders that name some.
         settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)

@@ -402,7 +402,8 @@ class FGClip2PreTrainedModel(PreTrainedModel):
     def _check_weights(cls, source: str | os.PathLike, kwargs: dict[str, Any]) -> None:
         """Compare the headers of the weight files with the configuration; `kwargs` are those of `from_pretrained`."""
         hub_arguments = hub_arguments_of(kwargs)
-        source = base_of_adapter(source, **hub_arguments) or source
+        base = base_of_adapter(source, **hub_arguments)
+        source = source if base is None else base[0]
         config = kwargs.get("config")
         if not isinstance(config, PretrainedConfig):
             options = {**kwargs, "return_unused_kwargs": True}

@@ -111,21 +111,22 @@ def find_file(source: str | os.PathLike, name: str, **hub_arguments: Any) -> Pat
     return None if found is None else Path(found)
 
 
-def base_of_adapter(source: str | os.PathLike, **hub_arguments: Any) -> str | None:
-    """Return the base model that an adapter names, which transformers loads in its place; `None` for a checkpoint.
+def base_of_adapter(source: str | os.PathLike, **hub_arguments: Any) -> tuple[str, str | None] | None:
+    """Return name and revision of the base model of an adapter, or `None` for a checkpoint.
 
     Raises:
         ValueError: The adapter names no base model.
     """
-    if (Path(source) / "config.json").is_file():
+    if (Path(source) / "config.json").is_file():  # then transformers takes the weights beside it
         return None
     path = find_file(source, ADAPTER_CONFIG, **hub_arguments)
     if path is None:
         return None
-    base = read_json_object(path).get("base_model_name_or_path")
+    config = read_json_object(path)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
-        raise ValueError(f"{source} is an adapter that names no base model")
-    return base
+        raise ValueError(f"{source} is an adapter that names no base model in {ADAPTER_CONFIG}: write its name there")
+    return base, revision if isinstance(revision, str) else None
 
 
 def find_weights(source: str | os.PathLike, **hub_arguments: Any) -> list[Path]:

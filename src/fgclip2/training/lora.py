@@ -13,24 +13,23 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from .._imports import require
 from ..files import replacing
-from ..modeling.modeling_fgclip2 import SCALES, FGClip2Model
-from ..modeling.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter, find_file, hub_arguments_of
+from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
+from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.weights import ADAPTER_WEIGHTS
 from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
 require("peft", "train")  # for its message
-from peft import LoraConfig, PeftConfig, PeftModel, PeftType  # noqa: E402
+from peft import LoraConfig, PeftConfig, PeftModel  # noqa: E402
 
 # Full matches: layers of both encoders, never the pooling heads' layers of the same names.
 TARGETS = {
     "attention": r"(.*\.)?encoder\.layers\.\d+\.self_attn\.(q|k|v|out)_proj",
     "attention_and_mlp": r"(.*\.)?encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])",
 }
-
-PREFIX = "base_model.model."  # of a PeftModel's state
 
 
 def lora_config(
@@ -71,58 +70,16 @@ def lora_config(
     )
 
 
-class FGClip2LoraModel(PeftModel):
+class FGClip2LoraModel(StrictLoraModel):
     """A PEFT model that also trains, saves and loads the scales and the bias of the logits.
 
     It has one adapter, for there is one set of scales. Folders without safetensors, and adapters that do not fit the
     model wholly, are refused, where PEFT warns or says nothing.
     """
 
-    def __init__(self, model: nn.Module, peft_config: PeftConfig, adapter_name: str = "default", **kwargs: Any) -> None:
-        super().__init__(model, peft_config, adapter_name, **kwargs)
-        for parameter in _scales(self).values():
-            parameter.requires_grad_(not peft_config.inference_mode)
-
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Save as PEFT does, the scales beside the adapter. Arguments as in `PeftModel`."""
         save_lora(self, save_directory, **kwargs)
-
-    def load_adapter(self, model_id: str | os.PathLike, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        """Load weights into the adapter. Arguments as in `PeftModel`.
-
-        Raises:
-            ValueError: The adapter's name is a new one, the folder has no safetensors, or its tensors are not those of
-                this model.
-        """
-        self._refuse_second_adapter(adapter_name)
-        folder = adapter_folder(model_id, kwargs.get("revision"))
-        try:
-            result = super().load_adapter(str(folder), adapter_name, *args, **kwargs)
-        except (KeyError, RuntimeError) as error:  # a head is missing, or of another shape
-            if isinstance(error, RuntimeError) and "size mismatch" not in str(error):
-                raise
-            first = str(error).splitlines()[-1].strip()
-            raise ValueError(f"{model_id} does not fit the model: {first}") from error
-        unexpected = [key for key in result.unexpected_keys if key.removeprefix(PREFIX) not in SCALES]
-        if unexpected or result.missing_keys:
-            raise ValueError(
-                f"{model_id} does not fit the model: {len(unexpected)} tensors have no place in it "
-                f"({', '.join(unexpected[:3])}), {len(result.missing_keys)} are missing "
-                f"({', '.join(result.missing_keys[:3])}); load it on the model that it was trained on"
-            )
-        return result
-
-    def add_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Refused: one adapter per model."""
-        self._refuse_second_adapter(adapter_name)
-        super().add_adapter(adapter_name, *args, **kwargs)
-
-    def _refuse_second_adapter(self, adapter_name: str) -> None:
-        if adapter_name not in self.peft_config:
-            raise ValueError(
-                f"adapter {adapter_name!r} would share the scales of the logits with {list(self.peft_config)}; "
-                "allowed: one adapter. Load it with a model of its own"
-            )
 
 
 def add_lora(model: FGClip2Model, config: LoraConfig | None = None) -> FGClip2LoraModel:
@@ -155,7 +112,7 @@ def train_scales(model: nn.Module) -> FGClip2LoraModel:
         raise ValueError(f"PEFT wraps a {type(base).__name__}; allowed: an FGClip2ForTraining")
     # Its methods are all that differs, and PEFT has no hook for them.
     model.__class__ = FGClip2LoraModel
-    for parameter in _scales(model).values():
+    for parameter in scales_of(model).values():
         parameter.requires_grad_(True)
     return cast(FGClip2LoraModel, model)
 
@@ -185,10 +142,10 @@ def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Pat
     written = Path(folder) if name == "default" else Path(folder) / name
     if kwargs.get("is_main_process", True):
         # A trainer passes the whole state where each process has but a part of it.
-        state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in _scales(model).items()}
+        state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in scales_of(model).items()}
         file = written / ADAPTER_WEIGHTS
         tensors = load_file(file)
-        for name in _scales(model):
+        for name in scales_of(model):
             tensors[PREFIX + name] = state[PREFIX + name].detach().cpu().clone()
         with replacing(file) as unfinished:
             save_file(tensors, unfinished, {"format": "pt"})
@@ -215,7 +172,7 @@ def load_lora(
             is named.
     """
     path = adapter_folder(folder, revision)
-    config = _lora_config_of(path, folder)
+    config = lora_config_of(path, folder)
     if isinstance(base, FGClip2Model):
         model = base
     else:
@@ -231,17 +188,9 @@ def read_config(folder: str | os.PathLike, revision: str | None = None) -> PeftC
     Raises:
         ValueError: As [`load_lora`].
     """
-    config = _lora_config_of(adapter_folder(folder, revision), folder)
+    config = lora_config_of(adapter_folder(folder, revision), folder)
     _named_base(config, folder)
     config.inference_mode = False
-    return config
-
-
-def _lora_config_of(path: Path, name: str | os.PathLike) -> PeftConfig:
-    config = PeftConfig.from_pretrained(str(path))
-    if config.peft_type != PeftType.LORA:
-        raise ValueError(f"{name} has an adapter of type {config.peft_type}; allowed: LORA")
-    config.task_type = None  # by which PEFT would choose a class of its own
     return config
 
 
@@ -261,23 +210,3 @@ def merge_lora(folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike
         >>> merge_lora("adapter").save_pretrained("merged")
     """
     return load_lora(folder, base).merge_and_unload(safe_merge=True)
-
-
-def adapter_folder(name_or_path: str | os.PathLike, revision: str | None = None) -> Path:
-    """Find the folder of an adapter, downloading one from the hub: its configuration and safetensors, nothing else.
-
-    Raises:
-        ValueError: One of the two files is not there or is damaged, or the ranks are not those of the tensors.
-        OSError: There is no such adapter.
-    """
-    hub_arguments = hub_arguments_of({"revision": revision})
-    check_adapter(name_or_path, **hub_arguments)
-    config = find_file(name_or_path, ADAPTER_CONFIG, **hub_arguments)
-    assert config is not None  # checked above
-    return config.parent
-
-
-def _scales(model: PeftModel) -> dict[str, Tensor]:
-    """Return those of [`SCALES`] that the base model has."""
-    base = model.get_base_model()
-    return {name: getattr(base, name) for name in SCALES if hasattr(base, name)}
