@@ -1,6 +1,10 @@
 """What ends a run before its last step."""
 
 import math
+import multiprocessing
+import os
+import signal
+import subprocess
 
 import pytest
 import torch
@@ -10,10 +14,10 @@ from fgclip2.errors import NotFiniteError
 from fgclip2.training import FGClip2Trainer
 from fgclip2.training.checkpoints import last_checkpoint
 from fgclip2.training.start import load_for_training
-from fgclip2.training.stopping import check_step, check_weights, losses_in_order
+from fgclip2.training.stopping import NotedSigterm, check_step, check_weights, losses_in_order
 
 from ..ranks import run_on_ranks
-from .test_trainer import arguments, trainer
+from .test_trainer import arguments, logs, trainer
 
 
 class Poison(TrainerCallback):
@@ -104,6 +108,66 @@ def on_each_rank(margin: float) -> list[str]:
     except NotFiniteError as error:
         messages.append(str(error))
     return messages
+
+
+def told_to_stop() -> list[bool]:
+    from fgclip2.distributed import rank
+
+    values = [("loss", torch.tensor(1.0))]
+    return [check_step(1, values, "无", told) for told in (False, rank() == 1)]
+
+
+def test_all_ranks_stop_if_one_is_told_to():
+    assert run_on_ranks(told_to_stop, 2) == [[False, True], [False, True]]
+
+
+def terminate_all() -> None:
+    """As a scheduler does: from outside, and the loader's workers too."""
+    workers = [str(child.pid) for child in multiprocessing.active_children()]
+    assert len(workers) == 2
+    subprocess.run(["kill", "-TERM", *workers, str(os.getpid())], check=True)
+
+
+def test_sigterm_saves_and_exits(saved_folder, tmp_path, records, caplog):
+    settings = {
+        "max_steps": 3,
+        "save_strategy": "steps",
+        "save_steps": 100,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "dataloader_num_workers": 2,
+    }
+    whole = trainer(saved_folder, tmp_path / "whole", records, **settings)
+    whole.train()
+    before = signal.getsignal(signal.SIGTERM)
+    run = trainer(saved_folder, tmp_path / "run", records, **settings)
+    run.add_callback(Poison(2, terminate_all))
+    with pytest.raises(SystemExit) as raised:
+        run.train()
+    assert raised.value.code == 143
+    assert "SIGTERM: saved step 2, and stopped; --resume goes on from there" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert last_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-2")
+    again = trainer(saved_folder, tmp_path / "run", records, **settings)
+    again.train(resume_from_checkpoint=True)
+    assert [row["loss"] for row in logs(again)] == [row["loss"] for row in logs(whole)]
+
+
+def test_a_signal_that_nobody_heeds_is_not_lost():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with NotedSigterm() as noted:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert noted.received
+            assert not heard
+        assert heard == [1]
+        with NotedSigterm():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # the second is one too many
+            assert heard == [1, 1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_all_ranks_stop_together():

@@ -57,6 +57,14 @@ def test_a_run_logs_each_loss_and_learns(saved_folder, tmp_path, records):
     assert sum(row["loss"] for row in rows[-3:]) < sum(row["loss"] for row in rows[:3])
 
 
+@pytest.mark.parametrize(("strategy", "lines"), [("steps", 3), ("no", 0)])
+def test_a_short_run_logs_too(saved_folder, tmp_path, records, strategy, lines):
+    """With transformers' default of 500 it had no line."""
+    run = trainer(saved_folder, tmp_path, records, max_steps=3, logging_steps=500, logging_strategy=strategy)
+    run.train()
+    assert len(logs(run)) == lines
+
+
 def test_the_saved_folder_is_a_checkpoint(saved_folder, tmp_path, records):
     run = trainer(saved_folder, tmp_path / "run", records)
     run.train()

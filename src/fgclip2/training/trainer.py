@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, SaveStrategy
 
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
-from ..distributed import barrier, gather_objects, rank, sum_over_ranks, world_size
+from ..distributed import barrier, end_process_group, gather_objects, rank, sum_over_ranks, world_size
 from ..embedding.devices import warn_of_slow_bfloat16
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
@@ -45,12 +46,13 @@ from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import base_checkpoint, load_for_training
-from .stopping import check_step, check_weights, losses_in_order
+from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
 from .tasks.fgclip2 import FGClip2ForTraining
 
 logger = logging.getLogger(__name__)
 
 _STATE_NAME = "FGClip2Objective"
+_SHORT_RUN_LOGS = 10  # lines in the log of a run that has fewer steps than `logging_steps`
 _REPORTED_SKIPS = 20  # one by one; after so many only their number
 # Records left out in a row that end a run: from the start on, and later, where a whole shard may be bad.
 _HOPELESS, _LOST = 256, 4096
@@ -178,6 +180,9 @@ class FGClip2Trainer(Trainer):
         self._is_first_window = True  # of those with samples
         self._skipped_before = 0.0  # on all ranks, when the last window with samples ended, or at the start
         self._is_checkpointing = False
+        self._sigterm = NotedSigterm()
+        self._log_every: int | None = None  # steps, where `logging_steps` are more than the run has
+        self._is_stopping = False  # after the step under way, on all ranks
         self.add_callback(_RunCallback(self))
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -200,6 +205,7 @@ class FGClip2Trainer(Trainer):
             # Each iteration draws a seed for its workers, persistent ones in their first only. Out of the random state
             # of the model, a run that goes on would draw one more, and have other dropout from then on.
             generator=torch.Generator(),
+            worker_init_fn=heed_parent_only,
         )
         return loader if is_stream else self.accelerator.prepare(loader)
 
@@ -294,7 +300,8 @@ class FGClip2Trainer(Trainer):
             whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             values.append(("the gradient norm", torch.as_tensor(whole, device=self.args.device)))
         self._step_values = []
-        check_step(self.state.global_step + 1, values, str(self.args.output_dir))
+        step, told = self.state.global_step + 1, self._sigterm.received
+        self._is_stopping = check_step(step, values, str(self.args.output_dir), told)
         return norm
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -428,9 +435,12 @@ class FGClip2Trainer(Trainer):
 
         From a checkpoint that has all steps of the run no more are taken ([`steps_taken`]).
         What is not trained (`freeze`, and what the objective does not need) is frozen for the run only.
+        SIGTERM to any process lets all finish their step, save a checkpoint (unless `save_strategy="no"`), and exit.
 
         Raises:
-            ValueError: There is none, or it has no optimizer; every record was left out.
+            ValueError: There is none, or it has no optimizer or is damaged; every record was left out.
+            NotFiniteError: A loss, the margin, the gradient norm or a weight is not finite.
+            SystemExit: With code 143, after SIGTERM.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
@@ -441,8 +451,10 @@ class FGClip2Trainer(Trainer):
             self._check_resumable(Path(str(self._resumed_from)))
         self._average = None
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
+        saves = self.args.save_strategy != SaveStrategy.NO
         try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with self._sigterm if saves else nullcontext():
+                return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         finally:
             for parameter in self._frozen:
                 parameter.requires_grad_(True)
@@ -585,6 +597,10 @@ class FGClip2Trainer(Trainer):
         self._epoch, self._first_step = None, self.state.global_step
         self._window, self._is_first_window, self._step_values = LogWindow(), True, []
         self._skipped, self._skipped_before, self._first_skip = 0, 0.0, None
+        self._log_every, steps = None, self.state.max_steps
+        if self.args.logging_strategy == IntervalStrategy.STEPS and self.state.logging_steps > steps:
+            self._log_every = max(1, steps // _SHORT_RUN_LOGS)
+            logger.info("a line of the log every %d steps, for the run has only %d", self._log_every, steps)
         if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
         if self._resumed_from is None:
@@ -607,6 +623,20 @@ class FGClip2Trainer(Trainer):
                 )
         if self._average is not None:
             self._average.load(self._resumed_from)
+
+    def _on_step_end(self, control: Any) -> None:
+        if self._log_every and self.state.global_step % self._log_every == 0:
+            control.should_log = True
+        if self._is_stopping:  # a scheduler gives us half a minute or so
+            control.should_save, control.should_evaluate = True, False
+
+    def _on_save(self) -> None:
+        if self._is_stopping:
+            if rank() == 0:
+                step = self.state.global_step
+                logger.warning("SIGTERM: saved step %d, and stopped; --resume goes on from there", step)
+            end_process_group()
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _on_epoch_begin(self, loader: DataLoader) -> None:
         accumulated, steps = self.args.gradient_accumulation_steps, 0
@@ -706,6 +736,12 @@ class _RunCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer._on_epoch_begin(kwargs["train_dataloader"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer._on_step_end(control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer._on_save()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._trainer
