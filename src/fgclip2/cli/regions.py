@@ -87,10 +87,10 @@ def regions(
     try:
         encoded = embedder.encode_regions(images, rows, form, budget, batch_size, on_error=on_error)
     except ValueError as error:
-        raise ValueError(_with_source(str(error), found.boxes)) from error
+        raise ValueError(_with_source(str(error), images, found.boxes)) from error
     vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, [])
     left_out = common.report_skipped(common.without_indices(images, skipped))
-    used = [index for index in range(len(images)) if index not in {index for index, _ in skipped}]
+    used = sorted(set(range(len(images))) - {index for index, _ in skipped})
     results: list[dict[str, Any]] = []
     for index, of_image in zip(used, vectors, strict=True):
         cosines = embedder.similarity(of_image, phrases)  # (boxes, labels)
@@ -134,10 +134,13 @@ def read_boxes(boxes: str | None, box: list[str] | None, images: list[Path], ima
     return box_files.read_boxes(common.given_path(Path(boxes)), images, image_ids)
 
 
-def _with_source(message: str, boxes: list[list[FileBox]]) -> str:
-    """Put the place of a box in its file before the message of the embedder, which knows its index only."""
-    index = re.match(r"boxes\[(\d+)\]\[(\d+)\]", message)
-    source = boxes[int(index[1])][int(index[2])].source if index else None
+def _with_source(message: str, images: list[Path], boxes: list[list[FileBox]]) -> str:
+    """Put the place of a box in its file, or its image, before a message of the embedder, which knows indices only."""
+    found = re.match(r"boxes\[(\d+)\](?:\[(\d+)\])?", message)
+    if not found:
+        return message
+    image, box = found.groups()
+    source = images[int(image)] if box is None else boxes[int(image)][int(box)].source
     return f"{source}: {message}" if source else message
 
 
