@@ -13,6 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from fgclip2.cli import train_options
 from fgclip2.cli.common import kept_when_interrupted
 from fgclip2.cli.main import app
 
@@ -132,6 +133,15 @@ def test_a_quoted_home_folder_is_found_and_an_address_is_not_fetched(run, folder
     refused = run(*command, "https://example.org/cat.png", code=1)
     assert "https://example.org/cat.png: addresses are not fetched; download the file" in refused.stderr
     assert "there is no home folder ~nobody-here" in run(*command, "~nobody-here/猫.png", code=1).stderr
+
+
+def test_a_home_folder_is_found_in_a_file_of_settings_and_before_ids(run, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    Path("对.csv").write_text("image,caption\nphoto.png,一只猫\n", encoding="utf-8")
+    Path("设置.yaml").write_text("model: 起点\ntrain_data: ~/对.csv\noutput_dir: 训练\n", encoding="utf-8")
+    assert train_options.parse(["设置.yaml"]).data.train_data == [str(folder / "对.csv")]
+    assert run.json("data", "validate", "~/对.csv", model=False)["records"] == 1
+    assert str(folder / "没有") in run("init", "~/没有", "新", code=1, model=False).stderr
 
 
 @pytest.mark.parametrize("kept", ["", "2 images are kept in 部分"])

@@ -83,6 +83,11 @@ def given_path(value: Any) -> Any:
         raise ValueError(f"{value}: there is no home folder {value.parts[0]}; give the whole path") from error
 
 
+def with_home(path: str) -> str:
+    """Return a path, an address or an id of the hub, a path that begins with `~` as [`given_path`] does."""
+    return str(given_path(Path(path))) if path.startswith("~") else path
+
+
 def refuse_folders(images: Iterable[Path]) -> None:
     """Raise a `ValueError` if one of the image files that a command takes is a folder."""
     for path in images:

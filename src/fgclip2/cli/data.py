@@ -71,6 +71,7 @@ def validate(
     from ..data.readers import Columns
     from ..data.shard_files import list_shards
 
+    path = common.with_home(path)
     if format is None:
         format, reason = validation.guess_format(path, follow_links)
         typer.echo(f"format: {format} (by {reason})", err=True)

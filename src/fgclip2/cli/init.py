@@ -62,7 +62,9 @@ def init(
     SOURCE is SigLIP 2 (NaFlex or of fixed resolution) or FG-CLIP 2; without it, weights are random and sizes come from
     --preset or --config.
     """
-    source, output = _check_usage(paths, preset, config, tokenizer, texts, num_patches, revision)
+    source, output = _check_usage(
+        list(map(common.with_home, paths)), preset, config, tokenizer, texts, num_patches, revision
+    )
 
     from transformers.utils import logging
 

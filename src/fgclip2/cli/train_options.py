@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from ..training.settings import DataSettings, ModelSettings, RunSettings, read_yaml
+from .common import with_home
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser
@@ -90,6 +91,8 @@ _OTHER_NAMES = {
     "checkpoint": "model",
 }
 
+_PATHS = {"train_data", "eval_data", "images_folder", "eval_images_folder"}
+
 # What transformers' arguments have and nothing here reads.
 _ELSEWHERE = {
     "resume_from_checkpoint": "--resume goes on from the last checkpoint in output_dir",
@@ -143,6 +146,8 @@ def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, 
         options = [option for option in fields(group) if option.init]
         values = {option.name: getattr(namespace, option.name) for option in options}
         changed |= {option.name: values[option.name] for option in options if values[option.name] != default_of(option)}
+        for name in _PATHS & values.keys():  # in a file no shell sees the ~
+            values[name] = values[name] and [with_home(path) for path in values[name]]
         groups.append(group(**{name: machine.get(name, value) for name, value in values.items()}))
     for name, remedy in _ELSEWHERE.items():
         if name in changed:
