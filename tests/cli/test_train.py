@@ -418,7 +418,7 @@ def test_two_processes(folder, config, launcher):
     assert plan["steps"]["contrastive_batch"] == 8
     assert json.loads(launch(folder, *command, "--json").stdout)["steps"] == 2
     state = json.loads((folder / "训练" / "trainer_state.json").read_text(encoding="utf-8"))
-    assert state["epoch"] == 2 / {"torchrun": 5, "accelerate": 4}[launcher]  # of 8 records a step
+    assert state["epoch"] == 2 / 4  # of 8 records a step, in English 3 and in Chinese 1 of them
     result = json.loads(launch(folder, *command, "--json", "--resume", "--max_steps=3").stdout)
     assert result["steps"] == 3
     assert result["resumed_from"].endswith("checkpoint-2")
