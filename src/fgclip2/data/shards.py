@@ -16,8 +16,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..checks import check_choice, check_positive_integer
 from ..languages import LANGUAGES, Language
 from .readers.checks import check_language_option
-from .records import InvalidRecordError, Record
-from .shard_files import BrokenShardError, RawSample, ShardReader, check_count, list_shards
+from .records import InvalidRecordError
+from .shard_files import BrokenShardError, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,13 @@ class ShardedRecords(IterableDataset):
                     if language is not None and reader.language(sample) != language:
                         continue
                     if wanted and found == wanted[0]:
-                        yield wanted.popleft(), self._record(reader, sample)
+                        try:
+                            record: Any = reader.record(sample)
+                        except InvalidRecordError as error:
+                            if self.on_error == "raise" or isinstance(error, BrokenShardError):
+                                raise
+                            record = error
+                        yield wanted.popleft(), record
                     found += 1
                     if not wanted and offsets[-1] < samples - 1:
                         return  # the end of the shard is another worker's to check
@@ -287,16 +293,6 @@ class ShardedRecords(IterableDataset):
             if not wanted:
                 logger.warning("%s", error)
             yield from ((offset, error) for offset in wanted)
-
-    def _record(self, reader: ShardReader, sample: RawSample) -> Record | InvalidRecordError:
-        try:
-            return reader.record(sample)
-        except BrokenShardError:
-            raise
-        except InvalidRecordError as error:
-            if self.on_error == "raise":
-                raise
-            return error
 
     def _settings(self) -> dict[str, Any]:
         names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed", "language_batches")
