@@ -13,6 +13,7 @@ class FakeEmbedder:
 
     name, revision, embedding_size = "fake", None, 2
     fingerprint = weights_fingerprint = "f" * 64
+    max_pixels = 10**8
     processor = SimpleNamespace(patch_budgets=None)
 
     def __init__(self, seconds: float = 0):

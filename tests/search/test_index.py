@@ -198,6 +198,9 @@ def test_another_decoder_tries_unreadable_files_again(photos, embedder, monkeypa
     ImageIndex.build(photos, embedder)
     ImageIndex.build(photos, embedder)
     assert counting.seen == ["空.png"]
+    monkeypatch.setattr(embedder, "max_pixels", 10**6)
+    ImageIndex.build(photos, embedder)
+    assert counting.seen == ["空.png", "空.png"]
 
 
 def test_files_that_can_not_be_opened_are_not_remembered(photos, embedder, monkeypatch):
@@ -523,12 +526,28 @@ def test_an_index_of_format_1_is_checked_once_and_kept(photos, embedder, other, 
 
     counting = Counting(embedder, monkeypatch)
     assert ImageIndex.build(photos, embedder).report == before.report.__class__(0, 0, 0, 4, 1)
-    assert counting.seen == ["空.png"]  # format 1 did not say what its reason was found by
+    assert sorted(counting.seen) == sorted(["空.png", *map(os.path.basename, IMAGES)])  # the rest to be compared
+    counting.seen.clear()
     manifest = json.loads(manifest_of(photos).read_text())
     assert (manifest["format"], manifest["model"]["fingerprint"]) == (2, embedder.fingerprint)
     np.testing.assert_array_equal(ImageIndex.load(photos).vectors, before.vectors)
     assert ImageIndex.build(photos, embedder).report.unchanged == 4
-    assert counting.seen == ["空.png"]
+    assert counting.seen == []
+
+
+def test_an_index_of_format_1_with_other_preprocessing_is_refused(photos, embedder, monkeypatch):
+    ImageIndex.build(photos, embedder)
+    write_format_1(photos, embedder)
+    before = manifest_of(photos).read_bytes()
+    stream = embedder.stream_images
+
+    def inverted(*args, **kwargs):
+        return ((number, -vector) for number, vector in stream(*args, **kwargs))
+
+    monkeypatch.setattr(embedder, "stream_images", inverted)
+    with pytest.raises(IncompatibleIndexError, match=r"another vector of .* made with other preprocessing.*--rebuild"):
+        ImageIndex.build(photos, embedder)
+    assert manifest_of(photos).read_bytes() == before
 
 
 def test_another_vocabulary_or_preprocessing_is_another_model(photos, embedder, saved_folder):
@@ -599,7 +618,8 @@ def test_damaged_manifests_are_named(photos, embedder, change, message):
 
 
 @pytest.mark.parametrize(
-    "key", ["digest", "model", "settings", "versions", "blocks", "retired", "unreadable", "refused", "left_out"]
+    "key",
+    ["digest", "model", "settings", "versions", "max_pixels", "blocks", "retired", "unreadable", "refused", "left_out"],
 )
 def test_a_manifest_that_lacks_something_is_damaged(photos, embedder, key):
     ImageIndex.build(photos, embedder)

@@ -20,6 +20,9 @@ from .store import FORMAT, StoredIndex, is_newest, locked, read_index, refuse_fo
 SECONDS_BETWEEN_SAVES = 10.0
 SAVING_TAKES_AT_MOST = 0.1  # of the time, on whatever disk
 PACKAGES = ("fgclip2", "transformers", "torch", "pillow", "pi-heif")
+OTHERWISE = "use that, keep a second index elsewhere (index_folder), or start anew (rebuild=True, --rebuild)"
+RECHECKED_FILES = 8
+SAME_IMAGE = 0.99  # cosine: of bfloat16 and float32 it is above 0.999
 DECODERS = ("fgclip2", "pillow", "pi-heif")  # where one changes, it may decode what the last one could not
 
 
@@ -85,6 +88,8 @@ class IndexBuild:
             with locked(self.index_folder):
                 if rebuild or not is_newest(self.index_folder, plan.old):
                     plan = self._plan(rebuild)  # another run has written, and may have seen files that we have not
+                if plan.old is not None and plan.old.format == 1:
+                    self._recheck(plan.index)
                 self._embed(plan.index, plan.new, show_progress_bar)
         index = plan.index
         old_paths = {file.path for file in plan.old.rows} if plan.old else set()
@@ -102,18 +107,17 @@ class IndexBuild:
         if stored is None:
             return None
         # Vectors of another model, or of the same at another resolution, can't be mixed with new ones.
-        remedy = "use that, keep a second index elsewhere (index_folder), or start anew (rebuild=True, --rebuild)"
         if not made_by(stored.model, self.embedder):
             revision = stored.model["revision"]
             name = stored.model["name"] + (f" at revision {revision}" if revision else "")
             raise IncompatibleIndexError(
                 f"the index {printable(self.index_folder)} was made by the model {name!r}, which is not the model "
-                f"{self.embedder.name!r} as it is now: {remedy}"
+                f"{self.embedder.name!r} as it is now: {OTHERWISE}"
             )
         if stored.settings != self._settings:
             raise IncompatibleIndexError(
                 f"the index {printable(self.index_folder)} was made with {stored.settings}, not {self._settings}: "
-                f"{remedy}"
+                f"{OTHERWISE}"
             )
         return stored
 
@@ -133,12 +137,14 @@ class IndexBuild:
             "fingerprint": self.embedder.fingerprint,
             "embedding_size": self.embedder.embedding_size,
         }
-        index = StoredIndex(model, self._settings, _versions(), refused=scan.unusable, left_out=scan.left_out)
+        index = StoredIndex(
+            model, self._settings, _versions(), self.embedder.max_pixels, refused=scan.unusable, left_out=scan.left_out
+        )
         if old is None:
             return Plan(old, scan, index, scan.images)
         index.blocks, index.retired = old.blocks, old.retired
-        decoders_changed = any(old.versions.get(name) != index.versions.get(name) for name in DECODERS)
-        unreadable = {} if decoders_changed else old.unreadable
+        decoders_are_the_same = all(old.versions.get(name) == index.versions.get(name) for name in DECODERS)
+        unreadable = old.unreadable if decoders_are_the_same and old.max_pixels == index.max_pixels else {}
         # By content, or by path, size and time; the stored file may have a digest, even if it is not compared now.
         key = itemgetter(0, 3) if self.compare_contents else itemgetter(0, 1, 2)
         known = {key(file): file for file in chain(old.rows, unreadable)}
@@ -154,6 +160,19 @@ class IndexBuild:
             else:
                 index.unreadable[kept] = unreadable[former]
         return Plan(old, scan, index, new)
+
+    def _recheck(self, index: StoredIndex) -> None:
+        """Embed a few files of an index of format 1 again: it does not say how its images were prepared."""
+        files = sorted(index.rows)
+        files = files[:: max(1, len(files) // RECHECKED_FILES)][:RECHECKED_FILES]
+        paths = [self.folder / file.path for file in files]
+        options = (self.max_num_patches, self.batch_size, False)
+        for number, result in self.embedder.stream_images(paths, *options, on_error="skip"):
+            if not isinstance(result, Skipped) and result @ index.rows[files[number]] < SAME_IMAGE:
+                raise IncompatibleIndexError(
+                    f"the index {printable(self.index_folder)} has another vector of {printable(files[number].path)} "
+                    f"than {self.embedder.name!r} gives now, so it was made with other preprocessing: {OTHERWISE}"
+                )
 
     def _embed(self, index: StoredIndex, new: list[ImageFile], show_progress_bar: bool | None) -> None:
         """Embed the new files into the index, and save it now and then and at the end, whatever ends it."""

@@ -76,6 +76,7 @@ class StoredIndex:
         model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
         settings: `max_num_patches` that the images were encoded with.
         versions: Of the packages that made it.
+        max_pixels: Images of more pixels were not decoded.
         rows: The files in the index with their vectors, float32 (D,).
         unreadable: Files that can't be decoded, with reasons.
         refused: What can't be looked at, and links that are not followed.
@@ -90,6 +91,7 @@ class StoredIndex:
     model: dict[str, Any]
     settings: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
+    max_pixels: int = 0
     rows: dict[ImageFile, np.ndarray] = field(default_factory=dict)
     unreadable: dict[ImageFile, str] = field(default_factory=dict)
     refused: list[UnusableFile] = field(default_factory=list)
@@ -225,6 +227,7 @@ def _manifest_of(index: StoredIndex) -> dict[str, Any]:
         "model": index.model,
         "settings": index.settings,
         "versions": index.versions,
+        "max_pixels": index.max_pixels,
         "blocks": [
             {"name": block.name, "rows": len(block.files), "dropped": sorted(block.dropped)} for block in index.blocks
         ],
@@ -365,8 +368,17 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
     _check(all(isinstance(text, str) for text in chain(unreadable.values(), *refused)), "its unusable files")
     left_out = {str(suffix): int(count) for suffix, count in manifest["left_out"].items()}
     retired = {str(name): float(since) for name, since in manifest["retired"].items()}
-    settings, versions = dict(manifest["settings"]), dict(manifest["versions"])
-    return StoredIndex(model, settings, versions, {}, unreadable, refused, left_out, [], retired, manifest["digest"])
+    return StoredIndex(
+        model,
+        dict(manifest["settings"]),
+        dict(manifest["versions"]),
+        int(manifest["max_pixels"]),
+        unreadable=unreadable,
+        refused=refused,
+        left_out=left_out,
+        retired=retired,
+        digest=manifest["digest"],
+    )
 
 
 def _read_block(
