@@ -8,6 +8,7 @@ them into the same file, under the names that `PeftModel.from_pretrained` and tr
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from ..files import replacing
 from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.weights import ADAPTER_WEIGHTS
+from .card import base_name, check_base_is_public, write_card
 from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
 require("peft", "train")  # for its message
@@ -77,6 +79,15 @@ class FGClip2LoraModel(StrictLoraModel):
     model wholly, are refused, where PEFT warns or says nothing.
     """
 
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Push as PEFT does, the scales beside the adapter and with our card.
+
+        Raises:
+            ValueError: The base model is a folder of this machine, which nobody else could load the adapter on.
+        """
+        check_base_is_public(self)
+        return super().push_to_hub(*args, **kwargs)
+
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Save as PEFT does, the scales beside the adapter. Arguments as in `PeftModel`."""
         save_lora(self, save_directory, **kwargs)
@@ -117,12 +128,20 @@ def train_scales(model: nn.Module) -> FGClip2LoraModel:
     return cast(FGClip2LoraModel, model)
 
 
-def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Path:
+def save_lora(
+    model: PeftModel,
+    folder: str | os.PathLike,
+    data: Sequence[str] = (),
+    license: str = "apache-2.0",
+    **kwargs: Any,
+) -> Path:
     """Save the adapter of any PEFT model of FG-CLIP 2 and, in the same file, the scales and the bias of the logits.
 
     Args:
         model: From [`add_lora`] or from PEFT's `get_peft_model`.
-        folder: Where to write.
+        folder: Where to write. It gets a card (README.md), unless it has one.
+        data: Names of the data sets, for the card.
+        license: Licence of the weights, for the card: an identifier of the hub.
         kwargs: Arguments of `PeftModel.save_pretrained`.
 
     Returns:
@@ -137,10 +156,15 @@ def save_lora(model: PeftModel, folder: str | os.PathLike, **kwargs: Any) -> Pat
         )
     if not kwargs.get("safe_serialization", True):
         raise ValueError("safe_serialization=False would write a pickle; allowed: safetensors")
-    PeftModel.save_pretrained(model, str(folder), **kwargs)
     (name,) = model.peft_config
+    if kwargs.get("is_main_process", True):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_card(folder, base_name(model), True, data, license)
+        card = (Path(folder) / "README.md").read_bytes()
+    PeftModel.save_pretrained(model, str(folder), **kwargs)
     written = Path(folder) if name == "default" else Path(folder) / name
     if kwargs.get("is_main_process", True):
+        (Path(folder) / "README.md").write_bytes(card)  # PEFT writes the path of the base model into it
         # A trainer passes the whole state where each process has but a part of it.
         state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in scales_of(model).items()}
         file = written / ADAPTER_WEIGHTS

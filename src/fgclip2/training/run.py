@@ -67,7 +67,9 @@ def make_trainer(run: RunSettings) -> FGClip2Trainer:
         from .lora import add_lora  # needs peft
 
         model = add_lora(model, adapter)
-    return FGClip2Trainer(model, run.args, records, held_out, processor)
+    trainer = FGClip2Trainer(model, run.args, records, held_out, processor)
+    trainer.data_names = run.data.train_data or ()
+    return trainer
 
 
 def train_and_save(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
 from .averaging import WeightAverage
+from .card import base_name, check_base_is_public, write_card
 from .checkpoints import (
     OPTIMIZER,
     SCALER,
@@ -92,6 +93,7 @@ class FGClip2Trainer(Trainer):
 
     args: FGClip2TrainingArguments
     objective: FGClip2Objective
+    data_names: Sequence[str] = ()  # of the data sets, for the card
     model: Any  # transformers allows None, which never stays; so below
     optimizer: Any
     lr_scheduler: Any
@@ -132,6 +134,8 @@ class FGClip2Trainer(Trainer):
                 f"{world_size()} processes run, but the arguments know of {args.world_size}: each would train for "
                 "itself. Without an accelerator set use_cpu=True"
             )
+        if args.push_to_hub and hasattr(module, "peft_config"):
+            check_base_is_public(module)
         if args.bf16:
             warn_of_slow_bfloat16(args.device, torch.bfloat16)
         self._frozen = _freeze(module, settings, args)
@@ -498,10 +502,21 @@ class FGClip2Trainer(Trainer):
         with nullcontext() if self._is_checkpointing else self._averaged():
             super().save_model(output_dir, _internal_call)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write our card, which has no path of this machine, beside what is pushed; arguments are not used."""
+        if self.is_world_process_zero():
+            self._write_card(Path(str(self.args.output_dir)))
+
+    def _write_card(self, folder: Path) -> None:
+        write_card(folder, base_name(self.model), hasattr(self.model, "peft_config"), self.data_names)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(str(output_dir or self.args.output_dir))
+        if self.args.should_save and hasattr(self.model, "peft_config"):  # first, for an adapter has one of its own
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_card(folder)
         super()._save(output_dir, state_dict)
         if self.args.should_save:  # as text: transformers writes a pickle
-            folder = Path(str(output_dir or self.args.output_dir))
             (folder / "training_args.bin").unlink(missing_ok=True)
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
