@@ -12,6 +12,8 @@ from safetensors import safe_open
 
 from fgclip2 import Embedder, FGClip2Embedder, FGClip2Model
 from fgclip2.diagnostics import write_known_answers
+from fgclip2.training import FGClip2ForTraining
+from fgclip2.training.lora import add_lora, lora_config, save_lora
 
 # embed --------------------------------------------------------------------------------------------------------------
 
@@ -464,6 +466,46 @@ def test_heatmap_mistakes(run):
     assert "unknown file extension" in run("heatmap", "photo.png", "猫", "-o", "x.unknown", code=1).stderr
     assert "坏.png" in run("heatmap", "坏.png", "猫", "-o", "x.png", code=1).stderr
     assert "--opacity" in run("heatmap", "photo.png", "猫", "-o", "x.png", "--opacity", "2", code=2).stderr
+
+
+# adapters -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def adapter(saved_folder, tmp_path_factory) -> Path:
+    """A folder with an adapter whose answers are not those of its base model."""
+    model = add_lora(FGClip2ForTraining.from_pretrained(saved_folder, dtype=torch.float32), lora_config(rank=2))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return save_lora(model, tmp_path_factory.mktemp("adapters") / "适配器")
+
+
+def test_every_command_takes_an_adapter(run, embedder, adapter):
+    adapted = FGClip2Embedder.from_pretrained(adapter, device="cpu")
+    images, box = ["照片/dog.png", "照片/黑猫.png"], [[0, 0, 80, 60]]
+    vectors = adapted.encode_images(images)
+    assert abs(vectors - embedder.encode_images(images)).max() > 0.01
+
+    def result(*arguments):
+        found = run.json(*arguments, "--model", adapter, model=False)
+        assert found["model"] == str(adapter)
+        return found
+
+    result("embed", "照片", "-o", "v.npy")
+    np.testing.assert_allclose(np.load("v.npy"), vectors, atol=1e-5)
+    score = result("classify", images[0], "--labels", "猫")["results"][0]["labels"][0]["score"]
+    assert score == pytest.approx(adapted.classify(images[0], ["猫"])[0], abs=1e-5)
+    label = result("regions", images[0], "--box", "0,0,80,60", "--labels", "猫")["regions"][0]["labels"][0]
+    phrase = adapted.encode_labels(["猫"], role="region_phrase")
+    cosine = adapted.similarity(adapted.encode_regions(images[0], box), phrase).item()
+    assert label["cosine"] == pytest.approx(cosine, abs=1e-5)
+    highest = result("heatmap", images[0], "猫", "-o", "x.png")["highest"]
+    assert highest == pytest.approx(adapted.heatmap(images[0], "猫").max(), abs=1e-5)
+    hit = result("search", "照片", "猫")["results"][0]["hits"][0]
+    assert hit["score"] == pytest.approx(adapted.similarity(adapted.encode_texts("猫"), vectors).max(), abs=1e-5)
 
 
 # doctor -------------------------------------------------------------------------------------------------------------

@@ -319,6 +319,7 @@ def test_evaluation_and_lora(run, config, records_folder):
     assert "训练 has no complete checkpoint: from the start" in result.stderr
     assert "hard_negative_accuracy" in result.stdout
     assert "merge_lora('训练')" in result.stdout
+    assert "fgclip2 export exported --model 训练" in result.stdout  # which merges the adapter
     assert (Path("训练") / "adapter_model.safetensors").is_file()
 
 

@@ -28,7 +28,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Folder, hub id or modelscope://namespace/name of the checkpoint.  [default: the one in the package]",
+        help="Folder, hub id or modelscope://namespace/name of a checkpoint or an adapter.  "
+        "[default: the one in the package]",
     ),
 ]
 Device = Annotated[

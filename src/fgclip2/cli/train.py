@@ -127,9 +127,8 @@ def _print(result: dict[str, Any]) -> None:
     if not any(name.startswith("eval_") for name in metrics):
         typer.echo("  nothing was evaluated: --eval_data takes records that are not trained on")
     typer.echo(f"saved {output}{' (an adapter)' if result['lora'] else ''}")
-    if result["lora"]:
-        typer.echo(f"next: fgclip2.training.lora.merge_lora({output!r}).save_pretrained(...), see docs/lora.md")
-        return
     typer.echo(f'next: fgclip2 classify photo.jpg --labels "cat,猫" --model {output}')
     typer.echo(f"      fgclip2 embed photo.jpg --output embeddings.npy --model {output}")
     typer.echo(f"      fgclip2 export exported --model {output}")
+    if result["lora"]:
+        typer.echo(f"      in Python, fgclip2.training.lora.merge_lora({output!r}), see docs/lora.md")
