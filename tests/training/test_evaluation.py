@@ -19,7 +19,6 @@ from fgclip2.training.sampler import DrawnRecord, DrawnRecords
 from ..ranks import run_on_ranks
 
 AXES = torch.eye(8)
-NO_REGIONS = {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0}
 
 
 def embedded(images: list[int], texts: list[int], image_axes: dict[int, int], text_axes: dict[int, int]) -> dict:
@@ -36,8 +35,7 @@ def embedded(images: list[int], texts: list[int], image_axes: dict[int, int], te
 
 
 def recalls(content: dict) -> dict[str, float]:
-    objective = FGClip2Objective(**NO_REGIONS, long_weight=0.0)
-    metrics = evaluation_metrics(content, objective, batch_size=4)
+    metrics = evaluation_metrics(content)
     return {name: value for name, value in metrics.items() if name.endswith("@1")}
 
 
@@ -112,8 +110,8 @@ def evaluated(saved_folder: str, records_folder: str) -> dict[str, float]:
     drawn = DrawnRecords(records)
     collator = FGClip2Collator(FGClip2Processor.from_pretrained(saved_folder), training=False)
     batches = (collator([drawn[draw] for draw in draws]) for draws in share_of_rank(records, 7))
-    content, _ = embed_batches(model, batches)
-    return evaluation_metrics(content, FGClip2Objective(), batch_size=8)
+    content, means, _ = embed_batches(model, batches, FGClip2Objective())
+    return means | evaluation_metrics(content)
 
 
 def test_repeated_images_give_the_same_numbers_on_several_processes(saved_folder, records_folder):
@@ -135,10 +133,9 @@ def test_texts_of_one_region_are_all_right():
         "region_input_ids": torch.tensor([[1], [2], [3]]),
         "logit_scale_finegraind": torch.zeros(1),
     }
-    objective = FGClip2Objective(long_weight=0.0, hard_negative_weight=0.0)
-    assert evaluation_metrics(content, objective, batch_size=4)["region_accuracy"] == 0.5
+    assert evaluation_metrics(content)["region_accuracy"] == 0.5
     content["region_text_embeds"] = torch.stack([AXES[0], AXES[0], AXES[1]])
-    assert evaluation_metrics(content, objective, batch_size=4)["region_accuracy"] == 1.0
+    assert evaluation_metrics(content)["region_accuracy"] == 1.0
 
 
 def test_no_records_have_no_numbers(processor, saved_folder, tmp_path):
@@ -146,8 +143,9 @@ def test_no_records_have_no_numbers(processor, saved_folder, tmp_path):
     records = read_pairs(tmp_path / "a.csv")
     collator = FGClip2Collator(processor, training=False, on_error="skip")
     batch = collator([DrawnRecords(records)[draw] for draw in share_of_rank(records, 4)[0]])
-    content, skipped = embed_batches(FGClip2ForTraining.from_pretrained(saved_folder), [batch])
-    assert evaluation_metrics(content, FGClip2Objective(), batch_size=4) == {}
+    model = FGClip2ForTraining.from_pretrained(saved_folder)
+    content, means, skipped = embed_batches(model, [batch], FGClip2Objective())
+    assert means | evaluation_metrics(content) == {}
     assert len(skipped) == 1
 
 
@@ -161,9 +159,37 @@ def test_a_folder_of_labels(processor, saved_folder, tmp_path):
     records = read_image_folder(tmp_path)
     collator = FGClip2Collator(processor, training=False)
     batch = collator([DrawnRecords(records)[draw] for draw in share_of_rank(records, 6)[0]])
-    content, _ = embed_batches(FGClip2ForTraining.from_pretrained(saved_folder).eval(), [batch])
-    metrics = evaluation_metrics(content, FGClip2Objective(), batch_size=6)
+    model = FGClip2ForTraining.from_pretrained(saved_folder).eval()
+    content, _, _ = embed_batches(model, [batch], FGClip2Objective())
+    metrics = evaluation_metrics(content)
     assert metrics["short_image_to_text_recall@5"] == metrics["short_text_to_image_recall@5"] == 1.0
     similarity = content["image_embeds"] @ content["short_text_embeds"][[0, 3]].T  # labels in order: cat, 猫
     expected = (similarity.argmax(1) == torch.tensor([0, 0, 0, 1, 1, 1])).float().mean().item()
     assert metrics["short_image_to_text_recall@1"] == pytest.approx(expected)
+
+
+def test_hard_negatives_are_reduced_as_they_come():
+    """Ten for each region, they would be most of what an evaluation keeps."""
+    from . import golden
+
+    batches = [golden.batch(0), golden.batch(1)]
+    for batch in batches:
+        images = len(batch["pixel_values"])
+        batch["short_image_index"] = batch["long_image_index"] = torch.arange(images)
+        batch["image_hash"] = torch.arange(images)
+    model, objective = golden.model().eval(), FGClip2Objective()
+    content, means, _ = embed_batches(model, batches, objective)
+    assert not [name for name in content if name.startswith("hard")]
+    expected, accuracies, regions = [], [], []
+    with torch.no_grad():
+        for batch in batches:
+            outputs = model(**batch)
+            expected.append(objective.eval()(outputs, batch)["hard_negative"].item())
+            scores = [outputs["hard_positive_embeds"][:, None], outputs["hard_negative_embeds"]]
+            scores = (torch.cat(scores, dim=1) * outputs["hard_region_embeds"][:, None]).sum(-1)
+            accuracies.append((scores[:, :1] > scores[:, 1:]).all(1).float().mean().item())
+            regions.append(len(scores))
+    sizes = [len(batch["pixel_values"]) for batch in batches]
+    assert means["hard_negative_loss"] == pytest.approx(np.average(expected, weights=sizes), rel=1e-6)
+    assert means["hard_negative_accuracy"] == pytest.approx(np.average(accuracies, weights=regions), abs=1e-6)
+    assert not objective.margin.item()

@@ -13,7 +13,8 @@ from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
 from fgclip2.data import RecordDataset
 from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.checkpoints import last_checkpoint
-from fgclip2.training.evaluation import evaluation_metrics
+from fgclip2.training.evaluation import embed_batches
+from fgclip2.training.gradient_cache import split_batch
 
 LOGGED = ("loss", "short_loss", "long_loss", "region_loss", "tic_loss", "hard_negative_loss", "pair_loss", "rank_loss")
 
@@ -589,24 +590,17 @@ def test_resuming_without_a_checkpoint(saved_folder, tmp_path, records):
 
 
 def test_losses_of_an_evaluation_are_means_over_batches_in_order():
+    from fgclip2.training.losses import sigmoid_loss
+    from fgclip2.training.objective import FGClip2Objective
+
     from . import golden
 
     batch = golden.batch(0, regions=0, hard=0)
+    index = {name: torch.arange(4) for name in ("short_image_index", "long_image_index", "image_hash")}
+    model = golden.model()
+    _, metrics, _ = embed_batches(model, split_batch(batch | index, 3), FGClip2Objective())
     with torch.no_grad():
-        embedded = {
-            **golden.model()(**batch),
-            "short_image_index": torch.arange(4),
-            "long_image_index": torch.arange(4),
-            "image_hash": torch.arange(4),
-            "region_boxes": torch.zeros(0, 4),
-            **{name: batch[name] for name in ("short_input_ids", "long_input_ids")},
-        }
-        embedded |= {"region_index": batch["region_index"], "region_input_ids": batch["region_input_ids"]}
-        embedded |= {"hard_index": batch["hard_index"], "hard_negative_mask": torch.ones(0, 10, dtype=torch.bool)}
-        from fgclip2.training.losses import sigmoid_loss
-        from fgclip2.training.objective import FGClip2Objective
-
-        metrics = evaluation_metrics(embedded, FGClip2Objective(), batch_size=3)
+        embedded = model(**batch)
         parts = [
             sigmoid_loss(
                 embedded["image_embeds"][part],

@@ -1,72 +1,99 @@
 """Evaluation of a training model on records: losses, recall@k, region and hard-negative accuracy.
 
-Every rank embeds its share; then all have all embeddings and compute the same numbers as one process would.
+Every rank embeds its share, and reduces what only its own batch needs; then all have the other embeddings, and compute
+the same numbers as one process would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data.records import RecordDataset
-from ..distributed import counts_over_ranks, gather_rows, rank, world_size
+from ..distributed import counts_over_ranks, device, gather_rows, rank, sum_over_ranks, world_size
 from ..metrics import hard_negative_accuracy, pair_ranks, recall_at_k
 from .collator import raise_error
-from .image_rows import INDICES, ROWS_OF, shift, take_images
+from .image_rows import INDICES, ROWS_OF, shift
 from .objective import FGClip2Objective
 from .sampler import Draw
 
 # Of a batch, beside the embeddings.
-_KEPT = (*INDICES, "image_hash", "short_input_ids", "long_input_ids", "region_input_ids", "hard_negative_mask")
+_KEPT = (
+    "short_image_index",
+    "long_image_index",
+    "region_index",
+    "image_hash",
+    "short_input_ids",
+    "long_input_ids",
+    "region_input_ids",
+)
 
 
 def share_of_rank(records: RecordDataset, batch_size: int) -> list[list[Draw]]:
-    """Cut this rank's contiguous part of the records into batches, as many as on every other rank.
+    """Cut the records into batches, and return this rank's contiguous part of them, as many as every other rank has.
 
-    Where a rank has fewer, its last batches are empty: sharded models need all ranks in each forward.
+    The batches are the same on any number of ranks. Where a rank has fewer, its last ones are empty: sharded models
+    need all ranks in each forward.
     """
-    total, world = len(records), world_size()
-    parts = [range(total * r // world, total * (r + 1) // world) for r in range(world)]
-    batches = max(-(-len(part) // batch_size) for part in parts)
-    own = parts[rank()]
-    return [
-        [Draw(index, 0) for index in own[number * batch_size : (number + 1) * batch_size]] for number in range(batches)
-    ]
+    draws = [Draw(index, 0) for index in range(len(records))]
+    batches = [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+    ends = [len(batches) * place // world_size() for place in range(world_size() + 1)]
+    own = batches[ends[rank()] : ends[rank() + 1]]
+    most = max(stop - start for start, stop in pairwise(ends))
+    return own + [[] for _ in range(most - len(own))]
 
 
 @torch.no_grad()
 def embed_batches(
-    forward: Callable[..., Mapping[str, Tensor]], batches: Iterable[MutableMapping[str, Any]]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Embed this rank's batches and gather those of all ranks.
+    forward: Callable[..., Mapping[str, Tensor]],
+    batches: Iterable[MutableMapping[str, Any]],
+    objective: FGClip2Objective,
+) -> tuple[dict[str, Tensor], dict[str, float], list[str]]:
+    """Embed this rank's batches, compute the losses of each, and gather the embeddings of all ranks.
+
+    Hard negatives, which are most of the embeddings, are reduced to losses and accuracy batch by batch.
 
     Args:
         forward: The model.
         batches: Batches of the collator with `training=False`, on the model's device.
+        objective: Objective of the run, on the model's device.
 
     Returns:
-        On the CPU, over all records in their order: the model's embeddings and scales, and of the batches the indices,
-        `image_hash`, the input ids of captions and regions' texts, `region_boxes` (K, 4) and `hard_negative_mask`; and
-        the reasons for what this rank left out.
+        - On the CPU, over all records in their order: the model's embeddings but those of hard negatives, its scales,
+          and of the batches the indices, `image_hash`, the input ids of captions and regions' texts, and
+          `region_boxes` (K, 4);
+        - `loss` and the named losses (`short_loss`, ...), means over the batches of all ranks, weighted by their
+          images, and `hard_negative_accuracy`: the share of regions whose text beats all hard negatives;
+        - the reasons for what this rank left out.
     """
     pieces: list[list[dict[str, Tensor]]] = [[] for _ in range(world_size())]  # rank by rank, batch by batch
     scales: dict[str, Tensor] = {}
+    sums: dict[str, list[float]] = {}
     skipped: list[str] = []
+    was_training = objective.training
+    objective.eval()
     for batch in batches:
         raise_error(batch)
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
+        for name, (mean, weight) in _reduce(outputs, batch, objective).items():
+            total = sums.setdefault(name, [0.0, 0.0])
+            total[0] += mean * weight if weight else 0.0  # of no rows it may be NaN
+            total[1] += weight
         scales = {name: value.detach().cpu() for name, value in outputs.items() if name not in ROWS_OF}
-        rows = {name: value for name, value in outputs.items() if name in ROWS_OF}
+        rows = {name: outputs[name] for name in outputs if ROWS_OF.get(name, "hard_index") != "hard_index"}
         rows |= {name: batch[name] for name in _KEPT if name in batch}
         if "region_index" in batch:
             rows["region_boxes"] = batch["boxes"][tuple(batch["region_index"].unbind(1))]
         for of_rank, piece in zip(pieces, _gather(rows), strict=True):
             of_rank.append(piece)
+    objective.train(was_training)
+    totals = sum_over_ranks(torch.tensor([*sums.values()], dtype=torch.float64, device=device())).tolist()  # (names, 2)
+    means = {name: total / weight for name, (total, weight) in zip(sums, totals, strict=True) if weight}
     # All ranks' batches as one, with indices into it.
     parts: dict[str, list[Tensor]] = {}
     images = 0
@@ -74,7 +101,23 @@ def embed_batches(
         for name, value in piece.items():
             parts.setdefault(name, []).append(shift(value, images) if name in INDICES else value)
         images += len(piece["image_embeds"])
-    return {**{name: torch.cat(values) for name, values in parts.items()}, **scales}, skipped
+    return {**{name: torch.cat(values) for name, values in parts.items()}, **scales}, means, skipped
+
+
+def _reduce(
+    outputs: Mapping[str, Tensor], batch: Mapping[str, Any], objective: FGClip2Objective
+) -> dict[str, tuple[float, int]]:
+    """Return losses and hard-negative accuracy of a batch, each with its weight: the number of images or regions."""
+    images = len(outputs["image_embeds"])
+    losses = objective(outputs, batch, across_ranks=False)
+    found = {name if name == "loss" else f"{name}_loss": (value.item(), images) for name, value in losses.items()}
+    if "hard_negative_embeds" in outputs:
+        regions = outputs["hard_region_embeds"]
+        accuracy = hard_negative_accuracy(
+            regions, outputs["hard_positive_embeds"], outputs["hard_negative_embeds"], batch.get("hard_negative_mask")
+        )
+        found["hard_negative_accuracy"] = (accuracy, len(regions))
+    return found
 
 
 def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -90,26 +133,20 @@ def _gather(rows: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return gathered
 
 
-def evaluation_metrics(
-    embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int
-) -> dict[str, float]:
-    """Compute losses, recalls and accuracies of what `embed_batches` returned.
+def evaluation_metrics(embedded: Mapping[str, Tensor]) -> dict[str, float]:
+    """Compute recalls and region accuracy of what `embed_batches` returned.
 
     Equal images are one image, and equal texts (by what the tokenizer makes of them) one text, however many records
-    they are in. Right are all texts of an image and all images of a text; a query counts once. Hard negatives are of
-    each record by itself.
+    they are in. Right are all texts of an image and all images of a text; a query counts once.
 
     Args:
         embedded: Embeddings, indices and scales of all records.
-        objective: Its losses are means over batches of `batch_size` records in their order.
-        batch_size: Records per batch of the losses, whatever the number of processes.
 
     Returns:
-        `loss` and the named losses (`short_loss`, ...); for short and long captions `short_image_to_text_recall@1`
-        and so on, among all captions or images of the set; `region_accuracy`: regions nearest to a text of their own
-        among all texts of regions; `hard_negative_accuracy`: regions whose text beats all hard negatives.
+        For short and long captions `short_image_to_text_recall@1` and so on, among all captions or images of the set;
+        `region_accuracy`: regions nearest to a text of their own among all texts of regions.
     """
-    metrics = _losses(embedded, objective, batch_size)
+    metrics: dict[str, float] = {}
     image, first_image = _distinct(embedded["image_hash"])
     images = embedded["image_embeds"][first_image]
     for caption in ("short", "long"):
@@ -126,13 +163,6 @@ def evaluation_metrics(
                     metrics[f"{caption}_{direction}_recall@{k}"] = recall
     if len(embedded.get("region_embeds", ())):
         metrics["region_accuracy"] = _region_accuracy(embedded, image)
-    if len(embedded.get("hard_region_embeds", ())):
-        metrics["hard_negative_accuracy"] = hard_negative_accuracy(
-            embedded["hard_region_embeds"],
-            embedded["hard_positive_embeds"],
-            embedded["hard_negative_embeds"],
-            embedded["hard_negative_mask"],
-        )
     return metrics
 
 
@@ -154,19 +184,3 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     distinct, number = torch.unique(rows, dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(number))
     return number, first.scatter_reduce(0, number, torch.arange(len(number)), "amin")
-
-
-def _losses(embedded: Mapping[str, Tensor], objective: FGClip2Objective, batch_size: int) -> dict[str, float]:
-    images = len(embedded["image_embeds"])
-    scales = {name: value for name, value in embedded.items() if name not in (*ROWS_OF, *INDICES)}
-    sums: dict[str, float] = {}
-    was_training = objective.training
-    objective.eval()
-    for start in range(0, images, batch_size):
-        part = {**take_images(embedded, start, start + batch_size), **scales}
-        weight = len(part["image_embeds"]) / images
-        for name, value in objective(part, part, across_ranks=False).items():
-            name = name if name == "loss" else f"{name}_loss"
-            sums[name] = sums.get(name, 0.0) + weight * value.item()
-    objective.train(was_training)
-    return sums

@@ -396,12 +396,12 @@ class FGClip2Trainer(Trainer):
         The same on any number of processes.
         """
         with self.evaluating() as model:
-            embedded, skipped = embed_batches(model, map(self._prepare_inputs, dataloader))
+            batches = map(self._prepare_inputs, dataloader)
+            embedded, means, skipped = embed_batches(model, batches, self.objective)
         start = time.perf_counter()
         for reason in skipped:
             logger.warning("left out of the evaluation: %s", reason)
-        metrics = evaluation_metrics(embedded, self.objective.to("cpu"), self.args.eval_batch_size)
-        self.objective.to(self.args.device)
+        metrics = means | evaluation_metrics(embedded)
         metrics["skipped"] = sum_over_ranks(torch.tensor(float(len(skipped)), device=self.args.device)).item()
         self._window.leave_out(time.perf_counter() - start)
         return EvalLoopOutput(
