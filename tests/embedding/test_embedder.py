@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -258,6 +259,7 @@ def test_a_decoder_that_raises_anything_is_an_unreadable_image(embedder, monkeyp
         ([0, 0, float("inf"), 5], "not finite"),
         ([200, 0, 300, 50], "outside"),
         ([1, 2, 3], "four numbers"),
+        ([0, 0, 10**400, 5], "four numbers"),
         (7, "four numbers"),
     ],
 )
@@ -282,6 +284,61 @@ def test_boxes_may_be_iterators(embedder, images):
     expected = embedder.encode_regions(images[0], boxes)
     assert np.array_equal(embedder.encode_regions(images[0], iter(boxes)), expected)
     assert np.array_equal(embedder.encode_regions(images[0], [map(float, box) for box in boxes]), expected)
+
+
+def test_doubtful_boxes_are_warned_of_in_one_line(embedder, images):
+    boxes = [[[-20, 0, 80, 60], [0, 0, 160.4, 120.9]], [[0, 0, 60, 300], [0, 0, 40, 300]]]
+    first = r"boxes\[0\]\[0\]=\[-20\.0, 0\.0, 80\.0, 60\.0\] in 160 x 120 pixels"
+    with pytest.warns(UserWarning, match=rf"that reach outside their images .*: 2\. The first is {first}") as caught:
+        regions = embedder.encode_regions(images[:2], boxes)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="boxes that reach outside"):
+        embedder.processor(images=images[:2], boxes=boxes)
+    with pytest.warns(UserWarning, match=r"that cover one pixel, as relative boxes of a whole image would.*: 1\."):
+        embedder.encode_regions(images[0], [[0, 0, 1, 1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inside = embedder.encode_regions(images[:2], [boxes[0][1:], boxes[1][1:]])
+    np.testing.assert_allclose(inside[0], regions[0][1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.8, 0.9]], [[0, 0.5, 1, 1], [0, 0, 1, 1]]])
+def test_relative_boxes_are_refused(embedder, images, boxes):
+    message = r"relative, all from 0 to 1, but the image has 160 x 120 pixels: multiply x by 160 and y by 120"
+    with pytest.raises(ValueError, match=message):
+        embedder.encode_regions(images[0], boxes)
+    with pytest.raises(ValueError, match=message):
+        embedder.processor(images=images[:1], boxes=[boxes])
+    assert len(embedder.encode_regions(images[0], [*boxes, [10, 10, 50, 50]])) == len(boxes) + 1
+
+
+def test_a_batch_too_large_for_the_memory_is_halved(embedder, images, monkeypatch, caplog):
+    """As on an accelerator; here the model says by itself that it can't hold more than two."""
+    pictures, texts, sizes, limit = [images[0]] * 8, ["黑猫", "dog", "a cat", "狗"], [], 2
+    expected_images, expected_texts = embedder.encode_images(pictures), embedder.encode_texts(texts)
+
+    def limited(method):
+        def features(*arguments, **inputs):
+            sizes.append(len(next(iter(inputs.values()))))
+            if sizes[-1] > limit:
+                raise torch.OutOfMemoryError("out of memory")
+            return method(*arguments, **inputs)
+
+        return features
+
+    for name in ("get_image_features", "get_role_features"):
+        monkeypatch.setattr(embedder.model, name, limited(getattr(embedder.model, name)))
+    # Two images of 256 patches are four of 128.
+    np.testing.assert_allclose(embedder.encode_images(pictures, batch_size=2), expected_images, atol=1e-5)
+    assert sizes == [4, 2, 2, 2, 2]
+    (line,) = (record.message for record in caplog.records)
+    assert line == "4 inputs at once are too many for the memory of cpu: from here on batches are halved"
+    np.testing.assert_allclose(embedder.encode_texts(texts), expected_texts, atol=1e-5)
+    assert sizes[5:] == [4, 2, 2]
+    limit = 1
+    with pytest.raises(torch.OutOfMemoryError):  # once only
+        embedder.encode_texts(texts)
+    assert sizes[8:] == [4, 2]
 
 
 @pytest.mark.parametrize("budget", [0, -1, "many", True])

@@ -23,7 +23,7 @@ from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import new_folder
 from ..modeling.auto import FAMILIES, Family
-from ..modeling.inputs import MAX_PIXELS, check_max_num_patches, check_text, is_image
+from ..modeling.inputs import MAX_PIXELS, DoubtfulBoxes, check_max_num_patches, check_text, is_image
 from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
 from .devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
@@ -414,11 +414,12 @@ class Embedder:
             "text",
         )
         results: dict[int, np.ndarray] = {}
-        outputs: Iterable[tuple[list[_Text], np.ndarray]]
+        forward = _halving(self._text_vectors)
+        outputs: Iterable[tuple[list[_Text], Iterable[np.ndarray]]]
         if len(self.replicas) == 1:
-            outputs = ((batch, self._text_vectors(self.model, batch)) for batch in batches)
+            outputs = ((batch, forward(self.model, batch)) for batch in batches)
         else:
-            outputs = self._on_replicas(self._text_vectors, batches)
+            outputs = self._on_replicas(forward, batches)
         for batch, vectors in outputs:
             results.update(zip((text.index for text in batch), vectors, strict=True))
         vectors = self._stack([results[index] for index in sorted(results)])
@@ -896,14 +897,18 @@ class Embedder:
             show_progress_bar,
             "image",
         )
-        forward = torch.inference_mode()(forward)
+        forward = _halving(torch.inference_mode()(forward))
         outputs: Iterable[tuple[list[ImageRecord], Iterable[np.ndarray]]]
         if len(self.replicas) == 1:
             outputs = ((batch, forward(self.replicas[0], batch)) for batch in batches)
         else:
             outputs = self._on_replicas(forward, batches)
+        doubtful = DoubtfulBoxes()
         for batch, results in outputs:
+            for record in batch:
+                doubtful.add(record.boxes, *record.image_size, f"boxes[{record.index}]")
             yield from zip((record.index for record in batch), results, strict=True)
+        doubtful.warn()
         yield from ((left_out.index, left_out) for left_out in sorted(skipped))
 
     def _on_replicas(
@@ -1000,6 +1005,33 @@ class _Text(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
     text: str
     role: str
+
+
+def _halving(
+    forward: Callable[[Any, list[Item]], Iterable[np.ndarray]],
+) -> Callable[[Any, list[Item]], Iterable[np.ndarray]]:
+    """Return `forward(model, batch)` that takes batches in halves from the first on that is too large for the memory.
+
+    The half of a batch that is too large is an error, as a batch of one is.
+    """
+    halves = False
+
+    def run(model: Any, batch: list[Item]) -> Iterable[np.ndarray]:
+        nonlocal halves
+        if not halves or len(batch) == 1:
+            try:
+                return forward(model, batch)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                halves = True
+                message = "%d inputs at once are too many for the memory of %s: from here on batches are halved"
+                logger.warning(message, len(batch), model.device)
+        # Not within `except`, whose traceback keeps the tensors of the first try.
+        middle = (len(batch) + 1) // 2
+        return [*forward(model, batch[:middle]), *forward(model, batch[middle:])]
+
+    return run
 
 
 def unit_vectors(features: Tensor) -> np.ndarray:

@@ -64,6 +64,6 @@ def _settings(owner: Any) -> dict[str, Any]:
     """Return the settings that the constructor of a class names; what transformers adds changes with its release."""
     names = inspect.signature(type(owner).__init__).parameters
     named = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
-    if not named:  # a processor of transformers, whose constructors take whatever there is
+    if not named and hasattr(owner, "to_dict"):  # of transformers, whose constructors take whatever there is
         return owner.to_dict()
     return {name: _settings(value) if isinstance(value, PretrainedConfig) else value for name, value in named.items()}

@@ -158,7 +158,7 @@ def corners_of_xywh(box: Sequence[float], name: str) -> list[float]:
     allowed = "four finite numbers (x, y, width, height) in pixels, width and height positive"
     try:
         x, y, width, height = (float(value) for value in box)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be {allowed}, got {box!r}") from error
     if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
         raise ValueError(f"{name} must be {allowed}, got {[x, y, width, height]}")

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +37,9 @@ TRANSPOSITIONS = {  # EXIF orientation -> what turns the image upright
 # What float32 tells apart in any image, and what keeps a box's sample points exact.
 MIN_BOX_SIDE = 1e-3  # pixels
 MAX_BOX_REACH = 100  # times the longer side of the image
+FEW_PIXELS = 8  # of the longer side of an image in which boxes of less than a pixel may be meant
+CUT = "reach outside their images and are cut at the border; check that they are in pixels of the upright image"
+ONE_PIXEL = "cover one pixel, as relative boxes of a whole image would; check that they are in pixels"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -254,7 +258,7 @@ def check_max_num_patches(value: int | str) -> None:
 def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, record: str = "boxes") -> None:
     """Check boxes in pixels, (x1, y1, x2, y2), against their image.
 
-    Boxes may reach out of the image, but not lie outside it.
+    Boxes may reach out of the image ([`DoubtfulBoxes`] counts those), but not lie outside it.
 
     Args:
         boxes: The boxes of one image.
@@ -262,8 +266,10 @@ def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, recor
         record: What to call the boxes in the error, e.g. `"boxes[3]"`.
 
     Raises:
-        ValueError: A box has not four finite numbers, is inverted, has no area, or lies outside the image.
+        ValueError: A box has not four finite numbers, is inverted, has no area, or lies outside the image; or all boxes
+            are relative, with fractions from 0 to 1.
     """
+    corners: list[float] = []
     for index, box in enumerate(boxes):
         name = f"{record}[{index}]={list(box) if isinstance(box, Sequence) else box!r}"
         try:
@@ -281,6 +287,38 @@ def check_boxes(boxes: Sequence[Sequence[float]], height: int, width: int, recor
             raise ValueError(f"{name} reaches far outside its image of {width} x {height} pixels (width x height)")
         if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
             raise ValueError(f"{name} lies outside its image of {width} x {height} pixels (width x height)")
+        corners += [x1, y1, x2, y2]
+    are_small = corners and min(corners) >= 0 and max(corners) <= 1 and max(width, height) > FEW_PIXELS
+    if are_small and not {0.0, 1.0}.issuperset(corners):  # (0, 0, 1, 1) may be meant as a pixel
+        raise ValueError(
+            f"{record}={[list(box) for box in boxes]!r:.200} are relative, all from 0 to 1, but the image has "
+            f"{width} x {height} pixels: multiply x by {width} and y by {height}"
+        )
+
+
+class DoubtfulBoxes:
+    """Count boxes that are usable but hardly meant, to warn of all of a kind in one line."""
+
+    def __init__(self) -> None:
+        self.counts = {CUT: 0, ONE_PIXEL: 0}
+        self.first: dict[str, str] = {}
+
+    def add(self, boxes: Sequence[Sequence[float]], height: int, width: int, record: str) -> None:
+        """Look at the boxes of one image; the arguments are those of [`check_boxes`]."""
+        for index, (x1, y1, x2, y2) in enumerate(boxes):
+            if min(x1, y1) <= -1 or x2 >= width + 1 or y2 >= height + 1:
+                kind = CUT
+            elif min(x1, y1) >= 0 and max(x2, y2) <= 1 and max(width, height) > FEW_PIXELS:
+                kind = ONE_PIXEL
+            else:
+                continue
+            self.counts[kind] += 1
+            self.first.setdefault(kind, f"{record}[{index}]={[x1, y1, x2, y2]} in {width} x {height} pixels")
+
+    def warn(self) -> None:
+        """Issue a `UserWarning` for each kind of which there are any."""
+        for kind, first in self.first.items():
+            warnings.warn(f"Number of boxes that {kind}: {self.counts[kind]}. The first is {first}", stacklevel=3)
 
 
 def check_text(name: str, text: Any) -> str:
@@ -302,6 +340,7 @@ __all__ = [
     "MAX_NUM_PATCHES",
     "MAX_PIXELS",
     "MIN_BOX_SIDE",
+    "DoubtfulBoxes",
     "check_boxes",
     "check_max_num_patches",
     "check_text",

@@ -15,7 +15,7 @@ from transformers.tokenization_utils_base import BatchEncoding
 
 from .configuration_fgclip2 import WALK_OF_ROLE
 from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
-from .inputs import MIN_BOX_SIDE, check_boxes, load_images
+from .inputs import MIN_BOX_SIDE, DoubtfulBoxes, check_boxes, load_images
 from .tokenization_fgclip2 import LONG_TEXT, FGClip2Tokenizer
 from .weights import HUB_ARGUMENTS, find_file
 
@@ -265,9 +265,14 @@ def _check_boxes_of_images(
         raise ValueError(
             f"boxes has {len(boxes)} entries for {len(image_sizes)} images; allowed: one list of boxes each"
         )
+    checked = []
+    doubtful = DoubtfulBoxes()
     for index, (image_boxes, (height, width)) in enumerate(zip(boxes, image_sizes, strict=True)):
         check_boxes(image_boxes, height, width, f"boxes[{index}]")
-    return [[[float(value) for value in box] for box in image_boxes] for image_boxes in boxes]
+        checked.append([[float(value) for value in box] for box in image_boxes])
+        doubtful.add(checked[-1], height, width, f"boxes[{index}]")
+    doubtful.warn()
+    return checked
 
 
 __all__ = ["MIN_BOX_SIDE", "FGClip2Processor", "check_boxes"]
