@@ -47,6 +47,16 @@ def test_errors_of_records_survive_pickling():
     assert (error.source, error.field, error.found, error.allowed) == ("a.jsonl:3", "f_path", "missing", "a path")
 
 
+def test_names_are_shown_on_one_line_and_in_their_order(tmp_path):
+    """Names of files come from outside: a line break or a change of direction could show another message."""
+    name = "猫\n\u202egnp.\x1b[2J"
+    error = InvalidRecordError(f"{name}:3", "f_path", "missing", "a path")
+    assert str(error) == r"猫\n\u202egnp.\x1b[2J:3: f_path is missing; it must be a path"
+    assert error.source == f"{name}:3"
+    with pytest.raises(UnreadableImageError, match=r"^a\.csv:1: .*猫\\n\\u202egnp\.\\x1b\[2J"):
+        open_record_image(Record(str(tmp_path / name), "a cat", None, "en", (), "a.csv:1"))
+
+
 def test_images_open_from_paths_bytes_and_pictures(tmp_path, photo):
     photo.save(tmp_path / "猫.png")
     for image in (str(tmp_path / "猫.png"), encoded(photo), photo):

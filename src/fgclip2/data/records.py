@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UnreadableImageError
+from ..files import printable
 from ..languages import Language
 from ..modeling.inputs import load_image
 
@@ -31,7 +32,7 @@ class InvalidRecordError(ValueError):
         self.source, self.field, self.found, self.allowed = source, field, found, allowed
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.field} is {self.found}; it must be {self.allowed}"
+        return printable(f"{self.source}: {self.field} is {self.found}; it must be {self.allowed}")
 
 
 @dataclass(frozen=True)
@@ -146,4 +147,4 @@ def open_record_image(record: Record) -> Image.Image:
     except Exception as error:  # on corrupt data decoders raise nearly everything
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
         path = f"{image}: " if isinstance(image, str) and image not in reason else ""
-        raise UnreadableImageError(f"{record.source}: {path}{reason}") from error
+        raise UnreadableImageError(printable(f"{record.source}: {path}{reason}")) from error

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..checks import check_choice, check_positive_integer
 from ..errors import UnreadableImageError
+from ..files import printable
 from ..languages import Language
 from ..streams import bounded_map, chunks
 from .readers.checks import check_language_option, shown
@@ -199,7 +200,7 @@ def _check(attempt: Attempt, images: ImageCheck) -> _Outcome:
         try:
             open_record_image(record)
         except UnreadableImageError as error:
-            found = f"unreadable ({str(error).removeprefix(f'{record.source}: ')})"
+            found = f"unreadable ({str(error).removeprefix(f'{printable(record.source)}: ')})"
             problems.append(Problem(record.source, "the image", found, "a whole image in a known format"))
     for region_number, region in enumerate(record.regions):
         for number, negative in enumerate(region.hard_negatives):
