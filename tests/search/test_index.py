@@ -632,6 +632,16 @@ def test_a_manifest_that_lacks_something_is_damaged(photos, embedder, key):
         ImageIndex.load(photos)
 
 
+def test_a_block_that_is_named_twice_counts_once(photos, embedder, monkeypatch):
+    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 4)
+    ImageIndex.build(photos, embedder)
+    change_manifest(photos, blocks=2 * json.loads(manifest_of(photos).read_text())["blocks"])
+    assert len(ImageIndex.load(photos)) == 4
+    draw(photos / "新.png", 20)
+    assert ImageIndex.build(photos, embedder).report == IndexReport(1, 0, 0, 4, 0)
+    assert len(ImageIndex.load(photos)) == 5
+
+
 @pytest.mark.parametrize("content", [b"{", b"", b"[" * 10**5, b'{"format": 2, "blocks": ' + b"[" * 10**5, b"\xff\x00"])
 def test_a_manifest_that_is_no_json_is_damaged(photos, embedder, content):
     ImageIndex.build(photos, embedder)

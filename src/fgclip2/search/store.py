@@ -186,7 +186,7 @@ def write_index(folder: Path, index: StoredIndex) -> None:
         if len(block.files) == ROWS_PER_BLOCK and 2 * len(dropped) <= ROWS_PER_BLOCK:
             blocks.append(Block(block.name, block.files, dropped))
             for file in blocks[-1].live_files():
-                del moving[file]
+                moving.pop(file, None)
     remaining = iter(moving.items())
     while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
         blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
