@@ -412,6 +412,20 @@ def test_regions_of_yolo_and_images_that_cannot_be_read(run):
     assert f"{Path('标签/photo.txt')}:1: boxes[0][0]=[80.0, 24.0, 80.0, 72.0] has no area" in refused
 
 
+def test_boxes_in_fractions_are_an_error_and_cut_ones_a_warning(run):
+    Path("框.json").write_text(
+        json.dumps(
+            {"images": [{"id": 1, "file_name": "dog.png"}], "annotations": [{"image_id": 1, "bbox": [0, 0, 0.5, 0.5]}]}
+        )
+    )
+    refused = run("regions", "照片/dog.png", "--boxes", "框.json", "--labels", "猫", code=1).stderr
+    assert "照片/dog.png: boxes[0]=" in refused
+    assert "relative" in refused
+    cut = run("regions", "photo.png", "--box", "100,0,190,60", "--labels", "猫,dog")
+    assert "outside" in cut.stderr
+    assert len(cut.stderr.splitlines()) == 1
+
+
 def test_labels_below_the_smallest_cosine_are_left_out(run):
     arguments = ["regions", "photo.png", "--box", "0,0,80,60", "--labels", "猫,狗,car"]
     whole = run.json(*arguments)["regions"][0]["labels"]
