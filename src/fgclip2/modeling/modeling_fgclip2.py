@@ -435,6 +435,7 @@ class FGClip2PreTrainedModel(PreTrainedModel):
             of_base = getattr(kwargs.get("load_config"), "download_kwargs", {})
             options = {**of_base, **(kwargs.get("adapter_kwargs") or {}), **kwargs}
             check_adapter(peft_model_id, **hub_arguments_of(options))
+            peft_model_id = os.fspath(peft_model_id)
         return super().load_adapter(peft_model_id, *args, **kwargs)
 
     @classmethod

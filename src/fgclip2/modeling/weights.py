@@ -155,7 +155,7 @@ def find_weights(source: str | os.PathLike, **hub_arguments: Any) -> list[Path]:
     if index is None:
         raise OSError(f"{source} has neither {WEIGHTS} nor {INDEX}{_pickles_in(folder)}")
     weight_map = read_json_object(index).get("weight_map")
-    shards = list(weight_map.values()) if isinstance(weight_map, dict) else [weight_map]
+    shards: list[Any] = list(weight_map.values()) if isinstance(weight_map, dict) else [weight_map]
     for shard in shards:
         # An index that names ../../somewhere must not make anybody read or copy from there.
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
@@ -224,13 +224,15 @@ def check_adapter(source: str | os.PathLike, **hub_arguments: Any) -> None:
     Raises:
         ValueError: One of the two files is missing or broken, or the ranks are not those of the tensors.
     """
-    files = {name: find_file(source, name, **hub_arguments) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
-    for name, file in files.items():
+    files: dict[str, Path] = {}
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        file = find_file(source, name, **hub_arguments)
         if file is None:
             raise ValueError(
                 f"{source} has no {name}; allowed: an adapter saved as safetensors. adapter_model.bin is a pickle, "
                 "which may run code, and is never read"
             )
+        files[name] = file
     config = read_json_object(files[ADAPTER_CONFIG])
     tensors = read_header(files[ADAPTER_WEIGHTS])
     stored = [info.shape[0] for name, info in tensors.items() if info.shape and re.search(r"lora_(embedding_)?A", name)]
