@@ -233,18 +233,41 @@ def test_a_run_without_one_readable_image_is_an_error(saved_folder, tmp_path, re
         run.train()
 
 
-def test_terms_without_data_are_named_once(saved_folder, tmp_path, records, caplog):
-    class Pairs(RecordDataset):
-        languages = records.languages
+class Pairs(RecordDataset):
+    """Records without regions."""
 
-        def _read(self, index):
-            return replace(records[index], regions=())
+    def __init__(self, records):
+        self._records, self.languages = records, records.languages
 
-        def _source(self, index):
-            return records.source(index)
+    def _read(self, index):
+        return replace(self._records[index], regions=())
 
+    def _source(self, index):
+        return self._records.source(index)
+
+
+def test_terms_without_data_turn_themselves_off(saved_folder, tmp_path, records, caplog):
+    """In one line; and their heads are left alone, whatever the weight decay."""
+    settings = {"max_steps": 4, "weight_decay": 0.1, "save_strategy": "steps", "save_steps": 2}
+    run = trainer(saved_folder, tmp_path, Pairs(records), **settings)
+    before = run.model.boxtext_head.weight.detach().clone()
+    run.train()
+    expected = (
+        "no data for region, tic, hard_negative: region_weight, tic_weight, hard_negative_weight of 0 in this run; a "
+        "weight in `objective_settings` keeps its term"
+    )
+    assert [message for message in caplog.messages if message.startswith("no data")] == [expected]
+    assert torch.equal(run.model.boxtext_head.weight, before)
+    assert "region_loss" not in logs(run)[0]
+    again = trainer(saved_folder, tmp_path, Pairs(records), **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert [row["loss"] for row in logs(again)] == [row["loss"] for row in logs(run)]
+
+
+def test_terms_that_were_asked_for_stay(saved_folder, tmp_path, records, caplog):
+    asked = {"region_weight": 0.2, "tic_weight": 0.1, "hard_negative_weight": 0.5}
     with caplog.at_level("WARNING"):
-        trainer(saved_folder, tmp_path, Pairs(), max_steps=3).train()
+        trainer(saved_folder, tmp_path, Pairs(records), max_steps=3, objective_settings=asked).train()
     named = [message.split()[3] for message in caplog.messages if message.startswith("no data for")]
     assert named == ["region_loss", "hard_negative_loss"]
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
 from ..distributed import barrier, end_process_group, gather_objects, rank, sum_over_ranks, world_size
 from ..embedding.devices import warn_of_slow_bfloat16
+from ..files import read_json
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
@@ -43,6 +45,7 @@ from .collator import ErrorsAsBatches, FGClip2Collator, raise_error
 from .evaluation import embed_batches, evaluation_metrics, share_of_rank
 from .gradient_cache import cached_step
 from .log_window import LogWindow
+from .missing_data import terms_without_data
 from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
@@ -184,6 +187,7 @@ class FGClip2Trainer(Trainer):
         self._is_first_window = True  # of those with samples
         self._skipped_before = 0.0  # on all ranks, when the last window with samples ended, or at the start
         self._is_checkpointing = False
+        self._off: list[str] = []  # terms without data
         self._sigterm = NotedSigterm()
         self._log_every: int | None = None  # steps, where `logging_steps` are more than the run has
         self._is_stopping = False  # after the step under way, on all ranks
@@ -454,6 +458,7 @@ class FGClip2Trainer(Trainer):
         if self._resumed_from is not None:
             self._check_resumable(Path(str(self._resumed_from)))
         self._average = None
+        self._turn_off_terms()
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
         saves = self.args.save_strategy != SaveStrategy.NO
         try:
@@ -467,6 +472,34 @@ class FGClip2Trainer(Trainer):
             # queue first, they are waited for in vain for 5 seconds.
             self.callback_handler.train_dataloader = None
             self.accelerator._dataloaders.clear()
+
+    def _turn_off_terms(self) -> None:
+        """Give terms without data no weight, and freeze their heads, which weight decay alone would move.
+
+        A run that goes on has those of its checkpoint, for its optimizer has no state of what was frozen.
+        """
+        if self._resumed_from is not None:
+            state = read_json(Path(self._resumed_from) / "trainer_state.json")["stateful_callbacks"]
+            self._off = state.get(_STATE_NAME, {}).get("attributes", {}).get("off", [])
+        elif isinstance(self.train_dataset, DrawnRecords):
+            records, settings = self.train_dataset.records, self.objective.settings
+            self._off = terms_without_data(records, settings, self.args.settings)
+        if not self._off:
+            return
+        weights: dict[str, Any] = {f"{term}_weight": 0.0 for term in self._off}
+        self.objective.settings = settings = replace(self.objective.settings, **weights)
+        collator = self._collator(
+            with_regions=settings.uses_regions,
+            with_hard_negatives=settings.uses_hard_negatives,
+            with_long_captions=settings.long_weight > 0,
+        )
+        self.data_collator = ErrorsAsBatches(collator)
+        if rank() == 0:
+            logger.warning(
+                "no data for %s: %s of 0 in this run; a weight in `objective_settings` keeps its term",
+                ", ".join(self._off),
+                ", ".join(weights),
+            )
 
     def _check_resumable(self, checkpoint: Path) -> None:
         """Read the checkpoint whole on the first process of each node; what is wrong is an error on all."""
@@ -526,6 +559,7 @@ class FGClip2Trainer(Trainer):
             "margin": self.objective.margin.item(),
             "skipped": int(self._skipped_on_all_ranks()),
             "order": self._order_of_data(),
+            "off": self._off,
         }
         self.state.stateful_callbacks[_STATE_NAME] = {"args": {}, "attributes": attributes}
         self._is_checkpointing, write = True, self.state.save_to_json
