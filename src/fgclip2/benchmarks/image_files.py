@@ -16,12 +16,11 @@ from typing import BinaryIO, Protocol, cast
 
 from ..errors import UnreadableImageError
 from ..files import leads_outside
-from ..modeling.inputs import load_image, open_image, read_orientation
+from ..modeling.inputs import read_size
 
 MAX_IMAGE_BYTES = 2**29  # of a member of an archive, which may be packed to very little
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _UTF8_FLAG = 0x800  # APPNOTE.TXT of PKWARE, appendix D
-_TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
 
 
 class StoredImage(Protocol):
@@ -60,12 +59,8 @@ class ImageFile:
     def size(self) -> tuple[int, int] | None:
         """Return width and height of the upright image, by its header; `None` where that can't be read."""
         try:
-            with self._open() as file, open_image(file) as image:
-                if image.format == "TIFF":  # whose sizes some releases of Pillow turn already
-                    return load_image(image).size
-                width, height = image.size
-                is_turned = read_orientation(image) in _TURNED
-                return (height, width) if is_turned else (width, height)
+            with self._open() as file:
+                return read_size(file)
         except Exception:  # on corrupt data decoders raise nearly everything
             return None
 

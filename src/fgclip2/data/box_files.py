@@ -13,7 +13,7 @@ from typing import Any
 
 from ..checks import is_number
 from ..files import read_json
-from ..modeling.inputs import load_image
+from ..modeling.inputs import read_size
 from .readers.checks import shown
 from .records import InvalidRecordError
 
@@ -223,8 +223,8 @@ def _boxes_of_lines(path: Path, image: Path) -> list[FileBox]:
         raise ValueError(f"{path} is not UTF-8 text; a line must be {_A_YOLO_LINE}") from error
     lines = [(number, line) for number, line in enumerate(content.splitlines(), start=1) if line.strip()]
     try:
-        width, height = load_image(image).size if lines else (0, 0)
-    except (ValueError, OSError):
+        width, height = read_size(image) if lines else (0, 0)
+    except Exception:  # on corrupt data decoders raise nearly everything
         return []  # whoever encodes the image says what is wrong with it
     boxes = []
     for number, line in lines:

@@ -33,6 +33,7 @@ TRANSPOSITIONS = {  # EXIF orientation -> what turns the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 # What float32 tells apart in any image, and what keeps a box's sample points exact.
 MIN_BOX_SIDE = 1e-3  # pixels
@@ -151,6 +152,19 @@ def read_orientation(image: Image.Image) -> int:
         if tag == ExifTags.Base.Orientation:
             return value
     return 1
+
+
+def read_size(source: str | os.PathLike | bytes | BinaryIO) -> tuple[int, int]:
+    """Return width and height of the upright image in a file, by its header.
+
+    Raises:
+        OSError, ValueError: As [`open_image`] does.
+    """
+    with open_image(source) as image:
+        if image.format == "TIFF":  # whose sizes some releases of Pillow turn already
+            return _upright_rgb(image).size
+        width, height = image.size
+        return (height, width) if read_orientation(image) in SIDEWAYS else (width, height)
 
 
 def _load_file(source: bytes | str | os.PathLike, max_pixels: int) -> Image.Image:
@@ -349,4 +363,5 @@ __all__ = [
     "load_images",
     "open_image",
     "read_orientation",
+    "read_size",
 ]
