@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def scratch(tmp_path_factory) -> Path:
 
 
 def test_the_corpus_is_small_and_whole(scratch):
-    """Of whole files, so that damage to them gets far into the readers."""
+    """Of whole files, so that damage gets far into the readers: after a change of a format, make_corpus.py."""
     assert {folder.name for folder in CORPUS.iterdir()} == set(TARGETS)
     assert sum(path.stat().st_size for path in CORPUS.rglob("*.*")) < 30_000
     for name in ("plain.json", "yolo.txt", "instances.json", "detections.json"):
@@ -62,9 +63,8 @@ def test_the_corpus_is_small_and_whole(scratch):
     assert len(read_finehard(CORPUS / "records" / "lines.jsonl", scratch)[1].regions) == 1
     assert read_pairs(CORPUS / "records" / "open_clip.tsv", scratch)[0].short_caption == "猫"
     assert count_shard(str(CORPUS / "shard" / "finehard.tar")).samples == 2
-    (scratch / ".fgclip2_index").symlink_to(CORPUS / "index")
-    assert len(ImageIndex.load(scratch, follow_links=True)) == 2
-    (scratch / ".fgclip2_index").unlink()
+    shutil.copytree(CORPUS / "index", scratch / ".fgclip2_index")
+    assert len(ImageIndex.load(scratch)) == 2
 
 
 @pytest.mark.parametrize("name", TARGETS)
