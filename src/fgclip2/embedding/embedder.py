@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -35,7 +36,6 @@ from .loading import choose_family, load_checkpoint
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Outputs = TypeVar("Outputs")
 AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
 
 # What methods return for any `on_error`.
@@ -414,13 +414,18 @@ class Embedder:
             "text",
         )
         results: dict[int, np.ndarray] = {}
-        forward = _halving(self._text_vectors)
-        outputs: Iterable[tuple[list[_Text], Iterable[np.ndarray]]]
+        outputs: Iterable[tuple[list[_Text], Iterable[np.ndarray] | None]]
         if len(self.replicas) == 1:
-            outputs = ((batch, forward(self.model, batch)) for batch in batches)
+            outputs = ((batch, None) for batch in batches)
         else:
-            outputs = self._on_replicas(forward, batches)
+            outputs = self._on_replicas(self._text_vectors, batches)
         for batch, vectors in outputs:
+            if vectors is None:
+                with suppress(torch.OutOfMemoryError):
+                    vectors = self._text_vectors(self.model, batch)
+            if vectors is None:
+                batch_size = max(1, batch_size // 2)
+                vectors = _in_halves(self._text_vectors, self.model, batch)
             results.update(zip((text.index for text in batch), vectors, strict=True))
         vectors = self._stack([results[index] for index in sorted(results)])
         return vectors[0] if isinstance(texts, str) else vectors
@@ -897,14 +902,20 @@ class Embedder:
             show_progress_bar,
             "image",
         )
-        forward = _halving(torch.inference_mode()(forward))
-        outputs: Iterable[tuple[list[ImageRecord], Iterable[np.ndarray]]]
+        forward = torch.inference_mode()(forward)
+        outputs: Iterable[tuple[list[ImageRecord], Iterable[np.ndarray] | None]]
         if len(self.replicas) == 1:
-            outputs = ((batch, forward(self.replicas[0], batch)) for batch in batches)
+            outputs = ((batch, None) for batch in batches)
         else:
             outputs = self._on_replicas(forward, batches)
         doubtful = DoubtfulBoxes()
         for batch, results in outputs:
+            if results is None:
+                with suppress(torch.OutOfMemoryError):
+                    results = forward(self.replicas[0], batch)
+            if results is None:  # here, where no traceback keeps the tensors of the first try
+                batch_size = max(1, batch_size // 2)  # of the batches that follow
+                results = _in_halves(forward, self.replicas[0], batch)
             for record in batch:
                 doubtful.add(record.boxes, *record.image_size, f"boxes[{record.index}]")
             yield from zip((record.index for record in batch), results, strict=True)
@@ -912,17 +923,19 @@ class Embedder:
         yield from ((left_out.index, left_out) for left_out in sorted(skipped))
 
     def _on_replicas(
-        self, forward: Callable[[Any, list[Item]], Outputs], batches: Iterable[list[Item]]
-    ) -> Iterator[tuple[list[Item], Outputs]]:
+        self, forward: Callable[[Any, list[Item]], Iterable[np.ndarray]], batches: Iterable[list[Item]]
+    ) -> Iterator[tuple[list[Item], Iterable[np.ndarray]]]:
         """Yield each batch with `forward(replica, batch)`, every replica working in a thread of its own."""
         free: SimpleQueue[Any] = SimpleQueue()
         for replica in self.replicas:
             free.put(replica)
 
-        def run(batch: list[Item]) -> tuple[list[Item], Outputs]:
+        def run(batch: list[Item]) -> tuple[list[Item], Iterable[np.ndarray]]:
             replica = free.get()
             try:
-                return batch, forward(replica, batch)
+                with suppress(torch.OutOfMemoryError):
+                    return batch, forward(replica, batch)
+                return batch, _in_halves(forward, replica, batch)
             finally:
                 free.put(replica)
 
@@ -1007,31 +1020,14 @@ class _Text(NamedTuple):
     role: str
 
 
-def _halving(
-    forward: Callable[[Any, list[Item]], Iterable[np.ndarray]],
-) -> Callable[[Any, list[Item]], Iterable[np.ndarray]]:
-    """Return `forward(model, batch)` that takes batches in halves from the first on that is too large for the memory.
-
-    The half of a batch that is too large is an error, as a batch of one is.
-    """
-    halves = False
-
-    def run(model: Any, batch: list[Item]) -> Iterable[np.ndarray]:
-        nonlocal halves
-        if not halves or len(batch) == 1:
-            try:
-                return forward(model, batch)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                halves = True
-                message = "%d inputs at once are too many for the memory of %s: from here on batches are halved"
-                logger.warning(message, len(batch), model.device)
-        # Not within `except`, whose traceback keeps the tensors of the first try.
-        middle = (len(batch) + 1) // 2
-        return [*forward(model, batch[:middle]), *forward(model, batch[middle:])]
-
-    return run
+def _in_halves(
+    forward: Callable[[Any, list[Item]], Iterable[np.ndarray]], model: Any, batch: list[Item]
+) -> list[np.ndarray]:
+    """Return the results of a batch for which there was no memory, taken in halves; that of one half is an error."""
+    message = "%d inputs at once are too many for the memory of %s: the batch is taken in halves; lower batch_size"
+    logger.warning(message, len(batch), model.device)
+    middle = (len(batch) + 1) // 2
+    return [row for half in (batch[:middle], batch[middle:]) if half for row in forward(model, half)]
 
 
 def unit_vectors(features: Tensor) -> np.ndarray:

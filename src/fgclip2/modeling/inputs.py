@@ -263,7 +263,7 @@ def load_images(images: Any) -> list[Image.Image]:
 def check_max_num_patches(value: int | str) -> None:
     """Raise a `ValueError` unless `value` is a patch budget: `"auto"`, or an integer from 1 to `MAX_NUM_PATCHES`."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if value != "auto" and not (is_integer and 1 <= value <= MAX_NUM_PATCHES):
+    if value != "auto" and not (is_integer and 1 <= int(value) <= MAX_NUM_PATCHES):
         raise ValueError(
             f"max_num_patches must be 'auto' or a positive integer, got {value!r}; allowed: up to {MAX_NUM_PATCHES}"
         )
