@@ -72,7 +72,7 @@ def test_embed_writes_the_names_beside_the_vectors(run, embedder):
 def test_embed_leaves_out_what_cannot_be_used_in_a_folder(run, folder):
     (folder / "照片" / "坏\n.png").write_bytes(b"not a picture")
     result = run("embed", "照片", "-o", "v.npy")
-    assert "skipped 照片/坏\\n.png: " in result.stderr
+    assert "skipped 照片/坏\\n.png: not a readable image: " in result.stderr
     assert "v.npy doesn't say which image a vector is of; an .npz file has the names" in result.stderr
     assert [row["input"] for row in run.json("embed", "照片", "-o", "v.npz")["skipped"]] == ["照片/坏\n.png"]
     # What is named is an error, and the work on the others stays.

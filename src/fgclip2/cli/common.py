@@ -187,6 +187,7 @@ def without_indices(inputs: Sequence[Any], skipped: Iterable[Skipped]) -> list[t
 
 def report_skipped(skipped: Sequence[tuple[Any, str]]) -> list[dict[str, str]]:
     """Say on stderr what was left out and why, and return it for the JSON output."""
+    skipped = [(item, reason.removeprefix(f"{item}: ")) for item, reason in skipped]
     for item, reason in skipped[:SKIPPED_SHOWN]:
         typer.echo(f"skipped {printable(str(item))}: {printable(reason)}", err=True)
     if len(skipped) > SKIPPED_SHOWN:

@@ -133,12 +133,14 @@ def _advice(settings: ObjectiveSettings, data: DataSummary) -> list[str]:
     """Name settings that don't fit the data. Heads without data get no gradient, but decay."""
     advice = []
     if settings.uses_regions and not data.regions:
-        advice.append("no regions were found: set region_weight and tic_weight to 0 (objective_settings)")
+        advice.append("no regions were found: without any in the data, region and tic count 0")
     if settings.uses_hard_negatives and not data.hard_regions:
-        advice.append("no hard negatives were found: fgclip2 data hard-negatives, or hard_negative_weight 0")
+        advice.append(
+            "no hard negatives were found: make them by `fgclip2 data hard-negatives`, else hard_negative counts 0"
+        )
     for name, share in (("short", data.short_captions), ("long", data.long_captions)):
         if getattr(settings, f"{name}_weight") and not share:
-            advice.append(f"no {name} captions were found: set {name}_weight to 0")
+            advice.append(f"no {name} captions were found: without any in the data, {name} counts 0")
     return advice
 
 
