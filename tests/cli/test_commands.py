@@ -479,6 +479,7 @@ def test_heatmap_writes_an_overlay(run, embedder):
 def test_heatmap_mistakes(run):
     assert "unknown file extension" in run("heatmap", "photo.png", "猫", "-o", "x.unknown", code=1).stderr
     assert "坏.png" in run("heatmap", "坏.png", "猫", "-o", "x.png", code=1).stderr
+    assert "is the image itself" in run("heatmap", "photo.png", "猫", "-o", "./photo.png", code=1).stderr
     assert "--opacity" in run("heatmap", "photo.png", "猫", "-o", "x.png", "--opacity", "2", code=2).stderr
 
 

@@ -35,9 +35,13 @@ def heatmap(
     budget = common.parse_max_patches(max_patches)
     common.refuse_folders([image])
     common.check_output(output)
+    if output.exists() and image.exists() and output.samefile(image):
+        raise ValueError(
+            f"{printable(str(output))} is the image itself, which would be lost: give --output another name"
+        )
     from PIL import Image
 
-    from ..modeling.image_processing_fgclip2 import load_image
+    from ..modeling.inputs import load_image
     from ..visualization import overlay_heatmap
 
     picture_format = Image.registered_extensions().get(output.suffix.lower())
