@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging
 
 from fgclip2 import Embedder, FGClip2Model, embedded_checkpoint
-from fgclip2.modeling import modeling_fgclip2
+from fgclip2.modeling import loading
 
 # As a release of transformers that has an `fgclip2` of its own, with the same names of classes.
 NATIVE = """
@@ -100,7 +100,7 @@ def test_small_checkpoints_load_without_a_progress_bar(bars, tmp_path, capfd):
 
 
 def test_large_checkpoints_load_with_a_progress_bar(bars, monkeypatch, capfd):
-    monkeypatch.setattr(modeling_fgclip2, "BYTES_WORTH_A_PROGRESS_BAR", 0)
+    monkeypatch.setattr(loading, "BYTES_WORTH_A_PROGRESS_BAR", 0)
     FGClip2Model.from_pretrained(embedded_checkpoint())
     assert "Loading weights" in capfd.readouterr().err
 

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 from transformers.utils import PaddingStrategy
 
-from fgclip2.modeling import tokenization_fgclip2
+from fgclip2.modeling import text_tokenizer, tokenization_fgclip2
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from .conftest import GEMMA_SMALL
@@ -341,13 +341,13 @@ def test_long_texts_are_cut_before_they_are_tokenized(tokenizer, make, monkeypat
     text = make(random.Random(0), sorted(tokenizer.get_vocab())).lower()
     assert len(tokenizer._beginning(text, 196)) < 2000
     ids = {walk: tokenizer(text, walk_type=walk)["input_ids"] for walk in ("short", "long")}
-    monkeypatch.setattr(tokenization_fgclip2, "LONG_TEXT", len(text))
+    monkeypatch.setattr(text_tokenizer, "LONG_TEXT", len(text))
     assert ids == {walk: tokenizer(text, walk_type=walk)["input_ids"] for walk in ("short", "long")}
 
 
 @pytest.mark.parametrize("length", [4000, 4001])
 def test_a_text_whose_end_decides_its_first_token_is_not_cut(length, monkeypatch):
-    monkeypatch.setattr(tokenization_fgclip2, "LONG_TEXT", 100)
+    monkeypatch.setattr(text_tokenizer, "LONG_TEXT", 100)
     letters = [chr(0x4E00 + index) for index in range(4001)]
     pairs = [*itertools.pairwise(letters)]  # each is merged before the pair on its left
     tokens = ["<pad>", "<eos>", *letters, *(first + second for first, second in pairs)]
@@ -430,7 +430,7 @@ def test_source_can_travel_with_a_checkpoint():
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or node.module in ("configuration_fgclip2", "inputs")
+            assert node.level == 0 or node.module in ("text_tokenizer", "configurations", "inputs")
             imported |= set() if node.level else {node.module.split(".")[0]}
     assert imported - set(sys.stdlib_module_names) == {"tokenizers", "transformers"}
 
@@ -439,7 +439,7 @@ def test_source_can_travel_with_a_checkpoint():
 def test_remote_code_in_a_fresh_interpreter(tokenizer, slot, tmp_path):
     folder = tmp_path / "checkpoint"
     tokenizer.save_pretrained(folder)
-    for name in (SOURCE.name, "configuration_fgclip2.py", "inputs.py"):
+    for name in (SOURCE.name, "text_tokenizer.py", "configurations.py", "inputs.py"):
         shutil.copy(SOURCE.with_name(name), folder)
     path = folder / "tokenizer_config.json"
     classes = [None, None]

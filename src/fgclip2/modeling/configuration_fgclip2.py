@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers.configuration_utils import PretrainedConfig
 
+from .configurations import WALK_OF_ROLE, WALK_TYPES, TwoTowerConfig, check_sizes
+
 # Sizes of the published checkpoints (width, MLP width, layers, heads), equal in both towers.
 PRESETS: dict[str, dict[str, int]] = {
     "base": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
@@ -11,14 +13,6 @@ PRESETS: dict[str, dict[str, int]] = {
     "so400m": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
 }
 
-# What a text is to the model -> the walk (embedding table and head) that FG-CLIP 2 encodes it by.
-WALK_OF_ROLE = {"caption": "short", "long_caption": "long", "region_phrase": "box"}
-WALK_TYPES = ("short", "long", "box")
-
-_REMOTE_CODE_FIELDS = ("auto_map", "custom_pipelines")
-
-# Far more than any model has; to make the layers of a damaged or hostile configuration could take hours.
-MAX_LAYERS = 1000
 _SIZES = (
     "vocab_size",
     "hidden_size",
@@ -32,16 +26,6 @@ _SIZES = (
     "num_patches",
     "patch_size",
 )
-
-
-def _check_sizes(config: PretrainedConfig) -> None:
-    """Raise a `ValueError` unless all sizes that a tower's configuration has are positive integers."""
-    for name in _SIZES:
-        value = getattr(config, name, 1)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer, got {value!r:.80}")
-    if config.num_hidden_layers > MAX_LAYERS:
-        raise ValueError(f"`num_hidden_layers` must be at most {MAX_LAYERS}, got {config.num_hidden_layers}")
 
 
 class FGClip2TextConfig(PretrainedConfig):
@@ -97,7 +81,7 @@ class FGClip2TextConfig(PretrainedConfig):
         self.hidden_act = hidden_act
         self.layer_norm_eps = layer_norm_eps
         self.attention_dropout = attention_dropout
-        _check_sizes(self)
+        check_sizes(self, _SIZES)
         # transformers 4 sets these in its base class, transformers 5 leaves them to us.
         super().__init__(pad_token_id=pad_token_id, bos_token_id=bos_token_id, eos_token_id=eos_token_id, **kwargs)
         self.pad_token_id = pad_token_id
@@ -148,11 +132,11 @@ class FGClip2VisionConfig(PretrainedConfig):
         self.hidden_act = hidden_act
         self.layer_norm_eps = layer_norm_eps
         self.attention_dropout = attention_dropout
-        _check_sizes(self)
+        check_sizes(self, _SIZES)
         super().__init__(**kwargs)
 
 
-class FGClip2Config(PretrainedConfig):
+class FGClip2Config(TwoTowerConfig):
     """Configuration of [`FGClip2Model`]: one text and one vision configuration.
 
     Args:
@@ -176,25 +160,10 @@ class FGClip2Config(PretrainedConfig):
         initializer_factor: float = 1.0,
         **kwargs: Any,
     ):
-        if text_config is None or isinstance(text_config, dict):
-            text_config = FGClip2TextConfig(**(text_config or {}))
-        if vision_config is None or isinstance(vision_config, dict):
-            vision_config = FGClip2VisionConfig(**(vision_config or {}))
-        for name, tower in (("text_config", text_config), ("vision_config", vision_config)):
-            if not isinstance(tower, PretrainedConfig):
-                raise ValueError(f"`{name}` must be a configuration or a dict of its fields, got {tower!r:.80}")
-        self.text_config = text_config
-        self.vision_config = vision_config
+        self.text_config = self._make_tower("text_config", FGClip2TextConfig, text_config)
+        self.vision_config = self._make_tower("vision_config", FGClip2VisionConfig, vision_config)
         self.initializer_factor = initializer_factor
         super().__init__(**kwargs)
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "FGClip2Config":
-        # Code that lies beside a checkpoint is named for those who load it as remote code (then the class carries an
-        # auto class). Kept by anybody else, the names would go into folders that don't have these files.
-        if cls._auto_class is None:
-            config_dict = {name: value for name, value in config_dict.items() if name not in _REMOTE_CODE_FIELDS}
-        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def from_preset(cls, name: str) -> "FGClip2Config":

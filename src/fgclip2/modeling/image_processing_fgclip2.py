@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_processing_utils import BatchFeature
 from transformers.utils import logging
 
+from .image_processors import TableImageProcessor, run_in_threads
 from .inputs import check_max_num_patches, load_image, load_images
 
 logger = logging.get_logger(__name__)
@@ -54,7 +53,7 @@ def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) 
     return scaled(height, low), scaled(width, low)
 
 
-class FGClip2ImageProcessor(BaseImageProcessor):
+class FGClip2ImageProcessor(TableImageProcessor):
     """Resize images to a patch budget keeping their aspect ratio, normalise them and cut them into patches.
 
     The result is bit-equal to SigLIP 2's PIL processor at the same `max_num_patches`.
@@ -90,17 +89,12 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] | float = (0.5, 0.5, 0.5),
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(do_rescale, rescale_factor, do_normalize, image_mean, image_std, **kwargs)
         check_max_num_patches(max_num_patches)
         self.max_num_patches = max_num_patches
         self.patch_size = patch_size
         self.do_resize = do_resize
         self.resample = int(resample)
-        self.do_rescale = do_rescale
-        self.rescale_factor = rescale_factor
-        self.do_normalize = do_normalize
-        self.image_mean = list(np.broadcast_to(image_mean, 3).tolist())
-        self.image_std = list(np.broadcast_to(image_std, 3).tolist())
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> "FGClip2ImageProcessor":
@@ -108,12 +102,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
         image_processor_dict = dict(image_processor_dict)
         if image_processor_dict.get("image_processor_type") != cls.__name__:
             image_processor_dict.pop("max_num_patches", None)
-        if cls._auto_class is None:  # as in the configuration: code files that a folder saved later won't have
-            image_processor_dict.pop("auto_map", None)
         return super().from_dict(image_processor_dict, **kwargs)
-
-    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
-        return self.preprocess(images, **kwargs)
 
     def preprocess(
         self,
@@ -170,15 +159,7 @@ class FGClip2ImageProcessor(BaseImageProcessor):
             mask[index, :count] = 1
             shapes[index] = height, width
 
-        # Pillow and numpy let go of the interpreter here. Workers of a data loader, which torch gives one thread each,
-        # stay with it.
-        threads = min(len(loaded), torch.get_num_threads())
-        if threads == 1:
-            for index in range(len(loaded)):
-                fill(index)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(fill, range(len(loaded))))
+        run_in_threads(fill, len(loaded))
         data = {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
         return BatchFeature(data, tensor_type=return_tensors or "np")
 
@@ -190,17 +171,6 @@ class FGClip2ImageProcessor(BaseImageProcessor):
     def _resize(self, image: Image.Image, max_num_patches: int) -> Image.Image:
         height, width = naflex_size(image.height, image.width, self.patch_size, max_num_patches)
         return image.resize((width, height), self.resample)
-
-    def _lookup_table(self) -> np.ndarray:
-        """Float32 (3, 256): the normalised value of each 8-bit value of each channel."""
-        values = np.tile(np.arange(256, dtype=np.float64), (3, 1))
-        if self.do_rescale:
-            values = values * self.rescale_factor
-        values = values.astype(np.float32)
-        if self.do_normalize:
-            mean, std = (np.array(value, np.float32)[:, None] for value in (self.image_mean, self.image_std))
-            values = (values - mean) / std
-        return values
 
 
 __all__ = [

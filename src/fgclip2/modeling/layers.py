@@ -1,11 +1,14 @@
-"""Layers that the model families share: attention, and region features pooled from dense maps."""
+"""Layers that the model families share: transformer layers, and region features pooled from dense maps."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -21,10 +24,16 @@ def eager_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    is_causal: bool = False,
     **kwargs,
 ) -> tuple[Tensor, Tensor]:
-    """Plain attention on (B, heads, N, d) with a broadcasting boolean mask; returns (B, N, heads, d) and weights."""
+    """Plain attention on (B, heads, N, d) with a broadcasting boolean mask; returns (B, N, heads, d) and weights.
+
+    A mask decides alone; without one, `is_causal` hides what follows each position, as in transformers' functions.
+    """
     scores = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is None and is_causal:
+        attention_mask = causal_mask(query.shape[2], query.device)
     if attention_mask is not None:
         # The lowest finite value, not -inf: a row with every key masked stays finite.
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -43,10 +52,10 @@ def attend(
     """Multi-head attention through the configured implementation.
 
     Args:
-        module: Has `config`, `num_heads` and `dropout`.
+        module: Has `config`, `num_heads`, `dropout` and `is_causal`.
         query: Shape (B, Q, D).
         key, value: Shape (B, N, D).
-        mask: From [`key_padding_mask`].
+        mask: From [`key_padding_mask`] for the same `is_causal`.
 
     Returns:
         Shape (B, Q, D).
@@ -65,16 +74,22 @@ def attend(
         mask,
         scaling=query.shape[-1] ** -0.5,
         dropout=module.dropout if module.training else 0.0,
-        is_causal=False,
+        is_causal=module.is_causal,
     )
     return output.flatten(2)
 
 
-def key_padding_mask(mask: Tensor | None, implementation: str | None) -> Tensor | None:
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """Return which keys each position may attend to: itself and those before; boolean, (length, length)."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def key_padding_mask(mask: Tensor | None, implementation: str | None, is_causal: bool = False) -> Tensor | None:
     """Turn a (B, N) mask with 1 for valid keys into what the attention functions take; `None` if nothing is padded.
 
     Returns:
-        Boolean, shape (B, 1, 1, N), never (N, N); for FlashAttention the (B, N) mask that it unpads with.
+        Boolean, shape (B, 1, 1, N), only for causal attention (B, 1, N, N); for FlashAttention the (B, N) mask that it
+        unpads with.
     """
     if mask is None:
         return None
@@ -84,12 +99,122 @@ def key_padding_mask(mask: Tensor | None, implementation: str | None) -> Tensor 
         return None
     if implementation is not None and implementation.startswith("flash"):
         return mask
-    return mask[:, None, None, :]
+    keys = mask[:, None, None, :]  # (B, 1, 1, N)
+    if not is_causal:
+        return keys
+    # Padding in front would see nothing at all, and its NaN would reach the tokens behind it: it sees itself.
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    return keys & causal_mask(mask.shape[1], mask.device) | itself  # (B, 1, N, N)
 
 
 def check_heads(hidden_size: int, num_attention_heads: int) -> None:
     if hidden_size % num_attention_heads:
         raise ValueError(f"hidden_size={hidden_size} is not divisible by num_attention_heads={num_attention_heads}")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; causal attention hides from each position what follows it."""
+
+    def __init__(self, config: Any, is_causal: bool = False):
+        super().__init__()
+        check_heads(config.hidden_size, config.num_attention_heads)
+        self.config = config
+        self.is_causal = is_causal
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        query, key, value = self.q_proj(hidden_states), self.k_proj(hidden_states), self.v_proj(hidden_states)
+        return self.out_proj(attend(self, query, key, value, mask))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoder
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class MLP(nn.Module):
+    def __init__(self, config: Any):
+        super().__init__()
+        if config.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act={config.hidden_act!r}; allowed: a name in transformers.activations.ACT2FN")
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """A pre-norm transformer layer. Families subclass it, for settings name the class that is sharded or offloaded."""
+
+    def __init__(self, config: Any, is_causal: bool = False):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = SelfAttention(config, is_causal)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), mask)
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class Encoder(nn.Module):
+    """A stack of layers; (B, N, D) in, (B, N, D) and, if asked for, every hidden state out."""
+
+    def __init__(self, config: Any, layer_class: type[EncoderLayer], is_causal: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList([layer_class(config, is_causal) for _ in range(config.num_hidden_layers)])
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, hidden_states: Tensor, mask: Tensor | None = None, output_hidden_states: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        all_hidden_states = [hidden_states]
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask)
+            if output_hidden_states:
+                all_hidden_states.append(hidden_states)
+        return hidden_states, tuple(all_hidden_states) if output_hidden_states else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Embeddings
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class TextEmbeddings(nn.Module):
+    """Token embeddings plus the position table of the walk; integer (B, T) in, (B, T, D) out."""
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.keep_len = config.keep_len
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.position_embedding_ori = nn.Embedding(config.longtext_len, config.hidden_size)
+        self.position_embedding_res = nn.Embedding(config.longtext_len, config.hidden_size)
+
+    def forward(self, input_ids: Tensor, walk_type: str) -> Tensor:
+        index = torch.arange(input_ids.shape[1], device=input_ids.device)  # (T,)
+        if walk_type == "long":
+            # Slices, not masks in buffers: those come back as garbage from models built on the meta device.
+            kept = self.position_embedding_ori(index[: self.keep_len])
+            positions = torch.cat([kept, self.position_embedding_res(index[self.keep_len :])])  # (T, D)
+        else:
+            positions = self.position_embedding(index)  # (T, D)
+        return self.token_embedding(input_ids) + positions
+
+
+def normalized_pooler_output(outputs: BaseModelOutputWithPooling) -> Tensor:
+    """Return the embeddings (B, D) of a tower's output, L2-normalised."""
+    assert outputs.pooler_output is not None  # optional in transformers' class, never in our towers
+    return F.normalize(outputs.pooler_output, dim=-1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,18 +1,13 @@
 """The FG-CLIP 2 model: two SigLIP-2-style towers, dense features, and region features pooled from them."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 from transformers.configuration_utils import PretrainedConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -25,21 +20,21 @@ from .configuration_fgclip2 import (
     FGClip2TextConfig,
     FGClip2VisionConfig,
 )
-from .layers import attend, boxes_in_patches, check_heads, key_padding_mask, pool_regions
-from .weights import (
-    base_of_adapter,
-    check_adapter,
-    check_finite,
-    differences,
-    find_weights,
-    hub_arguments_of,
-    read_headers,
-    shapes_of,
+from .layers import (
+    MLP,
+    Encoder,
+    EncoderLayer,
+    TextEmbeddings,
+    attend,
+    boxes_in_patches,
+    check_heads,
+    key_padding_mask,
+    normalized_pooler_output,
+    pool_regions,
 )
+from .loading import CheckedPreTrainedModel
 
 logger = logging.get_logger(__name__)
-
-BYTES_WORTH_A_PROGRESS_BAR = 256 * 2**20
 
 # How the official checkpoints spell their class: folders that name it have processor files of other models.
 _OFFICIAL_ARCHITECTURES = ["Fgclip2Model"]
@@ -74,29 +69,8 @@ class FGClip2Output(ModelOutput):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Attention
+# Layers
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-class FGClip2Attention(nn.Module):
-    """Bidirectional multi-head self-attention."""
-
-    is_causal = False
-
-    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
-        super().__init__()
-        check_heads(config.hidden_size, config.num_attention_heads)
-        self.config = config
-        self.num_heads = config.num_attention_heads
-        self.dropout = config.attention_dropout
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
-        query, key, value = self.q_proj(hidden_states), self.k_proj(hidden_states), self.v_proj(hidden_states)
-        return self.out_proj(attend(self, query, key, value, mask))
 
 
 class FGClip2PoolingAttention(nn.Module):
@@ -125,56 +99,8 @@ class FGClip2PoolingAttention(nn.Module):
         return self.out_proj(attend(self, query, key, value, mask))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Encoder
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class FGClip2MLP(nn.Module):
-    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
-        super().__init__()
-        if config.hidden_act not in ACT2FN:
-            raise ValueError(f"hidden_act={config.hidden_act!r}; allowed: a name in transformers.activations.ACT2FN")
-        self.activation_fn = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
-
-
-class FGClip2EncoderLayer(GradientCheckpointingLayer):
-    """A pre-norm transformer layer."""
-
-    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
-        super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = FGClip2Attention(config)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = FGClip2MLP(config)
-
-    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
-        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), mask)
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
-
-
-class FGClip2Encoder(nn.Module):
-    """A stack of layers; (B, N, D) in, (B, N, D) and, if asked for, every hidden state out."""
-
-    def __init__(self, config: FGClip2TextConfig | FGClip2VisionConfig):
-        super().__init__()
-        self.layers = nn.ModuleList([FGClip2EncoderLayer(config) for _ in range(config.num_hidden_layers)])
-        self.gradient_checkpointing = False
-
-    def forward(
-        self, hidden_states: Tensor, mask: Tensor | None = None, output_hidden_states: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        all_hidden_states = [hidden_states]
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, mask)
-            if output_hidden_states:
-                all_hidden_states.append(hidden_states)
-        return hidden_states, tuple(all_hidden_states) if output_hidden_states else None
+class FGClip2EncoderLayer(EncoderLayer):
+    """A layer of either tower."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,26 +194,8 @@ def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class FGClip2TextEmbeddings(nn.Module):
+class FGClip2TextEmbeddings(TextEmbeddings):
     """Token embeddings plus the position table of the walk."""
-
-    def __init__(self, config: FGClip2TextConfig):
-        super().__init__()
-        self.keep_len = config.keep_len
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.position_embedding_ori = nn.Embedding(config.longtext_len, config.hidden_size)
-        self.position_embedding_res = nn.Embedding(config.longtext_len, config.hidden_size)
-
-    def forward(self, input_ids: Tensor, walk_type: str) -> Tensor:
-        if walk_type == "long":
-            # Slices, not masks in buffers: those come back as garbage from models built on the meta device.
-            index = torch.arange(self.position_embedding_ori.num_embeddings, device=input_ids.device)
-            kept = self.position_embedding_ori(index[: self.keep_len])
-            positions = torch.cat([kept, self.position_embedding_res(index[self.keep_len :])])  # (196, D)
-        else:
-            positions = self.position_embedding(torch.arange(input_ids.shape[1], device=input_ids.device))  # (T, D)
-        return self.token_embedding(input_ids) + positions
 
 
 class FGClip2VisionEmbeddings(nn.Module):
@@ -319,7 +227,7 @@ class FGClip2PoolingHead(nn.Module):
         self.probe = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.attention = FGClip2PoolingAttention(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = FGClip2MLP(config)
+        self.mlp = MLP(config)
 
     def attend_and_mix(self, query: Tensor, hidden_states: Tensor, mask: Tensor | None) -> Tensor:
         attended = self.attention(query, hidden_states, mask)
@@ -342,7 +250,7 @@ class FGClip2DenseFeatureHead(FGClip2PoolingHead):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class FGClip2PreTrainedModel(PreTrainedModel):
+class FGClip2PreTrainedModel(CheckedPreTrainedModel):
     """Loading, saving and initialisation shared by the models."""
 
     config_class: type[PretrainedConfig] = FGClip2Config
@@ -361,87 +269,14 @@ class FGClip2PreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any) -> Any:
-        """Load from a folder or a hub id, in the official layout or ours; arguments as in `PreTrainedModel`.
-
-        The headers of the weight files are compared with the configuration before memory is taken for either. For an
-        official folder a warning says how to get the right processor.
-
-        Raises:
-            OSError: There is no such checkpoint, or it has no safetensors; pickles are never read.
-            ValueError: The weights are damaged, not finite, or not those of the configuration.
-        """
-        if kwargs.setdefault("use_safetensors", True) is not True:
-            raise ValueError("`use_safetensors` must be True, got False: pickles may run code when loaded")
-        # What the caller has in memory, or names a file of, is taken as it is.
-        if pretrained_model_name_or_path is not None and not kwargs.keys() & {"state_dict", "gguf_file", "variant"}:
-            cls._check_weights(pretrained_model_name_or_path, kwargs)
-        # Transformers 5 shows a progress bar for each load. That of a small folder is done before anybody reads it. The
-        # switch is private; the public functions would also switch, and not restore, the bars of huggingface_hub.
-        folder = Path(str(pretrained_model_name_or_path), kwargs.get("subfolder") or "")
-        weights = list(folder.glob("*.safetensors"))
-        shows_bars = logging.is_progress_bar_enabled()
-        if weights and sum(file.stat().st_size for file in weights) < BYTES_WORTH_A_PROGRESS_BAR:
-            logging._tqdm_active = False
-        try:
-            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        finally:
-            logging._tqdm_active = shows_bars
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True
-        check_finite(model, pretrained_model_name_or_path)
+    def _advise(cls, model: PreTrainedModel, source: object) -> None:
         if model.config.architectures == _OFFICIAL_ARCHITECTURES:
             logger.warning_once(
-                f"{pretrained_model_name_or_path} is in the official layout. Its weights load as they should, but "
+                f"{source} is in the official layout. Its weights load as they should, but "
                 "AutoProcessor, AutoTokenizer and AutoImageProcessor give classes of other models on it, silently "
                 "wrong ones: use FGClip2Processor.from_pretrained, or rewrite the folder once with "
                 "`fgclip2 convert FOLDER OUTPUT`"
             )
-        return loaded
-
-    @classmethod
-    def _check_weights(cls, source: str | os.PathLike, kwargs: dict[str, Any]) -> None:
-        """Compare the headers of the weight files with the configuration; `kwargs` are those of `from_pretrained`."""
-        hub_arguments = hub_arguments_of(kwargs)
-        base = base_of_adapter(source, **hub_arguments)
-        source = source if base is None else base[0]
-        config = kwargs.get("config")
-        if not isinstance(config, PretrainedConfig):
-            options = {**kwargs, "return_unused_kwargs": True}
-            config, _ = cls.config_class.from_pretrained(options.pop("config", None) or source, **options)
-        headers = read_headers(find_weights(source, **hub_arguments))
-        found = {name.removeprefix(f"{cls.base_model_prefix}."): info.shape for name, (_, info) in headers.items()}
-        if getattr(config, "quantization_config", None) or kwargs.get("quantization_config"):
-            return  # other shapes, which the library that quantised them checks
-        expected = shapes_of(lambda: cls(config))
-        wrong = differences({name: shape for name, shape in found.items() if name in expected}, expected)
-        ignored = kwargs.get("ignore_mismatched_sizes")
-        made = [
-            name for name, shape in expected.items() if (found.get(name) != shape if ignored else name not in found)
-        ]
-        if sum(math.prod(expected[name]) for name in made) > sum(map(math.prod, found.values())):
-            raise ValueError(
-                f"{source} is no checkpoint of {cls.__name__}: it lacks {len(made)} weights, e.g. {made[0]}"
-            )
-        if len(wrong) > len(made):
-            raise ValueError(f"{source} has {len(wrong)} tensors that don't fit its config: {'; '.join(wrong[:3])}")
-
-    def load_adapter(self, peft_model_id: str | os.PathLike | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Load an adapter of PEFT as `PreTrainedModel` does, from safetensors only.
-
-        Raises:
-            ValueError: The adapter has no safetensors, or is damaged.
-        """
-        if peft_model_id is not None:
-            of_base = getattr(kwargs.get("load_config"), "download_kwargs", {})
-            options = {**of_base, **(kwargs.get("adapter_kwargs") or {}), **kwargs}
-            check_adapter(peft_model_id, **hub_arguments_of(options))
-            peft_model_id = os.fspath(peft_model_id)
-        return super().load_adapter(peft_model_id, *args, **kwargs)
-
-    @classmethod
-    def _can_set_attn_implementation(cls) -> bool:
-        # transformers 5 searches this file's text for a call that 4.57 doesn't have.
-        return True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -486,7 +321,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
     def __init__(self, config: FGClip2TextConfig):
         super().__init__(config)
         self.embeddings = FGClip2TextEmbeddings(config)
-        self.encoder = FGClip2Encoder(config)
+        self.encoder = Encoder(config, FGClip2EncoderLayer)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = nn.Linear(config.hidden_size, config.projection_size)
         self.post_init()
@@ -598,7 +433,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
     def __init__(self, config: FGClip2VisionConfig):
         super().__init__(config)
         self.embeddings = FGClip2VisionEmbeddings(config)
-        self.encoder = FGClip2Encoder(config)
+        self.encoder = Encoder(config, FGClip2EncoderLayer)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = FGClip2PoolingHead(config)
         self.post_init()
@@ -866,10 +701,10 @@ class FGClip2Model(FGClip2PreTrainedModel):
         image_embeds = text_embeds = logits = None
         if pixel_values is not None:
             vision_outputs = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
-            image_embeds = _normalized_pooler_output(vision_outputs)
+            image_embeds = normalized_pooler_output(vision_outputs)
         if input_ids is not None:
             text_outputs = self._encode_texts(input_ids, attention_mask, walk_type)
-            text_embeds = _normalized_pooler_output(text_outputs)
+            text_embeds = normalized_pooler_output(text_outputs)
         if image_embeds is not None and text_embeds is not None:
             cosines = text_embeds @ image_embeds.T.to(text_embeds.device)  # (texts, images)
             logits = cosines * self.logit_scale.exp().to(cosines.device) + self.logit_bias.to(cosines.device)
@@ -883,11 +718,6 @@ class FGClip2Model(FGClip2PreTrainedModel):
             text_model_output=text_outputs,
             vision_model_output=vision_outputs,
         )
-
-
-def _normalized_pooler_output(outputs: BaseModelOutputWithPooling) -> Tensor:
-    assert outputs.pooler_output is not None  # optional in transformers' class, never in our towers
-    return F.normalize(outputs.pooler_output, dim=-1)
 
 
 def _pairwise_sigmoid_loss(logits: Tensor | None) -> Tensor:

@@ -17,7 +17,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from ..files import UTF8_BOM
-from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer, check_text
+from ..modeling.inputs import check_text
+from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>"]  # ids 0, 1, 2, 3, as in Gemma
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # what a character outside the vocabulary falls back to
