@@ -13,11 +13,16 @@ from ._moved import keep_old_names
 if TYPE_CHECKING:
     from .assets import embedded_checkpoint
     from .embedding import Embedder, FGClip2Embedder
+    from .modeling.configuration_fgclip import FGClipConfig, FGClipTextConfig, FGClipVisionConfig
     from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+    from .modeling.image_processing_fgclip import FGClipImageProcessor
     from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+    from .modeling.modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
     from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
     from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
+    from .modeling.processing_fgclip import FGClipProcessor
     from .modeling.processing_fgclip2 import FGClip2Processor
+    from .modeling.tokenization_fgclip import FGClipTokenizer
     from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
     from .training import FGClip2Trainer, FGClip2TrainingArguments
 
@@ -39,6 +44,15 @@ _HOMES = {
     "FGClip2VisionConfig": ".modeling.configuration_fgclip2",
     "FGClip2VisionModel": ".modeling.modeling_fgclip2",
     "FGClip2ZeroShotImageClassificationPipeline": ".modeling.pipeline_fgclip2",
+    "FGClipConfig": ".modeling.configuration_fgclip",
+    "FGClipImageProcessor": ".modeling.image_processing_fgclip",
+    "FGClipModel": ".modeling.modeling_fgclip",
+    "FGClipProcessor": ".modeling.processing_fgclip",
+    "FGClipTextConfig": ".modeling.configuration_fgclip",
+    "FGClipTextModel": ".modeling.modeling_fgclip",
+    "FGClipTokenizer": ".modeling.tokenization_fgclip",
+    "FGClipVisionConfig": ".modeling.configuration_fgclip",
+    "FGClipVisionModel": ".modeling.modeling_fgclip",
     "embedded_checkpoint": ".assets",
 }
 
@@ -57,6 +71,15 @@ __all__ = [
     "FGClip2VisionConfig",
     "FGClip2VisionModel",
     "FGClip2ZeroShotImageClassificationPipeline",
+    "FGClipConfig",
+    "FGClipImageProcessor",
+    "FGClipModel",
+    "FGClipProcessor",
+    "FGClipTextConfig",
+    "FGClipTextModel",
+    "FGClipTokenizer",
+    "FGClipVisionConfig",
+    "FGClipVisionModel",
     "__version__",
     "embedded_checkpoint",
 ]

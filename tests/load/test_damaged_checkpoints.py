@@ -195,7 +195,11 @@ def test_a_broken_tokenizer_is_named(content, folder):
 @pytest.mark.parametrize("load", [Embedder.from_pretrained, load_model, load_pair])
 @pytest.mark.parametrize(
     "marks",
-    [{"architectures": ["FGCLIPModel"]}, {"auto_map": {"AutoModelForCausalLM": "modeling_fgclip.FGCLIPModel"}}],
+    [
+        {"architectures": ["FGCLIPModel"]},
+        {"auto_map": {"AutoModelForCausalLM": "modeling_fgclip.FGCLIPModel"}},
+        {"model_type": "fgclip"},  # as saved by this package
+    ],
 )
 def test_the_first_fg_clip_is_refused_by_name(load, marks, tmp_path):
     """As plain CLIP, which its configuration says it is, it would run without an error, on images cut, not squashed."""

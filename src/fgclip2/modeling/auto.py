@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from .configuration_fgclip import OFFICIAL_MODEL_TYPE, FGClipConfig
 from .configuration_fgclip2 import FGClip2Config
 from .modeling_fgclip2 import FGClip2Model
 from .processing_fgclip2 import FGClip2Processor
@@ -51,11 +52,12 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
         raise ValueError(f"the config.json of {name} is not a JSON object of settings: get it again") from error
     if not settings:
         raise OSError(f"{name} has no config.json, so it is no checkpoint: give the folder that has one")
-    # Those checkpoints call themselves CLIP, as which they run without an error, on images that are cut, not squashed.
-    if model_type == "clip" and "fgclip" in str([settings.get("architectures"), settings.get("auto_map")]).lower():
+    # Official ones call themselves CLIP, as which they run without an error, on images that are cut, not squashed.
+    names = str([settings.get("architectures"), settings.get("auto_map")]).lower()
+    if model_type == FGClipConfig.model_type or (model_type == OFFICIAL_MODEL_TYPE and "fgclip" in names):
         raise ValueError(
-            f"{name} is a checkpoint of FG-CLIP, the first version, which this package does not support: use one of "
-            "FG-CLIP 2"
+            f"{name} is a checkpoint of FG-CLIP, the first version, which this package does not support here: load it "
+            "by FGClipModel.from_pretrained and FGClipProcessor.from_pretrained, or use a checkpoint of FG-CLIP 2"
         )
     return model_type
 

@@ -1,0 +1,98 @@
+"""Processor of FG-CLIP, the first version: texts, images and boxes into the model's inputs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_processing_utils import BatchFeature
+
+from .image_processing_fgclip import PROCESSOR_FILES, FGClipImageProcessor
+from .processors import TwoTowerProcessor
+from .tokenization_fgclip import FGClipTokenizer
+
+
+class FGClipProcessor(TwoTowerProcessor):
+    """One object for the model's inputs: an [`FGClipImageProcessor`] and an [`FGClipTokenizer`].
+
+    `from_pretrained` gives these classes for every folder, official ones included, whose own files name CLIP's: those
+    cut the centre out of images.
+
+    Example:
+        >>> from fgclip2 import FGClipProcessor
+        >>> processor = FGClipProcessor.from_pretrained(path)
+        >>> inputs = processor(text=["a dog", "两只狗"], images=["狗.jpg"])
+        >>> inputs["pixel_values"].shape
+        torch.Size([1, 3, 224, 224])
+        >>> regions = processor(images=["狗.jpg"], boxes=[[[10, 20, 200, 180]]])
+        >>> features = model.get_image_region_features(**regions)
+    """
+
+    image_processor_type = FGClipImageProcessor
+    tokenizer_type = FGClipTokenizer
+    needed_files = (("tokenizer.json", "vocab.json"), (*PROCESSOR_FILES, "config.json"))
+
+    def __init__(
+        self,
+        image_processor: FGClipImageProcessor | None = None,
+        tokenizer: FGClipTokenizer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(image_processor or FGClipImageProcessor(), tokenizer)
+
+    # Every image becomes one square, for the parts of the package that know no family by name.
+    patch_budgets = None
+
+    def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
+        """Process one upright RGB image: `pixel_values`, float32 (3, S, S).
+
+        Raises:
+            ValueError: `max_num_patches` is given, which means nothing to squares of one size.
+        """
+        return {"pixel_values": self.process_images([image], max_num_patches)["pixel_values"][0].numpy()}
+
+    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> BatchFeature:
+        """Stack prepared images: `pixel_values`, float32 (B, 3, S, S)."""
+        return BatchFeature({"pixel_values": torch.from_numpy(np.stack([image["pixel_values"] for image in images]))})
+
+    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
+        """Process a batch of upright RGB images at once: what [`collate_images`] gives for them."""
+        if max_num_patches is not None:
+            raise ValueError(
+                f"`max_num_patches` must be None for FG-CLIP, whose images are squares of one size, got "
+                f"{max_num_patches!r}: leave it out"
+            )
+        return self.image_processor(list(images), return_tensors="pt")
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Sequence[Sequence[Sequence[float]]] | None = None,
+        walk_type: str | None = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Process images, texts or both.
+
+        Args:
+            images: An image or a list of them (see [`load_image`]).
+            text: A text or a list of them.
+            boxes: For each image a list of boxes (x1, y1, x2, y2) in pixels of the upright image; may be empty.
+            walk_type: `"short"` (the default), `"box"` or `"long"`: how far texts are cut. Pass the same to the model.
+            return_tensors: `"pt"` or `"np"`.
+            kwargs: `padding`, `truncation` and `max_length` of the tokenizer, or transformers' `text_kwargs`,
+                `images_kwargs` and `common_kwargs`.
+
+        Returns:
+            `input_ids` for texts; `pixel_values` for images; with boxes also `image_sizes` and `region_infos`, as
+            [`FGClipModel.get_image_region_features`] takes them.
+
+        Raises:
+            ValueError: Nothing is given, or an image, text or box can't be used; the message names it.
+        """
+        return self._process(images, text, boxes, walk_type, return_tensors, **kwargs)
+
+
+__all__ = ["FGClipProcessor"]
