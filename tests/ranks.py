@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -37,4 +38,7 @@ def _worker(rank: int, world_size: int, folder: str, function: Callable[..., Any
         traceback.print_exc()
         raise
     finally:
+        # torch 2.6 joins its thread while it holds the GIL, for which that thread waits if it has the last reference to
+        # a tensor of a collective that has just ended: both would wait for ever. Asleep, this one gives the GIL away.
+        time.sleep(0.05)
         dist.destroy_process_group()
