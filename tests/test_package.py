@@ -182,6 +182,22 @@ def test_exported_files_stand_alone(path):
         assert roots <= EXPORTED_MAY_IMPORT, f"{path.name} imports {roots}"
 
 
+def relative_imports(file: Path) -> set[str]:
+    return set(re.findall(r"^\s*from \.(\w+) import", file.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("family", ["fgclip2", "fgclip"])
+def test_a_class_of_remote_code_names_every_file_that_it_needs(family):
+    """Transformers 4 copies a file and those that it imports, but not those that these import."""
+    for path in sorted((SOURCE / "modeling").glob(f"*_{family}.py")):
+        needed, waiting = set(), relative_imports(path)
+        while waiting:
+            name = waiting.pop()
+            needed.add(name)
+            waiting |= relative_imports(path.with_name(f"{name}.py")) - needed
+        assert needed == relative_imports(path), path.name
+
+
 def test_an_import_brings_no_optional_package():
     code = "import sys, fgclip2; print([n for n in ('datasets', 'peft', 'gradio', 'faiss') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.utils import logging
 
 from .configuration_fgclip import FGClipVisionConfig
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .image_processors import TableImageProcessor, run_in_threads
 from .inputs import load_images
 from .weights import find_file, hub_arguments_of

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
 from .configuration_fgclip import WALK_OF_ROLE, WALK_TYPES, FGClipConfig, FGClipTextConfig, FGClipVisionConfig
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .layers import (
     Encoder,
     EncoderLayer,
@@ -23,6 +24,7 @@ from .layers import (
     pool_regions,
 )
 from .loading import CheckedPreTrainedModel
+from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
 
 # Log-scales of images and texts, of regions, and of hard negatives, as the official checkpoints spell them.
 SCALES = ("logit_scale", "logit_scale_finegraind", "logit_scale_hardneg")

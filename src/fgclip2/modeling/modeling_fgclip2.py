@@ -20,6 +20,7 @@ from .configuration_fgclip2 import (
     FGClip2TextConfig,
     FGClip2VisionConfig,
 )
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .layers import (
     MLP,
     Encoder,
@@ -33,6 +34,7 @@ from .layers import (
     pool_regions,
 )
 from .loading import CheckedPreTrainedModel
+from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
 
 logger = logging.get_logger(__name__)
 

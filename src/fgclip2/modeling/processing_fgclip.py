@@ -8,9 +8,15 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 
+from .configuration_fgclip import FGClipConfig  # noqa: F401  # transformers 4 copies only what is named
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .image_processing_fgclip import PROCESSOR_FILES, FGClipImageProcessor
+from .image_processors import TableImageProcessor  # noqa: F401  # transformers 4 copies only what is named
+from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
 from .processors import TwoTowerProcessor
+from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip import FGClipTokenizer
+from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
 
 
 class FGClipProcessor(TwoTowerProcessor):

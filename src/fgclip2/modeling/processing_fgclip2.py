@@ -10,10 +10,14 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
+from .image_processors import TableImageProcessor  # noqa: F401  # transformers 4 copies only what is named
 from .inputs import MIN_BOX_SIDE, check_boxes
 from .processors import TwoTowerProcessor
+from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip2 import FGClip2Tokenizer
+from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
 
 # How sentence-transformers (6.2 or later) uses the checkpoint, by modules of its own: texts by the walk "short".
 _FEATURES = {"method_output_name": "pooler_output"}

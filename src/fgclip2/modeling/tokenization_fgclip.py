@@ -12,6 +12,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import BatchEncoding
 
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
+from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
 from .text_tokenizer import TextTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"

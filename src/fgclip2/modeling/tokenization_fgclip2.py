@@ -11,6 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer, normalizers
 from transformers import BatchEncoding
 
+from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
+from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
 from .text_tokenizer import TextTokenizer
 
 DEFAULT_SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
