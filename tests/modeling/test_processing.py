@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -79,15 +79,19 @@ def test_wrong_boxes(processor, photo, box, message):
         processor(images=[photo, photo], boxes=[[], [[0, 0, 9, 9], box]])
 
 
+@example([0.0, 0.0, 1.0, 0.5])
+@example([0.0, 0.0, 1.0, 1.0])
 @given(st.lists(st.floats(-50, 250, allow_nan=False), min_size=4, max_size=4))
-def test_a_box_passes_exactly_if_it_has_area_inside_the_image(box):
+def test_a_box_passes_exactly_if_it_has_area_inside_the_image_and_is_not_relative(box):
     x1, y1, x2, y2 = box
     has_area = x2 - x1 >= MIN_BOX_SIDE and y2 - y1 >= MIN_BOX_SIDE
     good = has_area and min(x2, 160) > max(x1, 0) and min(y2, 120) > max(y1, 0)
-    if good:
+    # (0, 0, 1, 1) may be meant as a pixel.
+    is_relative = all(0 <= value <= 1 for value in box) and not all(value in (0, 1) for value in box)
+    if good and not is_relative:
         check_boxes([box], 120, 160)
     else:
-        with pytest.raises(ValueError, match=r"boxes\[0\]"):
+        with pytest.raises(ValueError, match=r"boxes=.*relative" if good else r"boxes\[0\]"):
             check_boxes([box], 120, 160)
 
 
