@@ -58,13 +58,14 @@ def end_process_group() -> None:
     """Let all processes come to their end before they part: the last call of a script under `torchrun`.
 
     Without it gloo may abort a process after all its work is done: when others are gone, or when one of gloo's threads
-    lets go of a tensor while the interpreter ends.
+    lets go of a tensor while the interpreter ends. With torch 2.6 it may also wait for ever: the group
+    joins its threads while it holds the GIL, which one of them needs to let go of the last collective's tensor.
     """
     barrier()
     if dist.is_available() and dist.is_initialized():
+        time.sleep(_LAST_TENSORS)  # before the group ends, and so before the interpreter does
         dist.destroy_process_group()
         gc.collect()  # a wrapped model that is not used any more keeps the group, and its threads
-        time.sleep(_LAST_TENSORS)
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -283,7 +283,7 @@ class Encoder:
 
     @cached_property
     def _blocks(self) -> Path | None:
-        """Where blocks are kept; if there are none yet, but some of an earlier release, the log says so."""
+        """Return the folder of the blocks; if it is new, but there are some of an earlier release, the log says so."""
         if self.cache is None:
             return None
         folder = self.cache / _FORMAT
@@ -297,7 +297,7 @@ class Encoder:
 
     @cached_property
     def _origin(self) -> dict[str, Any]:
-        """What embeddings depend on besides items and settings."""
+        """Return what embeddings depend on besides items and settings."""
         return {
             "model": self.model.fingerprint,
             **run_on(self.model),

@@ -21,7 +21,7 @@ ImageInput = Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike  # by
 
 
 class Detections(Protocol):
-    """What detectors answer with, such as `supervision.Detections` and `Results.boxes` of Ultralytics."""
+    """The answer of a detector, such as `supervision.Detections` and `Results.boxes` of Ultralytics."""
 
     @property
     def xyxy(self) -> Any:

@@ -1,4 +1,4 @@
-"""What the configurations of the families share: kinds of texts, checked sizes, no names of code elsewhere."""
+"""Parts that the configurations of all families share: kinds of texts, checked sizes, no names of code elsewhere."""
 
 from typing import Any
 

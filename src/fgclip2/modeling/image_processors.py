@@ -1,4 +1,4 @@
-"""What the image processors of the families share: normalised values by a table, and images side by side in threads."""
+"""Parts that the image processors of all families share: normalised values by a table, images in threads."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What the processors of the families share: texts, images and boxes into a model's inputs."""
+"""Parts that the processors of all families share: texts, images and boxes into a model's inputs."""
 
 import os
 from collections.abc import Sequence

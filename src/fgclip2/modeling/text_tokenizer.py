@@ -34,7 +34,7 @@ NO_PAIRS = (
 
 
 class _Shape(NamedTuple):
-    """How the encodings of a call are cut and padded, in tokens; `None`: not."""
+    """Lengths in tokens to which the encodings of a call are cut and padded; `None`: not."""
 
     cut_to: int | None
     stride: int

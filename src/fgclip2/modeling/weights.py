@@ -1,4 +1,4 @@
-"""What the safetensors files of checkpoints and adapters hold, by their headers, before memory is taken for any of it.
+"""Read from headers what the safetensors files of checkpoints and adapters hold, before memory is taken for any of it.
 
 A folder from elsewhere may claim anything: sizes that no machine has, files outside of it, pickles, which run code when
 loaded. What fits its own headers, and the headers their files, is as large as the files are.
@@ -33,7 +33,7 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", 
 
 
 class TensorInfo(NamedTuple):
-    """What a header says of a tensor."""
+    """The entry of a tensor in a header."""
 
     dtype: str  # as safetensors names it, e.g. "F16"
     shape: tuple[int, ...]

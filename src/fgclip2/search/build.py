@@ -39,7 +39,7 @@ class IndexReport:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an update has to do.
+    """The work that an update has to do.
 
     Args:
         old: The stored index, unless it is made anew.

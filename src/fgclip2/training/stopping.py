@@ -1,4 +1,4 @@
-"""What ends a run before its last step: numbers that are not finite, and SIGTERM."""
+"""Ending a run before its last step: numbers that are not finite, and SIGTERM."""
 
 from __future__ import annotations
 
