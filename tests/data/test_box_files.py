@@ -74,6 +74,12 @@ def test_detections_have_names_as_ids_or_those_of_instances(images):
         read_boxes(Path("found.json"), images)
 
 
+def test_a_detector_that_has_found_nothing(images):
+    path = write("found.json", [])
+    assert rows(read_boxes(path, images)) == [[], []]
+    assert rows(read_boxes(path, images[:1], write("instances.json", INSTANCES))) == [[]]
+
+
 def test_yolo_has_fractions_of_centre_and_size(images):
     write("labels/街道.txt", "3 0.5 0.5 0.25 0.5\n\n0 0.9 0.1 0.2 0.2000001 0.75\n")
     found = read_boxes(Path("labels"), images)

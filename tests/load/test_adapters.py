@@ -39,6 +39,12 @@ def expected(adapter) -> np.ndarray:
     return vectors
 
 
+def test_a_subfolder_is_that_of_the_adapter(adapter, expected):
+    adapter.with_name("config.json").write_text("{}")  # of something else, beside it
+    embedder = Embedder.from_pretrained(adapter.parent, device="cpu", subfolder=adapter.name)
+    np.testing.assert_allclose(embedder.encode_texts(TEXTS), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("load", [Embedder.from_pretrained, FGClip2Embedder.from_pretrained, load_model])
 def test_the_embedder_merges_it(load, adapter, expected):
     embedder = load(adapter, device="cpu")

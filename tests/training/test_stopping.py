@@ -8,13 +8,14 @@ import subprocess
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from fgclip2.errors import NotFiniteError
 from fgclip2.training import FGClip2Trainer
 from fgclip2.training.checkpoints import last_checkpoint
 from fgclip2.training.start import load_for_training
-from fgclip2.training.stopping import NotedSigterm, check_step, check_weights, losses_in_order
+from fgclip2.training.stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
 
 from ..ranks import run_on_ranks
 from .test_trainer import arguments, logs, trainer
@@ -119,6 +120,35 @@ def told_to_stop() -> list[bool]:
 
 def test_all_ranks_stop_if_one_is_told_to():
     assert run_on_ranks(told_to_stop, 2) == [[False, True], [False, True]]
+
+
+def terminate_from_outside(process) -> None:
+    subprocess.run(["kill", "-TERM", str(process.pid)], check=True)
+
+
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
+def test_workers_end_by_their_parent_only(context):
+    """Under `forkserver` the parent of the system is another process than the one that has started them."""
+    loader = DataLoader(range(8), num_workers=1, multiprocessing_context=context, worker_init_fn=heed_parent_only)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    terminate_from_outside(worker)
+    assert [int(batch) for batch in batches] == list(range(1, 8))
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode is not None
+
+
+def test_workers_of_an_evaluation_go_on(saved_folder, tmp_path, records):
+    loader = trainer(saved_folder, tmp_path, records, dataloader_num_workers=1).get_eval_dataloader(records)
+    batches = iter(loader)
+    next(batches)
+    terminate_from_outside(batches._workers[0])
+    assert len(list(batches)) == len(loader) - 1
 
 
 def terminate_all() -> None:

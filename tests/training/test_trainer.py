@@ -262,6 +262,9 @@ def test_terms_without_data_turn_themselves_off(saved_folder, tmp_path, records,
     again = trainer(saved_folder, tmp_path, Pairs(records), **settings)
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert [row["loss"] for row in logs(again)] == [row["loss"] for row in logs(run)]
+    again._resumed_from = None
+    again._turn_off_terms()  # as a second `train` does, which finds no weights of these terms any more
+    assert again._off == ["region", "tic", "hard_negative"]
 
 
 def test_terms_that_were_asked_for_stay(saved_folder, tmp_path, records, caplog):

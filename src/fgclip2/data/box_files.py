@@ -104,6 +104,8 @@ def boxes_of_json(content: Any, name: str, images: Sequence[Path], image_ids: st
         else:
             ids = _ids_by_stem(content, name, images)
         return _boxes_of_coco(content, name, ids, {})
+    if content == [] and (len(images) > 1 or image_ids is not None):  # detections of a detector that has found nothing
+        return ImageBoxes([[] for _ in images], "xywh")
     if image_ids is not None:
         raise ValueError(f"{name}: only detections have image ids: leave out the file that names them")
     found = content.get("boxes") if isinstance(content, dict) else content

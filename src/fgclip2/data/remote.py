@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class RemoteFile:
             except _FINAL:
                 raise
             except Exception as error:  # each kind of storage has errors of its own, not all of them OSErrors
+                with suppress(Exception):  # the connection may be past closing, too
+                    self.close()
                 self._file = None
                 reason = f"{type(error).__name__}: {error}"
                 if attempt == len(_WAITS):

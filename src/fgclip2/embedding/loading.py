@@ -57,7 +57,7 @@ def load_checkpoint(source: str | os.PathLike, family: Family, **hub_arguments: 
     """
     base = base_of_adapter(source, **hub_arguments)
     if base is not None:
-        adapter, revision = source, hub_arguments.get("revision")
+        adapter, of_adapter = source, hub_arguments
         # An adapter knows the revision of its base; the folder within a repository is that of the adapter.
         shared = {name: value for name, value in hub_arguments.items() if name not in ("revision", "subfolder")}
         source, hub_arguments = locate_checkpoint(base[0], revision=base[1] or "main", **shared)
@@ -78,6 +78,6 @@ def load_checkpoint(source: str | os.PathLike, family: Family, **hub_arguments: 
     if base is not None:
         from ..modeling.adapters import merge_adapter  # needs peft
 
-        model = merge_adapter(model, adapter, revision)
+        model = merge_adapter(model, adapter, **of_adapter)
         model.config._commit_hash = None  # that of the base, whose weights these are no more
     return model, processor

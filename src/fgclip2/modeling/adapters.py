@@ -38,7 +38,7 @@ class StrictLoraModel(PeftModel):
                 this model.
         """
         self._refuse_second_adapter(adapter_name)
-        folder = adapter_folder(model_id, kwargs.get("revision"))
+        folder = adapter_folder(model_id, revision=kwargs.get("revision"))
         try:
             result = super().load_adapter(str(folder), adapter_name, *args, **kwargs)
         except (KeyError, RuntimeError) as error:  # a head is missing, or of another shape
@@ -68,14 +68,18 @@ class StrictLoraModel(PeftModel):
             )
 
 
-def adapter_folder(name_or_path: str | os.PathLike, revision: str | None = None) -> Path:
+def adapter_folder(name_or_path: str | os.PathLike, **hub_arguments: Any) -> Path:
     """Find the folder of an adapter, downloading one from the hub: its configuration and safetensors, nothing else.
+
+    Args:
+        name_or_path: Folder or hub id.
+        hub_arguments: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`.
 
     Raises:
         ValueError: One of the two files is not there or is damaged, or the ranks are not those of the tensors.
         OSError: There is no such adapter.
     """
-    hub_arguments = hub_arguments_of({"revision": revision})
+    hub_arguments = hub_arguments_of(hub_arguments)
     check_adapter(name_or_path, **hub_arguments)
     config = find_file(name_or_path, ADAPTER_CONFIG, **hub_arguments)
     assert config is not None  # checked above
@@ -91,18 +95,18 @@ def lora_config_of(path: Path, name: str | os.PathLike) -> PeftConfig:
     return config
 
 
-def merge_adapter(model: nn.Module, name: str | os.PathLike, revision: str | None = None) -> Any:
+def merge_adapter(model: nn.Module, name: str | os.PathLike, **hub_arguments: Any) -> Any:
     """Add an adapter's matrices to the weights of its base model, in place, and return the plain model.
 
     Args:
         model: The base model, in float32: in a narrower type outputs differ by its rounding.
         name: Folder or hub id of the adapter.
-        revision: Its branch, tag or commit on the hub.
+        hub_arguments: As in [`adapter_folder`].
 
     Raises:
         ValueError: It is no LoRA adapter, is damaged, does not fit the model, or gives weights that are not finite.
     """
-    path = adapter_folder(name, revision)
+    path = adapter_folder(name, **hub_arguments)
     adapted = StrictLoraModel.from_pretrained(model, str(path), config=lora_config_of(path, name))
     return adapted.merge_and_unload(safe_merge=True)
 

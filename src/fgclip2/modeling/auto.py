@@ -44,6 +44,7 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
     if base is not None:
         name, revision = base
         hub_arguments = {**hub_arguments, "revision": revision or "main"}
+        hub_arguments.pop("subfolder", None)  # that of the adapter
     try:
         # Not AutoConfig, which would want to run code of folders that name some.
         settings, _ = PretrainedConfig.get_config_dict(name, **hub_arguments)

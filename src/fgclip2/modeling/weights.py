@@ -117,8 +117,8 @@ def base_of_adapter(source: str | os.PathLike, **hub_arguments: Any) -> tuple[st
     Raises:
         ValueError: The adapter names no base model.
     """
-    if (Path(source) / "config.json").is_file():  # then transformers takes the weights beside it
-        return None
+    if Path(source, hub_arguments.get("subfolder") or "", "config.json").is_file():
+        return None  # transformers takes the weights beside it
     path = find_file(source, ADAPTER_CONFIG, **hub_arguments)
     if path is None:
         return None

@@ -207,7 +207,7 @@ class ImageIndex:
         single = is_vector or isinstance(query, (str, os.PathLike, Image.Image, bytes))
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
         vectors = self._query_vectors(queries, embedder)
-        found = zip(*nearest(vectors, self.vectors, top_k), strict=True)
+        found = zip(*nearest(vectors, self.vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
             self._without_copies(one, vector, self._hits(*rows), top_k)
             for one, vector, rows in zip(queries, vectors, found, strict=True)
@@ -222,7 +222,7 @@ class ImageIndex:
     def _without_copies(self, query: Query, vector: np.ndarray, hits: list[SearchHit], top_k: int) -> list[SearchHit]:
         """Leave the query image, links to it and its copies out of its hits, and look for others in their place."""
         if isinstance(query, (str, np.ndarray)):
-            return hits
+            return hits[:top_k]
         others = [hit for hit in hits if not _is_copy(hit.path, query)]
         if len(others) >= top_k or len(hits) == len(self):
             return others[:top_k]

@@ -298,7 +298,7 @@ def is_newest(folder: Path, index: StoredIndex | None) -> bool:
 def refuse_foreign_manifest(folder: Path) -> None:
     """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
     try:
-        manifest = _decode((folder / MANIFEST).read_bytes())
+        manifest = _decode(patiently((folder / MANIFEST).read_bytes))
     except (FileNotFoundError, NotADirectoryError, *_DAMAGE):
         return
     _check_ours(folder, manifest)
@@ -327,10 +327,7 @@ def _decode(content: bytes) -> Any:
 
 
 def _check_ours(folder: Path, manifest: Any) -> None:
-    ours = (
-        isinstance(manifest, dict) and "format" in manifest and not {"vectors", "blocks", "model"}.isdisjoint(manifest)
-    )
-    if not ours:
+    if not (isinstance(manifest, dict) and "format" in manifest and not manifest.keys().isdisjoint(OWN_KEYS)):
         raise IncompatibleIndexError(
             f"{printable(folder / MANIFEST)} is not of an index of fgclip2: choose another folder for the index"
         )

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 OPTIMIZER, SCHEDULER, SCALER = (f"{name}.safetensors" for name in ("optimizer", "scheduler", "scaler"))
 CHECKSUMS = "checksums.json"
-_TRAINER_STATE = "trainer_state.json"  # transformers' name
+TRAINER_STATE = "trainer_state.json"  # transformers' name
 _RANDOM_STATE = "random_state_{}.safetensors"  # of each rank
 _HASHING_THREADS = 4
 
@@ -159,7 +159,7 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
         if step := re.fullmatch(r"checkpoint-(\d+)", folder.name):
             try:
                 if not (folder / CHECKSUMS).is_file():
-                    read_json(folder / _TRAINER_STATE)
+                    read_json(folder / TRAINER_STATE)
                     if any(folder.glob(_RANDOM_STATE.format("*"))):
                         raise FileNotFoundError(CHECKSUMS)
                 found.append((int(step[1]), str(folder)))

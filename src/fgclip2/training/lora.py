@@ -195,7 +195,7 @@ def load_lora(
         ValueError: The folder has no safetensors, another kind of adapter, or one for another model; or no base model
             is named.
     """
-    path = adapter_folder(folder, revision)
+    path = adapter_folder(folder, revision=revision)
     config = lora_config_of(path, folder)
     if isinstance(base, FGClip2Model):
         model = base
@@ -212,7 +212,7 @@ def read_config(folder: str | os.PathLike, revision: str | None = None) -> PeftC
     Raises:
         ValueError: As [`load_lora`].
     """
-    config = lora_config_of(adapter_folder(folder, revision), folder)
+    config = lora_config_of(adapter_folder(folder, revision=revision), folder)
     _named_base(config, folder)
     config.inference_mode = False
     return config

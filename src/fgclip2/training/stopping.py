@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -126,8 +127,11 @@ def heed_parent_only(worker: int) -> None:
     if not hasattr(signal, "sigwaitinfo"):  # Windows and macOS tell nobody who has sent a signal
         return
 
+    started_by = parent_process()  # under `forkserver` another than the parent of the system
+    assert started_by is not None
+
     def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in (os.getppid(), started_by.pid):
             pass
         os._exit(0)
 

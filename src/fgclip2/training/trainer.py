@@ -32,6 +32,7 @@ from .checkpoints import (
     OPTIMIZER,
     SCALER,
     SCHEDULER,
+    TRAINER_STATE,
     check_checkpoint,
     check_resumable,
     last_checkpoint,
@@ -243,6 +244,7 @@ class FGClip2Trainer(Trainer):
             collate_fn=ErrorsAsBatches(self._collator(training=False)),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
+            worker_init_fn=heed_parent_only,
         )
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
@@ -479,11 +481,14 @@ class FGClip2Trainer(Trainer):
         A run that goes on has those of its checkpoint, for its optimizer has no state of what was frozen.
         """
         if self._resumed_from is not None:
-            state = read_json(Path(self._resumed_from) / "trainer_state.json")["stateful_callbacks"]
+            state = read_json(Path(self._resumed_from) / TRAINER_STATE)["stateful_callbacks"]
             self._off = state.get(_STATE_NAME, {}).get("attributes", {}).get("off", [])
         elif isinstance(self.train_dataset, DrawnRecords):
             records, settings = self.train_dataset.records, self.objective.settings
-            self._off = terms_without_data(records, settings, self.args.settings)
+            # Judged once, for a read that fails on one rank must not part the ranks.
+            found = terms_without_data(records, settings, self.args.settings) if rank() == 0 else []
+            # Those of a former `train` of this trainer have no weight any more by which they could be found.
+            self._off = sorted({*self._off, *gather_objects(found)[0]}, key=TERMS.index)
         if not self._off:
             return
         weights: dict[str, Any] = {f"{term}_weight": 0.0 for term in self._off}
