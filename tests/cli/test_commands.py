@@ -138,6 +138,7 @@ def test_embed_names_or_skips_broken_images(run, folder):
         (["photo.png", "-o", "夹.npy"], 1, "夹.npy is a folder: give the name of a file in it"),
         (["missing.png", "-o", "v.npy"], 1, "missing.png: no such image file"),
         (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
+        (["--texts-file", "空.txt", "-o", "v.npy"], 1, "空.txt has no texts"),
         (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "--walk-type must be 'auto'"),
         (["空", "-o", "v.npy"], 1, "there are no images in 空"),
         (["photo.png", "-o", "v.npy", "--device", "quantum"], 1, "device='quantum'"),
@@ -145,6 +146,7 @@ def test_embed_names_or_skips_broken_images(run, folder):
 )
 def test_embed_mistakes(run, arguments, code, message):
     Path("坏.txt").write_bytes(b"\xff\xfe\xff")
+    Path("空.txt").touch()
     Path("空").mkdir()
     Path("夹.npy").mkdir()
     assert message in " ".join(run("embed", *arguments, code=code).stderr.split())
@@ -199,6 +201,8 @@ def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):
 
 def test_index_is_what_search_searches_without_an_update(run, folder, monkeypatch):
     assert "has no index: make it by" in run("search", "照片", "狗", "--no-update", code=1).stderr
+    message = run("search", "照片", "狗", "--no-update", "--index", "索 引", code=1).stderr
+    assert "--index '索 引'`" in message
     assert run.json("index", "照片")["index"]["added"] == 2
     shutil.copy("photo.png", "照片/新.png")
     before = run("search", "照片", "狗", "--no-update")
@@ -221,7 +225,7 @@ def test_index_lists_the_problems_without_a_model(run, folder, monkeypatch):
     lines = run(*arguments, model=False).stdout.splitlines()
     assert lines[0].startswith(r"坏\u202e\n.png: not a readable image")
     assert lines[1:] == [
-        "外.png: a link to a file outside the folder",
+        "外.png: a link to a file outside the folder; --follow-links (follow_links=True) uses it",
         "3 files are left out, not of an image type: 2 .mov, 1 without a suffix",
     ]
     state = run.json(*arguments, model=False)["index"]
@@ -479,6 +483,7 @@ def test_heatmap_writes_an_overlay(run, embedder):
 def test_heatmap_mistakes(run):
     assert "unknown file extension" in run("heatmap", "photo.png", "猫", "-o", "x.unknown", code=1).stderr
     assert "坏.png" in run("heatmap", "坏.png", "猫", "-o", "x.png", code=1).stderr
+    assert "the text ' ' is empty" in run("heatmap", "photo.png", " ", "-o", "x.png", code=1).stderr
     assert "is the image itself" in run("heatmap", "photo.png", "猫", "-o", "./photo.png", code=1).stderr
     assert "--opacity" in run("heatmap", "photo.png", "猫", "-o", "x.png", "--opacity", "2", code=2).stderr
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgclip2.embedding import parts as parts_module
-from fgclip2.embedding.parts import VectorParts
+from fgclip2.embedding.parts import VectorParts, text_key
 
 ORIGIN = {"fingerprint": "一", "max_num_patches": 256}
 
@@ -32,6 +32,16 @@ def test_parts_are_saved_now_and_then(tmp_path, monkeypatch):
     parts.add("a", vector(1))
     parts.add("b", vector(2))
     assert set(VectorParts(tmp_path / "parts", ORIGIN).rows) == {"a", "b"}
+
+
+def test_long_texts_are_kept(tmp_path):
+    """Their keys are hashes: a header of safetensors has room for 100 MB, and escaped texts take six times theirs."""
+    texts = ["长文" * 10_000_000, "\ud800"]
+    with VectorParts(tmp_path / "parts", ORIGIN) as parts:
+        for number, text in enumerate(texts):
+            parts.add(text_key(text), vector(number))
+    kept = VectorParts(tmp_path / "parts", ORIGIN).rows
+    assert [kept[text_key(text)][0] for text in texts] == [0, 1]
 
 
 def test_a_flipped_bit_costs_the_vectors_of_one_part(tmp_path, caplog):

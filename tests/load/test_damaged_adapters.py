@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from fgclip2 import FGClip2Model
+from fgclip2 import Embedder, FGClip2Model
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.lora import add_lora, load_lora, lora_config, merge_lora, save_lora
 from tests.checkpoints import GOLDEN_MODEL
@@ -67,6 +67,15 @@ def test_a_broken_configuration(content, folder):
     refused(
         folder, r"adapter_config.json is not (a JSON object|JSON in UTF-8)", OURS
     )  # transformers' own loading reads it before ours can
+
+
+def test_a_base_that_is_not_there(folder):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "/没有/模型"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    for load in (*OURS, Embedder.from_pretrained):
+        with pytest.raises(OSError, match="has the base model /没有/模型: there is no such folder; put it there"):
+            load(folder)
 
 
 def test_a_broken_header(folder):

@@ -66,9 +66,11 @@ def embed(
     check_choice("--walk-type", walk_type, ROLE_OF_WALK)
     role = ROLE_OF_WALK[walk_type]
     texts = text or (common.read_lines(texts_file) if texts_file else [])
+    if texts_file and not texts:
+        raise ValueError(f"{texts_file} has no texts: put one on each line")
     files, refused = list_images(images or [])
     names: Sequence[Any] = files if images else texts
-    keys = [parts_of_work.file_key(file) for file in files] if images else texts
+    keys = [*map(parts_of_work.file_key, files)] if images else [*map(parts_of_work.text_key, texts)]
     embedder = common.load_embedder(model, device)
     facts = {"kind": "image" if images else "text", "model": embedder.name, "fingerprint": embedder.fingerprint}
     settings = {"dtype": str(embedder.dtype), "max_num_patches": budget, "role": role}

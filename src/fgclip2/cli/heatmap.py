@@ -33,6 +33,8 @@ def heatmap(
     Writes the image with colours over it: red where the text applies most, and blue where it applies least.
     """
     budget = common.parse_max_patches(max_patches)
+    if not text.strip():
+        raise ValueError(f"the text {text!r} is empty: give what to look for in the image")
     common.refuse_folders([image])
     common.check_output(output)
     if output.exists() and image.exists() and output.samefile(image):

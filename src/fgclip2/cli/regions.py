@@ -105,6 +105,8 @@ def regions(
     for result in results:
         if len(images) > 1:
             typer.echo(printable(result["image"]))
+        if not result["regions"]:
+            typer.echo("  no boxes", err=True)
         for region in result["regions"]:
             typer.echo(f"[{', '.join(f'{value:g}' for value in region['box'])}]")
             for label in region["labels"]:
@@ -128,7 +130,7 @@ def read_boxes(boxes: str | None, box: list[str] | None, images: list[Path], ima
     if boxes.lstrip().startswith(("[", "{")):
         try:
             content = json.loads(boxes)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"--boxes must be JSON, [[x1, y1, x2, y2], ...], or a file of it: {error}") from error
         return box_files.boxes_of_json(content, f"--boxes {boxes:.60}", images, image_ids)
     return box_files.read_boxes(common.given_path(Path(boxes)), images, image_ids)

@@ -856,9 +856,12 @@ class Embedder:
     ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
         """Load in threads, batch by patch budget, run on the replicas; yield (index, result) as they are done."""
         max_num_patches, batch_size, show_progress_bar, on_error, box_format = options
-        check_choice("on_error", on_error, ("raise", "skip"))
-        check_choice("box_format", box_format, ("xyxy", "xywh"))
-        check_positive_integer("batch_size", batch_size)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
+        if box_format not in ("xyxy", "xywh"):
+            raise ValueError(f"box_format must be 'xyxy' or 'xywh', got {box_format!r}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
         if max_num_patches is not None:
             check_max_num_patches(max_num_patches)
             if self.processor.patch_budgets is None:

@@ -95,6 +95,11 @@ def file_key(path: Path) -> str:
     return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
+def text_key(text: str) -> str:
+    """Return what tells a text from others, however long it is."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def add_images(
     parts: VectorParts,
     files: Mapping[str, Path],
@@ -125,12 +130,12 @@ def add_images(
 
 
 def add_texts(parts: VectorParts, texts: Iterable[str], embedder: Embedder, role: Any, batch_size: int) -> None:
-    """Embed the texts that are not there yet; they are their own keys. See [`Embedder.encode_texts`]."""
-    missing = [text for text in dict.fromkeys(texts) if text not in parts.rows]
+    """Embed the texts that are not there yet, under their [`text_key`]. See [`Embedder.encode_texts`]."""
+    missing = [text for text in dict.fromkeys(texts) if text_key(text) not in parts.rows]
     for chunk in chunks(missing, TEXTS_PER_CALL, len(missing), None, "text"):
         vectors = embedder.encode_texts(chunk, role=role, batch_size=batch_size, show_progress_bar=False)
         for text, vector in zip(chunk, vectors, strict=True):
-            parts.add(text, vector)
+            parts.add(text_key(text), vector)
 
 
 def _read_part(path: Path) -> dict[str, np.ndarray]:

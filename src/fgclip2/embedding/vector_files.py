@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from .._imports import require
@@ -26,6 +27,7 @@ def write_vectors(path: Path, names: Sequence[str], vectors: Sequence[np.ndarray
 
     Raises:
         ImportError: The file is to be Parquet, and pyarrow is not installed.
+        ValueError: It is to be safetensors, and the names are longer than these have room for.
     """
     matrix = np.stack(vectors)  # (N, D)
     with replacing(path) as unfinished:
@@ -36,7 +38,10 @@ def write_vectors(path: Path, names: Sequence[str], vectors: Sequence[np.ndarray
             with unfinished.open("wb") as file:
                 np.savez(file, embeddings=matrix, names=np.array(names), **facts)  # type: ignore[arg-type]
         elif path.suffix == ".safetensors":
-            save_file({"embeddings": matrix}, unfinished, {**facts, "names": json.dumps(names)})
+            try:
+                save_file({"embeddings": matrix}, unfinished, {**facts, "names": json.dumps(names)})
+            except SafetensorError as error:
+                raise ValueError(f"{path}: the names are too long for a safetensors file: choose .npz") from error
         elif path.suffix == ".parquet":
             pyarrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
             valid = [name.encode("utf-8", "backslashreplace").decode() for name in names]  # file names need not be

@@ -134,7 +134,7 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise ValueError(
             f"the image has {image.width} x {image.height} pixels, more than max_pixels={max_pixels}: pass a larger "
-            "max_pixels if you trust it"
+            "max_pixels if you trust it, or make it smaller"
         )
 
 
@@ -181,7 +181,8 @@ def _load_file(source: bytes | str | os.PathLike, max_pixels: int) -> Image.Imag
             return _upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{name}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS and pass a larger max_pixels if you trust it"
+            f"{name}: {error}; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS and pass a larger max_pixels if "
+            "you trust it"
         ) from error
     except UnidentifiedImageError as error:  # whose own message names a buffer of Python's
         if isinstance(source, bytes):

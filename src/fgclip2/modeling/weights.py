@@ -116,6 +116,7 @@ def base_of_adapter(source: str | os.PathLike, **hub_arguments: Any) -> tuple[st
 
     Raises:
         ValueError: The adapter names no base model.
+        FileNotFoundError: It names a folder that is not there.
     """
     if Path(source, hub_arguments.get("subfolder") or "", "config.json").is_file():
         return None  # transformers takes the weights beside it
@@ -126,7 +127,18 @@ def base_of_adapter(source: str | os.PathLike, **hub_arguments: Any) -> tuple[st
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise ValueError(f"{source} is an adapter that names no base model in {ADAPTER_CONFIG}: write its name there")
+    check_base_folder(source, base)
     return base, revision if isinstance(revision, str) else None
+
+
+def check_base_folder(source: object, base: str) -> None:
+    """Raise a `FileNotFoundError` if `base`, the base model of the adapter `source`, is a folder that is not there."""
+    is_path = Path(base).is_absolute() or base.startswith((".", "~"))
+    if is_path and not Path(base).expanduser().is_dir():
+        raise FileNotFoundError(
+            f"the adapter {source} has the base model {base}: there is no such folder; put it there, or write where it "
+            f"is into {ADAPTER_CONFIG}"
+        )
 
 
 def find_weights(source: str | os.PathLike, **hub_arguments: Any) -> list[Path]:

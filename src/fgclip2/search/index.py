@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -140,8 +141,9 @@ class ImageIndex:
         folder = _existing_folder(folder)
         stored = read_index(_index_folder(folder, index_folder, follow_links), follow_links)
         if stored is None:
-            name = printable(folder)
-            raise ValueError(f"{name} has no index: make it by ImageIndex.build, or by `fgclip2 index {name}`")
+            place = ["--index", os.fspath(index_folder)] if index_folder else []
+            command = printable(shlex.join(["fgclip2", "index", str(folder), *place]))
+            raise ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
         return cls._of(folder, stored)
 
     @classmethod

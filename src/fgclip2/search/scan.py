@@ -12,6 +12,7 @@ from ..files import IMAGE_SUFFIXES, sha256_of_file
 from ..streams import bounded_map
 
 HASHING_THREADS = 8
+ALLOWED_BY = "--follow-links (follow_links=True) uses it"
 
 
 class ImageFile(NamedTuple):
@@ -88,11 +89,11 @@ def scan_folder(folder: Path, follow_links: bool = False) -> FolderScan:
                     elif follow_links:
                         links_to_folders.append(path + "/")
                     else:
-                        unusable.append(UnusableFile(path, "a link to a folder, which is not followed"))
+                        unusable.append(UnusableFile(path, f"a link to a folder; {ALLOWED_BY}"))
                 elif suffix not in IMAGE_SUFFIXES:
                     left_out[suffix] += 1
                 elif is_link and not follow_links and not Path(entry.path).resolve().is_relative_to(folder):
-                    unusable.append(UnusableFile(path, "a link to a file outside the folder"))
+                    unusable.append(UnusableFile(path, f"a link to a file outside the folder; {ALLOWED_BY}"))
                 else:
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):

@@ -335,7 +335,9 @@ def _check_ours(folder: Path, manifest: Any) -> None:
 
 def _damaged(folder: Path, error: Exception) -> IncompatibleIndexError:
     reason = f"{type(error).__name__}: {error}" if isinstance(error, (LookupError, TypeError)) else str(error)
-    return IncompatibleIndexError(f"{printable(folder / MANIFEST)} is damaged ({reason}): rebuild the index")
+    return IncompatibleIndexError(
+        f"{printable(folder / MANIFEST)} is damaged ({reason}): rebuild the index (`--rebuild`, rebuild=True)"
+    )
 
 
 def _read(folder: Path, name: str, follow_links: bool) -> bytes:

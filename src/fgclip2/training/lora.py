@@ -20,7 +20,7 @@ from .._imports import require
 from ..files import replacing
 from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
 from ..modeling.modeling_fgclip2 import FGClip2Model
-from ..modeling.weights import ADAPTER_WEIGHTS
+from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder
 from .card import base_name, check_base_is_public, write_card
 from .tasks.fgclip2 import HEADS, FGClip2ForTraining
 
@@ -221,6 +221,7 @@ def read_config(folder: str | os.PathLike, revision: str | None = None) -> PeftC
 def _named_base(config: PeftConfig, name: str | os.PathLike) -> str:
     if not config.base_model_name_or_path:
         raise ValueError(f"{name} names no base model; pass base=")
+    check_base_folder(name, config.base_model_name_or_path)
     return config.base_model_name_or_path
 
 
