@@ -331,7 +331,7 @@ class FGClipModel(FGClipPreTrainedModel):
         >>> model, processor = FGClipModel.from_pretrained(path), FGClipProcessor.from_pretrained(path)
         >>> inputs = processor(text=["a photo of a cat", "a photo of a dog"], images=[image])
         >>> with torch.no_grad():
-        ...     logits = model(**inputs, walk_type="short").logits_per_image  # (1, 2)
+        ...     logits = model(**inputs).logits_per_image  # (1, 2)
         >>> probabilities = logits.softmax(-1)
     """
 
@@ -546,11 +546,10 @@ class FGClipModel(FGClipPreTrainedModel):
     ) -> FGClipOutput:
         """Embed images, texts or both; with both, compare every image with every text.
 
-        Arguments are those of [`get_text_features`] and [`get_image_features`].
+        Arguments are those of [`get_text_features`] and [`get_image_features`]. The official code has no `walk_type`
+        here, and gives the head of short texts the positions of long ones, which were never trained together.
 
         Args:
-            walk_type: `"short"`, `"long"` or `"box"`. `None` is what the official code does here, whatever the length
-                of the texts: positions of long texts, and the head of short ones.
             return_loss: Also return the symmetric contrastive loss of the batch, image i belonging to text i.
 
         Raises:
@@ -565,8 +564,7 @@ class FGClipModel(FGClipPreTrainedModel):
             vision_outputs = self._encode_images(pixel_values, interpolate_pos_encoding)
             image_embeds = normalized_pooler_output(vision_outputs)
         if input_ids is not None:
-            head = "short" if walk_type is None else walk_type
-            text_outputs = self._encode_texts(input_ids, attention_mask, walk_type or "long", head)
+            text_outputs = self._encode_texts(input_ids, attention_mask, walk_type, walk_type)
             text_embeds = normalized_pooler_output(text_outputs)
         if image_embeds is not None and text_embeds is not None:
             cosines = text_embeds @ image_embeds.T.to(text_embeds.device)  # (texts, images)
