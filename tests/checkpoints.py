@@ -3,12 +3,17 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizerFast
 
-from fgclip2 import FGClip2Model, FGClip2Processor
+from fgclip2.hub import convert_checkpoint, export_checkpoint
+from fgclip2.modeling.auto import find_family
+from tests.golden_of_v1 import GOLDEN_V1
+from tests.tokenization.clip_vocabulary import write_tiny_vocabulary
 
 GOLDEN_MODEL = Path(__file__).parent / "golden" / "model"
 GEMMA_TOKENIZER = Path(__file__).parent / "tokenization" / "gemma_small" / "saved_by_transformers_4_57"
@@ -33,9 +38,32 @@ OFFICIAL_PREPROCESSOR = {
     "rescale_factor": 0.00392156862745098,
 }
 
+OFFICIAL_FGCLIP_PREPROCESSOR = {
+    "crop_size": {"height": 40, "width": 40},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "CLIPImageProcessor",
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 40},
+}
+
 
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def add_tokens(weights: dict[str, torch.Tensor], vocab_size: int) -> None:
+    """Give the tokens that the golden vocabulary lacks embeddings too; golden token ids keep theirs."""
+    name = "text_model.embeddings.token_embedding.weight"
+    rows, width = weights[name].shape
+    more = torch.randn(vocab_size - rows, width, generator=torch.Generator().manual_seed(0))
+    weights[name] = torch.cat([weights[name], more])
 
 
 def write_official_folder(folder: Path) -> Path:
@@ -47,10 +75,7 @@ def write_official_folder(folder: Path) -> Path:
     write_json(folder / "config.json", {**config, "auto_map": OFFICIAL_AUTO_MAP})
 
     weights = load_file(GOLDEN_MODEL / "model.safetensors")
-    name = "text_model.embeddings.token_embedding.weight"
-    rows, width = weights[name].shape
-    more = torch.randn(vocab_size - rows, width, generator=torch.Generator().manual_seed(0))
-    weights[name] = torch.cat([weights[name], more])  # golden token ids keep their embeddings
+    add_tokens(weights, vocab_size)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
     write_json(folder / "preprocessor_config.json", OFFICIAL_PREPROCESSOR)
@@ -59,6 +84,24 @@ def write_official_folder(folder: Path) -> Path:
     tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     write_json(folder / "tokenizer_config.json", {**tokenizer_config, "processor_class": "Fgclip2Processor"})
     for name in ("configuration_fgclip2.py", "modeling_fgclip2.py"):
+        (folder / name).write_text("raise RuntimeError('the code of an official folder ran')\n")
+    return folder
+
+
+def write_official_fgclip_folder(folder: Path) -> Path:
+    """The same of the first FG-CLIP, whose official folders call themselves CLIP and name CLIP's processor."""
+    write_tiny_vocabulary(folder)
+    CLIPTokenizerFast.from_pretrained(folder).save_pretrained(folder)
+    vocab_size = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
+    config = json.loads((GOLDEN_V1 / "model" / "config.json").read_text())
+    # The ids of OpenAI's first configurations, which the official code overwrites.
+    config["text_config"] |= {"vocab_size": vocab_size, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    write_json(folder / "config.json", config)
+    weights = load_file(GOLDEN_V1 / "model" / "model.safetensors")
+    add_tokens(weights, vocab_size)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    write_json(folder / "preprocessor_config.json", OFFICIAL_FGCLIP_PREPROCESSOR)
+    for name in ("modeling_fgclip.py", "modeling_clip.py"):
         (folder / name).write_text("raise RuntimeError('the code of an official folder ran')\n")
     return folder
 
@@ -73,20 +116,40 @@ def official_folder(tmp_path_factory) -> Path:
     return write_official_folder(tmp_path_factory.mktemp("checkpoints") / "official")
 
 
+def load(folder: Path) -> tuple[Any, Any]:
+    """Return the model and the processor of a folder of either family."""
+    family = find_family(folder)
+    return family.model.from_pretrained(folder), family.processor.from_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def saved_folder(official_folder, tmp_path_factory) -> Path:
     """The same checkpoint, loaded and saved by this package. Don't write into it."""
     folder = tmp_path_factory.mktemp("checkpoints") / "saved"
-    FGClip2Model.from_pretrained(official_folder).save_pretrained(folder)
-    FGClip2Processor.from_pretrained(official_folder).save_pretrained(folder)
+    for part in load(official_folder):
+        part.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def exported_folder(official_folder, tmp_path_factory) -> Path:
     """The same checkpoint with this package's code. Don't write into it."""
-    from fgclip2.hub import export_checkpoint
+    return export_checkpoint(*load(official_folder), tmp_path_factory.mktemp("checkpoints") / "exported")
 
-    model = FGClip2Model.from_pretrained(official_folder)
-    processor = FGClip2Processor.from_pretrained(official_folder)
-    return export_checkpoint(model, processor, tmp_path_factory.mktemp("checkpoints") / "exported")
+
+@pytest.fixture(scope="session")
+def official_fgclip_folder(tmp_path_factory) -> Path:
+    """Don't write into it."""
+    return write_official_fgclip_folder(tmp_path_factory.mktemp("checkpoints") / "official_fgclip")
+
+
+@pytest.fixture(scope="session")
+def converted_fgclip_folder(official_fgclip_folder, tmp_path_factory) -> Path:
+    """Don't write into it."""
+    return convert_checkpoint(official_fgclip_folder, tmp_path_factory.mktemp("checkpoints") / "converted_fgclip")
+
+
+@pytest.fixture(scope="session")
+def exported_fgclip_folder(official_fgclip_folder, tmp_path_factory) -> Path:
+    """Don't write into it."""
+    return export_checkpoint(*load(official_fgclip_folder), tmp_path_factory.mktemp("checkpoints") / "exported_fgclip")

@@ -1,4 +1,4 @@
-"""Registration of the model with transformers, so that its Auto classes and pipelines find it by themselves."""
+"""Registration of the models with transformers, so that its Auto classes and pipelines find them by themselves."""
 
 from __future__ import annotations
 
@@ -15,44 +15,39 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.pipelines.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
 from .checks import environment_flag
-from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
-from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
-from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
-from .modeling.processing_fgclip2 import FGClip2Processor
-from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from .modeling.auto import FAMILIES
 
 logger = logging.getLogger("fgclip2")
 
 
 @functools.cache
 def register() -> None:
-    """Make transformers' Auto classes and pipelines find this model, also in folders in the official layout.
+    """Make transformers' Auto classes and pipelines find this package's models, also in the official layout.
 
-    The environment variable `FGCLIP2_NO_REGISTER=1` turns this off.
+    Official folders of the first FG-CLIP say that they are CLIP, and stay that to transformers. The environment
+    variable `FGCLIP2_NO_REGISTER=1` turns all this off.
     """
     if environment_flag("FGCLIP2_NO_REGISTER"):
         return
-    if FGClip2Config.model_type in CONFIG_MAPPING:
-        logger.warning(
-            "transformers has a model 'fgclip2' of its own; its Auto classes now give that of the package fgclip2 "
-            "(FGCLIP2_NO_REGISTER=1 leaves them as they are)"
-        )
-        # Processors are found by the names of their classes, and transformers looks among its own first.
-        PROCESSOR_MAPPING_NAMES.pop(FGClip2Config.model_type, None)
-    for config, model in (
-        (FGClip2Config, FGClip2Model),
-        (FGClip2TextConfig, FGClip2TextModel),
-        (FGClip2VisionConfig, FGClip2VisionModel),
-    ):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, model, exist_ok=True)
-    # The official quick start loads the model by AutoModelForCausalLM.
-    for auto_model in (AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
-        auto_model.register(FGClip2Config, FGClip2Model, exist_ok=True)
-    AutoImageProcessor.register(FGClip2Config, slow_image_processor_class=FGClip2ImageProcessor, exist_ok=True)
-    AutoTokenizer.register(FGClip2Config, fast_tokenizer_class=FGClip2Tokenizer, exist_ok=True)
-    AutoProcessor.register(FGClip2Config, FGClip2Processor, exist_ok=True)
+    for family in FAMILIES:
+        if family.model_type in CONFIG_MAPPING:
+            logger.warning(
+                "transformers has a model '%s' of its own; its Auto classes now give that of the package fgclip2 "
+                "(FGCLIP2_NO_REGISTER=1 leaves them as they are)",
+                family.model_type,
+            )
+            # Processors are found by the names of their classes, and transformers looks among its own first.
+            PROCESSOR_MAPPING_NAMES.pop(family.model_type, None)
+        for model in (family.model, *family.towers):
+            AutoConfig.register(model.config_class.model_type, model.config_class, exist_ok=True)
+            AutoModel.register(model.config_class, model, exist_ok=True)
+        # The official quick starts load the models by AutoModelForCausalLM.
+        for auto_model in (AutoModelForCausalLM, AutoModelForZeroShotImageClassification):
+            auto_model.register(family.config, family.model, exist_ok=True)
+        image_processor, tokenizer = family.processor.image_processor_type, family.processor.tokenizer_type
+        AutoImageProcessor.register(family.config, slow_image_processor_class=image_processor, exist_ok=True)
+        AutoTokenizer.register(family.config, fast_tokenizer_class=tokenizer, exist_ok=True)
+        AutoProcessor.register(family.config, family.processor, exist_ok=True)
     ZeroShotImageClassificationPipeline.__new__ = _new_zero_shot_pipeline  # type: ignore[method-assign]
 
 
@@ -65,6 +60,6 @@ def _new_zero_shot_pipeline(cls: type, *args: Any, **kwargs: Any) -> Any:
     already has the model: of other models nothing changes, and neither does the registry.
     """
     model_type = getattr(getattr(kwargs.get("model"), "config", None), "model_type", None)
-    if cls is ZeroShotImageClassificationPipeline and model_type == FGClip2Config.model_type:
-        cls = FGClip2ZeroShotImageClassificationPipeline
+    if cls is ZeroShotImageClassificationPipeline:
+        cls = next((family.pipeline for family in FAMILIES if family.model_type == model_type and family.pipeline), cls)
     return object.__new__(cls)

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from fgclip2 import Embedder, FGClip2Model, FGClip2Processor, FGClip2TextModel
-from fgclip2.benchmarks.models import load_model, load_pair
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.weights import MAX_HEADER_BYTES
 
@@ -190,22 +189,6 @@ def test_a_broken_tokenizer_is_named(content, folder):
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(ValueError, match=f"the tokenizer or image processor of {folder} can't be read"):
         Embedder.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("load", [Embedder.from_pretrained, load_model, load_pair])
-@pytest.mark.parametrize(
-    "marks",
-    [
-        {"architectures": ["FGCLIPModel"]},
-        {"auto_map": {"AutoModelForCausalLM": "modeling_fgclip.FGCLIPModel"}},
-        {"model_type": "fgclip"},  # as saved by this package
-    ],
-)
-def test_the_first_fg_clip_is_refused_by_name(load, marks, tmp_path):
-    """As plain CLIP, which its configuration says it is, it would run without an error, on images cut, not squashed."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", **marks}))
-    with pytest.raises(ValueError, match="is a checkpoint of FG-CLIP, the first version, which this package does not"):
-        load(tmp_path)
 
 
 def test_other_models_are_refused_by_name(tmp_path):

@@ -25,7 +25,7 @@ from ..embedding import (
     resolve_dtype,
 )
 from ..embedding.pairs import ONE_HEAD
-from ..modeling.auto import find_family, read_model_type
+from ..modeling.auto import find_family
 from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.interface import DualEncoderProcessor, Role
@@ -168,11 +168,13 @@ def load_pair(
 
     Raises:
         OSError: There is no such checkpoint, or its weights are not safetensors.
-        ValueError: It has no image and text features, or is of the first FG-CLIP.
+        ValueError: It has no image and text features, or is of a family that this package has.
     """
     run_device = resolve_devices(device, default_device())[0]
     source, hub_arguments = locate_checkpoint(name, revision=revision)
-    read_model_type(source, **hub_arguments)  # for its errors: the first FG-CLIP would run as plain CLIP
+    family = find_family(source, **hub_arguments)
+    if family is not None:  # transformers may take it for another: FG-CLIP would run as plain CLIP, on images cut
+        raise ValueError(f"{name} is a {family.title} checkpoint, not one of transformers' own classes: use load_model")
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # no service of the hub is asked to convert a pickle
     options = {"dtype": resolve_dtype(dtype, run_device), "use_safetensors": True, **hub_arguments}
     try:

@@ -1,4 +1,4 @@
-"""Adapters of PEFT for FG-CLIP 2: loaded whole, from safetensors, or refused; this file is not exported."""
+"""Adapters of PEFT: loaded whole, from safetensors, or refused; this file is not exported."""
 
 from __future__ import annotations
 

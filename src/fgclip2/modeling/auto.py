@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import PretrainedConfig
 
 from .configuration_fgclip import OFFICIAL_MODEL_TYPE, FGClipConfig
 from .configuration_fgclip2 import FGClip2Config
-from .modeling_fgclip2 import FGClip2Model
+from .modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
+from .modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+from .pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
+from .processing_fgclip import FGClipProcessor
 from .processing_fgclip2 import FGClip2Processor
-from .weights import base_of_adapter
+from .weights import INDEX, WEIGHTS, base_of_adapter, find_file, read_header, read_json_object
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,42 @@ class Family:
     config: type[Any]
     model: type[Any]  # a DualEncoder
     processor: type[Any]  # its DualEncoderProcessor
+    towers: tuple[type[Any], ...] = ()  # models of one tower each
+    pipeline: type[Any] | None = None  # of zero-shot image classification; `None`: transformers' own is right
+    # What official folders say in place of `model_type`, as folders of other models do. They are told from these by
+    # names of classes with `model_type` in them, or by a tensor that the others lack.
+    official_model_type: str | None = None
+    own_tensor: str = ""
 
 
-FAMILIES = (Family("FG-CLIP 2", "fgclip2", FGClip2Config, FGClip2Model, FGClip2Processor),)
+FAMILIES = (
+    Family(
+        "FG-CLIP 2",
+        "fgclip2",
+        FGClip2Config,
+        FGClip2Model,
+        FGClip2Processor,
+        (FGClip2TextModel, FGClip2VisionModel),
+        FGClip2ZeroShotImageClassificationPipeline,
+    ),
+    Family(
+        "FG-CLIP",
+        "fgclip",
+        FGClipConfig,
+        FGClipModel,
+        FGClipProcessor,
+        (FGClipTextModel, FGClipVisionModel),
+        official_model_type=OFFICIAL_MODEL_TYPE,
+        own_tensor="text_filip_projection.weight",
+    ),
+)
 
 
 def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None:
-    """Return the model type that a checkpoint, or the base model of an adapter, names in its config.json.
+    """Return the model type of a checkpoint, or of the base model of an adapter.
+
+    It is what config.json says, but for official folders of a family that say what folders of other models say too.
+    Of these on the hub, the header of the weights is fetched where the configuration leaves it open.
 
     Args:
         name: Folder or hub id.
@@ -38,7 +73,7 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
 
     Raises:
         OSError: There is no such checkpoint, or it has no config.json.
-        ValueError: Its config.json is damaged, or it is a checkpoint of the first FG-CLIP.
+        ValueError: Its config.json, or the header of its weights, is damaged.
     """
     base = base_of_adapter(name, **hub_arguments)
     if base is not None:
@@ -53,14 +88,42 @@ def read_model_type(name: str | os.PathLike, **hub_arguments: Any) -> str | None
         raise ValueError(f"the config.json of {name} is not a JSON object of settings: get it again") from error
     if not settings:
         raise OSError(f"{name} has no config.json, so it is no checkpoint: give the folder that has one")
-    # Official ones call themselves CLIP, as which they run without an error, on images that are cut, not squashed.
-    names = str([settings.get("architectures"), settings.get("auto_map")]).lower()
-    if model_type == FGClipConfig.model_type or (model_type == OFFICIAL_MODEL_TYPE and "fgclip" in names):
-        raise ValueError(
-            f"{name} is a checkpoint of FG-CLIP, the first version, which this package does not support here: load it "
-            "by FGClipModel.from_pretrained and FGClipProcessor.from_pretrained, or use a checkpoint of FG-CLIP 2"
-        )
+    classes = str([settings.get("architectures"), settings.get("auto_map")]).lower()
+    for family in FAMILIES:
+        says_so = model_type is not None and model_type == family.official_model_type
+        if says_so and (family.model_type in classes or has_tensor(name, family.own_tensor, **hub_arguments)):
+            return family.model_type
     return model_type
+
+
+def has_tensor(source: str | os.PathLike, name: str, **hub_arguments: Any) -> bool:
+    """Tell by headers whether a checkpoint has a tensor: of weights that are only on the hub, no more is fetched.
+
+    Args:
+        source, hub_arguments: As in [`read_model_type`].
+        name: Name of the tensor.
+
+    Raises:
+        OSError: The hub can't be asked.
+        ValueError: The header or the index of the weights is damaged.
+    """
+    weights = find_file(source, WEIGHTS, **{**hub_arguments, "local_files_only": True, "force_download": False})
+    if weights is not None:
+        return name in read_header(weights)
+    index = find_file(source, INDEX, **hub_arguments)
+    if index is not None:
+        weight_map = read_json_object(index).get("weight_map")
+        return isinstance(weight_map, dict) and name in weight_map
+    if Path(source).is_dir() or constants.HF_HUB_OFFLINE or hub_arguments.get("local_files_only"):
+        return False
+    file = "/".join(filter(None, (hub_arguments.get("subfolder"), WEIGHTS)))
+    options = {key: hub_arguments.get(key) for key in ("revision", "token")}
+    try:
+        return name in HfApi().parse_safetensors_file_metadata(str(source), file, **options).tensors
+    except EntryNotFoundError:
+        return False
+    except Exception as error:  # of the HTTP library, which differs between releases of huggingface_hub
+        raise OSError(f"can't read the header of {file} of {source} on the hub: {error}") from error
 
 
 def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
