@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 TEXTS = ["A black CAT on the window", "一只黑猫趴在窗台上"]
+LONG = {"fgclip2": {"walk_type": "long"}, "fgclip": {"padding": "max_length", "max_length": 248}}  # by model type
 
 
 def main() -> None:
@@ -27,8 +28,8 @@ def main() -> None:
         outputs[f"{folder} texts"] = model.encode(TEXTS)
         outputs[f"{folder} images"] = model.encode([Image.open(picture), Image.open(picture).rotate(90, expand=True)])
         outputs[f"{folder} paths"] = model.encode([picture])
-        long = model.encode(TEXTS, processing_kwargs={"text": {"walk_type": "long"}})
-        outputs[f"{folder} long"] = long
+        long = {"text": LONG[model[0].config.model_type]}
+        outputs[f"{folder} long"] = model.encode(TEXTS, processing_kwargs=long)
         similarity = model.similarity(outputs[f"{folder} texts"], outputs[f"{folder} images"])
         outputs[f"{folder} similarity"] = similarity.numpy()
     save_file(outputs, output)

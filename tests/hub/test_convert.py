@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from fgclip2 import FGClip2ImageProcessor, FGClip2Model, FGClip2Processor, FGClip2Tokenizer
+from fgclip2 import FGClip2ImageProcessor, FGClip2Model, FGClip2Processor, FGClip2Tokenizer, FGClipModel
 from fgclip2.hub import convert, convert_checkpoint
 from tests.checkpoints import read_tensors
 
@@ -47,6 +47,27 @@ def test_files_are_ours_and_weights_the_same_bytes(official_folder, converted):
     assert config["architectures"] == ["FGClip2Model"]
     assert config["dtype"] == "float32"
     assert not {"auto_map", "custom_pipelines"} & config.keys()
+
+
+def test_the_first_fg_clip(official_fgclip_folder, converted_fgclip_folder, converted):
+    """Tests of what the Auto classes make of it are in tests/load."""
+    names = {path.name for path in converted_fgclip_folder.iterdir()}
+    assert names == {path.name for path in converted.iterdir()}
+    name = "model.safetensors"
+    assert (converted_fgclip_folder / name).read_bytes() == (official_fgclip_folder / name).read_bytes()
+    config = json.loads((converted_fgclip_folder / "config.json").read_text())
+    assert (config["model_type"], config["architectures"], config["dtype"]) == ("fgclip", ["FGClipModel"], "float32")
+    assert not {"auto_map", "torch_dtype"} & config.keys()
+    assert config["text_config"]["eos_token_id"] == 519
+
+
+def test_the_first_fg_clip_with_stored_positions(official_fgclip_folder, tmp_path):
+    """As releases of transformers before 4.31 saved it."""
+    source = shutil.copytree(official_fgclip_folder, tmp_path / "source")
+    weights = {**read_tensors(source), "text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    _, info = FGClipModel.from_pretrained(convert_checkpoint(source, tmp_path / "out"), output_loading_info=True)
+    assert not any(info.values())
 
 
 def test_auto_classes_are_right_on_it(official_folder, converted):
@@ -196,11 +217,13 @@ def test_weights_that_do_not_fit_the_config_are_named(change, message, source, t
 
 def test_other_models_are_refused(source, tmp_path):
     (source / "config.json").write_text('{"model_type": "siglip2"}')
-    with pytest.raises(ValueError, match="`model_type` must be 'fgclip2', got 'siglip2'"):
+    with pytest.raises(ValueError, match="`model_type` must be 'fgclip2' or 'fgclip', got 'siglip2'"):
         convert_checkpoint(source, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "is missing"), ("{", "not JSON"), ("[]", "must be 'fgclip2'")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "is missing"), ("{", "not JSON"), ("[]", "must be 'fgclip2' or")]
+)
 def test_a_broken_config_is_named(content, message, source, tmp_path):
     (source / "config.json").unlink()
     if content is not None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,42 +10,51 @@ from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Model, FGClip2Processor
 from fgclip2.hub import export, export_checkpoint
-from tests.checkpoints import read_tensors
+from tests.checkpoints import load, read_tensors
 
 
 @pytest.fixture(scope="module")
 def loaded(official_folder) -> tuple[FGClip2Model, FGClip2Processor]:
-    return FGClip2Model.from_pretrained(official_folder), FGClip2Processor.from_pretrained(official_folder)
+    return load(official_folder)
 
 
-def test_files(exported_folder):
-    assert {path.name for path in exported_folder.iterdir()} == {
+@pytest.fixture(scope="module", params=["fgclip2", "fgclip"])
+def exported(request) -> tuple[str, Path]:
+    """The model type of a family, and an exported folder of it."""
+    name = "exported_folder" if request.param == "fgclip2" else f"exported_{request.param}_folder"
+    return request.param, request.getfixturevalue(name)
+
+
+def test_files(exported):
+    family, folder = exported
+    files = {
         "README.md",
         "config.json",
         "config_sentence_transformers.json",
-        "configuration_fgclip2.py",
+        f"configuration_{family}.py",
         "configurations.py",
-        "image_processing_fgclip2.py",
+        f"image_processing_{family}.py",
         "image_processors.py",
         "inputs.py",
         "layers.py",
         "loading.py",
         "model.safetensors",
-        "modeling_fgclip2.py",
-        "pipeline_fgclip2.py",
+        f"modeling_{family}.py",
         "modules.json",
         "preprocessor_config.json",
-        "processing_fgclip2.py",
+        f"processing_{family}.py",
         "processor_config.json",
         "processors.py",
         "text_tokenizer.py",
-        "tokenization_fgclip2.py",
+        f"tokenization_{family}.py",
         "sentence_bert_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
         "weights.py",
     }
-    assert not any(path.is_symlink() for path in exported_folder.iterdir())
+    files |= {"pipeline_fgclip2.py"} if family == "fgclip2" else set()
+    assert {path.name for path in folder.iterdir()} == files
+    assert not any(path.is_symlink() for path in folder.iterdir())
 
 
 def classes_named(value: object) -> list[str]:
@@ -53,29 +63,27 @@ def classes_named(value: object) -> list[str]:
         return [name for item in value.values() for name in classes_named(item)]
     if isinstance(value, list):
         return [name for item in value for name in classes_named(item)]
-    return [value] if isinstance(value, str) and "_fgclip2." in value else []
+    return [value] if isinstance(value, str) and "_fgclip" in value else []
 
 
-def test_every_class_that_the_json_files_name_is_in_its_file(exported_folder):
-    named = [name for path in exported_folder.glob("*.json") for name in classes_named(json.loads(path.read_text()))]
-    assert {name.rpartition(".")[2] for name in named} == {
-        "FGClip2Config",
-        "FGClip2ImageProcessor",
-        "FGClip2Model",
-        "FGClip2Processor",
-        "FGClip2Tokenizer",
-        "FGClip2ZeroShotImageClassificationPipeline",
-    }
+def test_every_class_that_the_json_files_name_is_in_its_file(exported):
+    family, folder = exported
+    named = [name for path in folder.glob("*.json") for name in classes_named(json.loads(path.read_text()))]
+    kinds = ["Config", "ImageProcessor", "Model", "Processor", "Tokenizer"]
+    prefix = {"fgclip2": "FGClip2", "fgclip": "FGClip"}[family]
+    kinds += ["ZeroShotImageClassificationPipeline"] if family == "fgclip2" else []  # transformers' own is right
+    assert {name.rpartition(".")[2] for name in named} == {prefix + kind for kind in kinds}
     for name in named:
         module, _, class_name = name.rpartition(".")
-        tree = ast.parse((exported_folder / f"{module}.py").read_text(encoding="utf-8"))
+        tree = ast.parse((folder / f"{module}.py").read_text(encoding="utf-8"))
         assert class_name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def test_code_files_import_only_each_other_and_what_users_have(exported_folder):
+def test_code_files_import_only_each_other_and_what_users_have(exported):
+    _, folder = exported
     allowed = {"transformers", "torch", "numpy", "PIL", "tokenizers"}
-    files = {path.stem for path in exported_folder.glob("*.py")}
-    for path in exported_folder.glob("*.py"):
+    files = {path.stem for path in folder.glob("*.py")}
+    for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level:
                 assert node.level == 1, ast.unparse(node)
@@ -86,11 +94,13 @@ def test_code_files_import_only_each_other_and_what_users_have(exported_folder):
                 assert roots <= allowed | set(__import__("sys").stdlib_module_names), ast.unparse(node)
 
 
-def test_weights_are_bitwise_those_of_the_model(loaded, exported_folder):
-    exported = load_file(exported_folder / "model.safetensors")
-    state = loaded[0].state_dict()
-    assert exported.keys() == state.keys()
-    assert all(torch.equal(exported[name], tensor) for name, tensor in state.items())
+def test_weights_are_bitwise_those_of_the_model(exported, official_folder, official_fgclip_folder):
+    family, folder = exported
+    official, _ = load(official_folder if family == "fgclip2" else official_fgclip_folder)
+    tensors = load_file(folder / "model.safetensors")
+    state = official.state_dict()
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
 
 
 def test_bfloat16_stays(official_folder, loaded, tmp_path):
@@ -140,7 +150,7 @@ def test_a_folder_in_use_is_refused(loaded, tmp_path):
 
 
 def test_a_failure_leaves_nothing(loaded, tmp_path, monkeypatch):
-    def fail(folder):
+    def fail(folder, family):
         assert (folder / "model.safetensors").is_file()
         raise OSError("no space left on device")
 
@@ -150,9 +160,11 @@ def test_a_failure_leaves_nothing(loaded, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_models_are_refused(loaded, tmp_path):
-    with pytest.raises(ValueError, match=r"must be an FGClip2Model.*FGClip2VisionModel"):
+def test_other_models_are_refused(loaded, official_fgclip_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"must be an FGClip2Model.*, or an FGClipModel.*, got FGClip2VisionModel"):
         export_checkpoint(loaded[0].vision_model, loaded[1], tmp_path / "out")
+    with pytest.raises(ValueError, match="got FGClip2Model and FGClipProcessor"):
+        export_checkpoint(loaded[0], load(official_fgclip_folder)[1], tmp_path / "out")
 
 
 def test_adapters_that_are_not_merged_are_refused(official_folder, loaded, tmp_path):

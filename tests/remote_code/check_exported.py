@@ -57,7 +57,7 @@ def compute_pipelines(folder: str, **kwargs) -> dict[str, torch.Tensor]:
 
 def check_origin(loaded: object, way: str) -> None:
     cls = type(loaded)
-    assert cls.__name__.startswith("FGClip2"), cls
+    assert cls.__name__.startswith("FGClip"), cls
     origins = {"remote-code": "transformers_modules.", "package": "fgclip2."}
     # Where both could run, transformers decides for each Auto class; the code is the same.
     assert cls.__module__.startswith(origins.get(way, tuple(origins.values()))), cls

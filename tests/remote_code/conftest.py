@@ -1,3 +1,17 @@
-from tests.checkpoints import exported_folder, official_folder, saved_folder
+from tests.checkpoints import (
+    converted_fgclip_folder,
+    exported_fgclip_folder,
+    exported_folder,
+    official_fgclip_folder,
+    official_folder,
+    saved_folder,
+)
 
-__all__ = ["exported_folder", "official_folder", "saved_folder"]
+__all__ = [
+    "converted_fgclip_folder",
+    "exported_fgclip_folder",
+    "exported_folder",
+    "official_fgclip_folder",
+    "official_folder",
+    "saved_folder",
+]

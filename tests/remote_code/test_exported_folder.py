@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from fgclip2 import FGClip2ImageProcessor, FGClip2Model, FGClip2Processor, FGClip2Tokenizer
+from tests.checkpoints import load
 from tests.remote_code.check_exported import LABELS, compute, images
 
 CHECK = Path(__file__).parent / "check_exported.py"
@@ -33,20 +34,26 @@ def run(arguments: list[str], cache: Path, cwd: Path | None = None) -> None:
     assert "Do you wish to run the custom code" not in process.stdout
 
 
+class Exported(NamedTuple):
+    family: str
+    folder: Path
+    expected: dict[str, torch.Tensor]  # what the package itself computes from the checkpoint that was exported
+
+
 @pytest.fixture(scope="module")
-def expected(official_folder) -> dict[str, torch.Tensor]:
-    """What the package itself computes from the checkpoint that was exported."""
-    model = FGClip2Model.from_pretrained(official_folder).eval()
-    processor = FGClip2Processor.from_pretrained(official_folder)
-    tokenizer = FGClip2Tokenizer.from_pretrained(official_folder)
-    outputs = compute(model, processor, tokenizer, FGClip2ImageProcessor())
+def exported(request) -> Exported:
+    suffix = "folder" if request.param == "fgclip2" else f"{request.param}_folder"
+    model, processor = load(request.getfixturevalue(f"official_{suffix}"))
+    model.eval()
+    outputs = compute(model, processor, processor.tokenizer, processor.image_processor)
     with torch.no_grad():
         texts = [f"This is a photo of {label}." for label in LABELS]
         inputs = processor(text=texts, images=images()[:1])
         forward = model(**inputs)
-    outputs["pipeline_scores"] = forward.logits_per_image[0].sigmoid()
+    logits = forward.logits_per_image[0]
+    outputs["pipeline_scores"] = logits.sigmoid() if model.score_function == "sigmoid" else logits.softmax(-1)
     outputs["pipeline_features"] = forward.image_embeds
-    return outputs
+    return Exported(request.param, request.getfixturevalue(f"exported_{suffix}"), outputs)
 
 
 def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -60,29 +67,46 @@ def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
             assert torch.equal(actual[name], tensor), name
 
 
-@pytest.mark.parametrize("way", ["remote-code", "package", "package-and-remote-code"])
-def test_in_a_fresh_interpreter(way, exported_folder, expected, tmp_path):
+# One way of the second family by default: how a folder is exported does not depend on the family.
+MORE = {"marks": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    ("exported", "way"),
+    [
+        ("fgclip2", "remote-code"),
+        ("fgclip2", "package"),
+        ("fgclip2", "package-and-remote-code"),
+        ("fgclip", "remote-code"),
+        pytest.param("fgclip", "package", **MORE),
+        pytest.param("fgclip", "package-and-remote-code", **MORE),
+    ],
+    indirect=["exported"],
+)
+def test_in_a_fresh_interpreter(exported, way, tmp_path):
     output = tmp_path / "outputs.safetensors"
-    run([sys.executable, str(CHECK), str(exported_folder), str(output), way], tmp_path / "cache")
-    assert_same(load_file(output), expected)
+    run([sys.executable, str(CHECK), str(exported.folder), str(output), way], tmp_path / "cache")
+    assert_same(load_file(output), exported.expected)
 
 
+@pytest.mark.parametrize("exported", ["fgclip2", "fgclip"], indirect=True)
 @pytest.mark.parametrize("python", OTHER_PYTHONS)
-def test_in_other_environments(python, exported_folder, expected, tmp_path):
+def test_in_other_environments(python, exported, tmp_path):
     output = tmp_path / "outputs.safetensors"
-    run([python, str(CHECK), str(exported_folder), str(output), "remote-code"], tmp_path / "cache")
-    assert_same(load_file(output), expected)
+    run([python, str(CHECK), str(exported.folder), str(output), "remote-code"], tmp_path / "cache")
+    assert_same(load_file(output), exported.expected)
 
 
-def test_from_the_cache_of_the_hub(exported_folder, expected, tmp_path):
+@pytest.mark.parametrize("exported", ["fgclip2", pytest.param("fgclip", **MORE)], indirect=True)
+def test_from_the_cache_of_the_hub(exported, tmp_path):
     revision = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "cache" / "hub" / "models--acme--fgclip2-tiny"
-    shutil.copytree(exported_folder, repository / "snapshots" / revision)
+    repository = tmp_path / "cache" / "hub" / "models--acme--tiny"
+    shutil.copytree(exported.folder, repository / "snapshots" / revision)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(revision)
     output = tmp_path / "outputs.safetensors"
-    run([sys.executable, str(CHECK), "acme/fgclip2-tiny", str(output), "remote-code"], tmp_path / "cache", tmp_path)
-    assert_same(load_file(output), expected)
+    run([sys.executable, str(CHECK), "acme/tiny", str(output), "remote-code"], tmp_path / "cache", tmp_path)
+    assert_same(load_file(output), exported.expected)
 
 
 def snippets(folder: Path, language: str) -> str:
@@ -90,27 +114,47 @@ def snippets(folder: Path, language: str) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", {"en": english, "zh": chinese}[language], re.DOTALL))
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_snippets_of_the_model_card(language, exported_folder, tmp_path):
-    checks = """
+@pytest.mark.parametrize(
+    ("exported", "language"),
+    [("fgclip2", "en"), ("fgclip2", "zh"), pytest.param("fgclip", "en", **MORE), pytest.param("fgclip", "zh", **MORE)],
+    indirect=["exported"],
+)
+def test_snippets_of_the_model_card(exported, language, tmp_path):
+    width = exported.expected["image"].shape[1]
+    checks = f"""
 assert probabilities.shape == (1, 2) and (0 < probabilities).all() and (probabilities < 1).all()
-assert similarity.shape == (2, 2) and caption_features.shape == (1, 32)
+assert similarity.shape == (2, 2) and caption_features.shape == (1, {width})
 assert len(scores) == 2 and all(0 < row["score"] < 1 for row in scores)
 """
-    code = "import sys; sys.modules['fgclip2'] = None\n" + snippets(exported_folder, language) + checks
-    run([sys.executable, "-c", code], tmp_path / "cache", cwd=exported_folder)
+    if exported.family == "fgclip":
+        checks += "assert abs(probabilities.sum() - 1) < 1e-5 and abs(sum(row['score'] for row in scores) - 1) < 1e-5\n"
+    code = "import sys; sys.modules['fgclip2'] = None\n" + snippets(exported.folder, language) + checks
+    run([sys.executable, "-c", code], tmp_path / "cache", cwd=exported.folder)
 
 
-def test_snippets_of_both_languages_do_the_same(exported_folder):
+@pytest.mark.parametrize("exported", ["fgclip2", "fgclip"], indirect=True)
+def test_snippets_of_both_languages_do_the_same(exported):
     def without_words(code: str) -> str:
         return re.sub(r'"[^"]*"|#.*', "", code)
 
-    assert without_words(snippets(exported_folder, "en")) == without_words(snippets(exported_folder, "zh"))
+    assert without_words(snippets(exported.folder, "en")) == without_words(snippets(exported.folder, "zh"))
 
 
-def test_model_card_has_the_fields_of_the_hub(exported_folder):
-    card = ModelCard.load(exported_folder / "README.md")
+@pytest.mark.parametrize(
+    ("exported", "languages", "fact"),
+    [
+        ("fgclip2", ["en", "zh"], "A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture"),
+        ("fgclip", ["en"], "squares of 40 pixels, whatever their aspect ratio. Texts should be English"),
+    ],
+    indirect=["exported"],
+)
+def test_model_card_has_the_fields_of_the_hub(exported, languages, fact):
+    card = ModelCard.load(exported.folder / "README.md")
     assert card.data.license == "apache-2.0"
-    assert card.data.language == ["en", "zh"]
+    assert card.data.language == languages
+    assert exported.family in card.data.tags
     assert card.data.pipeline_tag == "zero-shot-image-classification"
     assert "revision=" in card.text
+    assert fact in card.text
+    weights = load_file(exported.folder / "model.safetensors").values()
+    assert card.text.count(f"{sum(tensor.numel() for tensor in weights):,}") == 2  # once in each language

@@ -28,14 +28,13 @@ def export(
     """
     from ..assets import embedded_checkpoint
     from ..checkpoints import locate_checkpoint
-    from ..embedding import FGClip2Embedder
     from ..embedding.loading import choose_family, load_checkpoint
     from ..hub import export_checkpoint
 
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
     # As it is stored, not as an embedder computes: an export should not grow.
-    family = choose_family(source, "fgclip2 export", FGClip2Embedder.family, **hub_arguments)
+    family = choose_family(source, "fgclip2 export", **hub_arguments)
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
     written = export_checkpoint(loaded, processor, folder)
     if as_json:

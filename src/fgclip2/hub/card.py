@@ -3,26 +3,22 @@
 from string import Template
 from typing import Any
 
+from ..modeling.auto import Family
+
 _CARD = Template("""---
 license: $license
-language:
-- en
-- zh
+language: $languages
 library_name: transformers
 pipeline_tag: zero-shot-image-classification
-tags:
-- fgclip2
-- clip
-- siglip
-- bilingual
+tags: $tags
 ---
 
 # $name
 
 [中文](#中文)
 
-A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture: embeddings of images, texts and
-regions, and dense features. Layers x width: $vision (vision), $text (text); embeddings of $width values.
+$about
+Layers x width: $vision (vision), $text (text); embeddings of $width values; $parameters parameters.
 Weights: $license. The code files in this folder: Apache-2.0.
 
 It loads with transformers 4.57 and with 5.18 or later (not 5.0 to 5.17). `trust_remote_code=True` runs the `.py` files
@@ -42,10 +38,10 @@ processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
 image = Image.new("RGB", (640, 480), "red")  # or Image.open("photo.jpg")
 inputs = processor(text=["a red square", "a black cat"], images=[image], return_tensors="pt")
 with torch.no_grad():
-    probabilities = model(**inputs).logits_per_image.sigmoid()  # (images, texts)
+    probabilities = model(**inputs).logits_per_image.$score  # (images, texts)
 ```
 
-Regions, compared with short phrases of the walk `box`, and long captions (up to 196 tokens):
+Regions, compared with short phrases of the walk `box`, and long captions (up to $long_length tokens):
 
 ```python
 regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
@@ -58,7 +54,7 @@ with torch.no_grad():
 similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
 ```
 
-As a pipeline; each score is a probability of its own, they need not sum to 1:
+As a pipeline; $score_about:
 
 ```python
 from transformers import pipeline
@@ -68,12 +64,12 @@ scores = classifier(image, candidate_labels=["red", "blue"], hypothesis_template
 ```
 
 sentence-transformers 6.2 or later loads it by `SentenceTransformer(checkpoint, trust_remote_code=True)`, for images and
-short texts; `processing_kwargs={"text": {"walk_type": "long"}}` of `encode` is for long ones.
+short texts; `processing_kwargs={"text": $long_texts}` of `encode` is for long ones.
 
 ## 中文
 
-这是 FG-CLIP 2 结构的中英双语图文模型：提供图像、文本、区域的向量以及稠密特征。
-层数 x 宽度：$vision（视觉），$text（文本）；向量维度 $width。
+$about_zh
+层数 x 宽度：$vision（视觉），$text（文本）；向量维度 $width；参数量 $parameters。
 权重许可：$license；本文件夹中的代码文件：Apache-2.0。
 
 支持 transformers 4.57 以及 5.18 及以上版本（不支持 5.0 至 5.17）。
@@ -91,17 +87,17 @@ model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
 
 image = Image.new("RGB", (640, 480), "red")  # 或 Image.open("照片.jpg")
-inputs = processor(text=["一个红色方块", "一只黑猫"], images=[image], return_tensors="pt")
+inputs = processor(text=$captions_zh, images=[image], return_tensors="pt")
 with torch.no_grad():
-    probabilities = model(**inputs).logits_per_image.sigmoid()  # (图像数, 文本数)
+    probabilities = model(**inputs).logits_per_image.$score  # (图像数, 文本数)
 ```
 
-区域特征与 `box` 方式编码的短语比较；长文本（最多 196 个词元）用 `long`：
+区域特征与 `box` 方式编码的短语比较；长文本（最多 $long_length 个词元）用 `long`：
 
 ```python
 regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
-phrases = processor(text=["左上部分", "右下部分"], walk_type="box")
-caption = processor(text="一张纯红色的图片，里面没有任何物体。", walk_type="long")
+phrases = processor(text=$phrases_zh, walk_type="box")
+caption = processor(text=$caption_zh, walk_type="long")
 with torch.no_grad():
     region_features = model.get_image_region_features(**regions)[0]  # (区域数, D)
     phrase_features = model.get_text_features(**phrases, walk_type="box")  # (短语数, D)
@@ -109,30 +105,82 @@ with torch.no_grad():
 similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
 ```
 
-用 pipeline；每个分数都是独立的概率，总和不必为 1：
+用 pipeline；$score_about_zh：
 
 ```python
 from transformers import pipeline
 
 classifier = pipeline("zero-shot-image-classification", model=checkpoint, trust_remote_code=True)
-scores = classifier(image, candidate_labels=["红色", "蓝色"], hypothesis_template="一张{}的图片")
+scores = classifier(image, candidate_labels=$labels_zh, hypothesis_template=$template_zh)
 ```
 
 sentence-transformers 6.2 及以上用 `SentenceTransformer(checkpoint, trust_remote_code=True)` 加载，
-用于图像和短文本；长文本请给 `encode` 传 `processing_kwargs={"text": {"walk_type": "long"}}`。
+用于图像和短文本；长文本请给 `encode` 传 `processing_kwargs={"text": $long_texts}`。
 """)
 
 
-def model_card(name: str, license: str, config: dict[str, Any]) -> str:
+# What the card of one family says, and that of another does not, by model type.
+_OF_FAMILY = {
+    "fgclip2": {
+        "languages": "[en, zh]",
+        "tags": "[fgclip2, clip, siglip, bilingual]",
+        "about": """\
+A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture: embeddings of images, texts and
+regions, and dense features.""",
+        "about_zh": "这是 FG-CLIP 2 结构的中英双语图文模型：提供图像、文本、区域的向量以及稠密特征。",
+        "score": "sigmoid()",
+        "score_about": "each score is a probability of its own, they need not sum to 1",
+        "score_about_zh": "每个分数都是独立的概率，总和不必为 1",
+        "long_texts": '{"walk_type": "long"}',
+        "captions_zh": '["一个红色方块", "一只黑猫"]',
+        "phrases_zh": '["左上部分", "右下部分"]',
+        "caption_zh": '"一张纯红色的图片，里面没有任何物体。"',
+        "labels_zh": '["红色", "蓝色"]',
+        "template_zh": '"一张{}的图片"',
+    },
+    "fgclip": {
+        "languages": "[en]",
+        "tags": "[fgclip, clip]",
+        "about": """\
+An image-text model of the FG-CLIP architecture, the first version
+([arXiv 2505.05071](https://arxiv.org/abs/2505.05071)): embeddings of images, texts and regions, and dense features.
+Images become squares of $image_size pixels, whatever their aspect ratio. Texts should be English: the vocabulary is
+that of CLIP, to which Chinese characters are bytes.""",
+        "about_zh": """\
+这是 FG-CLIP 第一版（[arXiv 2505.05071](https://arxiv.org/abs/2505.05071)）结构的图文模型：
+提供图像、文本、区域的向量以及稠密特征。图像一律缩放成边长 $image_size 像素的正方形，不保持长宽比。
+文本请用英文：词表是 CLIP 的，中文字符会被拆成字节。""",
+        "score": "softmax(-1)",
+        "score_about": "the scores of an image are a softmax over the labels, and sum to 1",
+        "score_about_zh": "每张图像的分数是对各标签的 softmax，总和为 1",
+        # Texts of few tokens too: without a walk the model takes the head by the length.
+        "long_texts": '{"padding": "max_length", "max_length": 248}',
+        "captions_zh": '["a red square", "a black cat"]',
+        "phrases_zh": '["the upper left part", "the lower right part"]',
+        "caption_zh": '"A plain red picture, without any object in it."',
+        "labels_zh": '["red", "blue"]',
+        "template_zh": '"a {} picture"',
+    },
+}
+
+
+def model_card(name: str, license: str, family: Family, model: Any, processor: Any) -> str:
     """Return the card as Markdown with the hub's front matter.
 
     Args:
         name: Title.
         license: Licence of the weights, an identifier of the hub, e.g. `"apache-2.0"`.
-        config: Content of config.json.
+        family: Family of the model.
+        model, processor: Of which the card gives sizes.
     """
-    towers = {
-        tower: f"{config[f'{tower}_config']['num_hidden_layers']} x {config[f'{tower}_config']['hidden_size']}"
-        for tower in ("vision", "text")
-    }
-    return _CARD.substitute(name=name, license=license, width=config["vision_config"]["hidden_size"], **towers)
+    towers = {"vision": model.config.vision_config, "text": model.config.text_config}
+    card = Template(_CARD.safe_substitute(_OF_FAMILY[family.model_type]))
+    return card.substitute(
+        name=name,
+        license=license,
+        width=model.embedding_size,
+        parameters=f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        image_size=getattr(towers["vision"], "image_size", None),  # of families with squares
+        long_length=processor.text_length("long_caption"),
+        **{tower: f"{config.num_hidden_layers} x {config.hidden_size}" for tower, config in towers.items()},
+    )

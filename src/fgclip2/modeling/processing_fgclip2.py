@@ -1,8 +1,6 @@
 """Processor of FG-CLIP 2: texts, images and boxes into the model's inputs."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,34 +16,6 @@ from .processors import TwoTowerProcessor
 from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip2 import FGClip2Tokenizer
 from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
-
-# How sentence-transformers (6.2 or later) uses the checkpoint, by modules of its own: texts by the walk "short".
-_FEATURES = {"method_output_name": "pooler_output"}
-SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
-    "modules.json": [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
-        {
-            "idx": 1,
-            "name": "1",
-            "path": "1_Normalize",
-            "type": "sentence_transformers.base.modules.normalize.Normalize",
-        },
-    ],
-    "sentence_bert_config.json": {
-        "transformer_task": "feature-extraction",
-        "module_output_name": "sentence_embedding",
-        "modality_config": {
-            "text": {"method": "get_text_features", **_FEATURES},
-            "image": {"method": "get_image_features", **_FEATURES},
-        },
-    },
-    "config_sentence_transformers.json": {
-        "model_type": "SentenceTransformer",
-        "prompts": {},
-        "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
-    },
-}
 
 
 class FGClip2Processor(TwoTowerProcessor):
@@ -74,10 +44,6 @@ class FGClip2Processor(TwoTowerProcessor):
         **kwargs: Any,
     ):
         super().__init__(image_processor or FGClip2ImageProcessor(), tokenizer)
-
-    def _write_files(self, folder: Path) -> None:
-        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-            (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     # Patches that an image may have, for the parts of the package that know no family by name.
     patch_budgets = PATCH_BUDGETS

@@ -1,5 +1,6 @@
 """Parts that the processors of all families share: texts, images and boxes into a model's inputs."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,34 @@ from .configurations import WALK_OF_ROLE
 from .inputs import DoubtfulBoxes, check_boxes, load_images
 from .text_tokenizer import LONG_TEXT
 from .weights import HUB_ARGUMENTS, find_file
+
+# How sentence-transformers (6.2 or later) uses the checkpoint, by modules of its own: texts by the walk "short".
+_FEATURES = {"method_output_name": "pooler_output"}
+SENTENCE_TRANSFORMERS_FILES: dict[str, Any] = {
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Normalize",
+            "type": "sentence_transformers.base.modules.normalize.Normalize",
+        },
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "module_output_name": "sentence_embedding",
+        "modality_config": {
+            "text": {"method": "get_text_features", **_FEATURES},
+            "image": {"method": "get_image_features", **_FEATURES},
+        },
+    },
+    "config_sentence_transformers.json": {
+        "model_type": "SentenceTransformer",
+        "prompts": {},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    },
+}
 
 
 class TwoTowerProcessor(ProcessorMixin):
@@ -62,17 +91,15 @@ class TwoTowerProcessor(ProcessorMixin):
             raise ValueError(f"the tokenizer or image processor of {source} can't be read: {error}") from error
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """Write the processor's files, with those of older transformers."""
+        """Write the processor's files, with those of older transformers and of sentence-transformers."""
         if self._auto_class is not None:  # running as remote code: each file has to name its class and carry its code
             self.image_processor.register_for_auto_class()
             self.tokenizer.register_for_auto_class()
         # First, for transformers 5 pushes at the end of its own save.
         self.image_processor.save_pretrained(save_directory)
-        self._write_files(Path(save_directory))
+        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+            Path(save_directory, name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-
-    def _write_files(self, folder: Path) -> None:
-        """Write what else the family's folders have."""
 
     def text_length(self, role: str) -> int:
         """Return how many tokens a text of this role has at most, special tokens included."""
