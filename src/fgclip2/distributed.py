@@ -27,12 +27,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def device() -> torch.device:
-    """Where the default process group's tensors must be: the accelerator, but for gloo and MPI the CPU."""
+    """Return where the default process group's tensors must be: the accelerator, but for gloo and MPI the CPU."""
     on_cpu = world_size() == 1 or dist.get_backend() in ("gloo", "mpi")
     accelerator = None if on_cpu else torch.accelerator.current_accelerator()
     return accelerator or torch.device("cpu")
@@ -101,7 +101,7 @@ def counts_over_ranks(counts: list[int], device: torch.device) -> list[list[int]
 
 
 def gather_objects(value: object) -> list:
-    """What each rank passes, in the order of ranks, on every rank. For small things: they are pickled on their way."""
+    """Return what each rank passes, in the order of ranks, on every rank; pickled on its way, so for small things."""
     if world_size() == 1:
         return [value]
     gathered: list = [None] * world_size()

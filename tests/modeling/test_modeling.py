@@ -206,7 +206,7 @@ class TestWrongInputs:
             tiny_model.get_text_features(ids[:, :100])
         with pytest.raises(ValueError, match="takes exactly 196"):
             tiny_model.get_text_features(ids[:, :64], walk_type="long")
-        with pytest.raises(ValueError, match="walk_type='medium'; allowed: 'short', 'long', 'box'"):
+        with pytest.raises(ValueError, match="walk_type must be one of 'short', 'long', 'box' or None, got 'medium'"):
             tiny_model.get_text_features(ids[:, :64], walk_type="medium")
         with pytest.raises(ValueError, match=r"allowed: \(texts, tokens\)"):
             tiny_model.get_text_features(ids[0])

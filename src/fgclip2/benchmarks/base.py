@@ -50,12 +50,12 @@ class DataSet:
 
     @property
     def items(self) -> int:
-        """How many things are measured, as the published counts have it."""
+        """Return how many things are measured, as the published counts have it."""
         return len(self.images)
 
     @property
     def own_texts(self) -> Sequence[str]:
-        """The texts that images are compared with, where they are not names of classes."""
+        """Return the texts that images are compared with, where they are not names of classes."""
         return ()
 
     def digest(self) -> str:

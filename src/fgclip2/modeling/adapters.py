@@ -56,7 +56,7 @@ class StrictLoraModel(PeftModel):
         return result
 
     def add_adapter(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Refused: one adapter per model."""
+        """Refuse a second adapter: a model has one."""
         self._refuse_second_adapter(adapter_name)
         super().add_adapter(adapter_name, *args, **kwargs)
 

@@ -11,6 +11,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .configurations import WALK_TYPES
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Attention
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,6 +211,26 @@ class TextEmbeddings(nn.Module):
         else:
             positions = self.position_embedding(index)  # (T, D)
         return self.token_embedding(input_ids) + positions
+
+
+def choose_walk(input_ids: Tensor, walk_type: str | None, short_length: int) -> str:
+    """Return the walk of texts; `None` means `long` for more than `short_length` tokens, else `short`.
+
+    Args:
+        input_ids: Shape (texts, tokens).
+        walk_type: `"short"`, `"long"`, `"box"` or `None`.
+        short_length: The most tokens that the short walk takes.
+
+    Raises:
+        ValueError: The walk is unknown, or `input_ids` has another number of dimensions.
+    """
+    if input_ids.ndim != 2:
+        raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; allowed: (texts, tokens)")
+    if walk_type is None:
+        walk_type = "long" if input_ids.shape[1] > short_length else "short"
+    if walk_type not in WALK_TYPES:
+        raise ValueError(f"walk_type must be one of {', '.join(map(repr, WALK_TYPES))} or None, got {walk_type!r}")
+    return walk_type
 
 
 def normalized_pooler_output(outputs: BaseModelOutputWithPooling) -> Tensor:

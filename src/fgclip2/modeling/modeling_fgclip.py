@@ -12,13 +12,14 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
-from .configuration_fgclip import WALK_OF_ROLE, WALK_TYPES, FGClipConfig, FGClipTextConfig, FGClipVisionConfig
+from .configuration_fgclip import WALK_OF_ROLE, FGClipConfig, FGClipTextConfig, FGClipVisionConfig
 from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .layers import (
     Encoder,
     EncoderLayer,
     TextEmbeddings,
     boxes_in_patches,
+    choose_walk,
     key_padding_mask,
     normalized_pooler_output,
     pool_regions,
@@ -204,16 +205,8 @@ class FGClipTextModel(FGClipPreTrainedModel):
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
         """
-        if input_ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; allowed: (texts, tokens)")
-        length = input_ids.shape[1]
         short, long = self.config.max_position_embeddings, self.config.longtext_len
-        if walk_type is None:
-            walk_type = "long" if length > short else "short"
-        if walk_type not in WALK_TYPES:
-            raise ValueError(
-                f"`walk_type` must be one of {', '.join(map(repr, WALK_TYPES))} or None, got {walk_type!r}"
-            )
+        walk_type, length = choose_walk(input_ids, walk_type, short), input_ids.shape[1]
         most = long if walk_type == "long" else short
         if not 1 <= length <= most:
             remedy = f"truncate to max_length={most}" + (
@@ -427,7 +420,7 @@ class FGClipModel(FGClipPreTrainedModel):
     def _encode_texts(
         self, input_ids: Tensor, attention_mask: Tensor | None, walk_type: str | None, head: str | None
     ) -> BaseModelOutputWithPooling:
-        """The text tower's output with `pooler_output` through a head; `None`: that of the walk."""
+        """Return the text tower's output with `pooler_output` through a head; `None`: that of the walk."""
         walk_type = self.text_model.resolve_walk_type(input_ids, walk_type)
         outputs = self.text_model(input_ids, attention_mask, walk_type)
         project = self.text_filip_projection if (head or walk_type) == "long" else self.text_projection
@@ -454,7 +447,7 @@ class FGClipModel(FGClipPreTrainedModel):
         return outputs if return_dict else outputs.pooler_output  # type: ignore[return-value]
 
     def _encode_images(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> BaseModelOutputWithPooling:
-        """The vision tower's output with `pooler_output` through the head."""
+        """Return the vision tower's output with `pooler_output` through the head."""
         outputs = self.vision_model(pixel_values, interpolate_pos_encoding)
         outputs.pooler_output = self.visual_projection(outputs.pooler_output)
         return outputs
@@ -599,7 +592,7 @@ def _rows_of_boxes(box_info: Tensor | Sequence[Tensor], num_images: int) -> tupl
 
 
 def _contrastive_loss(logits: Tensor | None) -> Tensor:
-    """Mean cross-entropy of texts over images and of images over texts for logits (B, B)."""
+    """Return the mean cross-entropy of texts over images and of images over texts for logits (B, B)."""
     if logits is None or logits.shape[0] != logits.shape[1]:
         shape = None if logits is None else tuple(logits.shape)
         raise ValueError(f"return_loss=True needs as many texts as images, but (texts, images) is {shape}")

@@ -15,7 +15,6 @@ from transformers.utils.generic import ModelOutput
 
 from .configuration_fgclip2 import (
     WALK_OF_ROLE,
-    WALK_TYPES,
     FGClip2Config,
     FGClip2TextConfig,
     FGClip2VisionConfig,
@@ -29,6 +28,7 @@ from .layers import (
     attend,
     boxes_in_patches,
     check_heads,
+    choose_walk,
     key_padding_mask,
     normalized_pooler_output,
     pool_regions,
@@ -340,14 +340,8 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
         """
-        if input_ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; allowed: (texts, tokens)")
-        length = input_ids.shape[1]
         short, long = self.config.max_position_embeddings, self.config.longtext_len
-        if walk_type is None:
-            walk_type = "long" if length > short else "short"
-        if walk_type not in WALK_TYPES:
-            raise ValueError(f"walk_type={walk_type!r}; allowed: {', '.join(map(repr, WALK_TYPES))}, or None")
+        walk_type, length = choose_walk(input_ids, walk_type, short), input_ids.shape[1]
         if walk_type == "long" and length != long:
             raise ValueError(
                 f"input_ids has {length} tokens per text, but walk_type='long' takes exactly {long}: "
