@@ -399,7 +399,7 @@ def test_cut_texts_are_warned_of(embedder, caplog):
     assert messages[1] == "1 texts have more than 196 tokens and were cut"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80), max_size=6))
 def test_any_texts_give_unit_vectors(embedder, texts):
     vectors = embedder.encode_texts(texts)
@@ -410,7 +410,7 @@ def test_any_texts_give_unit_vectors(embedder, texts):
 coordinates = st.floats(-1e4, 1e4) | st.sampled_from([float("nan"), float("inf"), -0.0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(coordinates, coordinates, coordinates, coordinates), min_size=1, max_size=4))
 def test_any_boxes_give_finite_vectors_or_an_error(embedder, images, boxes):
     try:
@@ -422,7 +422,7 @@ def test_any_boxes_give_finite_vectors_or_an_error(embedder, images, boxes):
         assert np.isfinite(vectors).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 1500), st.integers(1, 60), st.booleans())
 def test_any_image_size_gives_a_unit_vector(embedder, long, short, upright):
     image = draw(*((short, long) if upright else (long, short)), seed=0)

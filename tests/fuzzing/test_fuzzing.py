@@ -21,7 +21,7 @@ from tests.fuzzing.targets import CORPUS, TARGETS, seeds
 
 FUZZING_SECONDS = 40
 
-quickly = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+quickly = settings(max_examples=40)
 
 # Kinds of damage, each at a position given as a share of the file.
 damage = st.lists(

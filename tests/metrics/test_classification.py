@@ -74,7 +74,7 @@ def test_hard_negatives_by_hand():
     assert hard_negative_wins([]).tolist() == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=2, max_size=6), min_size=1, max_size=8))
 def test_hard_negatives_are_ranks_of_the_first(rows):
     wrong, right = hard_negative_wins(rows), hard_negative_wins(rows, ties="right")
@@ -124,7 +124,7 @@ def test_a_threshold_for_none_and_for_all():
     assert np.isnan(roc_auc(scores, [True, True]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(pairs_of_scores)
 def test_the_best_threshold_is_the_best(pairs):
     scores, labels = map(np.array, zip(*pairs, strict=True))
@@ -132,7 +132,7 @@ def test_the_best_threshold_is_the_best(pairs):
     assert best == max(matching_accuracy(scores, labels, threshold) for threshold in np.arange(-1, 1.1, 0.125))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(pairs_of_scores, st.randoms(use_true_random=False))
 def test_auc_equals_scikit_learn_in_any_order(pairs, random):
     scores, labels = map(np.array, zip(*pairs, strict=True))

@@ -99,7 +99,7 @@ def test_empty_sets():
     assert retrieval_ranks(unit(2), torch.arange(2), torch.zeros(0, 8), nothing).tolist() == [1, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tasks(), st.integers(1, 5), st.integers(1, 5), st.sampled_from([0, 1]))
 def test_blocks_of_any_shape_equal_the_reference(task, rows, columns, many):
     queries, candidates, pairs = task
@@ -112,7 +112,7 @@ def test_blocks_of_any_shape_equal_the_reference(task, rows, columns, many):
     assert in_blocks.tolist() == reference_ranks(queries, candidates, pairs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tasks(), st.randoms(use_true_random=False))
 def test_the_order_of_candidates_queries_and_pairs_does_not_matter(task, random):
     queries, candidates, pairs = task
@@ -205,7 +205,7 @@ def test_what_is_said_of_ranks():
     assert np.isnan([recall_at_k(nothing)[1], mean_rank(nothing), median_rank(nothing)]).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 100), min_size=1), st.lists(st.integers(1, 100), min_size=1))
 def test_recall_grows_with_k(ranks, ks):
     shares = list(recall_at_k(torch.tensor(ranks), sorted(ks)).values())

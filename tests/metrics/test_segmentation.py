@@ -60,7 +60,7 @@ def test_nothing_counted_has_no_mean():
     assert np.isnan(mean_iou(class_areas(np.zeros((2, 2), int), np.full((2, 2), 255), 3, ignored=255)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=40))
 def test_equals_scikit_learn(pixels):
     predicted, truth = np.array(pixels).T

@@ -100,7 +100,7 @@ def test_auto_gives_each_image_its_own_budget(photo, processor):
     assert not batch["pixel_values"][0, 128:].any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 6000), st.integers(1, 6000), st.sampled_from([*PATCH_BUDGETS, 1, 7, 16384]))
 def test_sizes_fit_their_budget(height, width, budget):
     target = naflex_size(height, width, 16, budget)

@@ -48,7 +48,7 @@ def plain_roi_align(feature_map: torch.Tensor, box: list[float]) -> torch.Tensor
 coordinate = st.floats(-6, 14, width=32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     grid=st.tuples(st.integers(1, 8), st.integers(1, 8)),
     boxes=st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), min_size=1, max_size=4),

@@ -909,7 +909,7 @@ def test_mixed_queries_are_refused(photos, embedder):
         index.search(["猫", photos / "dog.jpg"], embedder)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     npst.arrays(np.float32, st.tuples(st.integers(0, 3), st.just(4)), elements=st.integers(-3, 3)),
     npst.arrays(np.float32, st.tuples(st.integers(0, 30), st.just(4)), elements=st.integers(-3, 3)),

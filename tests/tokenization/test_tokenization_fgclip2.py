@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
@@ -470,7 +470,6 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(text=TEXTS, walk_type=st.sampled_from(["short", "long", "box"]))
 def test_any_text_gives_eos_then_pads(tokenizer, text, walk_type):
     ids = tokenizer(text, walk_type=walk_type)["input_ids"]
@@ -482,7 +481,6 @@ def test_any_text_gives_eos_then_pads(tokenizer, text, walk_type):
     assert all(0 <= index < len(tokenizer) for index in ids)
 
 
-@settings(deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=5))
 def test_case_and_batch_change_nothing(tokenizer, texts):
     batch = tokenizer(texts)["input_ids"]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
@@ -174,7 +174,6 @@ def test_command_explains_mistakes(change, message, tmp_path, files, capsys, mon
     assert re.search(message, printed), printed
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_any_text_survives_a_round_trip(trained, text):
     lowered = trained.backend_tokenizer.normalizer.normalize_str(text.lower()).replace("▁", " ")
