@@ -261,6 +261,24 @@ def is_plural(name_en: str) -> bool:
     return name_en in _PLURAL_NAMES
 
 
+def is_mass(name_en: str) -> bool:
+    """Tell whether an English concept name is a mass noun, which takes neither article nor plural."""
+    return name_en in _MASS_NAMES
+
+
+def portion(name_en: str) -> str:
+    """Return what a size belongs to: the name itself or, where it is a mass, a portion of it ("piece of bread")."""
+    return _PORTIONS.get(name_en, name_en)
+
+
+def takes_particle(noun_zh: str) -> bool:
+    """Tell whether a Chinese adjective of one character needs 的 before this noun.
+
+    It does before one character, before a phrase, and before a word that it would run into.
+    """
+    return len(noun_zh) == 1 or "的" in noun_zh or noun_zh.startswith(_PARTICLE_BEFORE)
+
+
 def look_alikes(names_en: Sequence[str]) -> np.ndarray:
     """Tell which concepts a drawing or a careful speaker may not tell apart, by a list made by hand.
 
@@ -294,7 +312,7 @@ def with_article(phrase: str, name_en: str) -> str:
         phrase: The noun, perhaps with adjectives and complements.
         name_en: The concept's name, which says what kind of noun it is.
     """
-    if name_en in _PLURAL_NAMES or name_en in _MASS_NAMES:
+    if is_plural(name_en) or is_mass(name_en):
         return phrase
     word = phrase.lower()
     vowel = word.startswith(_VOWEL_SOUNDS) or (word[0] in "aeiou" and not word.startswith(_CONSONANT_SOUNDS))
@@ -315,7 +333,7 @@ def expression(description: Description, concepts: ConceptTable, language: Langu
     if language == "en":
         text = with_article(concept.name_en, concept.name_en)
         if description.size:
-            sized = f"{SIZES[description.size][0]} {_PORTIONS.get(concept.name_en, concept.name_en)}"
+            sized = f"{SIZES[description.size][0]} {portion(concept.name_en)}"
             text = sized if is_plural(concept.name_en) else f"a {sized}"
         if description.colour and description.shape:
             plate = f"{COLOURS[description.colour][0]} {SHAPES[description.shape][0]} plate"
@@ -323,9 +341,7 @@ def expression(description: Description, concepts: ConceptTable, language: Langu
         return f"{text} {POSITIONS[description.position][0]}" if description.position else text
     text = concept.name_zh
     if description.size:
-        # An adjective needs 的 before one character, before a phrase, and before a word that it would run into.
-        takes_particle = len(text) == 1 or "的" in text or text.startswith(_PARTICLE_BEFORE)
-        text = f"{SIZES[description.size][1]}{'的' if takes_particle else ''}{text}"
+        text = f"{SIZES[description.size][1]}{'的' if takes_particle(text) else ''}{text}"
     if description.colour and description.shape:
         text = f"{COLOURS[description.colour][1]}{SHAPES[description.shape][1]}底板上的{text}"
     return f"{POSITIONS[description.position][1]}的{text}" if description.position else text
