@@ -3,8 +3,9 @@
     python -m recipes.scenes.evaluate --split validation --output results/validation
 
 The numbers: recall of long and short captions among the scenes, both ways; the name of the thing in a box among all
-837; and hard negatives, won where the true expression of a region beats all ten (ties are lost). Intervals are 95%
-bootstrap intervals over scenes. Settings are chosen by `validation`; the test splits (Twemoji) are for frozen settings,
+837; hard negatives, won where the true expression of a region beats all ten (ties are lost); and captions in free
+language, by patterns and synonyms of the split that no training text has. Intervals are 95% bootstrap intervals over
+scenes. Settings are chosen by `validation`; the test splits (Twemoji) are for frozen settings,
 and each run on them is logged in `test_log.jsonl` beside this file.
 """
 
@@ -32,6 +33,8 @@ from fgclip2.languages import LANGUAGES
 from fgclip2.metrics import hard_negative_wins, retrieval_ranks
 
 from .controls import constant_image_scores, fit_text_scorer, text_scores
+from .free_language import FreeCaptions, encode_by_heads, free_captions, scene_facts
+from .grammar import GrammarSplit
 from .metrics import pairwise_wins, summary
 from .report import markdown
 
@@ -50,9 +53,11 @@ class Scenes:
         columns: (R,) each region's name among the things of the table.
         kinds: (R, `NEGATIVES`) of the hard negatives.
         choices: Language -> R lists, the true expression and its negatives.
+        free_captions: In the grammar's wordings.
     """
 
-    def __init__(self, scene_set: SceneSet, table: ConceptTable):
+    def __init__(self, scene_set: SceneSet, table: ConceptTable, free_captions: FreeCaptions):
+        self.free_captions = free_captions
         self.records, self.size = scene_set.records, len(scene_set)
         self.images = [scene_set.image(index) for index in range(self.size)]
         self.boxes = [scene_set.boxes(index) for index in range(self.size)]
@@ -149,6 +154,7 @@ def train_text_scorers(cache: Path, table: ConceptTable, count: int, seed: int) 
 def evaluate_model(embedder: FGClip2Embedder, scenes: Scenes, budgets: Sequence[int]) -> dict:
     """All tasks: patch budget -> language -> numbers. Texts are encoded once for all budgets."""
     texts = {language: encode_language(embedder, scenes, language) for language in LANGUAGES}
+    free = {language: encode_free_language(embedder, scenes, language, texts[language][0]) for language in LANGUAGES}
     results: dict = {}
     for budget in budgets:
         image_embeds = embedder.encode_images(scenes.images, max_num_patches=budget)
@@ -160,6 +166,9 @@ def evaluate_model(embedder: FGClip2Embedder, scenes: Scenes, budgets: Sequence[
             scores = np.einsum("rd,rkd->rk", region_embeds, choices)
             results[str(budget)][language] = {
                 "captions": evaluate_captions(image_embeds, captions),
+                "free_language": {
+                    wording: evaluate_captions(image_embeds, embeds) for wording, embeds in free[language].items()
+                },
                 "box_names": recalls(ranks, scenes.scene_of, NAMING_KS),
                 "hard_negatives": evaluate_choices(scores, scenes),
                 "hard_negatives_by_text_tower_alone": evaluate_choices(
@@ -181,6 +190,18 @@ def encode_language(
     flat = [text for choices in scenes.choices[language] for text in choices]
     choices = encode_once(embedder, flat, "box").reshape(len(scenes.choices[language]), 1 + NEGATIVES, -1)
     return captions, names, choices
+
+
+def encode_free_language(
+    embedder: FGClip2Embedder, scenes: Scenes, language: str, composed: dict[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Wording -> head -> captions (N, D); first the captions as composed, of which `composed` has long and short."""
+    long_captions = [row[CAPTIONS["long"]] for row in scenes.records[language]]
+    wordings = scenes.free_captions[language].items()
+    return {
+        "composed": {**composed, "auto": embedder.encode_texts(long_captions)},
+        **{wording: encode_by_heads(embedder, captions) for wording, captions in wordings},
+    }
 
 
 def log_test_run(options: argparse.Namespace, fingerprint: str) -> None:
@@ -215,7 +236,10 @@ def run(options: argparse.Namespace) -> dict:
     if options.split.startswith("test"):
         log_test_run(options, embedder.fingerprint)
     scene_set = build_scene_set(options.cache, table, options.split, options.scenes, options.seed)
-    scenes = Scenes(scene_set, table)
+    facts = scene_facts(options.cache, table, options.split, options.scenes, options.seed)
+    grammar_split: GrammarSplit = "validation" if options.split == "validation" else "test"
+    tokenizer = embedder.processor.tokenizer
+    scenes = Scenes(scene_set, table, free_captions(facts, table, tokenizer, grammar_split, options.seed))
     scorers = train_text_scorers(options.cache, table, options.text_only_scenes, options.text_only_seed)
     controls = evaluate_controls(scenes, options.cache, table, scorers)
     prepared = time.perf_counter()

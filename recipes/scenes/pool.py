@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +16,20 @@ from tqdm import tqdm
 from fgclip2.drawings.backgrounds import load_backgrounds
 from fgclip2.drawings.concepts import ConceptTable, load_concepts
 from fgclip2.drawings.cutouts import load_training_cutouts
+from fgclip2.drawings.phrases import Description
 from fgclip2.drawings.scenes import SceneBuilder, scene_record
 from fgclip2.files import new_folder, read_json
 from fgclip2.languages import LANGUAGES
 
 from ..embedded_checkpoint.drawings import Drawings, load_drawings, vary_colours, vary_drawings
+from .grammar import SceneFacts, facts_of
 from .settings import SceneSettings
 
 PATCH = 16
 MAX_PATCHES = 100
 _SCALES = (0.85, 1.0)  # of a varied drawing within its square: scenes crop and resize it themselves
 _PART = 512
+TEXTS = "texts.json"  # of a chunk; those of earlier versions have records.json, without facts, and are made anew
 
 
 @dataclass
@@ -38,12 +41,14 @@ class ScenePool:
         grids: Int64 (scenes, 2), height and width in patches.
         concepts: For each scene its regions' concepts, by their place among the training concepts.
         records: Language -> records as `scene_record` gives them.
+        facts: For each scene what the grammar says of it; objects in the order of the regions.
     """
 
     patches: list[np.ndarray]
     grids: np.ndarray
     concepts: list[list[int]]
     records: dict[str, list[dict]]
+    facts: list[SceneFacts]
 
     def __len__(self) -> int:
         return len(self.grids)
@@ -58,23 +63,29 @@ class ScenePool:
 def build_pool(folder: Path, cache: Path, settings: SceneSettings, processes: int) -> ScenePool:
     """Make the chunks that are missing, and load all."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [n for n in range(settings.num_chunks) if not (_chunk(folder, n) / "records.json").exists()]
+    missing = [n for n in range(settings.num_chunks) if not (_chunk(folder, n) / TEXTS).exists()]
     if missing:
         with ProcessPoolExecutor(processes) as executor:
             chunks = executor.map(partial(_write_chunk, folder, cache, settings), missing)
             list(tqdm(chunks, "chunks of scenes", len(missing)))
     chunks = [_chunk(folder, number) for number in range(settings.num_chunks)]
-    texts = [read_json(chunk / "records.json") for chunk in chunks]
+    texts = [read_json(chunk / TEXTS) for chunk in chunks]
     return ScenePool(
         [np.load(chunk / "patches.npy", mmap_mode="r") for chunk in chunks],
         np.concatenate([np.load(chunk / "grids.npy") for chunk in chunks]),
         [concepts for text in texts for concepts in text["concepts"]],
         {language: [record for text in texts for record in text[language]] for language in LANGUAGES},
+        [_read_facts(facts) for text in texts for facts in text["facts"]],
     )
 
 
 def _chunk(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:03d}"
+
+
+def _read_facts(stored: dict) -> SceneFacts:
+    objects = [{**one, "position": tuple(one["position"])} for one in stored["objects"]]
+    return SceneFacts(stored["background_colour"], tuple(Description(**one) for one in objects))
 
 
 def _write_chunk(folder: Path, cache: Path, settings: SceneSettings, number: int) -> None:
@@ -91,12 +102,13 @@ def _write_chunk(folder: Path, cache: Path, settings: SceneSettings, number: int
         patches[index, : len(own)] = own
         grids[index] = scene.image.height // PATCH, scene.image.width // PATCH
     texts = {"concepts": [[place[region.truth.concept_id] for region in scene.regions] for scene in scenes]}
+    texts["facts"] = [asdict(facts_of(scene)) for scene in scenes]
     for language in LANGUAGES:
         texts[language] = [scene_record(scene, table, language, "") for scene in scenes]
     with new_folder(_chunk(folder, number)) as unfinished:
         np.save(unfinished / "patches.npy", patches)
         np.save(unfinished / "grids.npy", grids)
-        (unfinished / "records.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+        (unfinished / TEXTS).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
 def varied_builder(cache: Path, table: ConceptTable, settings: SceneSettings, rng: np.random.Generator) -> SceneBuilder:

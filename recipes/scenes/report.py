@@ -32,6 +32,23 @@ def caption_rows(results: dict) -> list[list[str]]:
     return rows
 
 
+def free_language_rows(results: dict) -> list[list[str]]:
+    """Recall@1 from text to image, by wording and head; the share of the composed captions' by the same head beside."""
+    rows = []
+    for budget, by_language in results["model"].items():
+        for wording, heads in by_language["en"]["free_language"].items():
+            for head in heads:
+                found, of_composed = [], []
+                for language in LANGUAGES:
+                    free = by_language[language]["free_language"]
+                    value, composed = (free[name][head]["text_to_image"]["recall@1"] for name in (wording, "composed"))
+                    found.append(cell(value))
+                    of_composed.append(f"{value['percent'] / composed['percent']:.2f}" if composed["percent"] else "-")
+                task = f"{wording.replace('_', ' ')}, {head} head, text to image, recall@1"
+                rows.append([budget, task, *found, f"of composed: {' / '.join(of_composed)}"])
+    return rows
+
+
 def box_rows(results: dict) -> list[list[str]]:
     controls, rows = results["controls"], []
     for budget, by_language in results["model"].items():
@@ -75,7 +92,7 @@ def markdown(results: dict) -> str:
         "95% bootstrap intervals over scenes.\n",
         table(
             ["patches", "task", *LANGUAGES, "control"],
-            caption_rows(results) + box_rows(results) + hard_negative_rows(results),
+            caption_rows(results) + free_language_rows(results) + box_rows(results) + hard_negative_rows(results),
         ),
     ]
     return "\n".join(lines)

@@ -31,6 +31,9 @@ class SceneSettings:
     concepts_per_batch: int = 96  # of single drawings, two of each
     shared_concepts: int = 64  # of these, how many are also in the step's scenes, whose regions they name
     region_images: int = 48
+    grammar_share: float = 0.5  # of captions and region texts, those in the grammar's free wording
+    synonym_share: float = 0.5  # of the words of these that have synonyms, those replaced by one
+    whole_share: float = 0.5  # of these texts, those that say everything; the others say some objects and properties
     full_text_share: float = 0.2  # of the steps, those that pad short texts to 64 tokens as users do
 
     # Schedule

@@ -1,4 +1,7 @@
-"""The measures that settings are chosen by: scenes of the validation split, and the first stage's photo protocol."""
+"""The measures that settings are chosen by: scenes of the validation split, and the first stage's photo protocol.
+
+Free language is measured by the validation patterns and synonyms, from text to image by the automatic head.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from ..embedded_checkpoint.validation import validate
 from .evaluate import Scenes, evaluate_model
+from .free_language import free_captions, scene_facts
 
 SCENE_PATCHES = 100
 PHOTO_PATCHES = 36
@@ -28,7 +32,10 @@ class SceneValidation:
         table = load_concepts(cache)
         self.cache, self.tokenizer = cache, tokenizer
         self.processor = FGClip2Processor(FGClip2ImageProcessor(max_num_patches=SCENE_PATCHES), tokenizer)
-        self.scenes = Scenes(build_scene_set(cache, table, "validation", count, _SEED), table)
+        free = free_captions(
+            scene_facts(cache, table, "validation", count, _SEED), table, tokenizer, "validation", _SEED
+        )
+        self.scenes = Scenes(build_scene_set(cache, table, "validation", count, _SEED), table, free)
 
     def __call__(self, model: FGClip2Model) -> dict[str, float]:
         photo = validate(model, self.tokenizer, self.cache, (PHOTO_PATCHES,))
@@ -48,4 +55,8 @@ def scene_measures(results: dict) -> dict[str, float]:
         **{walk: results["captions"][walk]["image_to_text"]["recall@1"]["percent"] for walk in ("long", "short")},
         "box": results["box_names"]["recall@1"]["percent"],
         "hard": results["hard_negatives"]["beats_all"]["percent"],
+        **{
+            wording: heads["auto"]["text_to_image"]["recall@1"]["percent"]
+            for wording, heads in results["free_language"].items()
+        },
     }
