@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fgclip2.drawings.concepts import ConceptTable
+from fgclip2.drawings.phrases import Description
+from fgclip2.languages import detect_language
 from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2Objective
@@ -18,10 +22,13 @@ from recipes.scenes import ablation
 from recipes.scenes.ablation import SETTINGS, equal_compute, flops_of_a_step, run, run_settings, training_records
 from recipes.scenes.ablation_report import COLUMNS, cell, markdown, t_interval
 from recipes.scenes.batches import SceneBatches
-from recipes.scenes.pool import MAX_PATCHES, ScenePool, patches_of
+from recipes.scenes.grammar import SceneFacts, build_grammars, facts_of
+from recipes.scenes.pool import MAX_PATCHES, ScenePool, _write_chunk, build_pool, patches_of, varied_builder
 from recipes.scenes.settings import SceneSettings, lr_factor
 from recipes.scenes.train import shipped_model
 from recipes.scenes.trainee import SceneTrainee, check_checkpoint, load_start
+
+from ..drawings.conftest import make_concept
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "src" / "fgclip2" / "assets"
@@ -40,6 +47,14 @@ def records():
 
 
 @pytest.fixture(scope="session")
+def things(records):
+    """The things of the bundled scenes, by number of scene and region."""
+    pairs = zip(records["en"], records["zh"], strict=True)
+    regions = [both for en, zh in pairs for both in zip(en["bbox_info"], zh["bbox_info"], strict=True)]
+    return ConceptTable(tuple(make_concept(en["category"], zh["category"]) for en, zh in regions))
+
+
+@pytest.fixture(scope="session")
 def pool(records):
     images = [np.asarray(Image.open(ASSETS / "demo" / "scenes" / r["f_path"]).convert("RGB")) for r in records["en"]]
     patches = np.zeros((len(images), MAX_PATCHES, 768), np.uint8)
@@ -49,7 +64,12 @@ def pool(records):
     grids = np.array([[image.shape[0] // 16, image.shape[1] // 16] for image in images])
     rng = np.random.default_rng(0)
     concepts = [rng.choice(CONCEPTS, len(r["bbox_info"]), replace=False).tolist() for r in records["en"]]
-    return ScenePool([patches], grids, concepts, records)
+    ids = iter(range(sum(map(len, concepts))))
+    facts = [
+        SceneFacts(None, tuple(Description(next(ids), "large", "red", "round", (1, 1)) for _ in own))
+        for own in concepts
+    ]
+    return ScenePool([patches], grids, concepts, records, facts)
 
 
 class FakeSingles:
@@ -92,9 +112,14 @@ def settings():
     )
 
 
+def make_batches(settings, pool, tokenizer, things):
+    grammars = build_grammars(things, tokenizer, "train", settings.synonym_share, settings.whole_share)
+    return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer, grammars)
+
+
 @pytest.fixture
-def batches(settings, pool, tokenizer):
-    return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer)
+def batches(settings, pool, tokenizer, things):
+    return make_batches(settings, pool, tokenizer, things)
 
 
 def test_patches_are_those_of_the_image_processor(pool, records):
@@ -112,8 +137,36 @@ def test_batches_follow_from_the_step_alone_and_alternate_languages(batches, tok
             assert torch.equal(value, again[part][name]), name
     english = tokenizer.decode(first["scenes"]["short_input_ids"][0], skip_special_tokens=True)
     chinese = tokenizer.decode(second["scenes"]["short_input_ids"][0], skip_special_tokens=True)
-    assert english.isascii()
-    assert not chinese.isascii()
+    assert (detect_language(english), detect_language(chinese)) == ("en", "zh")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_captions_and_regions_is_in_free_wording(settings, pool, tokenizer, things, records, share):
+    batches = make_batches(replace(settings, grammar_share=share), pool, tokenizer, things)
+    for step, language in ((0, "en"), (1, "zh")):
+        rows, scenes = batches._rows(step), batches.batch(step)["scenes"]
+        own = [records[language][row] for row in rows]
+        composed = {
+            "short_input_ids": [record["short_caption"] for record in own],
+            "long_input_ids": [record["caption"] for record in own],
+            "region_input_ids": [t for r in own for i in r["bbox_info"] for t in (i["short_expr"], i["long_expr"])],
+        }
+        for name, texts in composed.items():
+            decoded = [tokenizer.decode(ids, skip_special_tokens=True) for ids in scenes[name]]
+            found = [text in [one.lower() for one in texts] for text in decoded]
+            assert not any(found) if share else all(found), (name, decoded)
+
+
+def test_a_chunk_of_scenes_has_what_the_grammar_says(cache, table, tmp_path):
+    settings = SceneSettings(num_chunks=1, scenes_per_chunk=3)
+    _write_chunk(tmp_path, cache, settings, 0)
+    pool = build_pool(tmp_path, cache, settings, 1)
+    rng = np.random.default_rng([settings.seed, 0])
+    builder = varied_builder(cache, table, settings, rng)
+    assert pool.facts == [facts_of(builder.build(rng)) for _ in range(3)]
+    for facts, record in zip(pool.facts, pool.records["zh"], strict=True):
+        names = [table[said.concept_id].name_zh for said in facts.objects]
+        assert names == [info["category"] for info in record["bbox_info"]]
 
 
 def test_regions_and_hard_negatives_stand_where_their_boxes_are(batches, tokenizer, records):
