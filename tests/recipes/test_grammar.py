@@ -10,6 +10,7 @@ import pytest
 
 from fgclip2.drawings.concepts import ConceptTable
 from fgclip2.drawings.phrases import COLOURS, POSITIONS, SHAPES, SIZES, Description
+from fgclip2.drawings.scene_sets import build_scene_set, scene_builder
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from recipes.scenes.free_language import free_captions, scene_facts
 from recipes.scenes.grammar import (
@@ -190,8 +191,6 @@ def test_region_phrases_name_their_object(things, tokenizer, language, allowed):
 
 
 def test_free_captions_are_of_the_scenes_of_the_set(cache, table, tokenizer):
-    from fgclip2.drawings.scene_sets import build_scene_set
-
     facts = scene_facts(cache, table, "validation", 5, 1)
     records = build_scene_set(cache, table, "validation", 5, 1).records
     for language in ("en", "zh"):
@@ -211,8 +210,6 @@ def test_free_captions_are_of_the_scenes_of_the_set(cache, table, tokenizer):
 
 
 def test_medium_sizes_stay_unsaid(cache, table):
-    from fgclip2.drawings.scene_sets import scene_builder
-
     builder = scene_builder(cache, table, "validation")
     scenes = [builder.build(np.random.default_rng(seed)) for seed in range(4)]
     sizes = {one.truth.size for scene in scenes for one in scene.regions}

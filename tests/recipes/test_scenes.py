@@ -53,12 +53,17 @@ def test_a_whole_run(cache, tmp_path):
     for language in ("en", "zh"):
         numbers = results["model"]["100"][language]
         assert set(numbers["captions"]) == {"long", "short"}
+        assert {wording: set(heads) for wording, heads in numbers["free_language"].items()} == {
+            wording: {"long", "short", "auto"} for wording in ("composed", "other_orders", "other_words")
+        }
+        assert numbers["free_language"]["composed"]["long"] == numbers["captions"]["long"]
         regions = results["settings"]["regions"]
         assert numbers["box_names"]["recall@1"]["count"] == numbers["hard_negatives"]["beats_all"]["count"] == regions
         pairs = numbers["hard_negatives"]["pairwise"]
         assert sum(kind["count"] for kind in pairs.values()) == 10 * regions
     text = output.with_suffix(".md").read_text("utf-8")
     assert "| 100 | all ten hard negatives beaten, text tower alone |" in text
+    assert "| 100 | other words, auto head, text to image, recall@1 |" in text
 
 
 def test_runs_on_the_held_out_artist_are_logged(tmp_path, monkeypatch):

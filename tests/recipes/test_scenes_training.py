@@ -65,10 +65,8 @@ def pool(records):
     rng = np.random.default_rng(0)
     concepts = [rng.choice(CONCEPTS, len(r["bbox_info"]), replace=False).tolist() for r in records["en"]]
     ids = iter(range(sum(map(len, concepts))))
-    facts = [
-        SceneFacts(None, tuple(Description(next(ids), "large", "red", "round", (1, 1)) for _ in own))
-        for own in concepts
-    ]
+    said = [[Description(next(ids), "large", "red", "round", (1, 1)) for _ in own] for own in concepts]
+    facts = [SceneFacts(None, tuple(own)) for own in said]
     return ScenePool([patches], grids, concepts, records, facts)
 
 
