@@ -220,3 +220,14 @@ def test_medium_sizes_stay_unsaid(cache, table):
 def test_grammars_of_both_languages(things, tokenizer):
     grammars = build_grammars(things, tokenizer, "test", 1.0)
     assert {language: grammar.split for language, grammar in grammars.items()} == {"en": "test", "zh": "test"}
+
+
+def test_an_adjective_keeps_its_particle_before_short_chinese_nouns_and_phrases(things, tokenizer):
+    grammar = Grammar(things, tokenizer, "zh", "train", 0.0)
+    texts = [
+        grammar.region_phrase(Description(concept_id, "large", None, None, (1, 1)), np.random.default_rng(seed))
+        for concept_id in (5, 6, 0)
+        for seed in range(20)
+    ]
+    assert {found for text in texts for found in re.findall("大的?[^的]+", text)} >= {"大的马", "大的打开", "大工具箱"}
+    assert not any("大马" in text or "大打开" in text for text in texts)
