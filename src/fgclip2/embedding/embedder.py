@@ -865,7 +865,9 @@ class Embedder:
         if max_num_patches is not None:
             check_max_num_patches(max_num_patches)
             if self.processor.patch_budgets is None:
-                raise self._lack("no patch budgets, its images have one size: leave out max_num_patches")
+                raise self._lack(
+                    "no patch budgets, its images have one size: leave out max_num_patches (--max-patches)"
+                )
         if is_image(images):
             images = [images]  # type: ignore[list-item]
         if not isinstance(images, Iterable):
@@ -951,14 +953,14 @@ class Embedder:
         self, model: Any, records: list[ImageRecord], text_vectors: Tensor, resize: bool, first_only: bool
     ) -> list[np.ndarray]:
         """Return for each image its maps, (texts, height, width), or the first one alone."""
-        inputs = self.processor.collate_images([record.inputs for record in records])
-        features = model.get_image_dense_feature(**inputs.to(model.device, model.dtype))
+        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
+        features = model.get_image_dense_feature(**inputs)
         features = F.normalize(features.float(), dim=-1)  # (B, N, D)
         with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
             cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
         maps = []
-        for record, patches in zip(records, cosines, strict=True):
-            height, width = record.inputs["spatial_shapes"].tolist()
+        grids = model.get_patch_grids(**inputs).tolist()
+        for record, patches, (height, width) in zip(records, cosines, grids, strict=True):
             grid = patches[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
             image_maps = grid.numpy()
             if resize:
@@ -982,7 +984,8 @@ class Embedder:
         for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
             checked = [check_text(f"texts[{index}]", text) for index, text in chunk]
             counts = self.processor.count_tokens(checked)
-            for (index, text), count in zip(chunk, counts, strict=True):
+            # By length: a family may pad the texts of a batch to the longest of them only.
+            for (index, text), count in sorted(zip(chunk, counts, strict=True), key=itemgetter(1)):
                 *_, role = lengths
                 role = next((name for name, length in lengths.items() if count <= length), role)
                 cut += count > lengths[role]

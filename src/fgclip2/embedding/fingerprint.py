@@ -47,7 +47,12 @@ def checkpoint_fingerprint(weights: str, config: Any, processor: Any) -> str:
         A SHA-256 in hexadecimal.
     """
     if isinstance(processor, DualEncoderProcessor):
-        texts = {role: processor.tokenize(PROBE_TEXTS, role)["input_ids"].tolist() for role in processor.text_roles}
+        texts: dict[str, Any] = {
+            role: processor.tokenize(PROBE_TEXTS, role)["input_ids"].tolist() for role in processor.text_roles
+        }
+        # Ids that are not padded to the length of their head don't show where longer texts are cut.
+        lengths = {role: processor.text_length(role) for role in texts}
+        texts |= {f"{role} length": length for role, length in lengths.items() if len(texts[role][0]) != length}
     else:
         texts = {"any": processor.tokenizer(list(PROBE_TEXTS), padding=False, truncation=False)["input_ids"]}
     parts = {

@@ -64,7 +64,10 @@ class RegionEncoder(DualEncoder, Protocol):
     region_logit_scale: Any
 
     def get_image_dense_feature(self, *args: Any, **images: Any) -> Tensor:
-        """Embed patches: (B, N, D), row-major, with `spatial_shapes` of them real."""
+        """Embed patches: (B, N, D), row-major; those of the grid come first, and what follows them is padding."""
+
+    def get_patch_grids(self, *args: Any, **images: Any) -> Tensor:
+        """Return the grids of patches that images are: integers (B, 2), (height, width) of each."""
 
     def get_image_region_features(self, *args: Any, **images_and_boxes: Any) -> list[Any]:
         """Embed boxes: a list of (R_i, D).
@@ -105,8 +108,7 @@ class DualEncoderProcessor(Protocol):
     def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
         """Return an upright RGB image as arrays without a batch axis.
 
-        With patch budgets `pixel_values` is (budget, ...). A family of regions also has `spatial_shapes` (2,), the
-        (height, width) of the grid of patches.
+        With patch budgets `pixel_values` is (budget, ...), else one square of the size that all images have.
         """
 
     def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> Any:

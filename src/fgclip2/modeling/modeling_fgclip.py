@@ -490,7 +490,7 @@ class FGClipModel(FGClipPreTrainedModel):
         """
         if region_infos is None or image_sizes is None:
             raise ValueError("pass region_infos (boxes of each image) and image_sizes ((height, width) of each image)")
-        boxes = boxes_in_patches(region_infos, image_sizes, self._grids(pixel_values))
+        boxes = boxes_in_patches(region_infos, image_sizes, self.get_patch_grids(pixel_values))
         regions = self._pool(pixel_values, boxes, interpolate_pos_encoding)  # (B, R, D)
         return [features[: len(image_boxes)] for features, image_boxes in zip(regions, region_infos, strict=True)]
 
@@ -517,8 +517,8 @@ class FGClipModel(FGClipPreTrainedModel):
         slots[images, place] = boxes
         return self._pool(pixel_values, slots, False)[images, place]
 
-    def _grids(self, pixel_values: Tensor) -> Tensor:
-        """Return (B, 2), (height, width) of the grid of each image in patches."""
+    def get_patch_grids(self, pixel_values: Tensor) -> Tensor:
+        """Return the grids of patches that images are: integers (B, 2), (height, width) of each."""
         size = self.config.vision_config.patch_size
         grid = [side // size for side in pixel_values.shape[-2:]]
         return torch.tensor([grid], device=pixel_values.device).expand(len(pixel_values), -1)
@@ -526,7 +526,7 @@ class FGClipModel(FGClipPreTrainedModel):
     def _pool(self, pixel_values: Tensor, boxes: Tensor, interpolate_pos_encoding: bool) -> Tensor:
         """Pool boxes (B, R, 4), in patches, from the dense features, in float32: (B, R, D)."""
         dense_features = self.get_image_dense_feature(pixel_values, interpolate_pos_encoding)
-        return pool_regions(dense_features.float(), self._grids(pixel_values), boxes)
+        return pool_regions(dense_features.float(), self.get_patch_grids(pixel_values), boxes)
 
     def forward(
         self,

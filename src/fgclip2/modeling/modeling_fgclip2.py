@@ -639,6 +639,18 @@ class FGClip2Model(FGClip2PreTrainedModel):
         mask = key_padding_mask(pixel_attention_mask, self.vision_model.config._attn_implementation)
         return self.dense_feature_head(hidden_states, mask)
 
+    def get_patch_grids(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+    ) -> Tensor:
+        """Return the grids of patches that images are: integers (B, 2), (height, width) of each.
+
+        The arguments are those of [`get_image_features`].
+        """
+        return self.vision_model.prepare_patches(pixel_values, pixel_attention_mask, spatial_shapes)[2]
+
     def get_image_region_features(
         self,
         pixel_values: Tensor,
