@@ -6,7 +6,7 @@ from inspect import signature
 import pytest
 from PIL import Image
 
-from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, find_benchmark
+from fgclip2.benchmarks.catalogue import BENCHMARKS, COMMON_DIFFERENCES, PRESETS, find_benchmark
 from fgclip2.benchmarks.class_names import class_names
 from fgclip2.benchmarks.tasks import (
     ClassificationSettings,
@@ -63,10 +63,11 @@ def test_regions_meet_the_box_head_and_crops_the_short_one():
 
 def test_every_difference_of_the_presets_is_explained():
     for benchmark in BENCHMARKS.values():
-        if benchmark.settings("released") != benchmark.settings("paper"):
-            assert benchmark.differences, benchmark.name
+        for preset in PRESETS:
+            if benchmark.settings(preset) != benchmark.settings("paper"):
+                assert benchmark.differences, benchmark.name
     assert COMMON_DIFFERENCES
-    with pytest.raises(ValueError, match="preset must be 'paper' or 'released', got 'best'"):
+    with pytest.raises(ValueError, match="preset must be 'paper', 'released' or 'fg-clip-v1', got 'best'"):
         find_benchmark("lit-cn").settings("best")
     with pytest.raises(ValueError, match="no benchmark 'lit'; choose one of lit-cn"):
         find_benchmark("lit")

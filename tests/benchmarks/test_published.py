@@ -34,6 +34,9 @@ KNOWN = [
     ("lit-cn", "text_to_image/recall@1", "SigLIP 2", "B/16", "fg-clip-2-table-5", None, 2.6),
     ("docci-cn", "text_to_image/recall@1", "Meta CLIP 2", "H/14", "fg-clip-2-table-5", None, 77.2),
     ("dci-cn", "text_to_image/recall@1", "SigLIP 2", "B/16 at 256 px", "danqing", None, 8.7),
+    ("dci", "text_to_image/recall@1", "FG-CLIP", "L/14", "fg-clip-2-table-4", None, 66.1),
+    ("coco-boxes", "top1", "FG-CLIP, global and region losses", "B/16", "fg-clip-ablation", None, 53.7),
+    ("fg-ovd-easy", "hard_negative_accuracy", "FG-CLIP, stage 1", "B/16", "fg-clip-ablation", None, 36.2),
     ("segmentation", "miou", "FineCLIP", "L/14", "fg-clip-2-table-6", "A-150", 36.1),
     ("segmentation", "miou", "FG-CLIP 2", "So/16", "fg-clip-2-table-6", "VOC-21", 83.2),
     ("muge", "text_to_image/mean_recall", "R2D2", "L/14", "chinese-clip", None, 69.5),
@@ -64,6 +67,7 @@ def test_each_table_is_complete():
         "fg-clip-2-arxiv-v1": 10,
         "fg-clip-2-table-5": 11 * 10,
         "danqing": 8,
+        "fg-clip-ablation": 3 * 6,
         "fg-clip-2-table-6": 9 * 6 + 4 * 3 + 2 * 4,
         "chinese-clip": 5 * 4 + (5 * 6 + 3) + (5 * 6 + 3),  # muge, flickr30k-cn, coco-cn-written
     }

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from ..checks import check_choice, check_flag
-from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
+from ..modeling.configurations import WALK_OF_ROLE
 from ..modeling.interface import Role
 from .image_files import ImageFile, StoredImage
 
@@ -153,5 +153,5 @@ def change(settings: AnySettings, changes: Mapping[str, str]) -> AnySettings:
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
-    """Return all settings that a result states: the fields, and FG-CLIP 2's name of the role that follows from them."""
+    """Return all settings that a result states: the fields, and the walk that both FG-CLIPs call the texts' role."""
     return {**dataclasses.asdict(settings), "walk_type": WALK_OF_ROLE[settings.role]}

@@ -36,7 +36,7 @@ from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
 from .base import CROP_EDGES, ROLE_OF_METHOD, Box, Problem
 from .image_files import StoredImage
-from .models import BenchmarkModel, configuration_digest, encode_texts, run_on
+from .models import BenchmarkModel, configuration_digest, encode_texts, ignored_settings, run_on
 from .released import keep_case, lower_cases
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Encoder:
             role: What the texts are to the model.
             lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
         """
-        # FG-CLIP 2 lower-cases texts: one vector for all spellings, so that these tie to the bit.
+        # Models of this package lower-case texts: one vector for all spellings, so that these tie to the bit.
         read = str.lower if lower_case and lower_cases(self.model) else str
         first: dict[str, str] = {}  # what is read -> the text that is encoded for all that read so
         for text in texts:
@@ -137,6 +137,7 @@ class Encoder:
 
     def images(self, images: Sequence[StoredImage], max_num_patches: int | str | None) -> Encoded:
         """Embed images: a vector for each."""
+        max_num_patches = self._meant(max_num_patches)
 
         def encode(block: list[bytes | UnreadableImageError]) -> Block:
             readable = _Readable(block)
@@ -171,6 +172,7 @@ class Encoder:
         check_choice("crop_edges", crop_edges, CROP_EDGES)
         if method == "roi" and not hasattr(self.model, "encode_regions"):
             raise ValueError(f"{self.model.name} has no region features; take method='crop'")
+        max_num_patches = self._meant(max_num_patches)
 
         def by_roi(contents: list[bytes], boxes: list[Sequence[Box]]) -> tuple[Any, list[Skipped]]:
             options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
@@ -232,6 +234,7 @@ class Encoder:
         if not hasattr(self.model, "stream_heatmaps"):
             raise ValueError(f"{self.model.name} has no dense features, for which a model needs stream_heatmaps")
         stream = self.model.stream_heatmaps
+        max_num_patches = self._meant(max_num_patches)
 
         def encode(block: list[tuple[bytes | UnreadableImageError, StoredImage]]) -> Block:
             readable = _Readable([content for content, _ in block])
@@ -256,6 +259,10 @@ class Encoder:
             encode=encode,
         )
         return self._run(work)
+
+    def _meant(self, max_num_patches: int | str | None) -> int | str | None:
+        """Return a patch budget, or `None` where it means nothing to the model, which may refuse any other."""
+        return None if "max_num_patches" in ignored_settings(self.model) else max_num_patches
 
     def _run(self, work: _Work) -> Encoded:
         """Encode this process's blocks, or find them in the cache, and gather those of all."""

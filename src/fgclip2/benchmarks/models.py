@@ -26,9 +26,10 @@ from ..embedding import (
 )
 from ..embedding.pairs import ONE_HEAD
 from ..modeling.auto import find_family
-from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
+from ..modeling.configurations import WALK_OF_ROLE
 from ..modeling.image_processing_fgclip2 import patch_budget
 from ..modeling.interface import DualEncoderProcessor, Role
+from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from ..streams import chunks
 
 UNTRAINED = "untrained"  # a control: the embedded checkpoint's sizes and vocabulary, random weights
@@ -82,7 +83,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
 ) -> BenchmarkModel:
-    """Load a model of FG-CLIP 2, SigLIP 2, SigLIP, CLIP, Chinese-CLIP, MetaCLIP 2 or what else has their methods.
+    """Load a model of FG-CLIP 2 or v1, SigLIP 2, SigLIP, CLIP, Chinese-CLIP, MetaCLIP 2 or what else has their methods.
 
     Args:
         name: Folder or hub id; `None`: the checkpoint inside the package; `"untrained"`: the same with random weights.
@@ -113,6 +114,18 @@ def encode_texts(model: BenchmarkModel, texts: Sequence[str], role: Role) -> np.
     if isinstance(model, Embedder):
         return model.encode_texts(texts, role=role, show_progress_bar=False)
     return model.encode_texts(texts, WALK_OF_ROLE[role], show_progress_bar=False)
+
+
+def ignored_settings(model: BenchmarkModel) -> list[str]:
+    """Return the settings of benchmarks that mean nothing to a model."""
+    if not isinstance(model, Embedder):
+        return list(getattr(model, "ignored_settings", ()))
+    has_meaning = {
+        "max_num_patches": model.processor.patch_budgets is not None,
+        "walk_type": "long_caption" in model.processor.text_roles,
+        "lower_case": isinstance(model.processor.tokenizer, FGClip2Tokenizer),  # others' texts are as they are read
+    }
+    return [setting for setting, means_something in has_meaning.items() if not means_something]
 
 
 def run_on(model: BenchmarkModel) -> dict[str, str | None]:

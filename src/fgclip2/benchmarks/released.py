@@ -10,22 +10,23 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
+from ..modeling.text_tokenizer import TextTokenizer
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from .models import BenchmarkModel
 
 
 def lower_cases(model: BenchmarkModel) -> bool:
-    """Return whether a model lower-cases all texts, as FG-CLIP 2 does."""
-    return isinstance(getattr(getattr(model, "processor", None), "tokenizer", None), FGClip2Tokenizer)
+    """Return whether a model lower-cases all texts, as those of this package do."""
+    return isinstance(getattr(getattr(model, "processor", None), "tokenizer", None), TextTokenizer)
 
 
 def keep_case(model: BenchmarkModel) -> BenchmarkModel:
     """Return a model that reads texts as they are written, as FG-CLIP 2 does where a script forgets lower case."""
-    if not lower_cases(model):
+    tokenizer = getattr(getattr(model, "processor", None), "tokenizer", None)
+    if not isinstance(tokenizer, FGClip2Tokenizer):
         return model
     twin: Any = copy.copy(model)
     processor = copy.copy(twin.processor)
-    tokenizer = processor.tokenizer
     processor.tokenizer = CaseKeepingTokenizer(
         tokenizer_object=Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()),
         short_length=tokenizer.short_length,

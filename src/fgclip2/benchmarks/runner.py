@@ -21,7 +21,7 @@ from ..files import replacing
 from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
 from .encoding import PACKAGES, Encoder
-from .models import UNTRAINED, BenchmarkModel, load_model, run_on, text_use
+from .models import UNTRAINED, BenchmarkModel, ignored_settings, load_model, run_on, text_use
 from .scores import Scores
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
@@ -47,7 +47,7 @@ def run(
         folder: The data set as its owners publish it.
         model: What [`load_model`] returns, or anything with its methods.
         images: Folder or archive of the images; `None`: beside the rest.
-        preset: "paper" or "released".
+        preset: One of `PRESETS`: "paper", "released" or "fg-clip-v1".
         changes: Settings that are to differ from the preset's; the result is marked with them.
         language: Language of the names of classes, where the data set has several; `None`: the benchmark's.
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
@@ -184,7 +184,7 @@ def describe(model: BenchmarkModel) -> dict[str, Any]:
         "revision": model.revision,
         "fingerprint": model.fingerprint,
         **run_on(model),
-        "ignored_settings": list(getattr(model, "ignored_settings", ())),
+        "ignored_settings": ignored_settings(model),
     }
 
 

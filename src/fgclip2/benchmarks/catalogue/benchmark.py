@@ -12,7 +12,7 @@ from ...checks import check_choice
 from ..base import DataSet, Settings, change
 from ..readers._caption_files import find_file, find_images
 
-PRESETS = ("paper", "released")
+PRESETS = ("paper", "released", "fg-clip-v1")
 
 
 class PublishedFile(NamedTuple):
@@ -73,7 +73,8 @@ class Benchmark:
         paper: Settings of the paper.
         source: Where the data are.
         released: Settings of the scripts that its authors released, where they differ.
-        differences: What `released` does otherwise, or neither preset can say; besides `COMMON_DIFFERENCES`.
+        fg_clip_v1: Settings of the scripts of FG-CLIP, the first version, where they differ from the paper's.
+        differences: What the other presets do otherwise, or none can say; besides `COMMON_DIFFERENCES`.
         published: Published counts: "images", "items" (captions, boxes, pairs), "categories".
         is_fetched: Whether this package makes the data itself, wherever: results name no folder then.
     """
@@ -85,6 +86,7 @@ class Benchmark:
     paper: Settings
     source: str
     released: Settings | None = None
+    fg_clip_v1: Settings | None = None
     differences: tuple[str, ...] = ()
     published: Mapping[str, int] = field(default_factory=dict)
     is_fetched: bool = False
@@ -95,13 +97,13 @@ class Benchmark:
         return self.task.__name__.rpartition(".")[2]
 
     def settings(self, preset: str) -> Settings:
-        """Return the settings of a preset, "paper" or "released".
+        """Return the settings of a preset: "paper", "released" or "fg-clip-v1".
 
         Raises:
             ValueError: There is no such preset.
         """
         check_choice("preset", preset, PRESETS)
-        return self.paper if preset == "paper" or self.released is None else self.released
+        return {"paper": None, "released": self.released, "fg-clip-v1": self.fg_clip_v1}[preset] or self.paper
 
     def changed_settings(self, preset: str, changes: Mapping[str, str]) -> Settings:
         """Return the settings of a preset, some of them changed by values of the command line.

@@ -118,7 +118,8 @@ _IMAGENET = ("The paper does not state its templates; both presets take CLIP's 8
 _IMAGENET_V2 = (*_IMAGENET, "The released script takes 1024 patches for each image.")
 _IMAGENET_1K = (
     *_IMAGENET,
-    "The released script takes 1024 patches for each image and drops the last, incomplete batch of 128: 49,920 count.",
+    "The released script takes 1024 patches for each image and drops the last, incomplete batch of 128: 49,920 count; "
+    "that of FG-CLIP v1 drops the last batch of 64: 49,984 count.",
 )
 
 ENTRIES: tuple[Benchmark, ...] = (
@@ -403,6 +404,7 @@ ENTRIES: tuple[Benchmark, ...] = (
         paper=ClassificationSettings(),
         source="https://image-net.org",
         released=ClassificationSettings(max_num_patches=1024, whole_batches_of=128),
+        fg_clip_v1=ClassificationSettings(whole_batches_of=64),
         differences=_IMAGENET_1K,
         published={"images": 50000, "items": 50000, "categories": 1000},
     ),

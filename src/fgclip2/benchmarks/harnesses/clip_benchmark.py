@@ -1,8 +1,8 @@
-"""Models with patch budgets, as FG-CLIP 2, in LAION's CLIP_benchmark: classification, retrieval, caption selection.
+"""Models of this package in LAION's CLIP_benchmark: classification, retrieval, caption selection.
 
 CLIP_benchmark stacks images into one tensor and passes texts through a tokenizer that knows nothing of the others'
-lengths. Images here keep their own size and patch budget all the same: each is packed into a tensor of one shape,
-which `encode_image` unpacks. Texts stay texts, for each goes through the text head of its own length.
+lengths. Images of a family with patch budgets keep their own size and budget all the same: each is packed into a tensor
+of one shape, which `encode_image` unpacks. Texts stay texts, for each goes through the text head of its own length.
 
 Written for clip-benchmark 1.6, which is not imported here.
 """
@@ -39,10 +39,11 @@ class ClipBenchmarkModel:
     Args:
         embedder: The model; of several devices images use the first.
         max_num_patches: Patch budget of each image: `"auto"` (by its own size), an integer, or `None` for the
-            processor's setting. A packed image of FG-CLIP 2 has 3 KB a patch, with `"auto"` always 3 MB.
+            processor's setting, the only choice of families without budgets. A packed image of FG-CLIP 2 has 3 KB a
+            patch, with `"auto"` always 3 MB.
 
     Attributes:
-        transform: From an image to float32 (1, 1 + N, P), see [`pack_image`]; workers of a data loader may call it.
+        transform: From an image to a float32 tensor, see [`pack_image`]; workers of a data loader may call it.
         tokenizer: From texts to [`Texts`].
 
     Example:
@@ -74,7 +75,7 @@ class ClipBenchmarkModel:
         """Embed packed images.
 
         Args:
-            images: Float32 (B, 1, 1 + N, P), B results of `transform`.
+            images: Float32 (B, ...), B results of `transform`.
 
         Returns:
             Float32 (B, D), L2-normalised, on the embedder's device.
@@ -82,8 +83,8 @@ class ClipBenchmarkModel:
         Raises:
             ValueError: `images` does not come from `transform`.
         """
-        model = self.embedder.model
-        inputs = unpack_images(images.to(model.device))
+        model, images = self.embedder.model, images.to(self.embedder.device)
+        inputs = {"pixel_values": images} if self.embedder.processor.patch_budgets is None else unpack_images(images)
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         with torch.autocast(model.device.type, enabled=False):
             return torch.from_numpy(unit_vectors(model.get_image_features(**inputs))).to(model.device)
@@ -124,12 +125,15 @@ def pack_image(image: ImageInput, processor: DualEncoderProcessor, max_num_patch
 
     Returns:
         Float32 (1, 1 + N, P), a channel as high as there are rows: one that begins with height and width of the
-        grid, then the patches of P numbers, then zeros. N is the budget, with `"auto"` the largest one.
+        grid, then the patches of P numbers, then zeros. N is the budget, with `"auto"` the largest one. Of a family
+        without budgets the square (3, S, S) itself.
 
     Raises:
         ValueError: The image can't be used, or the budget is wrong.
     """
     inputs = processor.prepare_image(load_input(0, image), max_num_patches)
+    if processor.patch_budgets is None:
+        return torch.from_numpy(inputs["pixel_values"])
     patches = inputs["pixel_values"]  # (budget of this image, P)
     budget = processor.image_processor.max_num_patches if max_num_patches is None else max_num_patches
     rows = budget if isinstance(budget, int) else processor.patch_budgets[-1]

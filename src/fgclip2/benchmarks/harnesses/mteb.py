@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...embedding import Embedder
+from ...embedding import Embedder, FGClip2Embedder
 from ..models import BenchmarkModel
 
 OWNER = "fgclip2"  # mteb's names have an owner; of models without one
@@ -122,9 +122,10 @@ class MTEBModel:
             known["framework"] = ["PyTorch"]
         if isinstance(self.model, Embedder):
             processor = self.model.processor
-            known["languages"] = ["zho-Hans", "eng-Latn"]
             known["embed_dim"] = self.model.embedding_size
             known["max_tokens"] = max(processor.text_length(role) for role in processor.text_roles)
+        if isinstance(self.model, FGClip2Embedder):
+            known["languages"] = ["zho-Hans", "eng-Latn"]
         return ModelMeta.create_empty({key: value for key, value in known.items() if value is not None})
 
 
