@@ -38,7 +38,13 @@ LABELS = (
     ("red apple", "红苹果"),
 )
 HITS = 6
-SCENE_PATCHES = 144  # the checkpoint was trained to see regions in scenes of about 100 patches, whole pictures in 36
+# The checkpoint was trained to see regions in scenes of about 100 patches, whole pictures in 36.
+SCENE_PATCHES = 144
+# By the model's `score_function`.
+MEANINGS = {
+    "sigmoid": "Probability that a label fits; labels don't compete. 标签适合的概率，各标签互不竞争。",
+    "softmax": "Share of a label among all of them. 标签在全部标签中所占的份额。",
+}
 SHOWN_LABELS = 4
 
 
@@ -82,7 +88,7 @@ def run_demo(output: Path, embedder: Embedder) -> tuple[Path, dict[str, Any]]:
 
     Args:
         output: The folder, made if missing.
-        embedder: Any checkpoint; the embedded one is meant.
+        embedder: Any checkpoint with regions; the embedded one is meant.
 
     Returns:
         The page's path and the results, which say the same as the page.
@@ -145,19 +151,20 @@ def _classify(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Se
         Card(load_image(path), [_percent(*pair) for pair in _top(labels, row)])
         for path, row in zip(paths, scores, strict=True)
     ]
-    text = "Probability that a label fits; labels don't compete. 标签适合的概率，各标签互不竞争。"
-    return Section("Classify / 分类", text, [Row(" · ".join(labels), cards)])
+    meaning = MEANINGS[embedder.model.score_function]
+    return Section("Classify / 分类", meaning, [Row(" · ".join(labels), cards)])
 
 
 def _label_regions(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     rows, results["regions"] = [], []
+    budget = None if embedder.processor.patch_budgets is None else SCENE_PATCHES
     for scene in bundle.scenes:
         path = bundle.folder / scene["file"]
         image = load_image(path)
         boxes = _pixel_boxes(scene["en"], image)
         for language in ("en", "zh"):
             labels = sorted({thing[f"name_{language}"] for thing in bundle.things})
-            scores = embedder.classify_regions(path, boxes, labels, max_num_patches=SCENE_PATCHES)
+            scores = embedder.classify_regions(path, boxes, labels, max_num_patches=budget)
             cards = [Card(image, [scene[language]["short_caption"]], wide=True)]
             for box, info, row in zip(boxes, scene[language]["bbox_info"], scores, strict=True):
                 top = _top(labels, row)
@@ -172,12 +179,13 @@ def _label_regions(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) 
 
 def _heat_maps(embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
     rows, results["heat_maps"] = [], []
+    budget = None if embedder.processor.patch_budgets is None else SCENE_PATCHES
     for scene in bundle.scenes:
         path = bundle.folder / scene["file"]
         image = load_image(path)
         for language in ("en", "zh"):
             names = [box["category"] for box in scene[language]["bbox_info"]]
-            maps = embedder.heatmap(path, names, max_num_patches=SCENE_PATCHES)
+            maps = embedder.heatmap(path, names, max_num_patches=budget)
             cards = [Card(overlay_heatmap(image, heat), [name]) for name, heat in zip(names, maps, strict=True)]
             rows.append(Row(scene[language]["short_caption"], cards))
             boxes = _pixel_boxes(scene["en"], image)
