@@ -184,7 +184,10 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
             ("bench", "run", "lit-cn", "LIT-CN", "--set", "walk_type=box"),
             "walk_type must be 'short' or 'long', got 'box'",
         ),
-        (("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"), "preset must be 'paper' or 'released', got 'best'"),
+        (
+            ("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"),
+            "preset must be 'paper', 'released' or 'fg-clip-v1', got 'best'",
+        ),
     ],
 )
 def test_wrong_usage_is_named(run, captions, arguments, message):

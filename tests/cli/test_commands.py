@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from fgclip2 import Embedder, FGClip2Embedder, FGClip2Model
 from fgclip2.diagnostics import write_known_answers
+from fgclip2.modeling.inputs import MAX_PIXELS
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.lora import add_lora, lora_config, save_lora
 
@@ -140,6 +141,7 @@ def test_embed_names_or_skips_broken_images(run, folder):
         (["--texts-file", "坏.txt", "-o", "v.npy"], 1, "坏.txt is not UTF-8"),
         (["--texts-file", "空.txt", "-o", "v.npy"], 1, "空.txt has no texts"),
         (["--text", "猫", "--walk-type", "region", "-o", "v.npy"], 1, "--walk-type must be 'auto'"),
+        (["--text", "猫", "--text", "", "-o", "v.npy"], 1, "the text '' is empty: give what to embed, or leave it out"),
         (["空", "-o", "v.npy"], 1, "there are no images in 空"),
         (["photo.png", "-o", "v.npy", "--device", "quantum"], 1, "device='quantum'"),
     ],
@@ -254,6 +256,36 @@ def test_links_and_contents_are_options_of_both(run, folder):
     assert "3 images: 1 new" in run("search", "照片", "--follow-links").stderr
     assert "3 images: 0 new, 3 changed" in run("index", "照片", "--follow-links", "--compare-contents").stderr
     assert "3 images: 0 new, 0 changed" in run("search", "照片", "--follow-links", "--compare-contents").stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--no-update"], ["--json"]])
+def test_search_says_that_there_is_nothing_to_search(run, folder, more):
+    (folder / "空").mkdir()
+    run("index", "空")
+    result = run("search", "空", "一只猫", *more)
+    assert "空 has no images to search: name a folder with .jpg or .png files" in result.stderr
+    assert "no images" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed", "photo.png", "-o", "v.npy"],
+        ["classify", "photo.png", "--labels", "猫"],
+        ["regions", "photo.png", "--box", "1,2,30,40", "--labels", "猫"],
+        ["heatmap", "photo.png", "猫", "-o", "热.png"],
+        ["search", "照片", "--image", "photo.png"],
+    ],
+)
+def test_larger_images_than_are_allowed_are_not_decoded(run, command):
+    assert "160 x 96" in run(*command, "--max-pixels", 160 * 96 - 1, code=1).stderr
+    run(*command, "--max-pixels", 160 * 96)
+    assert f"[default: {MAX_PIXELS}]" in " ".join(run(command[0], "--help", model=False).stdout.split())
+
+
+def test_larger_images_than_are_allowed_are_not_indexed(run):
+    assert "0 images: 0 new, 0 changed, 0 removed, 2 not usable" in run("index", "照片", "--max-pixels", 99).stderr
+    assert "2 images: 2 new" in run("index", "照片").stderr
 
 
 def test_search_warns_of_paths_among_the_texts(run):

@@ -25,6 +25,7 @@ fgclip2 bench check bundled
 RUN_EXAMPLES = """
 fgclip2 bench run bundled --controls
 fgclip2 bench run boxclass-cn BoxClass-CN --model qihoo360/fg-clip2-base
+fgclip2 bench run dci DCI --model qihoo360/fg-clip-large --preset fg-clip-v1
 fgclip2 bench run flickr30k-cna Flickr30k-CNA --model OFA-Sys/chinese-clip-vit-base-patch16
 fgclip2 bench run coco-boxes coco --set max_num_patches=1024 --set templates=none
 fgclip2 bench run image-folder 照片 --language zh
@@ -124,8 +125,8 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="Folder or hub id of FG-CLIP 2 or of another model; untrained is a control with random weights.  "
-            "[default: the one in the package]",
+            help="Folder or hub id of FG-CLIP 2, FG-CLIP v1 or another model; untrained is a control with random "
+            "weights.  [default: the one in the package]",
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a model on the hub.")] = None,
@@ -134,7 +135,11 @@ def run(
         str, typer.Option(help="Compute in float32, bfloat16 or float16; auto chooses by the device.")
     ] = "auto",
     preset: Annotated[
-        str, typer.Option(help="Settings: paper has those of the paper, released those of its authors' scripts.")
+        str,
+        typer.Option(
+            help="Settings: paper has those of FG-CLIP 2's paper, released those of its authors' scripts, fg-clip-v1 "
+            "those of the scripts of FG-CLIP v1."
+        ),
     ] = "paper",
     change: Annotated[
         list[str] | None,

@@ -23,6 +23,7 @@ def classify(
     template: common.Templates = None,
     top_k: common.TopK = 5,
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     skip_errors: common.SkipErrors = False,
     model: common.Model = None,
     device: common.Device = None,
@@ -30,12 +31,14 @@ def classify(
 ) -> None:
     """Score images against labels.
 
-    The score is the probability that a label fits. Labels don't compete, so the scores need not sum to 1.
+    With FG-CLIP 2 the score is the probability that a label fits. Labels don't compete, so the scores need not sum to
+    1. With FG-CLIP v1 it is the share of a label among all that are given: the scores sum to 1, and of a single label
+    it is 1, whatever the image shows.
     """
     names = common.read_labels(labels, labels_file)
     common.refuse_folders(images)
     budget = common.parse_max_patches(max_patches)
-    embedder = common.load_embedder(model, device)
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     on_error = "skip" if skip_errors else "raise"
     encoded = embedder.classify(images, names, template or "{}", max_num_patches=budget, on_error=on_error)
     scores, skipped = encoded if skip_errors else (encoded, [])

@@ -42,7 +42,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 MaxPatches = Annotated[
     str | None,
     typer.Option(
-        metavar="N|auto", help="Patches per image; auto chooses by its size.  [default: the checkpoint's setting]"
+        metavar="N|auto",
+        help="Patches per image; auto chooses by its size; not for FG-CLIP v1.  [default: the checkpoint's setting]",
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most pixels of an image file; larger ones can't be used, and are not decoded.  [default: 178956970]",
     ),
 ]
 BatchSize = Annotated[
@@ -118,11 +126,20 @@ def kept_when_interrupted(what: str) -> Iterator[None]:
         raise KeyboardInterrupt(str(error) or what) from error
 
 
-def load_embedder(model: str | None, device: str | None = None, dtype: str = "auto") -> Embedder:
-    """Load a checkpoint; `device` may name several with commas between them."""
+def load_embedder(
+    model: str | None, device: str | None = None, dtype: str = "auto", max_pixels: int | None = None
+) -> Embedder:
+    """Load a checkpoint; `device` may name several with commas between them, `max_pixels` is the embedder's."""
     from ..embedding import Embedder
 
-    return Embedder.from_pretrained(model, split_devices(device), dtype)
+    embedder = Embedder.from_pretrained(model, split_devices(device), dtype)
+    if max_pixels is not None:
+        from PIL import Image
+
+        embedder.max_pixels = max_pixels
+        # Pillow refuses larger files by a limit of its own, whatever that of the embedder.
+        Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    return embedder
 
 
 def split_devices(device: str | None) -> str | list[str] | None:

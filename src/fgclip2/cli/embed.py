@@ -41,6 +41,7 @@ def embed(
         str, typer.Option(help="Text head: auto, short, long, or box (to compare with regions).")
     ] = "auto",
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
     skip_errors: common.SkipErrors = False,
     model: common.Model = None,
@@ -66,12 +67,15 @@ def embed(
     check_choice("--walk-type", walk_type, ROLE_OF_WALK)
     role = ROLE_OF_WALK[walk_type]
     texts = text or (common.read_lines(texts_file) if texts_file else [])
+    for one in texts:
+        if not one.strip():
+            raise ValueError(f"the text {one!r} is empty: give what to embed, or leave it out")
     if texts_file and not texts:
         raise ValueError(f"{texts_file} has no texts: put one on each line")
     files, refused = list_images(images or [])
     names: Sequence[Any] = files if images else texts
     keys = [*map(parts_of_work.file_key, files)] if images else [*map(parts_of_work.text_key, texts)]
-    embedder = common.load_embedder(model, device)
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     facts = {"kind": "image" if images else "text", "model": embedder.name, "fingerprint": embedder.fingerprint}
     settings = {"dtype": str(embedder.dtype), "max_num_patches": budget, "role": role}
     origin = {"kind": facts["kind"], "fingerprint": embedder.fingerprint, **settings}

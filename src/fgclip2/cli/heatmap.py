@@ -24,6 +24,7 @@ def heatmap(
     ],
     opacity: Annotated[float, typer.Option(min=0.0, max=1.0, help="Opacity of the colours over the image.")] = 0.55,
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     model: common.Model = None,
     device: common.Device = None,
     as_json: common.AsJson = False,
@@ -49,8 +50,8 @@ def heatmap(
     picture_format = Image.registered_extensions().get(output.suffix.lower())
     if picture_format not in Image.SAVE:  # now rather than after the work
         raise ValueError(f"{output}: unknown file extension {output.suffix!r}; use .png, .jpg or .webp")
-    embedder = common.load_embedder(model, device)
-    upright = load_image(image)
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    upright = load_image(image, embedder.max_pixels)
     values = embedder.heatmap(upright, text, max_num_patches=budget)
     with replacing(output) as unfinished:
         overlay_heatmap(upright, values, opacity).save(unfinished, picture_format)

@@ -47,6 +47,7 @@ def index(
     follow_links: FollowLinks = False,
     compare_contents: CompareContents = False,
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
     model: common.Model = None,
     device: common.Device = None,
@@ -70,7 +71,7 @@ def index(
         for line in _count_left_out(state["left_out"]):
             typer.echo(line)
         return
-    embedder = common.load_embedder(model, device)
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
     built = ImageIndex.build(folder, embedder, index, *options)
     if as_json:

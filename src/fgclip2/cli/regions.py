@@ -59,6 +59,7 @@ def regions(
         typer.Option(min=-1.0, max=1.0, help="Leave out labels whose cosine with the region is below this."),
     ] = None,
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
     skip_errors: common.SkipErrors = False,
     model: common.Model = None,
@@ -80,7 +81,7 @@ def regions(
     if found.box_format is not None and box_format is not None:
         raise typer.BadParameter(f"{boxes} has boxes of its own form: leave it out", param_hint="--box-format")
     form = found.box_format or box_format or "xyxy"
-    embedder = common.load_embedder(model, device)
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     phrases = embedder.encode_labels(names, template or "{}", role="region_phrase")
     on_error = "skip" if skip_errors else "raise"
     rows = [[one.box for one in of_image] for of_image in found.boxes]

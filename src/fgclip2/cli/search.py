@@ -37,6 +37,7 @@ def search(
     follow_links: FollowLinks = False,
     compare_contents: CompareContents = False,
     max_patches: common.MaxPatches = None,
+    max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
     model: common.Model = None,
     device: common.Device = None,
@@ -59,12 +60,16 @@ def search(
 
     if no_update:
         searched = ImageIndex.load(folder, index, follow_links)  # first, for it may lack, and a model takes seconds
-        embedder = common.load_embedder(model, device)
+        embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     else:
-        embedder = common.load_embedder(model, device)
+        embedder = common.load_embedder(model, device, max_pixels=max_pixels)
         options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
         searched = ImageIndex.build(folder, embedder, index, *options)
         report(searched, folder, index)
+    if not len(searched):
+        typer.echo(
+            f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
+        )
     results = [
         *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k) if texts else []),
         *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),
