@@ -45,7 +45,7 @@ def test_every_setting_is_there(document):
 def test_commands_exist_with_their_options(document):
     bench = get_command(app).commands["bench"].commands
     lines = [line for block in blocks(document, "bash") for line in block.splitlines() if "fgclip2 bench" in line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         words = shlex.split(line.partition("#")[0])
         command = bench[words[2]].load()
