@@ -61,7 +61,7 @@ def test_it_runs_in_the_class_that_squashes_images(model):
 
 
 def test_captions_take_the_head_of_the_setting_and_its_length(model, images, tmp_path):
-    captions = ["a cat, " * 20, "一只狗", "a dog"]
+    captions = ["a cat, " * 30, "一只狗", "a dog"]
     lines = [f"{image.path.name}\t{caption}" for image, caption in zip(images, captions, strict=True)]
     (tmp_path / "image_caption_long_cn.txt").write_text("\n".join(lines), encoding="utf-8")
     vectors = model.encode_images([image.path for image in images])

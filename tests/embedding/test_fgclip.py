@@ -83,7 +83,7 @@ def test_labels_share_one(embedder, images):
 def test_regions_are_those_of_the_model(embedder, images):
     inputs = embedder.processor(images=images[:1], boxes=[BOXES])
     expected = unit(embedder.model.get_image_region_features(**inputs)[0])
-    several = embedder.encode_regions(images, [BOXES, [], BOXES[:1]])
+    several = embedder.encode_regions(images, [BOXES, [], [[1, 2, 30, 40]]])
     np.testing.assert_allclose(several[0], expected, atol=1e-5)
     assert [len(vectors) for vectors in several] == [2, 0, 1]
 
