@@ -263,7 +263,7 @@ def test_search_says_that_there_is_nothing_to_search(run, folder, more):
     (folder / "空").mkdir()
     run("index", "空")
     result = run("search", "空", "一只猫", *more)
-    assert "空 has no images to search: name a folder with .jpg or .png files" in result.stderr
+    assert "空 has no images to search: name a folder with .jpg, .png or .webp files" in result.stderr
     assert "no images" not in result.stdout
 
 

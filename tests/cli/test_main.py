@@ -187,7 +187,7 @@ def test_a_home_folder_is_found_in_a_file_of_settings_and_before_ids(run, folder
 
 @pytest.mark.parametrize("kept", ["", "2 images are kept in 部分"])
 def test_an_interrupted_command_says_what_is_kept(run, monkeypatch, kept):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         with kept_when_interrupted(kept):
             raise KeyboardInterrupt
 
