@@ -53,7 +53,7 @@ FLOORS = (
         "streams",
         "visualization",
     },
-    {"checkpoints", "modeling"},
+    {"checkpoints", "lexicon", "modeling"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo"},

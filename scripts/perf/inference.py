@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
+from fgclip2.embedding.reranker import best_windows
 
 from .measuring import Row, in_fresh_process, paired_ratio, peak_memory
 
@@ -73,6 +74,14 @@ def region_row(model: FGClip2Model, runs: int) -> Row:
         runs,
     )
     return Row("20 boxes / dense map alone, time, 1,024 patches", ratio, "x", "< 1.05", ratio < 1.05)
+
+
+def rerank_row(model: FGClip2Model, runs: int) -> Row:
+    pixels = random_pixels(4, (16, 16))
+    dense = model.get_image_dense_feature(**pixels).unflatten(1, (16, 16))  # (4, 16, 16, D)
+    phrases = [F.normalize(torch.randn(8, dense.shape[-1]), dim=-1) for _ in dense]
+    ratio = paired_ratio(lambda: best_windows(dense, phrases), lambda: model.get_image_dense_feature(**pixels), runs)
+    return Row("best windows of 8 phrases / dense map, time, 4 x 256 patches", ratio, "x", "<= 0.15", ratio <= 0.15)
 
 
 def bf16_rows(model: FGClip2Model, runs: int) -> list[Row]:
@@ -159,7 +168,7 @@ def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
         lambda: preprocessing_rows(runs),
         lambda: [import_row()],
         lambda: image_tower_rows(model, runs),
-        lambda: [region_row(model, runs)],
+        lambda: [region_row(model, runs), rerank_row(model, runs)],
         lambda: memory_rows(model),
         lambda: bf16_rows(model, max(3, runs // 2)),
     ]

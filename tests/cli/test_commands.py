@@ -187,6 +187,19 @@ def test_search_by_text_and_image(run, embedder):
     assert result["results"][0]["hits"][0]["score"] == pytest.approx(float(scores.max()), abs=1e-5)
 
 
+def test_search_by_phrases_shows_where_they_are(run):
+    (result,) = run.json("search", "照片", "a dog and 一只猫", "--rerank", "phrases")["results"]
+    for hit in result["hits"]:
+        assert hit["reranked"] != hit["score"]
+        assert [phrase["text"] for phrase in hit["phrases"]] == ["a dog", "一只猫"]
+    first, phrase = run("search", "照片", "a dog and 一只猫", "--rerank", "phrases").stdout.splitlines()[1:3]
+    hit = result["hits"][0]
+    assert first == f"  {hit['reranked']:.4f}  {hit['score']:.4f}  {hit['path']}"
+    box = ", ".join(f"{edge:.0f}" for edge in hit["phrases"][0]["box"])
+    assert phrase == f"    {hit['phrases'][0]['cosine']:.4f}  [{box}]  a dog"
+    assert "must be phrases, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
+
+
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):
     (folder / "坏.png").rename(folder / "照片" / "坏.png")
     (folder / "照片" / "片.mov").write_bytes(b"")

@@ -43,8 +43,9 @@ OPTIONS = {
         *("--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "search": {
-        *("folder", "queries", "--image", "--top-k", "--index", "--no-update", "--rebuild", "--follow-links"),
-        *("--compare-contents", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
+        *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--index", "--no-update", "--rebuild"),
+        *("--follow-links", "--compare-contents", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m"),
+        *("--device", "--json"),
     },
     "classify": {
         *(

@@ -20,6 +20,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
+from fgclip2.assets import demo_images
+from fgclip2.embedding import split_phrases
 from fgclip2.errors import IncompatibleIndexError, LockedIndexError
 from fgclip2.search import ImageIndex, IndexReport, SearchHit, build, nearest, store
 from tests.checkpoints import official_folder, saved_folder
@@ -931,3 +933,37 @@ def test_blocks_give_the_exact_nearest(queries, vectors, top_k, block):
 def test_the_repr_is_one_short_line(photos, embedder):
     index = ImageIndex.build(photos, embedder)
     assert repr(index) == f"ImageIndex({len(index)} images in {str(photos)!r}, model {embedder.name!r})"
+
+
+# Re-ranking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return FGClip2Embedder.from_pretrained(device="cpu")
+
+
+def test_phrases_reorder_the_nearest_images(tmp_path, embedded):
+    shutil.copytree(demo_images() / "scenes" / "images", tmp_path / "图")
+    index = ImageIndex.build(tmp_path / "图", embedded)
+    queries = ["a taxi and a dolphin", "茄子"]
+    results = index.search(queries, embedded, top_k=3, rerank="phrases", candidates=8)
+    for query, hits in zip(queries, results, strict=True):
+        near = index.search(query, embedded, top_k=8)
+        alone = embedded.rerank(query, [hit.path for hit in near], max_num_patches=index.settings["max_num_patches"])
+        assert [hit.path for hit in hits] == [near[hit.index].path for hit in alone[:3]]
+        assert [hit.reranked for hit in hits] == pytest.approx([hit.reranked for hit in alone[:3]], abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx([near[hit.index].score for hit in alone[:3]])
+        assert [match.text for match in hits[0].phrases] == split_phrases(query)
+    alone = index.search(queries[0], embedded, top_k=3, rerank="phrases", candidates=8)
+    assert [hit.path for hit in alone] == [hit.path for hit in results[0]]
+    gone = results[0][0].path
+    gone.unlink()
+    with pytest.warns(UserWarning, match="1 images of the index can't be read any more and are left out, e.g. .*webp"):
+        left = index.search(queries[0], embedded, top_k=8, rerank="phrases", candidates=8)
+    assert len(left) == 7
+    assert gone not in [hit.path for hit in left]
+    with pytest.raises(ValueError, match="needs queries that are texts"):
+        index.search(near[0].path, embedded, rerank="phrases")
+    with pytest.raises(ValueError, match="rerank must be None or 'phrases', got 'words'"):
+        index.search("猫", embedded, rerank="words")

@@ -19,6 +19,7 @@ EXAMPLES = """
 fgclip2 search photos "a dog on the beach" --top-k 5
 fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
+fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50
 """
 
 
@@ -29,6 +30,11 @@ def search(
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
     top_k: common.TopK = 10,
+    rerank: Annotated[
+        str | None,
+        typer.Option(help="Put the first hits of texts in a new order: phrases looks for each phrase in the images."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Number of first hits that --rerank looks at.")] = 20,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -48,6 +54,9 @@ def search(
     The folder is indexed first, as by `fgclip2 index`; the index is kept, and later only new and changed files are
     embedded. The score of a hit is its cosine with the query. An image that is searched by, and its copies, are left
     out of its hits.
+
+    With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
+    phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best.
     """
     budget = common.parse_max_patches(max_patches)
     if no_update and (rebuild or compare_contents):
@@ -56,6 +65,8 @@ def search(
     for text in texts:
         if not text.strip():
             raise ValueError(f"the query {text!r} is empty: give a text, or an image by --image")
+    if rerank not in (None, "phrases"):
+        raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
     from ..search import ImageIndex
 
     if no_update:
@@ -70,8 +81,9 @@ def search(
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
         )
+    order = {"rerank": rerank, "candidates": candidates} if rerank else {}
     results = [
-        *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k) if texts else []),
+        *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k, **order) if texts else []),
         *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),
     ]
     if as_json:
@@ -81,18 +93,35 @@ def search(
     for result in results:
         typer.echo(printable(result["query"]))
         for hit in result["hits"]:
-            typer.echo(f"  {hit['score']:.4f}  {printable(hit['path'])}")
+            new_score = f"{hit['reranked']:.4f}  " if "reranked" in hit else ""
+            typer.echo(f"  {new_score}{hit['score']:.4f}  {printable(hit['path'])}")
+            for phrase in hit.get("phrases", ()):
+                box = ", ".join(f"{edge:.0f}" for edge in phrase["box"])
+                typer.echo(f"    {phrase['cosine']:.4f}  [{box}]  {printable(phrase['text'])}")
 
 
 def _results(
     index: ImageIndex, folder: Path, kind: str, queries: Sequence[Any], hits: list[list[Any]]
 ) -> list[dict[str, Any]]:
     """Return the hits of each query, with paths below the folder as the user named it."""
+    from ..search import RerankedSearchHit
+
     return [
         {
             "kind": kind,
             "query": str(query),
-            "hits": [{"path": str(folder / hit.path.relative_to(index.folder)), "score": hit.score} for hit in found],
+            "hits": [
+                {
+                    "path": str(folder / hit.path.relative_to(index.folder)),
+                    "score": hit.score,
+                    **(
+                        {"reranked": hit.reranked, "phrases": [match._asdict() for match in hit.phrases]}
+                        if isinstance(hit, RerankedSearchHit)
+                        else {}
+                    ),
+                }
+                for hit in found
+            ],
         }
         for query, found in zip(queries, hits, strict=True)
     ]

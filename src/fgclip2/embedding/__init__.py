@@ -7,19 +7,27 @@ from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
+from .phrases import Splitter, split_phrases
+from .reranker import PhraseMatch, RerankedHit, fit_weight, spread_weight
 
 __all__ = [
     "REGION_LOGIT_SCALE",
     "Embedder",
     "FGClip2Embedder",
     "PairEmbedder",
+    "PhraseMatch",
+    "RerankedHit",
     "Skipped",
+    "Splitter",
     "average_templates",
     "checkpoint_fingerprint",
     "default_device",
     "fill_templates",
+    "fit_weight",
     "model_fingerprint",
     "resolve_devices",
     "resolve_dtype",
+    "split_phrases",
+    "spread_weight",
     "unit_vectors",
 ]

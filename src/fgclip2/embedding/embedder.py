@@ -32,6 +32,8 @@ from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 from .loading import choose_family, load_checkpoint
+from .phrases import Splitter, split_phrases
+from .reranker import RerankedHit, best_windows, rerank
 
 logger = logging.getLogger(__name__)
 
@@ -782,8 +784,7 @@ class Embedder:
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise ValueError("text is an empty list; pass at least one text")
-        if not hasattr(self.model, "get_image_dense_feature"):
-            raise self._lack("no dense features, it embeds whole images")
+        self.require_dense_features()
         vectors = torch.from_numpy(
             self.encode_texts(texts, role="region_phrase", batch_size=batch_size, show_progress_bar=False)
         )
@@ -817,11 +818,92 @@ class Embedder:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.embedding_size:
             raise ValueError(f"vectors must be (M, {self.embedding_size}), got {vectors.shape}")
-        if not hasattr(self.model, "get_image_dense_feature"):
-            raise self._lack("no dense features, it embeds whole images")
+        self.require_dense_features()
         forward = partial(self._heat_maps, text_vectors=torch.from_numpy(vectors), resize=False, first_only=False)
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
         return self._stream(forward, images, None, options)
+
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+    ) -> list[RerankedHit]:
+        """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
+
+        Args:
+            query: A text that describes an image, in Chinese or English.
+            images: The candidates, such as the first hits of a search.
+            role: As in [`encode_texts`], of the whole query; phrases are region phrases.
+            max_num_patches, batch_size, show_progress_bar: See the class.
+            split: Makes phrases of the query; any function that takes a text and returns a list of texts.
+            weight: Weight of the mean of the phrases' cosines, e.g. of [`fgclip2.embedding.reranker.fit_weight`];
+                `None`: by the spread of the candidates' scores, see [`fgclip2.embedding.reranker.spread_weight`].
+
+        Returns:
+            A [`RerankedHit`] for each image, best first: `index`, `score` (the cosine), `reranked`, and `phrases` with
+            the text, box in pixels and cosine of each phrase.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: The query is no text, or the family has no dense features.
+        """
+        self.require_dense_features()
+        options = {
+            "max_num_patches": max_num_patches,
+            "batch_size": batch_size,
+            "show_progress_bar": show_progress_bar,
+        }
+        return rerank(self, query, list(images), role, split, weight, **options)
+
+    def stream_windows(
+        self,
+        images: Iterable[ImageInput],
+        vectors: Sequence[np.ndarray],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray] | Skipped]]:
+        """Find the parts of images that fit vectors best, such as those of phrases.
+
+        Args:
+            images: An iterable of images.
+            vectors: For each image float32 (P_i, D), L2-normalised, of region phrases.
+            max_num_patches, batch_size, show_progress_bar, on_error: See the class.
+
+        Yields:
+            (index, (cosines, boxes)), float32 (P_i,) and (P_i, 4), the boxes as (x1, y1, x2, y2) in pixels, as soon as
+            they are done, so not in order; with `on_error="skip"` also (index, [`Skipped`]), at the end.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: The family has no dense features.
+        """
+        self.require_dense_features()
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+        collate = self.processor.collate_images
+
+        def forward(model: Any, records: list[ImageRecord]) -> list[Any]:
+            inputs = collate([record.inputs for record in records])
+            dense = model.get_image_dense_feature(**inputs.to(model.device, model.dtype))  # (B, N, D)
+            grids = [tuple(record.inputs["spatial_shapes"].tolist()) for record in records]
+            found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+            for height, width in sorted(set(grids)):
+                rows = [row for row, grid in enumerate(grids) if grid == (height, width)]
+                maps = dense[rows, : height * width].unflatten(1, (height, width))  # (rows, height, width, D)
+                of_rows = [torch.from_numpy(vectors[records[row].index]) for row in rows]
+                found |= dict(zip(rows, best_windows(maps, of_rows), strict=True))
+            sizes = [np.array([*record.image_size[::-1]] * 2, np.float32) for record in records]  # (4,) each
+            return [(found[row][0], found[row][1] * size) for row, size in enumerate(sizes)]
+
+        return self._stream(forward, images, None, options)  # type: ignore[return-value]
 
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
@@ -997,6 +1079,11 @@ class Embedder:
 
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
+
+    def require_dense_features(self) -> None:
+        """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""
+        if not hasattr(self.model, "get_image_dense_feature"):
+            raise self._lack("no dense features, it embeds whole images")
 
     def _lack(self, what: str) -> ValueError:
         return ValueError(f"{self._title} has {what}")

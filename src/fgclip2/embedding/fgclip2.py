@@ -16,6 +16,8 @@ from ..modeling.processing_fgclip2 import FGClip2Processor
 from .devices import Device
 from .embedder import Embedder, ListResult, VectorResult
 from .inputs import Boxes, ImageInput, Skipped
+from .phrases import Splitter, split_phrases
+from .reranker import RerankedHit
 
 REGION_LOGIT_SCALE = FGClip2Model.region_logit_scale
 ROLE_OF_WALK: dict[str, Any] = {"auto": "auto", **{walk: role for role, walk in WALK_OF_ROLE.items()}}
@@ -284,6 +286,44 @@ class FGClip2Embedder(Embedder):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
             on_error=on_error,
+        )
+
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        walk_type: str = "auto",
+        *,
+        role: str | None = None,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+    ) -> list[RerankedHit]:
+        """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
+
+        Args:
+            query, images, max_num_patches, batch_size, show_progress_bar, split, weight: As in [`Embedder.rerank`].
+            walk_type: As in [`encode_texts`], of the whole query; phrases have the walk `"box"`.
+            role: What [`Embedder.rerank`] takes, in place of `walk_type`.
+
+        Returns:
+            A [`RerankedHit`] for each image, best first.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: The query is no text, or the walk is unknown.
+        """
+        return super().rerank(
+            query,
+            images,
+            role=_role_of(walk_type, role),
+            max_num_patches=max_num_patches,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            split=split,
+            weight=weight,
         )
 
 

@@ -1,8 +1,8 @@
 """Hard negatives from text: false variants of a phrase in Chinese and English."""
 
+from ..lexicon import KINDS, LEXICON, Kind, Vocabulary, load_vocabulary
 from .files import HardNegativeReport, write_hard_negatives
 from .generation import Generator, HardNegative, generate_hard_negatives
-from .vocabulary import KINDS, LEXICON, Kind, Vocabulary, load_vocabulary
 
 __all__ = [
     "KINDS",

@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ..lexicon import Category, Vocabulary, Word
+from ..lexicon.chinese import NUMERALS, Unit, chinese_units
 from .edits import Edit, Slot
-from .vocabulary import Category, Vocabulary, Word
 
-_NUMERALS = "一二两三四五六七八九十百千万几半0123456789"
 _ONES = ("一", "1")
 _SIGNS = re.compile(r"[^\w\s]|\s")
-_LATIN = re.compile("[A-Za-z]+")
-_POINTERS = ("这", "那", "每", "这两", "那两")
 _JOINING = ("的", "和", "与", "、", "色", "相间")
 _CONTAINER_PLACE = "in"
 _PEOPLE_PLACES = ("身后", "身前", "身旁", "身边")
 _GENERIC_MEASURE = "个"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """An expression of the lexicon, a number with its measure word, a Latin word, or one character."""
-
-    text: str
-    start: int
-    end: int
-    words: tuple[Word, ...] = ()
-    measure: str = ""  # 只 of 两只 and of 这只
-    number: str = ""  # 两 of 两只
-    is_whole: bool = False  # a word that the lexicon lists only so that nobody looks into it
-
-    def word(self, *sections: str) -> Word | None:
-        return next((word for word in self.words if word.category.section in sections), None)
 
 
 def chinese_slots(text: str, vocabulary: Vocabulary) -> Iterator[Slot]:
@@ -56,7 +37,7 @@ class ChinesePhrase:
         self.text = text
         self.vocabulary = vocabulary
         self.rules = vocabulary.rules["zh"]
-        self.units = _units(text, vocabulary)
+        self.units = chinese_units(text, vocabulary)
         self.said = {word for unit in self.units for word in unit.words}
 
     # What a unit is
@@ -188,7 +169,7 @@ class ChinesePhrase:
 
     def attributes(self, index: int) -> Slot:
         unit = self.unit(index)
-        if unit.word("attribute") is None or self.may_be_false(index) or self.unit(index - 1).text in _NUMERALS:
+        if unit.word("attribute") is None or self.may_be_false(index) or self.unit(index - 1).text in NUMERALS:
             return []
         for word in unit.words:
             if word.category.section == "attribute" and self._describes(word.category, index):
@@ -292,48 +273,3 @@ def _matching_form(word: Word, said: str, other: Word) -> str | None:
     if len(said) == 1:
         return alike[0] if alike else None
     return next((form for form in other.zh if len(form) > 1), None)
-
-
-def _units(text: str, vocabulary: Vocabulary) -> list[Unit]:
-    """Cut a text into its longest known expressions."""
-    units: list[Unit] = []
-    position = 0
-    while position < len(text):
-        unit = _counted(text, position, vocabulary) or _known(text, position, vocabulary)
-        if unit is None:
-            latin = _LATIN.match(text, position)
-            end = latin.end() if latin else position + 1
-            unit = Unit(text[position:end], position, end)
-        units.append(unit)
-        position = unit.end
-    return units
-
-
-def _known(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
-    for length in range(min(vocabulary.longest_chinese, len(text) - position), 0, -1):
-        part = text[position : position + length]
-        if part in vocabulary.chinese_expressions:
-            words = tuple(vocabulary.chinese.get(part, ()))
-            return Unit(part, position, position + length, words, is_whole=not words)
-    return None
-
-
-def _counted(text: str, position: int, vocabulary: Vocabulary) -> Unit | None:
-    """Return 两只, 十一个 or 这辆 at a position; no word such as 一起 or 三角形, nor 三 of 三条纹."""
-    pointer = text[position] in _POINTERS
-    if not pointer and text[position] not in _NUMERALS:
-        return None
-    known = _known(text, position, vocabulary)
-    if known is not None and len(known.text) > 1:
-        return None
-    end = position + 1
-    while end < len(text) and text[end] in _NUMERALS and not (pointer and text[end] in "百千万"):
-        end += 1
-    measure = text[end : end + 1]
-    following = _known(text, end, vocabulary) if end < len(text) else None
-    if measure not in vocabulary.rules["zh"]["measures"] or text[end + 1 : end + 2] == measure:
-        return None
-    if following is not None and len(following.text) > 1:
-        return None
-    number = "" if pointer else text[position:end]
-    return Unit(text[position : end + 1], position, end + 1, measure=measure, number=number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import Kind
+from ..lexicon import Kind
 
 
 @dataclass(frozen=True)

@@ -8,37 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
 
+from ..lexicon import Category, Form, Vocabulary, Word
+from ..lexicon.english import english_units
 from .edits import Edit, Slot
-from .vocabulary import Category, Form, Vocabulary, Word
 
-_TOKEN = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’-][A-Za-z\u00c0-\u024f]+)*|\d+(?:[.,]\d+)*|\S")
 _SINGULAR_VERBS = {"is": "are", "was": "were", "has": "have", "does": "do", "isn't": "aren't"}
 _IN_CONTAINER = "in"
 _MAX_MODIFIERS = 4  # words between an article and its noun
 _BEFORE_NAMES = ("number", "no", "#", "$", "page", "route", "top", "type", "one", "-", "/")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A word, number, sign or fixed expression of the text."""
-
-    text: str
-    start: int
-    end: int
-    forms: tuple[Form, ...]
-
-    @property
-    def lower(self) -> str:
-        return self.text.lower().replace("’", "'")
-
-    def form(self, *sections: str) -> Form | None:
-        return next((form for form in self.forms if form.word.category.section in sections), None)
-
-    def is_sign(self) -> bool:
-        return not self.text[0].isalnum()
 
 
 def english_slots(text: str, vocabulary: Vocabulary) -> Iterator[Slot]:
@@ -57,7 +35,7 @@ class EnglishPhrase:
         self.text = text
         self.vocabulary = vocabulary
         self.rules = vocabulary.rules["en"]
-        self.units = _units(text, vocabulary)
+        self.units = english_units(text, vocabulary)
         self.said = {form.word for unit in self.units for form in unit.forms}
         words = [unit.text for unit in self.units if len(unit.text) > 3 and unit.text[0].isalpha()]
         self.is_title = len(words) > 1 and sum(word[0].isupper() for word in words) > 0.6 * len(words)
@@ -356,29 +334,6 @@ class EnglishPhrase:
         noun_index = self.next_noun(index + 2)
         noun = self.noun(noun_index) if noun_index is not None else None
         return noun.word.category if noun and noun.word.category.landmark else None
-
-
-def _units(text: str, vocabulary: Vocabulary) -> list[Unit]:
-    """Cut a text into its longest known expressions, and single words elsewhere."""
-    tokens = list(_TOKEN.finditer(text))
-    units, index = [], 0
-    while index < len(tokens):
-        length = next(
-            length
-            for length in range(min(vocabulary.longest_english, len(tokens) - index), 0, -1)
-            if length == 1 or _key(tokens[index : index + length], text) in vocabulary.english_expressions
-        )
-        start, end = tokens[index].start(), tokens[index + length - 1].end()
-        key = _key(tokens[index : index + length], text)
-        units.append(Unit(text[start:end], start, end, tuple(vocabulary.english.get(key, ()))))
-        index += length
-    return units
-
-
-def _key(tokens: list[re.Match[str]], text: str) -> str:
-    """Return the expression as the lexicon has it; parts are joined only over white space."""
-    gaps = [text[a.end() : b.start()] for a, b in pairwise(tokens)]
-    return " ".join(token.group().lower() for token in tokens) if all(gap.isspace() for gap in gaps) else ""
 
 
 def _in_case_of(original: str, text: str) -> str:

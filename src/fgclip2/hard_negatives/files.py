@@ -13,8 +13,8 @@ from typing import Any
 from ..data.readers.checks import check_text, shown
 from ..data.records import InvalidRecordError
 from ..files import UTF8_BOM, decode_json, replacing
+from ..lexicon import KINDS, Kind, Vocabulary
 from .generation import Generator, HardNegative, generate_hard_negatives
-from .vocabulary import KINDS, Kind, Vocabulary
 
 Generate = Callable[..., list[HardNegative]]
 

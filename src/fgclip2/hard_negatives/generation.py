@@ -11,10 +11,10 @@ from random import Random
 
 from ..checks import check_choice, check_positive_integer
 from ..languages import LANGUAGES, Language, detect_language
+from ..lexicon import KINDS, Kind, Vocabulary, load_vocabulary
 from .chinese import chinese_slots
 from .edits import Edit
 from .english import english_slots
-from .vocabulary import KINDS, Kind, Vocabulary, load_vocabulary
 
 Generator = Callable[[str, int, Language], Sequence[str]]
 

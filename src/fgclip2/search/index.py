@@ -9,14 +9,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
-from ..checks import check_positive_integer
-from ..embedding import Embedder
+from ..checks import check_choice, check_positive_integer
+from ..embedding import Embedder, PhraseMatch, Skipped
 from ..embedding.labels import normalised
+from ..embedding.reranker import CANDIDATES, match_pairs, ordered
 from ..errors import IncompatibleIndexError
 from ..files import IMAGE_SUFFIXES, printable
 from .build import IndexBuild, IndexReport, made_by
@@ -35,6 +36,15 @@ class SearchHit(NamedTuple):
 
     path: Path
     score: float
+
+
+class RerankedSearchHit(NamedTuple):
+    """A found image after re-ranking: what [`fgclip2.embedding.RerankedHit`] has, and the image's path."""
+
+    path: Path
+    score: float
+    reranked: float
+    phrases: list[PhraseMatch]
 
 
 @dataclass
@@ -153,6 +163,28 @@ class ImageIndex:
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a query here, not a sequence
+        self,
+        query: str,
+        embedder: Embedder,
+        top_k: int = 10,
+        *,
+        rerank: Literal["phrases"],
+        candidates: int = CANDIDATES,
+    ) -> list[RerankedSearchHit]: ...
+
+    @overload
+    def search(
+        self,
+        query: Sequence[str],
+        embedder: Embedder,
+        top_k: int = 10,
+        *,
+        rerank: Literal["phrases"],
+        candidates: int = CANDIDATES,
+    ) -> list[list[RerankedSearchHit]]: ...
+
+    @overload
+    def search(  # type: ignore[overload-overlap]
         self, query: Query, embedder: Embedder | None = None, top_k: int = 10
     ) -> list[SearchHit]: ...
 
@@ -178,7 +210,9 @@ class ImageIndex:
         top_k: int = 10,
         *,
         image: ImageQuery | Sequence[ImageQuery] | None = None,
-    ) -> list[SearchHit] | list[list[SearchHit]]:
+        rerank: str | None = None,
+        candidates: int = CANDIDATES,
+    ) -> list[Any]:
         """Find the images nearest to a query.
 
         An image that is searched by is left out of its own answers, and so are links to it and files of the same
@@ -190,15 +224,22 @@ class ImageIndex:
             embedder: Embeds texts and images; must be the model that made the index. Vectors need none.
             top_k: How many hits to return at most.
             image: Instead of `query`: an image, or a list of images, in which a `str` is a path too.
+            rerank: `"phrases"`: the nearest images of a text are read again and put in a new order by its phrases, see
+                [`Embedder.rerank`]. Those that can't be read any more are left out, with a warning.
+            candidates: How many of the nearest images are re-ranked, `top_k` at least.
 
         Returns:
-            For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists.
+            For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists. With
+            `rerank` the hits are [`RerankedSearchHit`].
 
         Raises:
-            ValueError: The query is empty or can't be used, or `top_k` is below 1.
+            ValueError: The query is empty or can't be used, `top_k` is below 1, or `rerank` has another value, no text
+                to work with, or a model without dense features.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
+        check_positive_integer("candidates", candidates)
+        check_choice("rerank", rerank, (None, "phrases"))
         if (query is None) == (image is None):
             raise ValueError("search takes one of `query` and `image`: index.search('一只狗', embedder), for instance")
         if image is not None:
@@ -209,12 +250,46 @@ class ImageIndex:
         single = is_vector or isinstance(query, (str, os.PathLike, Image.Image, bytes))
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
         vectors = self._query_vectors(queries, embedder)
+        if rerank is not None:
+            if embedder is None or not all(isinstance(query, str) for query in queries):
+                raise ValueError("rerank='phrases' needs queries that are texts: images and vectors have no phrases")
+            embedder.require_dense_features()
+            reranked = self._reranked(queries, vectors, embedder, max(top_k, candidates))
+            return reranked[0][:top_k] if single else [hits[:top_k] for hits in reranked]
         found = zip(*nearest(vectors, self.vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
             self._without_copies(one, vector, self._hits(*rows), top_k)
             for one, vector, rows in zip(queries, vectors, found, strict=True)
         ]
         return hits[0] if single else hits
+
+    def _reranked(
+        self, texts: list[str], vectors: np.ndarray, embedder: Embedder, candidates: int
+    ) -> list[list[RerankedSearchHit]]:
+        """Return the nearest images of each text in their new order; each image runs through the model once."""
+        scores, rows = nearest(vectors, self.vectors, candidates)  # (texts, candidates) each
+        paths = [self.folder / file.path for file in self.files]
+        pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
+        options = {"max_num_patches": self.settings["max_num_patches"], "on_error": "skip"}
+        matches = dict(match_pairs(embedder, texts, paths, pairs, **options))
+        reasons = sorted({match.reason for match in matches.values() if isinstance(match, Skipped)})
+        if reasons:
+            warnings.warn(
+                f"{len(reasons)} images of the index can't be read any more and are left out, e.g. {reasons[0]}: bring "
+                "the index up to date (`fgclip2 index`, ImageIndex.build)",
+                stacklevel=3,
+            )
+        results = []
+        for text, (its_scores, its_rows) in enumerate(zip(scores, rows.tolist(), strict=True)):
+            found = [
+                (score, row, match)
+                for score, row in zip(its_scores, its_rows, strict=True)
+                if not isinstance(match := matches[text, row], Skipped)
+            ]
+            its_scores, its_rows, its_matches = zip(*found, strict=True) if found else ((), (), ())
+            hits = ordered(np.array(its_scores), its_matches, its_rows)
+            results.append([RerankedSearchHit(paths[hit.index], *hit[1:]) for hit in hits])
+        return results
 
     def _hits(self, scores: np.ndarray, rows: np.ndarray) -> list[SearchHit]:
         return [

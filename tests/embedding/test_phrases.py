@@ -1,0 +1,60 @@
+"""Phrases of queries: what a query says of a thing stands in that thing's phrase, wherever it was said."""
+
+import pytest
+
+from fgclip2.embedding import split_phrases
+
+ENGLISH = {
+    # in one order or another
+    "On the left is a big box.": ["a big box on the left"],
+    "There is a box, which is big, on the left.": ["a big box on the left"],
+    "a box (big) and a cat": ["a big box", "a cat"],
+    "The box is big. The box is on a red plate.": ["the big box on a red plate"],
+    "There is a kite. It hangs on the wall and is red.": ["a red kite hangs on the wall"],
+    "a cat that has a green plate beneath it": ["a cat on a green plate"],
+    "An apple with a round red plate under it, in the middle": ["an apple on a round red plate in the middle"],
+    # what belongs to a phrase
+    "two dogs and three black and white cats": ["two dogs", "three black and white cats"],
+    "a sleeping cat on a couch, a man in a red shirt": ["a sleeping cat on a couch", "a man in a red shirt"],
+    "a huge toolbox lying on a purple disc right in the centre": [
+        "a huge toolbox lying on a purple disc right in the centre"
+    ],
+    "a cup of tea, a big, red ball": ["a cup of tea", "a big, red ball"],
+    # what is no phrase
+    "a photo of a dog on the beach": ["a dog on the beach"],
+    "Two objects on a plain red background. At the top are grapes.": ["a plain red background", "grapes at the top"],
+    "a street with no people, a red car on the left of the image": ["a street", "a red car on the left"],
+    "Nothing is larger than the cat.": ["Nothing is larger than the cat."],
+    "quickly": ["quickly"],
+}
+CHINESE = {
+    "左侧是大箱子。": ["左侧的大箱子"],
+    "大箱子在左侧。": ["左侧的大箱子"],
+    "箱子（在左侧，个头很大）、猫": ["左侧的很大的箱子", "猫"],
+    "箱子很大，放在红色的垫子上。": ["红色的垫子上的很大的箱子"],
+    "左侧是棕色圆形底板上的小骨头。骨头在猫的左边。": ["左侧的猫的左边的棕色圆形底板上的小骨头"],
+    "中间有个大工具箱放在紫色盘子上": ["中间的紫色盘子上的大工具箱"],
+    "图里有炸弹（在右侧）、工具箱（在中间，下面是圆形的紫色底板）。": ["右侧的炸弹", "中间的圆形的紫色底板上的工具箱"],
+    "骨头、猫和狗": ["骨头", "猫", "狗"],
+    "一只狗坐在草地上，旁边有两只红色和白色的猫": ["草地上的一只狗", "旁边的两只红色和白色的猫"],
+    "鱼、书和伞": ["鱼", "书", "伞"],
+    "一张照片上有三个物体。最大的物体是猫。": ["猫"],
+    "桌子上没有苹果，有一个梨": ["一个梨"],
+    "非常": ["非常"],
+}
+MIXED = {
+    "一只黑猫, a brown dog, 红色的碗": ["一只黑猫", "a brown dog", "红色的碗"],
+    "左侧是一辆 taxi，右侧是猫": ["左侧的一辆 taxi", "右侧的猫"],
+}
+
+
+@pytest.mark.parametrize(("text", "phrases"), [*ENGLISH.items(), *CHINESE.items(), *MIXED.items()])
+def test_phrases_of(text, phrases):
+    assert split_phrases(text) == phrases
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "。", "...", "a", "的", "在", "and and", "（）", "it is", "\n", "它", "🐶", "3"]
+)
+def test_whatever_is_asked_has_a_phrase(text):
+    assert split_phrases(text)
