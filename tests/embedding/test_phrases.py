@@ -12,6 +12,7 @@ ENGLISH = {
     "The box is big. The box is on a red plate.": ["the big box on a red plate"],
     "There is a kite. It hangs on the wall and is red.": ["a red kite hangs on the wall"],
     "a cat that has a green plate beneath it": ["a cat on a green plate"],
+    "a small cup. The cup is to the left of the dog. A big dog on a mat.": ["a small cup", "a big dog on a mat"],
     "An apple with a round red plate under it, in the middle": ["an apple on a round red plate in the middle"],
     # what belongs to a phrase
     "two dogs and three black and white cats": ["two dogs", "three black and white cats"],
@@ -33,12 +34,14 @@ CHINESE = {
     "箱子（在左侧，个头很大）、猫": ["左侧的很大的箱子", "猫"],
     "箱子很大，放在红色的垫子上。": ["红色的垫子上的很大的箱子"],
     "左侧是棕色圆形底板上的小骨头。骨头在猫的左边。": ["左侧的猫的左边的棕色圆形底板上的小骨头"],
+    "小骨头在猫的左边，猫在垫子上。": ["小骨头", "垫子上的猫"],
     "中间有个大工具箱放在紫色盘子上": ["中间的紫色盘子上的大工具箱"],
     "图里有炸弹（在右侧）、工具箱（在中间，下面是圆形的紫色底板）。": ["右侧的炸弹", "中间的圆形的紫色底板上的工具箱"],
     "骨头、猫和狗": ["骨头", "猫", "狗"],
     "一只狗坐在草地上，旁边有两只红色和白色的猫": ["草地上的一只狗", "旁边的两只红色和白色的猫"],
     "鱼、书和伞": ["鱼", "书", "伞"],
     "一张照片上有三个物体。最大的物体是猫。": ["猫"],
+    "纯红色背景上有两个物体。上方是葡萄，下方是猫。": ["纯红色背景", "上方的葡萄", "下方的猫"],
     "桌子上没有苹果，有一个梨": ["一个梨"],
     "非常": ["非常"],
 }

@@ -24,7 +24,9 @@ _TAG_OF = {
     **dict.fromkeys(("在", "位于", "处于"), "Z"),
     **dict.fromkeys("有是", "H"),
     **dict.fromkeys(("它", "它们", "其", "他", "她", "他们"), "O"),
-    **dict.fromkeys(("和", "与", "以及", "及", "还有", "跟", "并", "，", ",", "、", "（", "）", "(", ")"), ","),
+    **dict.fromkeys(
+        ("和", "与", "以及", "及", "还有", "跟", "并", "，", ",", "、", "（", "）", "(", ")", "and", "or"), ","
+    ),
     **dict.fromkeys("。！？；：.!?;:\n", "."),
     **dict.fromkeys(("一些", "一群", "一排", "一堆", "一系列"), "C"),
     **dict.fromkeys(("中间", "中央", "正中", "正中央", "中心", "左上", "右上", "左下", "右下", "图中", "画面中"), "L"),
@@ -37,10 +39,11 @@ _VERB_CATEGORIES = ("posture", "movement", "handling", "gaze", "travel")
 _VERB_ENDINGS = ("着", "在", "了", "满")  # of 放着, 放在
 _VERBS = frozenset("放摆立挂停站坐躺趴蹲骑牵抱穿拿戴推拉养长写画印贴铺垫盖悬飘浮靠装盛")
 _WITHIN_WORDS = "“”‘’-·'"
-_UNDER = ("下面", "底下", "下边", "下头", "身下", "下方")
+_UNDER = ("下面", "底下", "下边", "下头", "身下")
 _NEGATIONS = ("没有", "没", "不是", "并非", "除了", "缺少")
 _DIMENSIONS = ("个头", "体积", "个子", "尺寸", "大小", "颜色", "形状", "外形")
 _PICTURE = re.compile("(?:这|此|该|整|一)?[张幅个]?(?:图|图片|画面|照片|相片|图像|画|场景)(?:里面?|中|上|内|当中)?")
+_SIDE = re.compile("的?[左右]?[上下前后里内外旁中]?[面方边侧头角间]?$")  # 的左边 of 猫的左边
 _GENERIC = re.compile(f".*(?:物体|物品|东西|事物)|{_PICTURE.pattern}")
 
 
@@ -52,9 +55,16 @@ class _Thing:
     places: list[str]
     attributes: list[str] = field(default_factory=list)  # said elsewhere: 个头大
 
-    def text(self) -> str:
-        # Sides of the picture first, then what the thing is on: 左侧的圆形底板上的大的工具箱.
-        places = sorted(self.places, key=len)
+    def text(self, things: list[_Thing]) -> str:
+        # Sides of the picture first, then what the thing is on: 左侧的圆形底板上的大的工具箱. What is beside another
+        # thing of the text is left out, for that has a phrase and a window of its own.
+        others = [thing.noun for thing in things if thing is not self]
+        landmarks = {place: _SIDE.sub("", place) for place in sorted(self.places, key=len)}
+        places = [
+            place
+            for place, landmark in landmarks.items()
+            if not (landmark and any(other.endswith(landmark) for other in others))
+        ]
         return "".join(f"{place}的" for place in (*places, *self.attributes)) + self.noun
 
 
@@ -72,7 +82,13 @@ def chinese_phrases(text: str, vocabulary: Vocabulary) -> list[str]:
             reader.earlier = len(reader.things)
         if not any(word in text[units[match.start()].start : units[match.end() - 1].end] for word in _NEGATIONS):
             reader.read(match.start(), match.end(), [])
-    return [thing.text() for thing in reader.things if not _GENERIC.fullmatch(thing.noun)]
+    phrases: list[str] = []
+    for thing in reader.things:
+        if not _GENERIC.fullmatch(thing.noun):
+            phrases.append(thing.text(reader.things))
+        else:  # 纯红色背景 of 纯红色背景上有三个物体
+            phrases += filter(None, (_SIDE.sub("", place) for place in thing.places))
+    return phrases
 
 
 def _tags(units: list[Unit], vocabulary: Vocabulary) -> str:

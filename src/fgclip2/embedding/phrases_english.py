@@ -38,6 +38,7 @@ _OF_THE_PICTURE = re.compile(
 _UNDER_IT = re.compile(
     r"(?:with|has|have|having)\s+(.+?)\s+(?:under|underneath|beneath|below)\s+(?:it|them)", re.IGNORECASE
 )
+_BEFORE_LANDMARK = re.compile(r"^.*\b(?:the|an?|this|that|its|his|her|their)\s+", re.I)  # "to the left of the"
 _HAS = re.compile("ha(?:s|ve|ving) ", re.IGNORECASE)
 
 
@@ -51,11 +52,18 @@ class _Thing:
     attributes: list[str] = field(default_factory=list)  # said elsewhere: "which is big"
     lead: list[str] = field(default_factory=list)  # relations said before it: "on the left is ..."
 
-    def text(self) -> str:
+    def text(self, things: list[_Thing]) -> str:
+        # What is beside another thing of the text is left out: that has a phrase and a window of its own.
+        others = [f" {thing.noun}".lower() for thing in things if thing is not self]
+        relations = [
+            relation
+            for relation in (*self.relations, *self.lead)
+            if not any(other.endswith(f" {_BEFORE_LANDMARK.sub('', relation).lower()}") for other in others)
+        ]
         determiner = self.determiner
         if determiner.lower() in ("a", "an") and self.attributes:
             determiner = "an" if self.attributes[0][0] in "aeiou" else "a"
-        return " ".join(filter(None, (determiner, *self.attributes, self.noun, *self.relations, *self.lead)))
+        return " ".join(filter(None, (determiner, *self.attributes, self.noun, *relations)))
 
     @property
     def head(self) -> str:
@@ -71,7 +79,7 @@ def english_phrases(text: str, vocabulary: Vocabulary) -> list[str]:
     for end in [*(match.start() for match in re.finditer(r"\.", tags)), len(tags)]:
         _read_clause(text, units[start:end], tags[start:end], things)
         start = end + 1
-    return [thing.text() for thing in things]
+    return [thing.text(things) for thing in things]
 
 
 def _tags(units: list[Unit], vocabulary: Vocabulary) -> str:

@@ -25,7 +25,7 @@ from .phrases import Splitter, split_phrases
 # validation scenes: recipes/reranking.
 WINDOW_SIDES = (0.2, 0.3, 0.4)
 CANDIDATES = 20
-WEIGHT_OF_SPREAD = 1.0  # of phrases against cosines, both in standard deviations among the candidates
+WEIGHT_OF_SPREAD = 3.0  # of phrases against cosines, both in standard deviations among the candidates
 
 
 class PhraseMatch(NamedTuple):
