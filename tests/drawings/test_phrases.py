@@ -29,6 +29,8 @@ def test_articles():
         "a bone",
         "an axe",
         "a unicorn",
+        "a uniform",
+        "a UFO",
         "a ewe",
         "a euro banknote",
         "a one-piece swimsuit",

@@ -241,7 +241,7 @@ _KINDS = {
 }
 # fmt: on
 # Spelling misleads about the first sound of these.
-_CONSONANT_SOUNDS = ("unicorn", "euro", "ewe", "one-")
+_CONSONANT_SOUNDS = ("unicorn", "uniform", "ufo", "euro", "ewe", "one-")
 _VOWEL_SOUNDS = ("hour", "x-ray")
 
 
