@@ -37,8 +37,8 @@ def batch(rank: int, regions: int | None = None, hard: int | None = None) -> dic
     inputs = load_file(GOLDEN / f"train_inputs_rank{rank}.safetensors")
     (table,) = load_file(GOLDEN / "imageproc" / "lut.safetensors").values()
     pixels = table[inputs["pixels"].long()] * inputs["pixel_attention_mask"][..., None]
-    region_index, region_boxes = _valid(inputs["box_nums"], 0)
-    hard_index, hard_boxes = _valid(inputs["hard_nums"], 4)
+    region_index, region_boxes = valid(inputs["box_nums"], 0)
+    hard_index, hard_boxes = valid(inputs["hard_nums"], 4)
     return {
         "pixel_values": pixels,
         "pixel_attention_mask": inputs["pixel_attention_mask"],
@@ -53,7 +53,7 @@ def batch(rank: int, regions: int | None = None, hard: int | None = None) -> dic
     }
 
 
-def _valid(counts: Tensor, first_slot: int) -> tuple[Tensor, Tensor]:
+def valid(counts: Tensor, first_slot: int) -> tuple[Tensor, Tensor]:
     """(image, box) of each valid box, and its row among 4 slots per image."""
     pairs = [(image, slot) for image, count in enumerate(counts.tolist()) for slot in range(count)]
     index = torch.tensor([(image, first_slot + slot) for image, slot in pairs]).view(-1, 2)

@@ -305,10 +305,13 @@ class FGClipVisionModel(FGClipPreTrainedModel):
             Shape (B, N, D), row-major, through the last norm.
         """
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding))
-        *layers, last = self.encoder.layers
-        for layer in layers:
+        for layer in self.encoder.layers[:-1]:
             hidden_states = layer(hidden_states)
-        hidden_states = last(hidden_states, mixes_positions=False)
+        return self.finish_patches(hidden_states)
+
+    def finish_patches(self, hidden_states: Tensor) -> Tensor:
+        """Encode images patch by patch from what the last layer takes, (B, 1 + N, D); returns (B, N, D)."""
+        hidden_states = self.encoder.layers[-1](hidden_states, mixes_positions=False)
         return self.post_layernorm(hidden_states[:, 1:])  # (B, 1 + N, D) -> (B, N, D)
 
 

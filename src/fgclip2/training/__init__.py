@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .arguments import FGClip2TrainingArguments
     from .objective import FGClip2Objective
+    from .tasks.fgclip import FGClipForTraining
     from .tasks.fgclip2 import FGClip2ForTraining
     from .trainer import FGClip2Trainer
 
@@ -15,9 +16,16 @@ _LAZY = {
     "FGClip2Objective": ".objective",
     "FGClip2Trainer": ".trainer",
     "FGClip2TrainingArguments": ".arguments",
+    "FGClipForTraining": ".tasks.fgclip",
 }
 
-__all__ = ["FGClip2ForTraining", "FGClip2Objective", "FGClip2Trainer", "FGClip2TrainingArguments"]
+__all__ = [
+    "FGClip2ForTraining",
+    "FGClip2Objective",
+    "FGClip2Trainer",
+    "FGClip2TrainingArguments",
+    "FGClipForTraining",
+]
 
 
 def __getattr__(name: str) -> Any:

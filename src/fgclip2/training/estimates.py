@@ -271,21 +271,45 @@ def tower_activations(
     return tokens * kept
 
 
+def text_activations(
+    config: Any, contents: StepContents, layers: int | None = None, mixed: bool = False, checkpointing: bool = False
+) -> float:
+    """Return the bytes that the backward pass needs of a text tower, its embeddings included.
+
+    Texts count with all positions of their walk: less is taken where they are padded to the longest of a batch only.
+
+    Args:
+        config: Configuration of the tower.
+        contents: Of one process.
+        layers, mixed, checkpointing: As in [`tower_activations`].
+    """
+    memory = 0.0
+    for count, length in (
+        (contents.short_texts, config.max_position_embeddings),
+        (contents.long_texts, config.longtext_len),
+    ):
+        memory += count * length * 2 * FLOAT32 * config.hidden_size
+        memory += tower_activations(config, count * length, layers, mixed, checkpointing, length)
+    return memory
+
+
 def similarity_memory(width: int, contents: StepContents, world_size: int, form: str = "gather") -> float:
-    """Return bytes of the sigmoid losses: texts of other ranks with their gradient, and logits of this rank's images.
+    """Return bytes of the losses of captions: texts of other ranks with their gradient, and logits of this rank.
 
     Args:
         width: Length of the embeddings.
         contents: Of one process.
         world_size: Number of processes.
         form: Form of the sigmoid loss; only `"gather"` keeps the logits of both losses until the backward pass.
+            `"info_nce"` gathers images too, and has logits of images and of texts.
     """
     kinds = (contents.captions, contents.long_texts)
     if form == "ring":
         texts, columns = 2 * max(kinds), max(kinds)
     else:
         texts = columns = sum(kinds) * world_size
-    return 2 * FLOAT32 * width * texts + _LOGIT_BYTES * contents.images * columns
+    memory = 2 * FLOAT32 * width * texts + _LOGIT_BYTES * contents.images * columns
+    return 2 * memory if form == "info_nce" else memory
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,12 +331,12 @@ def gradient_traffic(count: ParameterCount, strategy: Strategy, world_size: int,
 
 
 def embedding_traffic(width: int, contents: StepContents, world_size: int, form: str = "gather") -> float:
-    """Return bytes that a process sends in each step for the sigmoid losses.
+    """Return bytes that a process sends in each step for the losses of captions; `form` as in [`similarity_memory`].
 
     Gathering sends each text once, and its gradient twice (an all-reduce); the ring sends each text in the forward and
-    again in the backward pass, and its gradient behind it.
+    again in the backward pass, and its gradient behind it. `"info_nce"` gathers images too.
     """
     if world_size == 1:
         return 0.0
-    blocks = 3 * world_size - 2 if form == "ring" else 3 * (world_size - 1)
+    blocks = 3 * world_size - 2 if form == "ring" else 3 * (world_size - 1) * (2 if form == "info_nce" else 1)
     return blocks * FLOAT32 * width * (contents.captions + contents.long_texts)

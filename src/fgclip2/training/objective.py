@@ -1,4 +1,4 @@
-"""The training objective of FG-CLIP 2: which losses, with what weights, over which processes."""
+"""The training objective of FG-CLIP 2 and FG-CLIP: which losses, with what weights, over which processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ..checks import check_choice, check_number, check_positive_integer, is_numb
 from ..distributed import counts_over_ranks, gather_rows, mean_over_ranks, sum_over_ranks
 from .losses import (
     hard_negative_loss,
+    info_nce_loss,
     region_contrastive_loss,
     sigmoid_loss,
     textual_intra_modal_contrastive_loss,
 )
+from .losses.info_nce import info_nce_loss_over_ranks
 from .losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 
 # The terms of the sum: each is logged as `NAME_loss` and has the weight `NAME_weight`.
@@ -25,7 +27,7 @@ TERMS = ("short", "long", "region", "tic", "hard_negative")
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Weights and constants; the values here are those of the released code, from which the paper's differ.
+    """Weights and constants; the values here are those of FG-CLIP 2's released code, from which the paper's differ.
 
     The hard-negative term is `contrast_weight * contrast + pair_weight * pair + rank_weight * rank`. One margin serves
     all hard negatives, as released; the paper writes one for each place in the list of ten.
@@ -45,6 +47,8 @@ class ObjectiveSettings:
     # A rank without hard negatives contributes its old margin ("all"), or does not count ("with_hard_negatives").
     margin_ranks: Literal["all", "with_hard_negatives"] = "all"
     region_negatives: Literal["local", "global"] = "local"  # both; "global": regions and texts of all ranks compete
+    # Images and captions: each pair by itself, or ("info_nce", the first FG-CLIP) each among all others.
+    caption_loss: Literal["sigmoid", "info_nce"] = "sigmoid"
     sigmoid_form: SigmoidForm = "gather"  # how texts of other ranks come; the result is the same
 
     def __post_init__(self) -> None:
@@ -55,7 +59,12 @@ class ObjectiveSettings:
         check_number("`max_similarity`", self.max_similarity, -1, 1)
         check_choice("`margin_ranks`", self.margin_ranks, ("all", "with_hard_negatives"))
         check_choice("`region_negatives`", self.region_negatives, ("local", "global"))
+        check_choice("`caption_loss`", self.caption_loss, ("sigmoid", "info_nce"))
         check_choice("`sigmoid_form`", self.sigmoid_form, SIGMOID_FORMS)
+        if self.caption_loss == "info_nce" and self.sigmoid_form != "gather":
+            raise ValueError(
+                f"`sigmoid_form` must be 'gather' where `caption_loss` is 'info_nce', got {self.sigmoid_form!r}"
+            )
         bounds: Any = self.margin_bounds
         is_pair = isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(map(is_number, bounds))
         if not is_pair or bounds[0] > bounds[1]:
@@ -81,6 +90,14 @@ PRESETS: dict[str, ObjectiveSettings] = {
         rank_weight=0.8,
         margin_ranks="with_hard_negatives",
     ),
+    "fgclip": ObjectiveSettings(  # the first FG-CLIP: paper and released script agree
+        region_weight=0.1,
+        tic_weight=0.0,
+        contrast_weight=0.0,
+        pair_weight=1.0,
+        rank_weight=0.0,
+        caption_loss="info_nce",
+    ),
 }
 
 
@@ -88,14 +105,14 @@ class FGClip2Objective(nn.Module):
     """Embeddings in, named losses and their sum out; the same on 1 to N processes.
 
     The mean over ranks of each value, and of the gradients of the parameters (as DDP takes it), is that of one process
-    with all ranks' data: of the sigmoid losses always, of the region losses with `region_negatives="global"`. With
+    with all ranks' data: of the losses of captions always, of the region losses with `region_negatives="global"`. With
     `"local"` (as published) the region losses are the mean of what each rank gives by itself.
 
     The rank margin is that of the step before, averaged over ranks and clamped. It is the buffer `margin`, moves only
     in training mode, and has to be saved with a run (the trainer does).
 
     Args:
-        preset: `"released"` or `"paper"`.
+        preset: `"released"` or `"paper"` of FG-CLIP 2, or `"fgclip"`, of the first version.
         settings: Fields of [`ObjectiveSettings`] that differ from the preset's.
 
     Raises:
@@ -124,7 +141,7 @@ class FGClip2Objective(nn.Module):
         """Compute the losses.
 
         Args:
-            outputs: Embeddings, L2-normalised, and scales, as [`FGClip2ForTraining`] returns them: `image_embeds`
+            outputs: Embeddings, L2-normalised, and scales, as training models return them: `image_embeds`
                 (B, D), `short_text_embeds` (S, D), `long_text_embeds` (L, D), `region_embeds` and `region_text_embeds`
                 (K, D), `hard_region_embeds` and `hard_positive_embeds` (H, D), `hard_negative_embeds` (H, N, D),
                 `logit_scale`, `logit_bias`, `logit_scale_finegraind`, `logit_scale_hardneg` (1,). A loss whose
@@ -145,7 +162,10 @@ class FGClip2Objective(nn.Module):
         if settings.uses_regions and outputs.get("region_embeds") is not None:
             regions, texts = self._rows(across_ranks, outputs["region_embeds"], outputs["region_text_embeds"])
             losses["region"] = region_contrastive_loss(regions, texts, outputs["logit_scale_finegraind"])
-            losses["tic"] = textual_intra_modal_contrastive_loss(texts, settings.num_hardest, settings.max_similarity)
+            if settings.tic_weight:
+                losses["tic"] = textual_intra_modal_contrastive_loss(
+                    texts, settings.num_hardest, settings.max_similarity
+                )
         if settings.uses_hard_negatives and outputs.get("hard_region_embeds") is not None:
             losses.update(self._hard_negatives(outputs, batch.get("hard_negative_mask"), across_ranks))
         weighted = [getattr(settings, f"{name}_weight") * losses[name] for name in TERMS if name in losses]
@@ -159,11 +179,16 @@ class FGClip2Objective(nn.Module):
         images, texts = outputs["image_embeds"], outputs[f"{name}_text_embeds"]
         if image_index is not None:
             images = images[image_index]  # (B, D) -> (S, D): the image of each caption
-        scale, bias = outputs["logit_scale"], outputs["logit_bias"]
+        is_sigmoid, scale = self.settings.caption_loss == "sigmoid", outputs["logit_scale"]
         if not across_ranks:
-            return sigmoid_loss(images, texts, scale, bias)
+            if is_sigmoid:
+                return sigmoid_loss(images, texts, scale, outputs["logit_bias"])
+            return info_nce_loss(images, texts, scale)
         counts = [count for (count,) in counts_over_ranks([len(texts)], texts.device)]
-        return sigmoid_loss_over_ranks(images, texts, scale, bias, counts, self.settings.sigmoid_form)
+        if is_sigmoid:
+            form = self.settings.sigmoid_form
+            return sigmoid_loss_over_ranks(images, texts, scale, outputs["logit_bias"], counts, form)
+        return info_nce_loss_over_ranks(images, texts, scale, counts)
 
     def _hard_negatives(self, outputs: Mapping[str, Any], mask: Tensor | None, across_ranks: bool) -> dict[str, Tensor]:
         settings, negatives = self.settings, outputs["hard_negative_embeds"]
@@ -186,7 +211,8 @@ class FGClip2Objective(nn.Module):
         new_margin = losses.pop("new_margin")
         if self.training and across_ranks:
             self._move_margin(new_margin, len(regions))
-        return {"hard_negative": losses.pop("loss"), **losses}
+        weighted = {name: value for name, value in losses.items() if getattr(settings, f"{name}_weight", 0)}
+        return {"hard_negative": losses["loss"], **weighted}
 
     def _rows(self, across_ranks: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the rows of all ranks with `region_negatives="global"`, else those of this one."""

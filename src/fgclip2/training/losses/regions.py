@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .arithmetic import cosines, zero_of
+from .info_nce import info_nce_loss
 
 
 def region_contrastive_loss(region_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor) -> Tensor:
@@ -19,11 +19,7 @@ def region_contrastive_loss(region_embeds: Tensor, text_embeds: Tensor, logit_sc
     Returns:
         Scalar; zero, yet part of the graph, for no regions.
     """
-    logits = cosines(region_embeds, text_embeds) * logit_scale.exp()  # (K, K)
-    if not len(logits):
-        return zero_of(region_embeds, text_embeds, logit_scale)
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return info_nce_loss(region_embeds, text_embeds, logit_scale)
 
 
 def textual_intra_modal_contrastive_loss(

@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
@@ -15,11 +14,12 @@ from transformers.utils.hub import cached_file
 from ...files import read_json
 from ...modeling.configuration_fgclip2 import FGClip2Config
 from ...modeling.image_processing_fgclip2 import naflex_size, patch_budget
-from ...modeling.layers import key_padding_mask, pool_regions
+from ...modeling.layers import key_padding_mask
 from ...modeling.modeling_fgclip2 import SCALES, TRAINING_SCALES, FGClip2Model
 from ...modeling.processing_fgclip2 import FGClip2Processor
-from ..estimates import FLOAT32, StepContents, tower_activations
+from ..estimates import FLOAT32, StepContents, text_activations, tower_activations
 from ..objective import ObjectiveSettings
+from .rows import at_least_one, embed_regions, normalize_rows
 
 INITIAL_TRAINING_SCALE = math.log(100.0)  # of both (released code)
 
@@ -53,6 +53,8 @@ class FGClip2ForTraining(FGClip2Model):
         >>> model = FGClip2ForTraining.from_pretrained(path)
         >>> losses = FGClip2Objective("released")(model(**batch), batch)
     """
+
+    default_objective = "released"
 
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
@@ -152,7 +154,7 @@ class FGClip2ForTraining(FGClip2Model):
         vision = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
         embeddings = {"image_embeds": vision.pooler_output[:images]}
         if long_input_ids is not None:
-            pooled = self.text_model(_at_least_one(long_input_ids), None, "long").pooler_output
+            pooled = self.text_model(at_least_one(long_input_ids), None, "long").pooler_output
             embeddings["long_text_embeds"] = self.longtext_head(pooled)[: len(long_input_ids)]
         short_texts = {
             "short_text_embeds": short_input_ids,
@@ -163,17 +165,9 @@ class FGClip2ForTraining(FGClip2Model):
         if boxes is not None:
             mask = key_padding_mask(pixel_attention_mask, self.vision_model.config._attn_implementation)
             dense = self.dense_feature_head(vision.last_hidden_state, mask)  # (B, N, D)
-            if not boxes.shape[0] or not boxes.shape[1]:  # one empty box, to be indexed by nothing
-                boxes = boxes.new_zeros(len(dense), 1, 4)
-            width_height = spatial_shapes.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)  # (B, 1, 4), in patches
-            regions = pool_regions(dense, spatial_shapes, boxes * width_height)  # (B, R, D)
-            for name, index in (("region_embeds", region_index), ("hard_region_embeds", hard_index)):
-                if index is not None:
-                    embeddings[name] = regions[index[:, 0], index[:, 1]]  # (K, D)
-        outputs = {name: F.normalize(rows.float(), dim=-1) for name, rows in embeddings.items()}
-        if hard_input_ids is not None:
-            hard = outputs.pop("hard_text_embeds").unflatten(0, hard_input_ids.shape[:2])  # (H, 1 + N, D)
-            outputs["hard_positive_embeds"], outputs["hard_negative_embeds"] = hard[:, 0], hard[:, 1:]
+            indices = {"region_embeds": region_index, "hard_region_embeds": hard_index}
+            embeddings.update(embed_regions(dense, spatial_shapes, boxes, indices))
+        outputs = normalize_rows(embeddings, hard_input_ids)
         # Not the parameters themselves: outside this forward FSDP has them in pieces.
         return outputs | {name: getattr(self, name) * 1.0 for name in SCALES}
 
@@ -182,7 +176,7 @@ class FGClip2ForTraining(FGClip2Model):
         if not texts:
             return {}
         together = torch.cat(list(texts.values()))
-        pooled = self.text_model(_at_least_one(together), None, "box").pooler_output  # before any head
+        pooled = self.text_model(at_least_one(together), None, "box").pooler_output  # before any head
         rows = pooled[: len(together)].split([len(ids) for ids in texts.values()])
         heads = [self.text_model.head if name == "short_text_embeds" else self.boxtext_head for name in texts]
         return {name: head(part) for name, head, part in zip(texts, heads, rows, strict=True)}
@@ -207,6 +201,8 @@ class FGClip2ForTraining(FGClip2Model):
                 unused.append("text_model.embeddings.position_embedding")
         if not settings.short_weight and not settings.long_weight:
             unused += ["vision_model.head", "logit_scale", "logit_bias"]
+        elif settings.caption_loss == "info_nce":
+            unused.append("logit_bias")
         return unused
 
     @staticmethod
@@ -244,21 +240,11 @@ class FGClip2ForTraining(FGClip2Model):
         if contents.regions:
             heads += low * (6 * vision.hidden_size + 2 * vision.intermediate_size)  # each patch is a query
         options = {"mixed": mixed, "checkpointing": checkpointing}
-        memory = {
+        return {
             "vision": patches * (inputs + heads)
             + tower_activations(vision, patches, vision_layers, **options, length=contents.patches),
-            "text": 0.0,
+            "text": text_activations(text, contents, text_layers, **options),
         }
-        texts = [(contents.short_texts, text.max_position_embeddings), (contents.long_texts, text.longtext_len)]
-        for count, length in texts:
-            memory["text"] += count * length * 2 * FLOAT32 * text.hidden_size
-            memory["text"] += tower_activations(text, count * length, text_layers, **options, length=length)
-        return memory
-
-
-def _at_least_one(input_ids: Tensor) -> Tensor:
-    # Not every attention kernel takes an empty batch, and the parameters have to get their gradient of zero.
-    return input_ids if len(input_ids) else input_ids.new_zeros(1, input_ids.shape[1])
 
 
 def _scalar_scales(name_or_path: str | os.PathLike | None, kwargs: dict[str, Any]) -> dict[str, float]:

@@ -19,6 +19,7 @@ class TrainingModel(Protocol):
         scales: Parameters that scale or shift the logits: never decayed. Those that shift end with `_bias`.
         towers: `"vision"` and `"text"` -> names of the embeddings, and of the list of encoder layers above them.
         embedding_size: Length of the embeddings.
+        default_objective: Preset of the objective for runs that name none.
     """
 
     parts: Any
@@ -26,6 +27,7 @@ class TrainingModel(Protocol):
     scales: Any
     towers: Any
     embedding_size: Any
+    default_objective: Any
 
     def __call__(self, **batch: Tensor) -> dict[str, Tensor]:
         """Embed a batch of the collator: normalised rows by name ([`image_rows.ROWS_OF`]), and the scales."""
@@ -34,7 +36,11 @@ class TrainingModel(Protocol):
         """Yield the parameters with their names, as any module does."""
 
     def unused_parameters(self, settings: Any) -> list[str]:
-        """Return the names of what an objective of these settings gives no gradient to."""
+        """Return the names of what an objective of these settings gives no gradient to.
+
+        Raises:
+            ValueError: The objective needs a parameter that the model does not have.
+        """
 
     def count_patches(self, processor: Any, height: int, width: int, max_num_patches: int | str | None) -> int:
         """Return how many patches an image of this size in pixels becomes."""
