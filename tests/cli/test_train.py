@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from fgclip2 import FGClip2Embedder
 from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, write_shards
+from fgclip2.modeling.auto import FAMILIES
 from fgclip2.training import FGClip2TrainingArguments
 from fgclip2.training.settings import DataSettings, ModelSettings, read_yaml, write_yaml
 from fgclip2.training.start import adapter_config
@@ -326,6 +327,7 @@ def test_evaluation_and_lora(run, config, records_folder):
 def test_an_adapter_names_the_revision_of_its_base_model(monkeypatch):
     """By which it is loaded, and trained further."""
     monkeypatch.setattr("fgclip2.training.start.is_adapter", lambda name, revision=None: False)
+    monkeypatch.setattr("fgclip2.training.start.family_to_train", lambda name, revision=None: FAMILIES[0])
     settings = ModelSettings(model="org/模型", revision="v1", lora=True)
     assert adapter_config(settings).revision == "v1"
 

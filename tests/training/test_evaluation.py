@@ -27,7 +27,7 @@ def embedded(images: list[int], texts: list[int], image_axes: dict[int, int], te
         "image_embeds": torch.stack([AXES[image_axes[image]] for image in images]),
         "short_text_embeds": torch.stack([AXES[text_axes[text]] for text in texts]),
         "short_image_index": torch.arange(len(images)),
-        "short_input_ids": torch.tensor(texts)[:, None].repeat(1, 4),
+        "short_text_hash": torch.tensor(texts),
         "image_hash": torch.tensor(images),
         "logit_scale": torch.zeros(1),
         "logit_bias": torch.zeros(1),
@@ -130,7 +130,7 @@ def test_texts_of_one_region_are_all_right():
         "region_boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]]),
         "region_embeds": region,
         "region_text_embeds": torch.stack([AXES[0], AXES[1], AXES[1]]),
-        "region_input_ids": torch.tensor([[1], [2], [3]]),
+        "region_text_hash": torch.tensor([1, 2, 3]),
         "logit_scale_finegraind": torch.zeros(1),
     }
     assert evaluation_metrics(content)["region_accuracy"] == 0.5

@@ -26,7 +26,6 @@ peft = pytest.importorskip("peft")
 
 from fgclip2.modeling.modeling_fgclip2 import SCALES  # noqa: E402
 from fgclip2.training.lora import (  # noqa: E402
-    HEADS,
     FGClip2LoraModel,
     add_lora,
     load_lora,
@@ -110,7 +109,7 @@ def test_heads_and_scales_are_trained_in_full():
     model = add_lora(golden.model())
     names = {re.sub(r"\.modules_to_save\.default", "", name) for name, p in model.named_parameters() if p.requires_grad}
     names = {name.removeprefix("base_model.model.") for name in names if "lora_" not in name}
-    heads = {name for name, _ in golden.model().named_parameters() if name.startswith(HEADS)}
+    heads = {name for name, _ in golden.model().named_parameters() if name.startswith(FGClip2ForTraining.heads)}
     assert len(heads) == 27
     assert names == heads | set(SCALES)
 

@@ -14,18 +14,20 @@ from .objective import ObjectiveSettings
 
 @dataclass
 class FGClip2TrainingArguments(TrainingArguments):
-    """transformers' `TrainingArguments` with those of the FG-CLIP 2 objective, its data and its parameters.
+    """transformers' `TrainingArguments` with those of the objective, its data and its parameters.
 
-    Defaults are those of the published stage 2 where it has any (FG-CLIP 2, section 4; released scripts): AdamW with
+    Defaults are those of FG-CLIP 2's published stage 2 where it has any (section 4; released scripts): AdamW with
     betas 0.9 and 0.98 and epsilon 1e-6, learning rate 1e-6, weight decay 0.001, cosine schedule with 3% warm-up.
 
     Args:
-        objective: Preset of [`FGClip2Objective`]: `"released"` or `"paper"`.
+        objective: Preset of [`FGClip2Objective`]: `"released"`, `"paper"` or `"fgclip"`; `None`: that of the model's
+            family, `"released"` for FG-CLIP 2 and `"fgclip"` for the first version.
         objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's, as a dict or JSON text.
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
-        max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting.
+        max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting, the
+            only choice for families whose images are squares of one size.
         max_regions: Regions per image and step.
         num_hard_negatives: Hard negatives per region.
         short_caption_prefix: Put before English short captions; the released scripts have `"a photo of "`.
@@ -37,7 +39,10 @@ class FGClip2TrainingArguments(TrainingArguments):
         ema_decay: Decay of a moving average of the weights, which is evaluated and saved at the end; `None`: none.
     """
 
-    objective: str = field(default="released", metadata={"help": "Preset of the objective: released or paper"})
+    objective: str | None = field(
+        default=None,
+        metadata={"help": "Preset of the objective: released, paper or fgclip; by default that of the model's family"},
+    )
     objective_settings: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of the objective that differ from the preset's, as JSON"}
     )

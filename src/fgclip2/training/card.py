@@ -15,51 +15,68 @@ from ..assets import embedded_checkpoint
 
 _CARD = Template("""---
 license: $license
-language:
-- en
-- zh
+language: $languages
 library_name: $library
 ${base_model}pipeline_tag: zero-shot-image-classification
-tags:
-- fgclip2
-- $tag
-- bilingual
+tags: $tags
 ---
 
 # $name
 
 [中文](#中文)
 
-$what of FG-CLIP 2, a bilingual image-text model, trained with the package `fgclip2`.
+$what of $about, trained with the package `fgclip2`.
 
 - Base model: $base
 - Data: $data
 - Licence of the weights: $license
-- Languages: English and Chinese
+- Languages: $language_names
 
 ```python
 from fgclip2 import Embedder
 
 embedder = Embedder.from_pretrained(".")  # this folder, or its name on the hub
-vectors = embedder.encode_texts(["a brown dog", "一只棕色的狗"])
+vectors = embedder.encode_texts($texts)
 ```
 
 ## 中文
 
-中英双语图文模型 FG-CLIP 2 的$what_zh，用软件包 `fgclip2` 训练。
+$about_zh的$what_zh，用软件包 `fgclip2` 训练。
 
 - 基础模型：$base_zh
 - 数据：$data_zh
 - 权重许可：$license
-- 语言：英语和中文
+- 语言：$language_names_zh
 
 ```python
 from fgclip2 import Embedder
 
 embedder = Embedder.from_pretrained(".")  # 本文件夹，或它在 hub 上的名称
-vectors = embedder.encode_texts(["a brown dog", "一只棕色的狗"])
+vectors = embedder.encode_texts($texts)
 ```
 """)
+
+# What the card of one family says, and that of another does not, by model type.
+_OF_FAMILY = {
+    "fgclip2": {
+        "languages": "[en, zh]",
+        "tags": "[fgclip2, $tag, bilingual]",
+        "about": "FG-CLIP 2, a bilingual image-text model",
+        "about_zh": "中英双语图文模型 FG-CLIP 2 ",
+        "language_names": "English and Chinese",
+        "language_names_zh": "英语和中文",
+        "texts": '["a brown dog", "一只棕色的狗"]',
+    },
+    "fgclip": {
+        "languages": "[en]",
+        "tags": "[fgclip, $tag]",
+        "about": "FG-CLIP, the first version, an image-text model",
+        "about_zh": "图文模型 FG-CLIP 第一版",
+        "language_names": "English",
+        "language_names_zh": "英语",
+        "texts": '["a brown dog", "two cats"]',
+    },
+}
 
 
 def is_hub_id(name: str) -> bool:
@@ -99,6 +116,7 @@ def write_card(
     is_adapter: bool,
     data: Sequence[str] = (),
     license: str = "apache-2.0",
+    model_type: str = "fgclip2",
 ) -> None:
     """Write README.md into a folder, unless it has one.
 
@@ -108,6 +126,7 @@ def write_card(
         is_adapter: Whether the folder holds an adapter or a whole checkpoint.
         data: Names or paths of the data sets; of paths the last part is told.
         license: Licence of the weights, an identifier of the hub.
+        model_type: Family of the model, as in its config.json.
     """
     readme = Path(folder) / "README.md"
     if readme.exists():
@@ -121,7 +140,7 @@ def write_card(
         base_text, base_zh = f"a checkpoint in a folder `{Path(base).name}`", f"文件夹 `{Path(base).name}` 中的检查点"
     else:
         base_text, base_zh = "not stated", "未注明"
-    text = _CARD.substitute(
+    text = Template(_CARD.safe_substitute(_OF_FAMILY[model_type])).substitute(
         name=Path(folder).absolute().name,
         license=license,
         library="peft" if is_adapter else "transformers",

@@ -36,6 +36,9 @@ class FGClip2Collator:
         with_regions, with_hard_negatives, with_long_captions: What the objective needs.
         on_error: `"raise"` an `UnreadableImageError`, or `"skip"`: leave the record out of its batch and say so.
         seed: Seed of the choices.
+
+    Raises:
+        ValueError: As [`check_patch_budget`].
     """
 
     processor: DualEncoderProcessor
@@ -50,13 +53,17 @@ class FGClip2Collator:
     on_error: OnError = "raise"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_patch_budget(self.processor, self.max_num_patches)
+
     def __call__(self, drawn: Sequence[DrawnRecord]) -> dict[str, Any]:
         """Make a batch.
 
         Returns:
-            The arguments of [`FGClip2ForTraining.forward`]; `short_image_index` and `long_image_index`, the image of
-            each caption; `hard_negative_mask`; with `training=False` `image_hash`, int64 (B,), the same for equal
-            images only; and `skipped`, a list of reasons, one for each record left out.
+            The arguments of the training model; `short_image_index` and `long_image_index`, the image of each caption;
+            `hard_negative_mask`; with `training=False` `image_hash`, int64 (B,), the same for equal images only, and
+            `short_text_hash`, `long_text_hash` and `region_text_hash`, of the ids of captions and regions' texts; and
+            `skipped`, a list of reasons, one for each record left out.
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
@@ -67,7 +74,9 @@ class FGClip2Collator:
         records, images, epochs, skipped = self._open(drawn)
         batch: dict[str, Any] = {**self._prepare(images), "skipped": skipped}
         if not self.training:
-            batch["image_hash"] = torch.tensor([_hash(image) for image in images], dtype=torch.int64)
+            batch["image_hash"] = torch.tensor(
+                [_hash(image.size, image.tobytes()) for image in images], dtype=torch.int64
+            )
         prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]
         short = [
             None if record.short_caption is None else prefix + record.short_caption
@@ -102,16 +111,25 @@ class FGClip2Collator:
 
     def _prepare(self, images: list[Image.Image]) -> dict[str, Tensor]:
         if not images:  # all were left out: no rows, which the model and the objective take
-            one = self.processor.prepare_image(Image.new("RGB", (1, 1)), max_num_patches=1)
+            one = self.processor.prepare_image(Image.new("RGB", (1, 1)), self.max_num_patches)
             return {name: value[:0] for name, value in self.processor.collate_images([one]).items()}
         return dict(self.processor.process_images(images, self.max_num_patches))
 
     def _captions(self, name: str, role: Role, captions: list[str | None]) -> dict[str, Tensor]:
         index = [number for number, caption in enumerate(captions) if caption is not None]
         return {
-            f"{name}_input_ids": self._tokenize([caption for caption in captions if caption is not None], role),
+            **self._texts(name, [caption for caption in captions if caption is not None], role),
             f"{name}_image_index": torch.tensor(index, dtype=torch.int64),
         }
+
+    def _texts(self, name: str, texts: Sequence[str], role: Role) -> dict[str, Tensor]:
+        """Return the ids of texts and, for evaluation, a hash of each."""
+        ids = self._tokenize(texts, role)
+        if self.training:
+            return {f"{name}_input_ids": ids}
+        # Without the run of equal ids that each ends with: families pad to the longest text of each batch.
+        hashes = [_hash(row[-1], np.trim_zeros(row - row[-1], "b").tobytes()) for row in ids.numpy()]
+        return {f"{name}_input_ids": ids, f"{name}_text_hash": torch.tensor(hashes, dtype=torch.int64)}
 
     def _tokenize(self, texts: Sequence[str], role: Role) -> Tensor:
         ids = self.processor.tokenize(texts or [""], role)["input_ids"]  # (texts, tokens)
@@ -147,7 +165,7 @@ class FGClip2Collator:
         batch = {"boxes": boxes}
         if self.with_regions:
             batch["region_index"] = torch.tensor(index, dtype=torch.int64).view(-1, 2)
-            batch["region_input_ids"] = self._tokenize(texts, "region_phrase")
+            batch.update(self._texts("region", texts, "region_phrase"))
         if self.with_hard_negatives:
             batch["hard_index"] = torch.tensor(hard_index, dtype=torch.int64).view(-1, 2)
             # Groups of texts, the true one first, padded to equal numbers by repeating it.
@@ -183,8 +201,17 @@ def raise_error(batch: MutableMapping[str, Any]) -> None:
         raise batch.pop("error")  # in the batch it would keep its own traceback, and with that the loader, alive
 
 
-def _hash(image: Image.Image) -> int:
-    """Return 64 bits, signed, of the size and the pixels: one image may lie in several files."""
-    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=8)
-    digest.update(image.tobytes())
+def check_patch_budget(processor: DualEncoderProcessor, max_num_patches: int | str | None) -> None:
+    """Raise a `ValueError` if a patch budget is given for a family whose images are squares of one size."""
+    if max_num_patches is not None and processor.patch_budgets is None:
+        raise ValueError(
+            f"`max_num_patches` means nothing to this model, whose images are squares of one size, got "
+            f"{max_num_patches!r}: leave it out"
+        )
+
+
+def _hash(kind: object, content: bytes) -> int:
+    """Return 64 bits, signed: one image may lie in several files, and one text in several records."""
+    digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
+    digest.update(content)
     return int.from_bytes(digest.digest(), "little", signed=True)

@@ -27,9 +27,9 @@ _KEPT = (
     "long_image_index",
     "region_index",
     "image_hash",
-    "short_input_ids",
-    "long_input_ids",
-    "region_input_ids",
+    "short_text_hash",
+    "long_text_hash",
+    "region_text_hash",
 )
 
 
@@ -64,8 +64,7 @@ def embed_batches(
 
     Returns:
         - On the CPU, over all records in their order: the model's embeddings but those of hard negatives, its scales,
-          and of the batches the indices, `image_hash`, the input ids of captions and regions' texts, and
-          `region_boxes` (K, 4);
+          and of the batches the indices, the hashes of images and texts, and `region_boxes` (K, 4);
         - `loss` and the named losses (`short_loss`, ...), means over the batches of all ranks, weighted by their
           images, and `hard_negative_accuracy`: the share of regions whose text beats all hard negatives;
         - the reasons for what this rank left out.
@@ -151,7 +150,7 @@ def evaluation_metrics(embedded: Mapping[str, Tensor]) -> dict[str, float]:
     images = embedded["image_embeds"][first_image]
     for caption in ("short", "long"):
         if len(embedded.get(f"{caption}_text_embeds", ())):
-            text, first_text = _distinct(embedded[f"{caption}_input_ids"])
+            text, first_text = _distinct(embedded[f"{caption}_text_hash"])
             texts = embedded[f"{caption}_text_embeds"][first_text]
             pairs = torch.stack([image[embedded[f"{caption}_image_index"]], text], dim=1)
             ranks = {
@@ -170,7 +169,7 @@ def _region_accuracy(embedded: Mapping[str, Tensor], image: Tensor) -> float:
     """Regions are equal if they are the same box of equal images, `image` being the number of each record's."""
     owner = image[embedded["region_index"][:, 0]]
     region, first_region = _distinct(torch.cat([owner[:, None], embedded["region_boxes"].double()], dim=1))
-    text, first_text = _distinct(embedded["region_input_ids"])
+    text, first_text = _distinct(embedded["region_text_hash"])
     ranks = pair_ranks(
         embedded["region_embeds"][first_region],
         embedded["region_text_embeds"][first_text],

@@ -15,14 +15,15 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from .._imports import require
+from ..checks import check_choice
 from ..files import replacing
 from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
-from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder
 from .card import base_name, check_base_is_public, write_card
-from .tasks.fgclip2 import HEADS, FGClip2ForTraining
+from .tasks import TRAINING_MODELS, family_to_train
 
 require("peft", "train")  # for its message
 from peft import LoraConfig, PeftConfig, PeftModel  # noqa: E402
@@ -40,6 +41,7 @@ def lora_config(
     dropout: float = 0.0,
     target: str = "attention_and_mlp",
     train_heads: bool = True,
+    model_type: str = "fgclip2",
 ) -> LoraConfig:
     """Choose what is adapted and what is trained in full; also for PEFT's own `get_peft_model`.
 
@@ -49,14 +51,16 @@ def lora_config(
         dropout: Dropout probability applied to the input of the matrices, in [0, 1).
         target: `"attention_and_mlp"` or `"attention"` of both encoders' layers; PEFT's `"all-linear"`; or a regular
             expression that the whole name of a module has to match.
-        train_heads: Train the five heads in full and save them beside the matrices. They weigh more than these.
+        train_heads: Train the heads in full and save them beside the matrices. They weigh more than these.
+        model_type: Family of the model, whose heads these are: `"fgclip2"` or `"fgclip"`, as in its config.json.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of its range, or there is no such family.
 
     Example:
         >>> model = get_peft_model(FGClip2Model.from_pretrained(path), lora_config(rank=8))
     """
+    check_choice("`model_type`", model_type, TRAINING_MODELS)
     if rank < 1:
         raise ValueError(f"`rank` must be 1 or more, got {rank}")
     if alpha <= 0:
@@ -68,7 +72,7 @@ def lora_config(
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number works
         lora_dropout=dropout,
         target_modules=TARGETS.get(target, target),
-        modules_to_save=list(HEADS) if train_heads else None,
+        modules_to_save=list(TRAINING_MODELS[model_type].heads) if train_heads else None,
     )
 
 
@@ -93,34 +97,36 @@ class FGClip2LoraModel(StrictLoraModel):
         save_lora(self, save_directory, **kwargs)
 
 
-def add_lora(model: FGClip2Model, config: LoraConfig | None = None) -> FGClip2LoraModel:
+def add_lora(model: PreTrainedModel, config: LoraConfig | None = None) -> FGClip2LoraModel:
     """Freeze a model and give it, in place, matrices to train; its heads, scales and bias are trained too.
 
     Args:
-        model: The model, or one in training.
-        config: By default [`lora_config`].
+        model: A model of this package, or one in training.
+        config: By default [`lora_config`] of its family.
 
     Raises:
         ValueError: It is not a model of this package, has an adapter already, or the target matches nothing.
     """
-    if not isinstance(model, FGClip2Model):
-        raise ValueError(f"model is {type(model).__name__}; allowed: an FGClip2Model without adapters")
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    if not isinstance(model, PreTrainedModel) or model_type not in TRAINING_MODELS:
+        raise ValueError(f"model is {type(model).__name__}; allowed: an FGClip2Model or FGClipModel without adapters")
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("the model has an adapter already; merge it first: model.merge_and_unload()")
-    return FGClip2LoraModel(model, config or lora_config())
+    return FGClip2LoraModel(model, config or lora_config(model_type=model_type))
 
 
 def train_scales(model: nn.Module) -> FGClip2LoraModel:
     """Let what PEFT's `get_peft_model` returns train, save and load the scales too, as [`add_lora`] has it, in place.
 
     Raises:
-        ValueError: It does not wrap [`FGClip2ForTraining`].
+        ValueError: It does not wrap a training model, e.g. [`FGClip2ForTraining`].
     """
     if isinstance(model, FGClip2LoraModel):
         return model
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(model, PeftModel) or not isinstance(base, FGClip2ForTraining):
-        raise ValueError(f"PEFT wraps a {type(base).__name__}; allowed: an FGClip2ForTraining")
+    if not isinstance(model, PeftModel) or not isinstance(base, tuple(TRAINING_MODELS.values())):
+        allowed = " or ".join(training_class.__name__ for training_class in TRAINING_MODELS.values())
+        raise ValueError(f"PEFT wraps a {type(base).__name__}; allowed: an {allowed}")
     # Its methods are all that differs, and PEFT has no hook for them.
     model.__class__ = FGClip2LoraModel
     for parameter in scales_of(model).values():
@@ -135,7 +141,7 @@ def save_lora(
     license: str = "apache-2.0",
     **kwargs: Any,
 ) -> Path:
-    """Save the adapter of any PEFT model of FG-CLIP 2 and, in the same file, the scales and the bias of the logits.
+    """Save the adapter of a PEFT model of this package's and, in the same file, the scales and the bias of the logits.
 
     Args:
         model: From [`add_lora`] or from PEFT's `get_peft_model`.
@@ -159,7 +165,8 @@ def save_lora(
     (name,) = model.peft_config
     if kwargs.get("is_main_process", True):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_card(folder, base_name(model), True, data, license)
+        base: Any = model.get_base_model()
+        write_card(folder, base_name(model), True, data, license, base.config.model_type)
         card = (Path(folder) / "README.md").read_bytes()
     PeftModel.save_pretrained(model, str(folder), **kwargs)
     written = Path(folder) if name == "default" else Path(folder) / name
@@ -178,7 +185,7 @@ def save_lora(
 
 def load_lora(
     folder: str | os.PathLike,
-    base: FGClip2Model | str | os.PathLike | None = None,
+    base: PreTrainedModel | str | os.PathLike | None = None,
     trainable: bool = False,
     revision: str | None = None,
 ) -> FGClip2LoraModel:
@@ -188,20 +195,21 @@ def load_lora(
         folder: A folder or hub id of an adapter.
         base: The model (changed in place), its folder or hub id; by default the one that the adapter names. One that is
             loaded here is loaded in float32.
-        trainable: To train it further; a base that is loaded here is then an [`FGClip2ForTraining`].
+        trainable: To train it further; a base that is loaded here is then the family's training model.
         revision: Branch, tag or commit of the adapter on the hub.
 
     Raises:
         ValueError: The folder has no safetensors, another kind of adapter, or one for another model; or no base model
-            is named.
+            is named, or one of no family that can be trained.
     """
     path = adapter_folder(folder, revision=revision)
     config = lora_config_of(path, folder)
-    if isinstance(base, FGClip2Model):
+    if isinstance(base, PreTrainedModel):
         model = base
     else:
         name, base_revision = (_named_base(config, folder), config.revision) if base is None else (base, None)
-        model_class = FGClip2ForTraining if trainable else FGClip2Model
+        family = family_to_train(name, base_revision)
+        model_class = TRAINING_MODELS[family.model_type] if trainable else family.model
         model = model_class.from_pretrained(name, revision=base_revision or "main", dtype=torch.float32)
     return FGClip2LoraModel.from_pretrained(model, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
 
@@ -225,7 +233,7 @@ def _named_base(config: PeftConfig, name: str | os.PathLike) -> str:
     return config.base_model_name_or_path
 
 
-def merge_lora(folder: str | os.PathLike, base: FGClip2Model | str | os.PathLike | None = None) -> FGClip2Model:
+def merge_lora(folder: str | os.PathLike, base: PreTrainedModel | str | os.PathLike | None = None) -> PreTrainedModel:
     """Add an adapter's matrices to the weights, which gives a plain model.
 
     Arguments and errors are those of [`load_lora`]; weights that come out as NaN or infinite are a `ValueError` too.

@@ -14,16 +14,18 @@ import torch
 from ..data import Record, RecordDataset, ShardedRecords
 from ..data.validation import shard_attempts
 from ..languages import LANGUAGES
-from ..modeling.processing_fgclip2 import FGClip2Processor
 from . import estimates
 from .arguments import FGClip2TrainingArguments
+from .collator import check_patch_budget
 from .estimates import DataSummary, ParameterCount, StepContents, Steps, Strategy
+from .losses.sigmoid_over_ranks import SIGMOID_FORMS
 from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import count_parameters, freeze, layers_with_gradients
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
 from .sources import describe_sources, open_eval_data, open_train_data, shards_language
-from .start import adapter_config, base_checkpoint, training_model_class
+from .start import adapter_config, base_checkpoint, load_processor
+from .tasks import TRAINING_MODELS, family_to_train
 
 LOOKED_AT = 512  # records by which the others are judged
 _SMALLER_CHUNK = 8  # images, of the gradient cache in a comparison
@@ -50,8 +52,13 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         >>> plan["steps"]["total"], plan["memory"]["total"]
     """
     args, world_size = run.args, world_size or run.args.world_size
-    settings = FGClip2Objective(args.objective, **args.settings).settings
-    model, config, processor = _unfilled_model(run, settings)
+    model, config = _unfilled_model(run)
+    processor = load_processor(str(run.model.model), run.model.revision)
+    check_patch_budget(processor, args.patch_budget)
+    preset = args.objective or model.default_objective
+    settings = FGClip2Objective(preset, **args.settings).settings
+    freeze(model, model.unused_parameters(settings))
+    freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
     count_patches = partial(model.count_patches, processor, max_num_patches=args.patch_budget)
     summary = estimates.summarize(_attempts(records, run), args.max_regions, count_patches)
@@ -74,7 +81,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "lora": "adapters" in counts,
             "parameters": {part: asdict(count) for part, count in counts.items()},
         },
-        "objective": {"preset": args.objective, **asdict(settings)},
+        "objective": {"preset": preset, **asdict(settings)},
         "terms": _describe_terms(settings, summary),
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
         "steps": {
@@ -92,19 +99,20 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         },
         "memory": _describe_memory(args, model, config, settings, contents, world_size),
         "disk": _describe_disk(args, counts, steps),
-        "traffic": _describe_traffic(args, model, counts["total"], contents, world_size),
+        "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
         "advice": _advice(settings, summary),
     }
 
 
-def _unfilled_model(run: RunSettings, settings: ObjectiveSettings) -> tuple[Any, Any, Any]:
-    """Make the model of a run without memory for its weights, frozen as in the run; with configuration and processor.
+def _unfilled_model(run: RunSettings) -> tuple[Any, Any]:
+    """Make the model of a run without memory for its weights, with its configuration.
 
     Raises:
         ValueError: The checkpoint is of no family that can be trained.
     """
-    checkpoint, revision = base_checkpoint(str(run.model.model), run.model.revision)
-    model_class = training_model_class(checkpoint, revision)
+    name = str(run.model.model)
+    checkpoint, revision = base_checkpoint(name, run.model.revision)
+    model_class = TRAINING_MODELS[family_to_train(name, run.model.revision).model_type]
     config = model_class.config_class.from_pretrained(checkpoint, revision=revision)
     with torch.device("meta"):
         model = model_class(config)
@@ -112,9 +120,7 @@ def _unfilled_model(run: RunSettings, settings: ObjectiveSettings) -> tuple[Any,
         from .lora import add_lora  # needs peft
 
         model = add_lora(model, adapter)
-    freeze(model, model.unused_parameters(settings))
-    freeze(model, run.args.freeze, run.args.freeze_vision_layers, run.args.freeze_text_layers)
-    return model, config, FGClip2Processor.from_pretrained(checkpoint, revision=revision)
+    return model, config
 
 
 def _describe_terms(settings: ObjectiveSettings, data: DataSummary) -> dict[str, dict[str, float]]:
@@ -187,7 +193,8 @@ def _describe_memory(
     activations = activations_of(
         contents.share(chunk) if chunk else contents, checkpointing=bool(args.gradient_checkpointing)
     )
-    similarity = estimates.similarity_memory(model.embedding_size, contents, world_size, settings.sigmoid_form)
+    form = settings.sigmoid_form if settings.caption_loss == "sigmoid" else settings.caption_loss
+    similarity = estimates.similarity_memory(model.embedding_size, contents, world_size, form)
     smaller = contents.share(chunk or _SMALLER_CHUNK)
     ways = {
         "plain": activations_of(contents),
@@ -216,13 +223,16 @@ def _describe_disk(args: FGClip2TrainingArguments, counts: dict[str, ParameterCo
 
 
 def _describe_traffic(
-    args: FGClip2TrainingArguments, model: Any, count: ParameterCount, contents: StepContents, world_size: int
+    args: FGClip2TrainingArguments,
+    model: Any,
+    count: ParameterCount,
+    settings: ObjectiveSettings,
+    contents: StepContents,
+    world_size: int,
 ) -> dict[str, float]:
     gradients = estimates.gradient_traffic(count, strategy_of(args), world_size, bool(args.bf16 or args.fp16))
-    embeddings = {
-        form: estimates.embedding_traffic(model.embedding_size, contents, world_size, form)
-        for form in ("gather", "ring")
-    }
+    forms = SIGMOID_FORMS if settings.caption_loss == "sigmoid" else (settings.caption_loss,)
+    embeddings = {form: estimates.embedding_traffic(model.embedding_size, contents, world_size, form) for form in forms}
     per_step = args.gradient_accumulation_steps
     return {"gradients": gradients, **{form: per_step * value for form, value in embeddings.items()}}
 

@@ -11,12 +11,11 @@ from transformers import TrainerCallback, set_seed
 
 from ..distributed import gather_objects
 from ..files import read_json
-from ..modeling.processing_fgclip2 import FGClip2Processor
 from .arguments import FGClip2TrainingArguments
 from .checkpoints import last_checkpoint
 from .settings import RunSettings, write_yaml
 from .sources import open_eval_data, open_train_data
-from .start import adapter_config, base_checkpoint, load_for_training
+from .start import adapter_config, load_for_training, load_processor
 from .trainer import FGClip2Trainer
 
 logger = logging.getLogger(__name__)
@@ -57,8 +56,7 @@ def make_trainer(run: RunSettings) -> FGClip2Trainer:
         >>> make_trainer(RunSettings(ModelSettings("checkpoint"), DataSettings(["pairs.csv"]), args)).train()
     """
     name, revision = str(run.model.model), run.model.revision
-    checkpoint, checkpoint_revision = base_checkpoint(name, revision)
-    processor = FGClip2Processor.from_pretrained(checkpoint, revision=checkpoint_revision)
+    processor = load_processor(name, revision)
     records, held_out = open_train_data(run.data, run.args), open_eval_data(run.data)
     adapter = adapter_config(run.model)
     set_seed(run.args.seed)  # of a new adapter's matrices; the trainer does the same again for what comes later

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checkpoints import locate_checkpoint
-from ..modeling.auto import find_family
 from .settings import ModelSettings
-from .tasks import TRAINING_MODELS
+from .tasks import TRAINING_MODELS, family_to_train
 
 
 def is_adapter(name: str | Path, revision: str | None = None) -> bool:
@@ -57,24 +57,36 @@ def adapter_config(settings: ModelSettings) -> Any:
     from .lora import lora_config
 
     config = lora_config(
-        settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.lora_target, settings.lora_train_heads
+        settings.lora_rank,
+        settings.lora_alpha,
+        settings.lora_dropout,
+        settings.lora_target,
+        settings.lora_train_heads,
+        model_type=family_to_train(name, settings.revision).model_type,
     )
     config.revision = settings.revision  # of the base model, which is to be loaded for the adapter
     return config
 
 
-def training_model_class(name: str | Path, revision: str | None = None) -> Any:
-    """Return the class to train a checkpoint by.
+def load_processor(name: str | Path, revision: str | None = None) -> Any:
+    """Load the processor of a checkpoint, or of the base model of an adapter.
 
     Raises:
-        ValueError: It is of no family that can be trained.
-        OSError: There is no such checkpoint.
+        ValueError: As [`base_checkpoint`] and [`family_to_train`]; or its files are damaged.
+        OSError: There is no such checkpoint, or it lacks files.
     """
-    source, hub_arguments = locate_checkpoint(name, revision=revision)
-    family = find_family(source, **hub_arguments)
-    if family is None or family.model_type not in TRAINING_MODELS:
-        raise ValueError(f"{name} must be a checkpoint of {', '.join(TRAINING_MODELS)}, by `model_type` in config.json")
-    return TRAINING_MODELS[family.model_type]
+    checkpoint, base_revision = base_checkpoint(name, revision)
+    return family_to_train(name, revision).processor.from_pretrained(checkpoint, revision=base_revision)
+
+
+def in_training(model: nn.Module) -> Any:
+    """Return the training model of a plain model of a family, with its parameters; any other model as it is."""
+    if not isinstance(model, PreTrainedModel):
+        return model
+    training_class = TRAINING_MODELS.get(model.config.model_type)
+    if training_class is None or isinstance(model, training_class):
+        return model
+    return training_class.from_model(model)
 
 
 def load_for_training(name: str | Path, revision: str | None = None) -> nn.Module:
@@ -87,6 +99,6 @@ def load_for_training(name: str | Path, revision: str | None = None) -> nn.Modul
         from .lora import load_lora  # needs peft
 
         return load_lora(name, trainable=True, revision=revision)
-    model_class = training_model_class(name, revision)
+    model_class = TRAINING_MODELS[family_to_train(name, revision).model_type]
     source, hub_arguments = locate_checkpoint(name, revision=revision or "main")
     return model_class.from_pretrained(source, dtype=torch.float32, **hub_arguments)

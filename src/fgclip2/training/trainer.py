@@ -1,4 +1,4 @@
-"""FGClip2Trainer: transformers' Trainer with the FG-CLIP 2 objective."""
+"""FGClip2Trainer: transformers' Trainer with the objective of FG-CLIP 2 or of the first FG-CLIP."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from ..data.shards import ShardedRecords
 from ..distributed import barrier, end_process_group, gather_objects, rank, sum_over_ranks, world_size
 from ..embedding.devices import warn_of_slow_bfloat16
 from ..files import read_json
-from ..modeling.modeling_fgclip2 import FGClip2Model
-from ..modeling.processing_fgclip2 import FGClip2Processor
+from ..modeling.interface import DualEncoderProcessor
 from .arguments import FGClip2TrainingArguments
 from .averaging import WeightAverage
 from .card import base_name, check_base_is_public, write_card
@@ -50,9 +49,8 @@ from .missing_data import terms_without_data
 from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
-from .start import base_checkpoint, load_for_training
+from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
-from .tasks.fgclip2 import FGClip2ForTraining
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ _HOPELESS, _LOST = 256, 4096
 
 
 class FGClip2Trainer(Trainer):
-    """Fine-tunes or pre-trains FG-CLIP 2 with its whole objective, on 1 to N processes.
+    """Fine-tunes or pre-trains FG-CLIP 2, or the first FG-CLIP, with its whole objective, on 1 to N processes.
 
     Works unchanged in one process and under `torchrun` or `accelerate launch` (DDP, FSDP2, DeepSpeed ZeRO-2). A run
     that was stopped at any moment and continued by `train(resume_from_checkpoint=True)` goes on from its last complete
@@ -75,12 +73,12 @@ class FGClip2Trainer(Trainer):
     so far).
 
     Args:
-        model: [`FGClip2ForTraining`], [`FGClip2Model`], PEFT's wrapper of the former, or a folder or hub id, also of
-            an adapter, which is then trained further.
+        model: [`FGClip2ForTraining`] or [`FGClipForTraining`], the plain model of either family, PEFT's wrapper of the
+            former, or a folder or hub id, also of an adapter, which is then trained further.
         args: [`FGClip2TrainingArguments`].
         train_dataset: A [`RecordDataset`], or a [`ShardedRecords`] stream made for this rank.
         eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
-        processing_class: The checkpoint's [`FGClip2Processor`]; `None`: loaded with a `model` given by its name.
+        processing_class: The checkpoint's processor; `None`: loaded with a `model` given by its name.
         objective: `None`: what `args` says.
         kwargs: `callbacks`, `optimizers` and so on, of transformers' `Trainer`.
 
@@ -108,29 +106,31 @@ class FGClip2Trainer(Trainer):
 
     def __init__(
         self,
-        model: FGClip2Model | nn.Module | str | Path,
+        model: nn.Module | str | Path,
         args: FGClip2TrainingArguments,
         train_dataset: RecordDataset | ShardedRecords | None = None,
         eval_dataset: RecordDataset | Mapping[str, RecordDataset] | None = None,
-        processing_class: FGClip2Processor | None = None,
+        processing_class: DualEncoderProcessor | None = None,
         objective: FGClip2Objective | None = None,
         **kwargs: Any,
     ):
         if processing_class is None and isinstance(model, (str, Path)):
-            checkpoint, revision = base_checkpoint(model)
-            processing_class = FGClip2Processor.from_pretrained(checkpoint, revision=revision)
+            processing_class = load_processor(model)
         if processing_class is None:
-            raise ValueError("processing_class is missing: pass FGClip2Processor.from_pretrained(checkpoint)")
-        module: Any = model
+            raise ValueError(
+                "processing_class is missing: pass the processor of the checkpoint, e.g. "
+                "FGClip2Processor.from_pretrained(checkpoint)"
+            )
+        module: Any
         if isinstance(model, (str, Path)):
             module = load_for_training(model)
         elif hasattr(model, "peft_config"):
             from .lora import train_scales  # needs peft
 
             module = train_scales(model)
-        elif type(model) is FGClip2Model:
-            module = FGClip2ForTraining.from_model(model)
-        self.objective = objective or FGClip2Objective(args.objective, **args.settings)
+        else:
+            module = in_training(model)
+        self.objective = objective or FGClip2Objective(args.objective or module.default_objective, **args.settings)
         settings = self.objective.settings
         if world_size() != args.world_size:
             # Without an accelerator transformers may start a process group, and then train in each process for itself.
@@ -163,7 +163,7 @@ class FGClip2Trainer(Trainer):
             data_collator=ErrorsAsBatches(self._collator()),
             train_dataset=None if train_dataset is None else _drawn(train_dataset, args),
             eval_dataset=eval_dataset,
-            processing_class=processing_class,
+            processing_class=processing_class,  # type: ignore[arg-type]  # ours meet the protocol alone
             **kwargs,
         )
         if args.n_gpu > 1:
@@ -536,7 +536,7 @@ class FGClip2Trainer(Trainer):
             super()._run_epoch(**kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save a folder that loads as `FGClip2Model`: of the averaged weights if any, but not within checkpoints."""
+        """Save a folder that loads as the plain model: of the averaged weights if any, but not within checkpoints."""
         with nullcontext() if self._is_checkpointing else self._averaged():
             super().save_model(output_dir, _internal_call)
 
@@ -546,7 +546,8 @@ class FGClip2Trainer(Trainer):
             self._write_card(Path(str(self.args.output_dir)))
 
     def _write_card(self, folder: Path) -> None:
-        write_card(folder, base_name(self.model), hasattr(self.model, "peft_config"), self.data_names)
+        is_adapter, model_type = hasattr(self.model, "peft_config"), self.model.config.model_type
+        write_card(folder, base_name(self.model), is_adapter, self.data_names, model_type=model_type)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(str(output_dir or self.args.output_dir))
