@@ -106,6 +106,22 @@ def write_official_fgclip_folder(folder: Path) -> Path:
     return folder
 
 
+def write_clip_folder(folder: Path) -> Path:
+    """Stock CLIP with the golden weights of the first FG-CLIP, without what CLIP lacks."""
+    write_official_fgclip_folder(folder)
+    for path in folder.glob("*.py"):
+        path.unlink()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = {name: value for name, value in config.items() if name != "auto_map"}
+    write_json(folder / "config.json", {**config, "architectures": ["CLIPModel"]})
+    weights = load_file(folder / "model.safetensors")
+    new = ("_ori.weight", "_res.weight", "text_filip_projection.weight", "_finegraind", "_hardneg")
+    weights = {name: tensor for name, tensor in weights.items() if not name.endswith(new)}
+    weights["text_model.embeddings.position_ids"] = torch.arange(77)[None]  # which older releases stored
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
 

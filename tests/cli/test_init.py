@@ -107,15 +107,15 @@ def test_wrong_usage(run, arguments, message):
 
 
 def test_other_models_and_unknown_presets_are_one_line(run):
-    Path("clip").mkdir()
-    Path("clip/config.json").write_text('{"model_type": "clip"}')
-    assert "model_type is 'clip'; allowed" in run("init", "clip", "out", code=1, model=False).stderr
+    Path("blip").mkdir()
+    Path("blip/config.json").write_text('{"model_type": "blip"}')
+    assert "model_type is 'blip'; allowed" in run("init", "blip", "out", code=1, model=False).stderr
     arguments = ("init", "out", "--preset", "huge", "--tokenizer", GEMMA_TOKENIZER)
     assert (
         "`preset` must be 'tiny', 'base', 'large' or 'so400m', got 'huge'"
         in run(*arguments, code=1, model=False).stderr
     )
-    assert {path.name for path in Path().iterdir()} == {"照片", "photo.png", "坏.png", "clip"}
+    assert {path.name for path in Path().iterdir()} == {"照片", "photo.png", "坏.png", "blip"}
 
 
 def test_nothing_is_written_over(run, sources, monkeypatch):

@@ -338,7 +338,7 @@ def test_the_embedded_checkpoint_is_a_source():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model_type": "clip"}, "config.json: model_type is 'clip'; allowed: 'siglip', 'siglip2', 'fgclip2'"),
+        ({"model_type": "blip"}, "config.json: model_type is 'blip'; allowed: 'siglip', 'siglip2', 'fgclip2', "),
         ({"model_type": "siglip_vision_model"}, "model_type is 'siglip_vision_model'; allowed"),
         ({"model_type": None}, "model_type is None; allowed"),
         ({"text_config": None}, "text_config is None; allowed: an object"),

@@ -12,6 +12,7 @@ from . import common
 EXAMPLES = """
 fgclip2 init google/siglip2-base-patch16-naflex start
 fgclip2 init google/siglip2-large-patch16-256 start --num-patches 256
+fgclip2 init openai/clip-vit-base-patch16 start
 fgclip2 init --preset tiny --texts captions.txt --texts 描述.txt 起点
 fgclip2 init --config 尺寸.json --tokenizer 我的分词器 起点
 """
@@ -27,6 +28,8 @@ SOURCE_NAMES = {
     "siglip": "SigLIP 2 of fixed resolution",
     "siglip2": "SigLIP 2 NaFlex",
     "fgclip2": "FG-CLIP 2",
+    "clip": "CLIP",
+    "fgclip": "FG-CLIP",
     "scratch": "no source",
 }
 
@@ -59,8 +62,8 @@ def init(
 ) -> None:
     """Write a checkpoint to start training from.
 
-    SOURCE is SigLIP 2 (NaFlex or of fixed resolution) or FG-CLIP 2; without it, weights are random and sizes come from
-    --preset or --config.
+    SOURCE is SigLIP 2 (NaFlex or of fixed resolution) or FG-CLIP 2; or CLIP or FG-CLIP, to start FG-CLIP, the first
+    version. Without it, weights are random and sizes come from --preset or --config.
     """
     source, output = _check_usage(
         list(map(common.with_home, paths)), preset, config, tokenizer, texts, num_patches, revision
@@ -131,6 +134,7 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo(f"  {counts['total']:>13,} in all, {result['bytes'] / 2**30:.2f} GiB in float32")
     if result["left_out"]:
         typer.echo(f"left out: {', '.join(result['left_out'])}")
-    next_steps = {"fgclip2": "use it as it is, or train it further", "scratch": "train it; it knows nothing yet"}
+    whole = "use it as it is, or train it further"
+    next_steps = {"fgclip2": whole, "fgclip": whole, "scratch": "train it; it knows nothing yet"}
     otherwise = "train it; short texts and whole images work already, long texts and regions hardly"
     typer.echo(f"next: {next_steps.get(result['kind'], otherwise)} (fgclip2 train --help)")

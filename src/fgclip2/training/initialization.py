@@ -1,4 +1,7 @@
-"""Starting weights of FG-CLIP 2: from SigLIP 2 (FG-CLIP 2, section 3; the released script), FG-CLIP 2, or none."""
+"""Starting weights, as the released scripts make them: of FG-CLIP 2 from SigLIP 2, of the first FG-CLIP from CLIP.
+
+FG-CLIP 2 may also start from itself or from no weights, FG-CLIP from itself.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +24,25 @@ from transformers.configuration_utils import PretrainedConfig
 
 from ..checks import check_choice, check_positive_integer, is_number, one_of
 from ..files import new_folder, read_json
+from ..modeling.configuration_fgclip import FGClipConfig
 from ..modeling.configuration_fgclip2 import PRESETS, FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+from ..modeling.modeling_fgclip import FGClipModel
 from ..modeling.modeling_fgclip2 import FGClip2Model
+from ..modeling.processing_fgclip import FGClipProcessor
 from ..modeling.processing_fgclip2 import FGClip2Processor
+from ..modeling.text_tokenizer import TextTokenizer
 from ..modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from ..tokenization.train_tokenizer import TextFiles, train_tokenizer
 from .source_checkpoint import (
+    FGCLIP_SOURCES,
     LONG_TABLES,
     POSITION_GRID,
     PROCESSOR_FILES,
     WEIGHT_FILES,
     image_processor,
     is_new,
+    load_fgclip,
     load_model,
     local_folder,
     side_of,
@@ -60,14 +70,14 @@ class StartWeights:
     Attributes:
         model: In float32, on the CPU, in evaluation mode.
         processor: With the source's tokenizer.
-        kind: `"siglip"`, `"siglip2"`, `"fgclip2"` or `"scratch"`.
+        kind: `"siglip"`, `"siglip2"`, `"fgclip2"` or `"scratch"` of FG-CLIP 2; `"clip"` or `"fgclip"` of FG-CLIP.
         parameters: Numbers of parameters by origin: `copied`, `resized` (position grid of the vision tower),
             `stretched` (long position tables), `copied_heads`, `random`.
         left_out: Tensors of the source that the model has no place for.
     """
 
-    model: FGClip2Model
-    processor: FGClip2Processor
+    model: FGClip2Model | FGClipModel
+    processor: FGClip2Processor | FGClipProcessor
     kind: str
     parameters: dict[str, int]
     left_out: list[str]
@@ -87,13 +97,13 @@ class StartWeights:
             "bytes": 4 * total,
             "left_out": self.left_out,
             "vocabulary": config.text_config.vocab_size,
-            "position_grid": config.vision_config.num_patches,
+            "position_grid": source_patches(config),
             "text_lengths": [self.processor.tokenizer.short_length, self.processor.tokenizer.long_length],
         }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What the released script does with a SigLIP 2 model
+# What the released scripts do with a model of SigLIP 2 or CLIP
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -120,11 +130,8 @@ def stretch_position_embedding(table: Tensor, keep_len: int = KEPT_ROWS) -> Tens
 
 
 @torch.no_grad()
-def initialize_heads_from_siglip2(model: FGClip2Model) -> None:
-    """Fill, in place, what SigLIP 2 does not have from what it has.
-
-    The long position tables become the stretched short one, the long and box heads the short text head, and the dense
-    head the vision tower's pooling head.
+def initialize_long_positions(model: FGClip2Model | FGClipModel) -> None:
+    """Make, in place, both long position tables the stretched short one.
 
     Raises:
         ValueError: The stretched table does not have the model's `longtext_len` rows.
@@ -138,9 +145,38 @@ def initialize_heads_from_siglip2(model: FGClip2Model) -> None:
         )
     embeddings.position_embedding_ori.weight.copy_(stretched)
     embeddings.position_embedding_res.weight.copy_(stretched)
+
+
+@torch.no_grad()
+def initialize_heads_from_siglip2(model: FGClip2Model) -> None:
+    """Fill, in place, what SigLIP 2 does not have from what it has.
+
+    The long position tables become the stretched short one, the long and box heads the short text head, and the dense
+    head the vision tower's pooling head.
+
+    Raises:
+        ValueError: As [`initialize_long_positions`].
+    """
+    initialize_long_positions(model)
     for head in (model.longtext_head, model.boxtext_head):
         head.load_state_dict(model.text_model.head.state_dict())
     model.dense_feature_head.load_state_dict(model.vision_model.head.state_dict())
+
+
+@torch.no_grad()
+def initialize_heads_from_clip(model: FGClipModel) -> None:
+    """Fill, in place, what CLIP does not have from what it has.
+
+    The long position tables become the stretched short one, the head of long texts that of short ones, and the scales
+    of regions and hard negatives that of images.
+
+    Raises:
+        ValueError: As [`initialize_long_positions`].
+    """
+    initialize_long_positions(model)
+    model.text_filip_projection.load_state_dict(model.text_projection.state_dict())
+    for scale in (model.logit_scale_finegraind, model.logit_scale_hardneg):
+        scale.copy_(model.logit_scale)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,7 +190,9 @@ def initialize_from_checkpoint(
     tokenizer: FGClip2Tokenizer | str | os.PathLike | None = None,
     revision: str | None = None,
 ) -> StartWeights:
-    """Start from a SigLIP 2 checkpoint, NaFlex or of fixed resolution, or from an FG-CLIP 2 checkpoint of any layout.
+    """Start from a checkpoint: FG-CLIP 2 from SigLIP 2, NaFlex or of fixed resolution, or from FG-CLIP 2 of any layout.
+
+    From CLIP, or from FG-CLIP of any layout, it is the first FG-CLIP that starts.
 
     Short texts, and images whose grid is that of the position table, have the features that they had in the source. In
     memory are one copy of the weights and one tensor of the source.
@@ -162,8 +200,9 @@ def initialize_from_checkpoint(
     Args:
         source: Folder or hub id; what it holds is read from the `model_type` of its config.json.
         num_patches: Entries of the position grid, a square number (the official checkpoints have 256). `None`: as many
-            as the source has; otherwise the grid is resized as for an image of so many patches.
-        tokenizer: Tokenizer, its folder or its tokenizer.json, in place of the source's own.
+            as the source has, as it always is from CLIP and FG-CLIP; otherwise the grid is resized as for an image of
+            so many patches.
+        tokenizer: Tokenizer, its folder or its tokenizer.json, in place of the source's own; not of CLIP and FG-CLIP.
         revision: Branch, tag or commit on the hub.
 
     Raises:
@@ -176,6 +215,11 @@ def initialize_from_checkpoint(
     """
     folder = local_folder(source, revision, PROCESSOR_FILES)
     kind, stored = stored_config(folder)
+    if kind in FGCLIP_SOURCES:
+        for name, value in (("num_patches", num_patches), ("tokenizer", tokenizer)):
+            if value is not None:
+                raise ValueError(f"`{name}` must be None for a checkpoint of {kind}, which keeps its own: leave it out")
+        return _start_fgclip(local_folder(source, revision, WEIGHT_FILES), kind, stored)
     stored_patches = source_patches(stored)
     config = _fgclip2_config(stored, stored_patches if num_patches is None else num_patches)
     chosen = _load_tokenizer(folder if tokenizer is None else tokenizer, config)
@@ -193,17 +237,53 @@ def initialize_from_checkpoint(
     if kind != "fgclip2":
         initialize_heads_from_siglip2(model)
     resized = config.vision_config.num_patches != stored_patches
-
-    def origin(name: str) -> str:
-        if is_new(name, kind):
-            return "stretched" if name in LONG_TABLES else "copied_heads"
-        return "resized" if resized and name == POSITION_GRID else "copied"
-
     processor = FGClip2Processor(image_processor(folder, config.vision_config.patch_size), chosen)
-    return StartWeights(model, processor, kind, _count_parameters(model, origin), left_out)
+    counts = _count_parameters(model, partial(_origin, kind, resized=resized))
+    return StartWeights(model, processor, kind, counts, left_out)
 
 
-def _count_parameters(model: FGClip2Model, origin: Callable[[str], str]) -> dict[str, int]:
+def _start_fgclip(folder: Path, kind: str, stored: Any) -> StartWeights:
+    """Start the first FG-CLIP from a folder of CLIP, or from one of its own."""
+    config = _fgclip_config(stored) if kind == "clip" else stored
+    processor = FGClipProcessor.from_pretrained(folder)
+    _check_entries(processor.tokenizer, config.text_config.vocab_size)
+    _name_special_ids(config, processor.tokenizer)
+    model, left_out = load_fgclip(folder, config, kind)
+    if kind == "clip":
+        initialize_heads_from_clip(model)
+    return StartWeights(model, processor, kind, _count_parameters(model, partial(_origin, kind)), left_out)
+
+
+def _fgclip_config(stored: Any) -> FGClipConfig:
+    """Return the sizes of a CLIP as a configuration of FG-CLIP; special tokens come from the tokenizer later."""
+    text, vision = stored.text_config, stored.vision_config
+    rows = text.max_position_embeddings
+    text_fields = {name: getattr(text, name) for name in (*TOWER_FIELDS, "vocab_size", "max_position_embeddings")}
+    vision_fields = {name: getattr(vision, name) for name in (*TOWER_FIELDS, "num_channels")}
+    sides = {name: side_of(vision, name) for name in ("image_size", "patch_size")}
+    return FGClipConfig(
+        text_config={**text_fields, "longtext_len": _stretched_rows(rows), "keep_len": KEPT_ROWS},
+        vision_config={**vision_fields, **sides},
+        projection_dim=stored.projection_dim,
+        logit_scale_init_value=stored.logit_scale_init_value,
+    )
+
+
+def _stretched_rows(rows: int) -> int:
+    """Return how many rows [`stretch_position_embedding`] makes of so many."""
+    if rows <= KEPT_ROWS:
+        raise ValueError(f"text_config.max_position_embeddings must be at least {KEPT_ROWS + 1}, got {rows}")
+    return STRETCH * rows - (STRETCH - 1) * KEPT_ROWS
+
+
+def _origin(kind: str, name: str, resized: bool = False) -> str:
+    """Return where a parameter comes from, as [`StartWeights`] counts it."""
+    if is_new(name, kind):
+        return "stretched" if name in LONG_TABLES else "copied_heads"
+    return "resized" if resized and name == POSITION_GRID else "copied"
+
+
+def _count_parameters(model: FGClip2Model | FGClipModel, origin: Callable[[str], str]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         counts[origin(name)] += parameter.numel()
@@ -219,11 +299,9 @@ def _fgclip2_config(stored: Any, num_patches: int) -> FGClip2Config:
         raise ValueError(f"`num_patches` must be a square number, such as 256, got {num_patches}")
     text, vision = stored.text_config, stored.vision_config
     rows = text.max_position_embeddings
-    if rows <= KEPT_ROWS:
-        raise ValueError(f"text_config.max_position_embeddings must be at least {KEPT_ROWS + 1}, got {rows}")
+    stretched = _stretched_rows(rows)
     text_fields = {name: getattr(text, name) for name in (*TOWER_FIELDS, "vocab_size", "projection_size")}
     vision_fields = {name: getattr(vision, name) for name in (*TOWER_FIELDS, "num_channels")}
-    stretched = STRETCH * rows - (STRETCH - 1) * KEPT_ROWS
     return FGClip2Config(
         text_config={
             **text_fields,
@@ -311,15 +389,19 @@ def _load_tokenizer(tokenizer: FGClip2Tokenizer | str | os.PathLike, config: FGC
     return FGClip2Tokenizer.from_pretrained(path, short_length=short, long_length=long)
 
 
-def _vocabulary_size(tokenizer: FGClip2Tokenizer) -> int:
+def _vocabulary_size(tokenizer: TextTokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
+
+
+def _check_entries(tokenizer: TextTokenizer, vocab_size: int) -> None:
+    entries = _vocabulary_size(tokenizer)
+    if entries > vocab_size:
+        raise ValueError(f"the tokenizer has {entries} entries, but text_config.vocab_size is {vocab_size}")
 
 
 def _check_vocabulary(tokenizer: FGClip2Tokenizer, vocab_size: int) -> None:
     """Refuse a tokenizer whose ids can't be those that the weights were trained with, or that can't spell Chinese."""
-    entries = _vocabulary_size(tokenizer)
-    if entries > vocab_size:
-        raise ValueError(f"the tokenizer has {entries} entries, but text_config.vocab_size is {vocab_size}")
+    _check_entries(tokenizer, vocab_size)
     for text in ("a black cat", "一只黑猫"):
         if tokenizer.unk_token_id in tokenizer.encode(text):
             raise ValueError(
@@ -328,7 +410,7 @@ def _check_vocabulary(tokenizer: FGClip2Tokenizer, vocab_size: int) -> None:
             )
 
 
-def _name_special_ids(config: FGClip2Config, tokenizer: FGClip2Tokenizer) -> None:
+def _name_special_ids(config: FGClip2Config | FGClipConfig, tokenizer: TextTokenizer) -> None:
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         setattr(config.text_config, name, getattr(tokenizer, name))
 

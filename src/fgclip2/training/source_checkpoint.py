@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 from torch import Tensor
-from transformers import Siglip2Config, SiglipConfig
+from transformers import CLIPConfig, PreTrainedModel, Siglip2Config, SiglipConfig
 from transformers.configuration_utils import PretrainedConfig
 
 from ..checkpoints import locate_checkpoint
+from ..modeling.auto import read_model_type
+from ..modeling.configuration_fgclip import FGClipConfig
 from ..modeling.configuration_fgclip2 import FGClip2Config
 from ..modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from ..modeling.modeling_fgclip2 import TRAINING_SCALES, FGClip2Model, resize_position_grid
+from ..modeling.modeling_fgclip import FGClipModel
+from ..modeling.modeling_fgclip2 import FGClip2Model, resize_position_grid
 from ..modeling.weights import INDEX, WEIGHTS, differences, find_weights, read_headers, read_json_object
 
 # Fixed-resolution SigLIP 2 checkpoints are published as `siglip`, NaFlex ones as `siglip2`.
@@ -26,17 +31,23 @@ SOURCE_CONFIGS: dict[str, type[PretrainedConfig]] = {
     "siglip": SiglipConfig,
     "siglip2": Siglip2Config,
     "fgclip2": FGClip2Config,
+    "clip": CLIPConfig,
+    "fgclip": FGClipConfig,
 }
+FGCLIP_SOURCES = ("clip", "fgclip")  # start the first FG-CLIP; the others FG-CLIP 2
 
-# What SigLIP 2 has none of.
+# What SigLIP 2 and CLIP have none of.
 LONG_TABLES = tuple(f"text_model.embeddings.position_embedding_{table}.weight" for table in ("ori", "res"))
-NEW_HEADS = ("longtext_head.", "boxtext_head.", "dense_feature_head.")
+NEW_HEADS = (
+    *("longtext_head.", "boxtext_head.", "dense_feature_head."),
+    *("text_filip_projection.", "logit_scale_finegraind", "logit_scale_hardneg"),
+)
 
 PATCH_WEIGHT = "vision_model.embeddings.patch_embedding.weight"
 POSITION_GRID = "vision_model.embeddings.position_embedding.weight"
 
 WEIGHT_DTYPES = {"F64", "F32", "F16", "BF16"}
-PROCESSOR_FILES = ["*.json", "spiece.model"]
+PROCESSOR_FILES = ["*.json", "spiece.model", "merges.txt"]
 WEIGHT_FILES = [WEIGHTS, INDEX, "model-*.safetensors"]
 
 Shapes = dict[str, tuple[int, ...]]
@@ -62,6 +73,8 @@ def stored_config(folder: Path) -> tuple[str, Any]:
         raise ValueError(f"{path} is missing")
     content = read_json_object(path)
     kind = content.get("model_type")
+    if kind in FGCLIP_SOURCES:
+        kind = read_model_type(folder)  # official folders of FG-CLIP call themselves CLIP
     if kind not in SOURCE_CONFIGS:
         raise ValueError(f"{path}: model_type is {kind!r}; allowed: {', '.join(map(repr, SOURCE_CONFIGS))}")
     towers = {name: content.get(name, {}) for name in ("text_config", "vision_config")}
@@ -69,6 +82,8 @@ def stored_config(folder: Path) -> tuple[str, Any]:
         if not isinstance(tower, dict):
             raise ValueError(f"{path}: {name} is {tower!r:.80}; allowed: an object")
     try:
+        if kind in FGCLIP_SOURCES:
+            return kind, SOURCE_CONFIGS[kind].from_dict(content)
         # Not from_pretrained, which warns of the class's own default ids.
         stored = SOURCE_CONFIGS[kind](**towers)
     except StrictDataclassError as error:
@@ -98,7 +113,7 @@ def side_of(vision_config: Any, name: str) -> int:
 
 def is_new(name: str, kind: str) -> bool:
     """Tell if the source has no such tensor, so that it is made from others."""
-    return kind != "fgclip2" and (name in LONG_TABLES or name.startswith(NEW_HEADS))
+    return kind not in ("fgclip2", "fgclip") and (name in LONG_TABLES or name.startswith(NEW_HEADS))
 
 
 def image_processor(folder: Path, patch_size: int) -> FGClip2ImageProcessor:
@@ -113,7 +128,14 @@ def image_processor(folder: Path, patch_size: int) -> FGClip2ImageProcessor:
     return FGClip2ImageProcessor.from_dict({**stored, "patch_size": patch_size})
 
 
-@torch.no_grad()
+def load_fgclip(folder: Path, config: FGClipConfig, kind: str) -> tuple[FGClipModel, list[str]]:
+    """Build a model of the first FG-CLIP and fill it; as [`load_model`], but that nothing has another shape."""
+    with torch.device("meta"):
+        model = FGClipModel(config).float()
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not is_new(name, kind)}
+    return model, _fill(model, folder, expected, lambda name, tensor: tensor)
+
+
 def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: int) -> tuple[FGClip2Model, list[str]]:
     """Build a model and fill it tensor by tensor; what the source does not have stays as the memory was.
 
@@ -130,7 +152,14 @@ def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: i
     expected[POSITION_GRID] = (stored_patches, vision.hidden_size)
     if kind == "siglip":
         expected[PATCH_WEIGHT] = (vision.hidden_size, vision.num_channels, vision.patch_size, vision.patch_size)
-    files, left_out = _find_tensors(folder, expected)
+    return model, _fill(model, folder, expected, lambda name, tensor: _refit(name, tensor, vision.num_patches))
+
+
+@torch.no_grad()
+def _fill(model: PreTrainedModel, folder: Path, expected: Shapes, refit: Callable[[str, Tensor], Tensor]) -> list[str]:
+    """Fill a model without memory by the expected tensors, each refitted; return names of what has no place in it."""
+    # That of the class: an instance also has what each of its towers ignores of a whole checkpoint.
+    files, left_out = _find_tensors(folder, expected, type(model)._keys_to_ignore_on_load_unexpected or ())
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
         if name in files:
@@ -139,8 +168,9 @@ def load_model(folder: Path, config: FGClip2Config, kind: str, stored_patches: i
                 tensor = tensors.get_tensor(name)
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"{folder} has weights that are not finite, e.g. {name}: it is damaged, get it again")
-            parameter.copy_(_refit(name, tensor, vision.num_patches))
-    return model.eval(), left_out
+            parameter.copy_(refit(name, tensor))
+    model.eval()
+    return left_out
 
 
 def _refit(name: str, tensor: Tensor, num_patches: int) -> Tensor:
@@ -154,8 +184,8 @@ def _refit(name: str, tensor: Tensor, num_patches: int) -> Tensor:
     return tensor
 
 
-def _find_tensors(folder: Path, expected: Shapes) -> tuple[dict[str, Path], list[str]]:
-    """Find the file of each expected tensor by the headers alone, and what else the files hold for training.
+def _find_tensors(folder: Path, expected: Shapes, ignored: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """Find the file of each expected tensor by the headers alone, and what else the files hold that may be ignored.
 
     Raises:
         ValueError: A tensor is missing, unknown, or of another shape or dtype; the first few are named.
@@ -164,7 +194,9 @@ def _find_tensors(folder: Path, expected: Shapes) -> tuple[dict[str, Path], list
         headers = read_headers(find_weights(folder))
     except OSError as error:
         raise ValueError(str(error)) from error
-    left_out = sorted(name for name in TRAINING_SCALES if headers.pop(name, None) is not None)
+    left_out = sorted(name for name in headers if any(re.search(pattern, name) for pattern in ignored))
+    for name in left_out:
+        del headers[name]
     for name, (path, info) in headers.items():
         if info.dtype not in WEIGHT_DTYPES:
             allowed = ", ".join(sorted(WEIGHT_DTYPES))
