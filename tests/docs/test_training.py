@@ -9,11 +9,13 @@ import pytest
 import yaml
 from transformers import TrainingArguments
 
+from fgclip2 import FGClipModel
 from fgclip2.cli import train_options
 from fgclip2.data import read_finehard
 from fgclip2.training import FGClip2TrainingArguments
 from fgclip2.training.objective import PRESETS, ObjectiveSettings
 
+from ..checkpoints import write_clip_folder
 from .documents import ROOT, blocks, is_output, rows_of_first_cells, run_document
 
 DOCUMENTS = [ROOT / "docs" / name for name in ("training.md", "training_zh.md")]
@@ -38,7 +40,7 @@ def default(cls: type, name: str) -> str:
 def test_every_field_of_the_objective_is_in_the_table(document):
     rows = rows_of_first_cells(document, {each.name for each in fields(ObjectiveSettings)})
     for name, row in rows.items():
-        assert row[:2] == [written(getattr(PRESETS[preset], name)) for preset in ("released", "paper")], name
+        assert row[:3] == [written(getattr(PRESETS[preset], name)) for preset in ("released", "paper", "fgclip")], name
 
 
 def test_every_setting_of_ours_is_in_the_table(document):
@@ -92,8 +94,10 @@ def test_outputs_are_compared_by_their_numbers(printed, expected):
 @pytest.mark.slow
 def test_the_code_runs_and_prints_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    write_clip_folder(tmp_path / "clip")
     variables = run_document(ENGLISH)
     assert Path("fine-tuned/model.safetensors").is_file()
+    FGClipModel.from_pretrained("run_of_first_version")
     assert variables["trainer"].state.best_model_checkpoint
 
 

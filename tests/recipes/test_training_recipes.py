@@ -16,9 +16,9 @@ from fgclip2.data import read_finehard, write_shards
 from tests.cli.conftest import Command
 from tests.training.conftest import make_records
 
-from ..checkpoints import official_folder, saved_folder
+from ..checkpoints import official_fgclip_folder, official_folder, saved_folder
 
-__all__ = ["official_folder", "saved_folder"]
+__all__ = ["official_fgclip_folder", "official_folder", "saved_folder"]
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes" / "training").glob("*.yaml"))
@@ -59,7 +59,7 @@ def recipe(name: str) -> Path:
 
 
 def test_each_recipe_is_there():
-    names = ["lora", "own_boxes", "own_pairs", "stage1_many_nodes", "stage2_published"]
+    names = ["fgclip_stage2_published", "lora", "own_boxes", "own_pairs", "stage1_many_nodes", "stage2_published"]
     assert [path.stem for path in RECIPES] == names
     index = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
     for name in [*(f"training/{name}.yaml" for name in names), "accelerate", "embedded_checkpoint/", "scenes/"]:
@@ -172,8 +172,10 @@ def test_configurations_name_what_there_is():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore:the schema of FineRegion-CN:UserWarning")
-def test_plans(run, path):
+def test_plans(run, official_fgclip_folder, path):
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if written["objective"] == "fgclip":
+        run = Command(official_fgclip_folder)
     plan = run.json("train", path, "--dry-run", "--per_device_train_batch_size", 4)
     assert plan["objective"]["preset"] == written["objective"]
     for name, value in written.get("objective_settings", {}).items():
