@@ -43,6 +43,8 @@ def test_search_and_index(run, embedder):
     scores = vectors @ embedder.encode_texts("一只猫")
     np.testing.assert_allclose([hit["score"] for hit in found[0]["hits"]], scores, atol=1e-5)
     assert run.json("search", "照片", "--image", "photo.png", "--top-k", "1")["results"][0]["hits"]
+    (reranked,) = run.json("search", "照片", "一只猫和一只狗", "--rerank", "phrases")["results"]
+    assert [len(hit["phrases"]) for hit in reranked["hits"]] == [2, 2]
 
 
 def test_classify_shares_one_among_the_labels(run, embedder):

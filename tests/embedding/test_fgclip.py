@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fgclip2 import Embedder
+from fgclip2.embedding.reranker import best_windows
 from fgclip2.errors import IncompatibleIndexError
 from fgclip2.modeling.interface import DualEncoder, DualEncoderProcessor, RegionEncoder
 from fgclip2.search import ImageIndex
@@ -99,6 +100,16 @@ def test_heat_maps_have_the_grid_of_the_square(embedder, images):
     vectors = embedder.encode_texts(phrases, role="region_phrase")
     streamed = dict(embedder.stream_heatmaps(images, vectors))
     np.testing.assert_allclose(np.stack([streamed[index] for index in range(3)]), grids, atol=1e-6)
+
+
+def test_phrases_are_found_in_windows_of_the_square(embedder, images):
+    phrases = embedder.encode_texts(["一只猫", "a dog"], role="region_phrase")
+    dense = embedder.model.get_image_dense_feature(**embedder.processor(images=images)).detach()
+    expected = best_windows(dense.unflatten(1, (5, 5)), [torch.from_numpy(phrases)] * 3)
+    for index, (cosines, boxes) in embedder.stream_windows(images, [phrases] * 3):
+        np.testing.assert_allclose(cosines, expected[index][0], atol=1e-5)
+        np.testing.assert_allclose(boxes, expected[index][1] * (images[index].size * 2), atol=1e-3)
+    assert {hit.index for hit in embedder.rerank("一只猫和一只狗", images)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("method", ["encode_images", "heatmap"])

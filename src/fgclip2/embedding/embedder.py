@@ -891,9 +891,9 @@ class Embedder:
         collate = self.processor.collate_images
 
         def forward(model: Any, records: list[ImageRecord]) -> list[Any]:
-            inputs = collate([record.inputs for record in records])
-            dense = model.get_image_dense_feature(**inputs.to(model.device, model.dtype))  # (B, N, D)
-            grids = [tuple(record.inputs["spatial_shapes"].tolist()) for record in records]
+            inputs = collate([record.inputs for record in records]).to(model.device, model.dtype)
+            dense = model.get_image_dense_feature(**inputs)  # (B, N, D)
+            grids = [(height, width) for height, width in model.get_patch_grids(**inputs).tolist()]
             found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
             for height, width in sorted(set(grids)):
                 rows = [row for row, grid in enumerate(grids) if grid == (height, width)]
