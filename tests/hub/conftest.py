@@ -4,7 +4,6 @@ from tests.checkpoints import (
     exported_folder,
     official_fgclip_folder,
     official_folder,
-    saved_folder,
 )
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "exported_folder",
     "official_fgclip_folder",
     "official_folder",
-    "saved_folder",
 ]

@@ -1,17 +1,3 @@
-from tests.checkpoints import (
-    converted_fgclip_folder,
-    exported_fgclip_folder,
-    exported_folder,
-    official_fgclip_folder,
-    official_folder,
-    saved_folder,
-)
+from tests.checkpoints import exported_fgclip_folder, exported_folder, official_fgclip_folder, official_folder
 
-__all__ = [
-    "converted_fgclip_folder",
-    "exported_fgclip_folder",
-    "exported_folder",
-    "official_fgclip_folder",
-    "official_folder",
-    "saved_folder",
-]
+__all__ = ["exported_fgclip_folder", "exported_folder", "official_fgclip_folder", "official_folder"]
