@@ -100,6 +100,39 @@ def test_two_ranks_give_the_official_losses_and_gradients(case):
         assert_golden(found, f"w2.{case}.rank{rank}")
 
 
+def sharded_on_rank() -> dict:
+    from torch.distributed.fsdp import fully_shard
+
+    from fgclip2.distributed import rank
+
+    model = FGClipForTraining.from_pretrained(MODEL).train()
+    for module in model.modules():
+        if type(module).__name__ == "FGClipEncoderLayer":
+            fully_shard(module)
+    fully_shard(model)
+    batch = golden_batch(rank())
+    loss = FGClip2Objective("fgclip")(model(**batch), batch)["loss"]
+    loss.backward()
+    return {
+        "loss": loss.item(),
+        "gradients": {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()},
+    }
+
+
+@pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="FSDP2 of torch 2.6 does not run on a CPU")
+def test_sharded_ranks_give_the_official_losses_and_gradients():
+    results = run_on_ranks(sharded_on_rank, 2)
+    for rank, result in enumerate(results):
+        assert result["loss"] == pytest.approx(RESULTS[f"w2.full.rank{rank}"]["loss"], rel=1e-5)
+    prefixes = [f"w2.full.rank{rank}.grad." for rank in range(2)]
+    names = {key.removeprefix(prefixes[0]) for key in TENSORS if key.startswith(prefixes[0])}
+    assert "logit_scale_hardneg" in names
+    for name in names:
+        expected = (TENSORS[prefixes[0] + name] + TENSORS[prefixes[1] + name]) / 2
+        actual, tolerance = results[0]["gradients"][name], 1e-6 + 1e-4 * expected.abs().max().item()
+        torch.testing.assert_close(actual, expected.view_as(actual), rtol=0, atol=tolerance, msg=name)
+
+
 def test_embeddings_that_enter_the_losses():
     batch = golden_batch(0)
     with torch.no_grad():
