@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from fgclip2 import FGClipConfig, FGClipModel
 from fgclip2.training import FGClip2Objective, FGClipForTraining
 from fgclip2.training.losses import info_nce_loss
+from fgclip2.training.parameters import belongs_to
 
 from ..golden_of_v1 import GOLDEN_V1, LOGITS
 from ..ranks import run_on_ranks
+from . import golden
 from .golden import valid
 
 MODEL = GOLDEN_V1 / "model"
@@ -86,6 +88,30 @@ def test_losses_and_gradients_are_the_official_ones(case):
     ) | ({"hard_negative", "pair"} if "hard" in RESULTS[f"w1.{case}.rank0"] else set())
     assert_golden(found, f"w1.{case}.rank0")
     assert sorted(found["untrained"]) == sorted(found["unused"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"short_weight": 0.0, "long_weight": 0.0},
+        {"long_weight": 0.0, "region_weight": 0.0},
+        {"short_weight": 0.0, "region_weight": 0.0, "hard_negative_weight": 0.0},
+    ],
+)
+def test_what_an_objective_gives_no_gradient_to_is_named(settings):
+    """DDP would wait for it."""
+    found = run(golden_batch(0), **settings)
+    names = [*found["untrained"], *found["gradients"]]
+    assert {name for name in names if belongs_to(name, found["unused"])} == set(found["untrained"])
+
+
+def test_its_objective_trains_fg_clip_2_too():
+    model, batch, objective = golden.model(), golden.batch(0), FGClip2Objective("fgclip")
+    losses = objective(model(**batch), batch)
+    losses["loss"].backward()
+    assert set(losses) == {"loss", "short", "long", "region", "hard_negative", "pair"}
+    untrained = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert untrained == set(model.unused_parameters(objective.settings)) == {"dense_feature_head.probe", "logit_bias"}
 
 
 def on_rank(case: str) -> dict:
