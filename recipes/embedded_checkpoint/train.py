@@ -25,6 +25,7 @@ from fgclip2.drawings.cutouts import load_training_cutouts
 from fgclip2.drawings.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2EncoderLayer, FGClip2Model, FGClip2PoolingHead
+from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from .batches import TrainingBatches
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         partial(lr_factor, settings),
         settings,
         options.work,
-        measure=lambda average: validate(average, tokenizer, options.cache),
+        measure=lambda average: validate(average, FGClip2Processor(None, tokenizer), options.cache),
         write=lambda average: export(average, tokenizer, options.export, settings.export_patches),
     )
 

@@ -36,18 +36,21 @@ def row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def markdown(results: dict[str, list[dict]], flops: dict[str, int]) -> str:
+def markdown(results: dict[str, list[dict]], flops: dict[str, float], columns: Sequence[str] = COLUMNS) -> str:
     """Means over seeds with what was spent, and differences from the setting above with the same seeds.
 
     Args:
         results: Setting -> results of all seeds, in the order of the settings.
         flops: Setting -> FLOPs of a step.
+        columns: Names of the metrics.
     """
-    values = {
-        name: {column: [one["metrics"][column] for one in runs] for column in COLUMNS} for name, runs in results.items()
-    }
-    titles = [column.replace("_", " ") for column in COLUMNS]
-    lines = [row(["setting", *titles, "steps", "TFLOPs", "seconds"]), row(["---"] * (len(COLUMNS) + 4))]
+    return means(results, flops, columns) + "\n" + differences(results, columns)
+
+
+def means(results: dict[str, list[dict]], flops: dict[str, float], columns: Sequence[str] = COLUMNS) -> str:
+    """Return the first table of `markdown`."""
+    titles = [column.replace("_", " ") for column in columns]
+    lines = [row(["setting", *titles, "steps", "TFLOPs", "seconds"]), row(["---"] * (len(columns) + 4))]
     for name, runs in results.items():
         steps = runs[0]["settings"]["steps"]
         spent = [
@@ -55,11 +58,17 @@ def markdown(results: dict[str, list[dict]], flops: dict[str, int]) -> str:
             f"{steps * flops[name] / 1e12:.0f}",
             f"{np.mean([r['seconds']['wall'] for r in runs]):.0f}",
         ]
-        lines.append(row([name, *(cell(values[name][column]) for column in COLUMNS), *spent]))
-    lines += ["", row(["difference", *titles]), row(["---"] * (len(COLUMNS) + 1))]
-    for before, name in itertools.pairwise(results):
-        pairs = [zip(values[before][column], values[name][column], strict=True) for column in COLUMNS]
-        lines.append(row([name, *(cell([b - a for a, b in pair], signed=True) for pair in pairs)]))
+        lines.append(row([name, *(cell([run["metrics"][column] for run in runs]) for column in columns), *spent]))
+    return "\n".join(lines) + "\n"
+
+
+def differences(results: dict[str, list[dict]], columns: Sequence[str] = COLUMNS) -> str:
+    """Return the second table of `markdown`."""
+    lines = [row(["difference", *(column.replace("_", " ") for column in columns)])]
+    lines.append(row(["---"] * (len(columns) + 1)))
+    for (_, before), (name, after) in itertools.pairwise(results.items()):
+        pairs = [(a["metrics"], b["metrics"]) for a, b in zip(before, after, strict=True)]
+        lines.append(row([name, *(cell([b[c] - a[c] for a, b in pairs], signed=True) for c in columns)]))
     return "\n".join(lines) + "\n"
 
 

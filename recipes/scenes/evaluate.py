@@ -23,7 +23,7 @@ import torch
 import transformers
 
 import fgclip2
-from fgclip2 import FGClip2Embedder
+from fgclip2 import Embedder
 from fgclip2.drawings.concepts import ConceptTable, load_concepts
 from fgclip2.drawings.controls import pixel_similarities, training_pictures
 from fgclip2.drawings.scene_sets import SCENE_SPLITS, SceneSet, build_scene_set
@@ -31,6 +31,7 @@ from fgclip2.drawings.scenes import NEGATIVE_KINDS, NEGATIVES
 from fgclip2.drawings.sources import default_cache
 from fgclip2.languages import LANGUAGES
 from fgclip2.metrics import hard_negative_wins, retrieval_ranks
+from fgclip2.modeling.interface import Role
 
 from .controls import constant_image_scores, fit_text_scorer, text_scores
 from .free_language import FreeCaptions, encode_by_heads, free_captions, scene_facts
@@ -40,7 +41,8 @@ from .report import markdown
 
 KS = (1, 5, 10)
 NAMING_KS = (1, 5)
-CAPTIONS = {"long": "caption", "short": "short_caption"}  # walk -> field of a record
+# Length -> role of the text, and field of a record.
+CAPTIONS = {"long": ("long_caption", "caption"), "short": ("caption", "short_caption")}
 CROP_SIDE = 64
 
 
@@ -53,7 +55,7 @@ class Scenes:
         columns: (R,) each region's name among the things of the table.
         kinds: (R, `NEGATIVES`) of the hard negatives.
         choices: Language -> R lists, the true expression and its negatives.
-        free_captions: In the grammar's wordings.
+        free_captions: In the grammar's wordings; empty where free language is not measured.
     """
 
     def __init__(self, scene_set: SceneSet, table: ConceptTable, free_captions: FreeCaptions):
@@ -79,10 +81,10 @@ def hard_negatives(regions: Sequence[dict]) -> list[list[str]]:
     return [[region["short_expr"], *region["short_expr_negs"].values()] for region in regions]
 
 
-def encode_once(embedder: FGClip2Embedder, texts: Sequence[str], walk_type: str) -> np.ndarray:
+def encode_once(embedder: Embedder, texts: Sequence[str], role: Role) -> np.ndarray:
     """(N, D) embeddings of texts that repeat themselves."""
     row = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-    vectors = embedder.encode_texts(list(row), walk_type=walk_type)
+    vectors = embedder.encode_texts(list(row), role=role)
     return vectors[[row[text] for text in texts]]
 
 
@@ -151,10 +153,19 @@ def train_text_scorers(cache: Path, table: ConceptTable, count: int, seed: int) 
     }
 
 
-def evaluate_model(embedder: FGClip2Embedder, scenes: Scenes, budgets: Sequence[int]) -> dict:
-    """All tasks: patch budget -> language -> numbers. Texts are encoded once for all budgets."""
+def evaluate_model(embedder: Embedder, scenes: Scenes, budgets: Sequence[int | None]) -> dict:
+    """All tasks: patch budget -> language -> numbers. Texts are encoded once for all budgets.
+
+    Args:
+        embedder: Of a model with regions.
+        scenes: The set.
+        budgets: Of patches; `[None]` for a family without budgets.
+    """
     texts = {language: encode_language(embedder, scenes, language) for language in LANGUAGES}
-    free = {language: encode_free_language(embedder, scenes, language, texts[language][0]) for language in LANGUAGES}
+    free = {
+        language: encode_free_language(embedder, scenes, language, texts[language][0])
+        for language in scenes.free_captions
+    }
     results: dict = {}
     for budget in budgets:
         image_embeds = embedder.encode_images(scenes.images, max_num_patches=budget)
@@ -167,7 +178,8 @@ def evaluate_model(embedder: FGClip2Embedder, scenes: Scenes, budgets: Sequence[
             results[str(budget)][language] = {
                 "captions": evaluate_captions(image_embeds, captions),
                 "free_language": {
-                    wording: evaluate_captions(image_embeds, embeds) for wording, embeds in free[language].items()
+                    wording: evaluate_captions(image_embeds, embeds)
+                    for wording, embeds in free.get(language, {}).items()
                 },
                 "box_names": recalls(ranks, scenes.scene_of, NAMING_KS),
                 "hard_negatives": evaluate_choices(scores, scenes),
@@ -179,24 +191,24 @@ def evaluate_model(embedder: FGClip2Embedder, scenes: Scenes, budgets: Sequence[
 
 
 def encode_language(
-    embedder: FGClip2Embedder, scenes: Scenes, language: str
+    embedder: Embedder, scenes: Scenes, language: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Captions by length (N, D), all names (T, D) and the choices of each region (R, 1 + N, D)."""
     captions = {
-        walk: encode_once(embedder, [row[field] for row in scenes.records[language]], walk)
-        for walk, field in CAPTIONS.items()
+        length: encode_once(embedder, [row[field] for row in scenes.records[language]], role)
+        for length, (role, field) in CAPTIONS.items()
     }
-    names = embedder.encode_texts(scenes.names[language], walk_type="box")
+    names = embedder.encode_texts(scenes.names[language], role="region_phrase")
     flat = [text for choices in scenes.choices[language] for text in choices]
-    choices = encode_once(embedder, flat, "box").reshape(len(scenes.choices[language]), 1 + NEGATIVES, -1)
+    choices = encode_once(embedder, flat, "region_phrase").reshape(len(scenes.choices[language]), 1 + NEGATIVES, -1)
     return captions, names, choices
 
 
 def encode_free_language(
-    embedder: FGClip2Embedder, scenes: Scenes, language: str, composed: dict[str, np.ndarray]
+    embedder: Embedder, scenes: Scenes, language: str, composed: dict[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Wording -> head -> captions (N, D); first the captions as composed, of which `composed` has long and short."""
-    long_captions = [row[CAPTIONS["long"]] for row in scenes.records[language]]
+    long_captions = [row[CAPTIONS["long"][1]] for row in scenes.records[language]]
     wordings = scenes.free_captions[language].items()
     return {
         "composed": {**composed, "auto": embedder.encode_texts(long_captions)},
@@ -232,7 +244,7 @@ def run(options: argparse.Namespace) -> dict:
     """Build or read the set, evaluate, and say what was evaluated."""
     started = time.perf_counter()
     table = load_concepts(options.cache)
-    embedder = FGClip2Embedder.from_pretrained(options.checkpoint)
+    embedder = Embedder.from_pretrained(options.checkpoint)
     if options.split.startswith("test"):
         log_test_run(options, embedder.fingerprint)
     scene_set = build_scene_set(options.cache, table, options.split, options.scenes, options.seed)

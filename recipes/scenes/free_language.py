@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fgclip2 import FGClip2Embedder
+from fgclip2 import Embedder
 from fgclip2.drawings.concepts import ConceptTable
 from fgclip2.drawings.scene_sets import SceneSplit, scene_builder
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
@@ -21,7 +22,7 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from .grammar import LONG_TOKENS, SHORT_TOKENS, GrammarSplit, SceneFacts, build_grammars, facts_of
 
 WORDINGS = {"other_orders": 0.0, "other_words": 1.0}  # -> share of synonyms
-HEADS = ("long", "short", "auto")
+HEADS: dict[str, Any] = {"long": "long_caption", "short": "caption", "auto": "auto"}  # -> role of the texts
 
 # language -> wording -> length -> one caption a scene
 FreeCaptions = dict[str, dict[str, dict[str, list[str]]]]
@@ -48,7 +49,7 @@ def free_captions(
     return captions
 
 
-def encode_by_heads(embedder: FGClip2Embedder, captions: dict[str, Sequence[str]]) -> dict[str, np.ndarray]:
+def encode_by_heads(embedder: Embedder, captions: dict[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """Embed captions (N of each length) by each head: (N, D), L2-normalised."""
     texts = {"long": captions["long"], "short": captions["short"], "auto": captions["long"]}
-    return {head: embedder.encode_texts(texts[head], walk_type=head) for head in HEADS}
+    return {head: embedder.encode_texts(texts[head], role=role) for head, role in HEADS.items()}

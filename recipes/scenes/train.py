@@ -24,6 +24,7 @@ from fgclip2.drawings.cutouts import load_training_cutouts
 from fgclip2.drawings.sources import default_cache
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
+from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2ForTraining
 
@@ -122,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
         partial(lr_factor, settings),
         settings,
         options.work,
-        measure=SceneValidation(options.cache, tokenizer, settings.validation_scenes),
+        measure=SceneValidation(options.cache, FGClip2Processor(None, tokenizer), settings.validation_scenes),
         write=lambda average: export(
             shipped_model(average, start, settings.start_share), tokenizer, options.export, settings.export_patches
         ),

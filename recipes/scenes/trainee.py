@@ -66,10 +66,15 @@ def load_start(folder: Path, region_scale: float) -> FGClip2ForTraining:
     Eager attention, for with so few patches the fused kernels' backward pass is slower on a CPU.
     """
     model = FGClip2ForTraining.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    with torch.no_grad():
-        for name in TRAINING_SCALES:
-            getattr(model, name).fill_(region_scale)
+    set_region_scales(model, region_scale)
     return model
+
+
+@torch.no_grad()
+def set_region_scales(model: FGClip2ForTraining, region_scale: float) -> None:
+    """Give both scales of the region losses this value, a logarithm."""
+    for name in TRAINING_SCALES:
+        getattr(model, name).fill_(region_scale)
 
 
 @torch.no_grad()

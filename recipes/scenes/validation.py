@@ -6,15 +6,12 @@ Free language is measured by the validation patterns and synonyms, from text to 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from fgclip2 import FGClip2Embedder
+from fgclip2 import Embedder
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import build_scene_set
 from fgclip2.languages import LANGUAGES
-from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
-from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
-from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from ..embedded_checkpoint.validation import validate
 from .evaluate import Scenes, evaluate_model
@@ -26,33 +23,52 @@ _SEED = 1  # of the scenes, as `evaluate.py` has it
 
 
 class SceneValidation:
-    """Measures a model on the first `count` validation scenes and on the photo protocol, in percent."""
+    """Measures a model on the first `count` validation scenes and on the photo protocol, in percent.
 
-    def __init__(self, cache: Path, tokenizer: FGClip2Tokenizer, count: int):
+    Args:
+        cache: Folder of the data.
+        processor: Of the model's family.
+        count: How many scenes.
+        scene_patches, photo_patches: Patch budgets; `None` for a family without.
+        with_free_language: Also measure captions in free language, which are most of the texts.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        processor: Any,
+        count: int,
+        scene_patches: int | None = SCENE_PATCHES,
+        photo_patches: int | None = PHOTO_PATCHES,
+        with_free_language: bool = True,
+    ):
         table = load_concepts(cache)
-        self.cache, self.tokenizer = cache, tokenizer
-        self.processor = FGClip2Processor(FGClip2ImageProcessor(max_num_patches=SCENE_PATCHES), tokenizer)
-        free = free_captions(
-            scene_facts(cache, table, "validation", count, _SEED), table, tokenizer, "validation", _SEED
-        )
+        self.cache, self.processor = cache, processor
+        self.scene_patches, self.photo_patches = scene_patches, photo_patches
+        free = {}
+        if with_free_language:
+            facts = scene_facts(cache, table, "validation", count, _SEED)
+            free = free_captions(facts, table, processor.tokenizer, "validation", _SEED)
         self.scenes = Scenes(build_scene_set(cache, table, "validation", count, _SEED), table, free)
 
-    def __call__(self, model: FGClip2Model) -> dict[str, float]:
-        photo = validate(model, self.tokenizer, self.cache, (PHOTO_PATCHES,))
+    def __call__(self, model: Any) -> dict[str, float]:
+        photo = validate(model, self.processor, self.cache, (self.photo_patches,))
         was_training = model.training
-        by_language = evaluate_model(FGClip2Embedder(model, self.processor), self.scenes, [SCENE_PATCHES])
+        by_language = evaluate_model(Embedder(model, self.processor), self.scenes, [self.scene_patches])
         model.train(was_training)
         measures = {f"photo_{name.split('_')[0]}": value for name, value in photo.items()}
         for language in LANGUAGES:
-            for task, value in scene_measures(by_language[str(SCENE_PATCHES)][language]).items():
+            for task, value in scene_measures(by_language[str(self.scene_patches)][language]).items():
                 measures[f"{task}_{language}"] = value
         return measures
 
 
 def scene_measures(results: dict) -> dict[str, float]:
     """The headline numbers of one language's results of `evaluate_model`, in percent."""
+    captions = {length: results["captions"][length]["image_to_text"] for length in ("long", "short")}
     return {
-        **{walk: results["captions"][walk]["image_to_text"]["recall@1"]["percent"] for walk in ("long", "short")},
+        **{length: captions[length]["recall@1"]["percent"] for length in captions},
+        **{f"{length}@10": captions[length]["recall@10"]["percent"] for length in captions},
         "box": results["box_names"]["recall@1"]["percent"],
         "hard": results["hard_negatives"]["beats_all"]["percent"],
         **{

@@ -32,12 +32,12 @@ def test_ranks_and_repeated_texts():
     assert ranks_among(queries, candidates, np.array([0, 0, 2])).tolist() == [1, 2, 2]
 
     class Embedder:
-        def encode_texts(self, texts, walk_type):
+        def encode_texts(self, texts, role):
             assert texts == ["cat", "狗"]
-            assert walk_type == "box"
+            assert role == "region_phrase"
             return np.array([[1.0], [2.0]])
 
-    assert encode_once(Embedder(), ["cat", "狗", "cat"], "box").ravel().tolist() == [1, 2, 1]
+    assert encode_once(Embedder(), ["cat", "狗", "cat"], "region_phrase").ravel().tolist() == [1, 2, 1]
 
 
 def test_a_whole_run(cache, tmp_path):

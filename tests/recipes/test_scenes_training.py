@@ -19,9 +19,10 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2Objective
 from recipes.embedded_checkpoint.optimizer import build_optimizer
 from recipes.scenes import ablation
-from recipes.scenes.ablation import SETTINGS, equal_compute, flops_of_a_step, run, run_settings, training_records
+from recipes.scenes.ablation import SETTINGS, equal_compute, flops_of_a_step, run_settings, trainer_of
 from recipes.scenes.ablation_report import COLUMNS, cell, markdown, t_interval
 from recipes.scenes.batches import SceneBatches
+from recipes.scenes.experiments import train_and_measure, training_records, write_whole
 from recipes.scenes.grammar import SceneFacts, build_grammars, facts_of
 from recipes.scenes.pool import MAX_PATCHES, ScenePool, _write_chunk, build_pool, patches_of, varied_builder
 from recipes.scenes.settings import SceneSettings, lr_factor
@@ -283,7 +284,9 @@ def ablation_records():
 def test_an_ablation_run_trains_and_says_with_what(tmp_path, name, ablation_records):
     options = ablation_options(tmp_path)
     assert np.bincount(ablation_records.languages).tolist() == [6, 6]
-    result = run(options, run_settings(options, name, 2, 0), ablation_records, lambda model: {"long_en": 1.0})
+    settings = run_settings(options, name, 2, 0)
+    trainer = trainer_of(options, settings, ablation_records)
+    result = train_and_measure(trainer, settings, lambda model: {"long_en": 1.0})
     assert result["settings"]["setting"] == name
     assert result["metrics"] == {"long_en": 1.0}
     assert result["seconds"]["cpu"] > 0
@@ -301,7 +304,7 @@ def test_settings_get_steps_of_equal_compute(tmp_path, ablation_records):
 
 def test_results_of_other_settings_are_not_mixed_in(tmp_path):
     path = ablation.result_path(tmp_path, "captions", 3, 0)
-    ablation.write_whole(path, json.dumps({"settings": {"steps": 1}, "metrics": {}}))
+    write_whole(path, json.dumps({"settings": {"steps": 1}, "metrics": {}}))
     with pytest.raises(ValueError, match=r"captions-3-steps-seed-0\.json has other settings"):
         ablation.Ablation(ablation_options(tmp_path)).result("captions", 3, 0)
 
