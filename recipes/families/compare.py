@@ -77,7 +77,14 @@ class Comparison:
         """Design -> what measures it, all pictures at the patches that it was trained with."""
         cache, count = self.options.cache, self.options.validation_scenes
         return {
-            name: SceneValidation(cache, design.processor(), count, design.max_num_patches, design.max_num_patches)
+            name: SceneValidation(
+                cache,
+                design.processor(),
+                count,
+                design.max_num_patches,
+                design.max_num_patches,
+                with_free_language=False,
+            )
             for name, design in DESIGNS.items()
         }
 
