@@ -51,11 +51,11 @@ WINDOWS: dict[str, tuple[float, ...]] = {
     ", ".join(f"{side:g}" for side in sides) or "the whole image": sides
     for sides in (
         WINDOW_SIDES,
+        (0.2, 0.3, 0.4),
         (0.2, 0.3),
         (0.3, 0.4),
+        (0.2, 0.35, 0.6),
         (0.15, 0.25, 0.35),
-        (0.2, 0.3, 0.4, 0.6),
-        (0.2, 0.3, 0.45, 0.7),
         (0.1, 0.2, 0.3, 0.4, 0.5),
         (),
     )
@@ -79,7 +79,7 @@ def variations() -> list[Setting]:
         default,
         *(replace(default, splitter=name) for name in SPLITTERS if name != default.splitter),
         *(replace(default, windows=name) for name in WINDOWS if name != default.windows),
-        *(replace(default, candidates=count) for count in (5, 10, 50, MOST_CANDIDATES)),
+        *(replace(default, candidates=count) for count in (MOST_CANDIDATES, 50, 10, 5)),
         *(
             replace(default, weight=f"spread x {factor:g}")
             for factor in (0.5, 1, 1.5, 2, 3)
@@ -193,11 +193,12 @@ def wins(scores: np.ndarray, matches: np.ndarray, weight: np.ndarray | float, is
     return is_right[np.arange(len(best)), best]
 
 
-def markdown(rows: Sequence[dict], columns: Sequence[tuple[str, str]], count: int) -> str:
+def markdown(rows: Sequence[dict], columns: Sequence[tuple[str, str]], texts: int, scenes: int) -> str:
     """Return the table."""
     lines = [
-        f"Text-to-image recall@1 in percent on {count} **validation** scenes, embedded checkpoint. Every row differs",
-        "from the second, the defaults, in one thing; the first is without re-ranking.",
+        f"Text-to-image recall@1 in percent: the captions of {texts} **validation** scenes among {scenes}, embedded",
+        "checkpoint. The first row is without re-ranking, the second has the defaults, from which every other differs",
+        "in one thing. The kinds of captions: `long` and `short` as generated, `clauses` and `words` of `texts.py`.",
         "",
         "| splitter | window sides | candidates | weight | " + " | ".join(map(" ".join, columns)) + " | mean |",
         "|---" * (5 + len(columns)) + "|",
@@ -215,12 +216,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of the data (default: %(default)s)")
     parser.add_argument("--maps", type=Path, default=ROOT / ".cache" / "reranking", help="folder of the dense maps")
     parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
-    parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--scenes", type=int, default=1000, help="number of candidates (default: %(default)s)")
+    parser.add_argument("--texts", type=int, default=300, help="texts of each kind (default: %(default)s)")
     options = parser.parse_args(arguments)
     table = load_concepts(options.cache)
     scene_set = build_scene_set(options.cache, table, "validation", options.scenes, SEED)
     scenes = CachedScenes(FGClip2Embedder.from_pretrained(device="cpu"), scene_set, options.maps)
-    ablation = Ablation(scenes, validation_texts(options.cache, table, scene_set, SEED))
+    texts = validation_texts(options.cache, table, scene_set, SEED, options.texts)
+    ablation = Ablation(scenes, texts)
     columns = [(kind, language) for kind in ablation.texts for language in LANGUAGES]
     rows: list[dict] = [
         {"setting": None, "recall@1": {" ".join(column): ablation.first(*column) for column in columns}}
@@ -233,13 +236,16 @@ def main(arguments: list[str] | None = None) -> None:
         content = {
             "split": "validation",
             "scenes": options.scenes,
+            "texts": options.texts,
             "seed": SEED,
             "max_num_patches": PATCHES,
             "rows": rows,
         }
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         (options.output / "ablation.json").write_text(text, encoding="utf-8")
-        (options.output / "ablation.md").write_text(markdown(rows, columns, options.scenes), encoding="utf-8")
+        (options.output / "ablation.md").write_text(
+            markdown(rows, columns, options.texts, options.scenes), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

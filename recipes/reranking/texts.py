@@ -52,19 +52,22 @@ def captions(
     return "There is " + listing(things, "en") + "." if of_thing is words else "; ".join(things) + "."
 
 
-def validation_texts(cache: Path, table: ConceptTable, scenes: SceneSet, seed: int) -> dict[str, dict[str, list[str]]]:
-    """Return for each kind of caption and each language the captions of all scenes.
+def validation_texts(
+    cache: Path, table: ConceptTable, scenes: SceneSet, seed: int, count: int
+) -> dict[str, dict[str, list[str]]]:
+    """Return for each kind of caption and each language the captions of the first scenes.
 
     Args:
         cache: The folder of the demo data.
         table: The concepts.
         scenes: The validation scenes.
         seed: That they were made with: they are made again, for the records don't say all.
+        count: How many scenes.
     """
     builder = scene_builder(cache, table, "validation")
-    made = [builder.build(np.random.default_rng([seed, number])) for number in range(len(scenes))]
+    made = [builder.build(np.random.default_rng([seed, number])) for number in range(count)]
     texts: dict[str, dict[str, list[str]]] = {
-        kind: {language: [row[field] for row in rows] for language, rows in scenes.records.items()}
+        kind: {language: [row[field] for row in rows[:count]] for language, rows in scenes.records.items()}
         for kind, field in (("long", "caption"), ("short", "short_caption"))
     }
     for of_thing in (clauses, words):

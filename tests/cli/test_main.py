@@ -121,7 +121,7 @@ OPTIONS = {
             "--set",
             "--language",
         ),
-        *("--output", "--cache", "--no-cache", "--follow-links", "--items", "--controls"),
+        *("--rerank", "--candidates", "--output", "--cache", "--no-cache", "--follow-links", "--items", "--controls"),
     },
     "bench report": {"results", "--output", "--language", "--plot", "--no-plot"},
     "data hard-negatives": {"source", "target", "--count", "--seed", "--replace", "--show", "--json"},

@@ -16,13 +16,16 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from .. import distributed
-from ..checks import one_of
+from ..checks import check_choice, check_positive_integer, one_of
+from ..embedding.reranker import CANDIDATES
 from ..files import replacing
 from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
 from .encoding import PACKAGES, Encoder
 from .models import UNTRAINED, BenchmarkModel, ignored_settings, load_model, run_on, text_use
+from .reranking import describe_reranking
 from .scores import Scores
+from .tasks import matching, retrieval
 
 MAX_LEFT_OUT = 1000  # named in a result; all are counted
 
@@ -39,6 +42,8 @@ def run(
     show_progress_bar: bool = True,
     with_items: bool = False,
     follow_links: bool = False,
+    rerank: str | None = None,
+    candidates: int = CANDIDATES,
 ) -> dict[str, Any]:
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
@@ -54,6 +59,9 @@ def run(
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
         follow_links: Read images that links in the folders lead to outside them; by default these are left out.
+        rerank: "phrases": measure re-ranking by phrases too, see [`Embedder.rerank`], in retrieval and matching. Its
+            metrics have names that begin with `reranked/`, and the result says under `reranking` what it depends on.
+        candidates: How many first candidates of a query are re-ranked.
 
     Returns:
         The content of a result file.
@@ -63,6 +71,7 @@ def run(
     """
     started = time.perf_counter()
     settings = benchmark.changed_settings(preset, changes or {})
+    check_reranking(benchmark, rerank, candidates)
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings, follow_links)
     language = names_language(benchmark, data, language)
     texts = data.own_texts
@@ -71,8 +80,10 @@ def run(
     if not benchmark.is_fetched:
         source |= {"path": str(folder), "images": None if images is None else str(images)}
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
-    scores = benchmark.task.evaluate(data, encoder, settings, language)
-    return make_result(
+    # Other kinds have nothing to re-rank, and no such argument.
+    options = {"rerank_candidates": candidates} if rerank else {}
+    scores = benchmark.task.evaluate(data, encoder, settings, language, **options)
+    result = make_result(
         benchmark,
         preset,
         settings,
@@ -84,6 +95,15 @@ def run(
         started,
         with_items,
     )
+    return {**result, "reranking": describe_reranking(candidates)} if rerank else result
+
+
+def check_reranking(benchmark: Benchmark, rerank: str | None, candidates: int) -> None:
+    """Raise a `ValueError` if a benchmark is of a kind without re-ranking, or the arguments are wrong; see [`run`]."""
+    check_choice("rerank", rerank, (None, "phrases"))
+    check_positive_integer("candidates", candidates)
+    if rerank and benchmark.task not in (retrieval, matching):
+        raise ValueError(f"{benchmark.name} is of the kind {benchmark.kind}: only retrieval and matching are re-ranked")
 
 
 def run_all(
@@ -206,6 +226,7 @@ def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
     benchmark, language, model = result["benchmark"], result["language"], result["model"]
     identity = [model[key] for key in ("name", "revision", "fingerprint", "dtype")]
     identity += [result["data"]["digest"], result["changed"]]
+    identity += [result["reranking"]] if "reranking" in result else []
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     short_name = re.sub(r"[^\w.-]+", "-", PureWindowsPath(model["name"]).name).strip("-.")[:40]
     first = benchmark if benchmark.endswith(f"-{language}") else f"{benchmark}-{language}"

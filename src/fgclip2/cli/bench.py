@@ -29,6 +29,7 @@ fgclip2 bench run dci DCI --model qihoo360/fg-clip-large --preset fg-clip-v1
 fgclip2 bench run flickr30k-cna Flickr30k-CNA --model OFA-Sys/chinese-clip-vit-base-patch16
 fgclip2 bench run coco-boxes coco --set max_num_patches=1024 --set templates=none
 fgclip2 bench run image-folder 照片 --language zh
+fgclip2 bench run lit-cn LIT-CN --rerank phrases --candidates 50
 torchrun --nproc-per-node 8 -m fgclip2.cli bench run lit-cn LIT-CN --model qihoo360/fg-clip2-so400m
 """
 REPORT_EXAMPLES = """
@@ -148,6 +149,13 @@ def run(
     language: Annotated[
         str | None, typer.Option(help="Language of the names of classes: en or zh.  [default: the benchmark's]")
     ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure re-ranking too, in retrieval and matching: phrases looks for each phrase in the images."
+        ),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Number of first candidates that --rerank looks at.")] = 20,
     output: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("bench_results"),
     cache: Annotated[
         Path | None,
@@ -170,7 +178,7 @@ def run(
     from ..benchmarks.bundled import fetch_bundled, find_benchmarks, run_pixels
     from ..benchmarks.encoding import default_cache
     from ..benchmarks.models import UNTRAINED
-    from ..benchmarks.runner import check_writable, run_all
+    from ..benchmarks.runner import check_reranking, check_writable, run_all
 
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")
@@ -182,6 +190,7 @@ def run(
     benchmarks = find_benchmarks(name, path, images)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
+        check_reranking(benchmark, rerank, candidates)
     check_writable(output)
     common.hide_loading_bars()
     distributed.start_process_group()
@@ -204,6 +213,8 @@ def run(
         cache=used_cache,
         with_items=items,
         follow_links=follow_links,
+        rerank=rerank,
+        candidates=candidates,
     )
     with common.kept_when_interrupted(kept):
         for result in results:

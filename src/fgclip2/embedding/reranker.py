@@ -23,7 +23,7 @@ from .phrases import Splitter, split_phrases
 
 # Heights and widths of windows as shares of the image's; the whole image is a window too. Chosen, as the weight is, on
 # validation scenes: recipes/reranking.
-WINDOW_SIDES = (0.2, 0.3, 0.4)
+WINDOW_SIDES = (0.2, 0.3, 0.4, 0.6)
 CANDIDATES = 20
 WEIGHT_OF_SPREAD = 3.0  # of phrases against cosines, both in standard deviations among the candidates
 

@@ -8,9 +8,11 @@ from functools import partial
 
 import numpy as np
 
+from ...embedding.reranker import spread_weight
 from ...metrics import best_threshold, bootstrap, roc_auc
 from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
+from ..reranking import phrase_means
 from ..scores import Estimate, Scores, mean, with_spread
 
 _PAIRS_PER_BLOCK = 65536
@@ -41,10 +43,18 @@ class MatchingSettings(CaptionSettings):
     """Settings of telling texts that fit an image from those that don't."""
 
 
-def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, language: str) -> Scores:
+def evaluate(
+    data: MatchingData,
+    encoder: Encoder,
+    settings: MatchingSettings,
+    language: str,
+    rerank_candidates: int | None = None,
+) -> Scores:
     """Compute the area under the ROC curve of the cosines, and the accuracy at the threshold that is best on the pairs.
 
-    That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold.
+    That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold. With
+    `rerank_candidates`, whatever its number, scores whose names begin with `reranked/` are of cosines with those of
+    phrases added, all pairs being candidates.
 
     Returns:
         Scores; `per_item` has the cosine of each pair, NaN where the image can't be read.
@@ -71,13 +81,21 @@ def evaluate(data: MatchingData, encoder: Encoder, settings: MatchingSettings, l
             f"label is {int(labels[0])} in all {len(labels)} pairs left, but both labels are needed; "
             f"{len(encoded.problems)} images can't be read: {some}"
         )
-    is_right = (cosines >= best_threshold(cosines, labels)) == labels
     images = pairs[is_used, 0]
+    orders = {"": cosines}
+    if rerank_candidates:
+        its_pairs = list(zip(pairs[is_used, 1].tolist(), rows.tolist(), strict=True))
+        pictures = [data.images[index] for index in encoded.owners.tolist()]
+        means = phrase_means(encoder, settings, data.texts, pictures, set(its_pairs))
+        matches = np.array([means[pair] for pair in its_pairs])
+        orders["reranked/"] = cosines + spread_weight(cosines, matches) * matches
+    metrics: dict[str, Estimate] = {}
+    for prefix, values in orders.items():
+        resample = partial(bootstrap, roc_auc, values, labels, groups=images, samples=_RESAMPLES)
+        metrics[f"{prefix}auc"] = Estimate(
+            roc_auc(values, labels), len(labels), lambda resample=resample: with_spread(resample())
+        )
+        metrics[f"{prefix}accuracy"] = mean((values >= best_threshold(values, labels)) == labels, images)
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
-    resample = partial(bootstrap, roc_auc, cosines, labels, groups=images, samples=_RESAMPLES)
-    metrics = {
-        "auc": Estimate(roc_auc(cosines, labels), len(labels), lambda: with_spread(resample())),
-        "accuracy": mean(is_right, images),
-    }
     return Scores(metrics, {"cosine": per_item}, encoded.problems)

@@ -11,6 +11,7 @@ from ...checks import check_choice
 from ...metrics import bootstrap, count_equal_before, median_rank
 from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
+from ..reranking import rerank_both_ways, reranked_ranks
 from ..scores import Estimate, Scores, mean, ranks_of, recalls
 
 KS = (1, 5, 10)
@@ -45,7 +46,13 @@ class RetrievalSettings(CaptionSettings):
         check_choice("equal_captions", self.equal_captions, ("one", "separate"))
 
 
-def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings, language: str) -> Scores:
+def evaluate(
+    data: RetrievalData,
+    encoder: Encoder,
+    settings: RetrievalSettings,
+    language: str,
+    rerank_candidates: int | None = None,
+) -> Scores:
     """Compute recall at 1, 5 and 10, mean and median rank, both ways; ties count as wrong.
 
     An image that can't be read is left out, and with it a caption that has no other image. Images without a caption
@@ -54,6 +61,9 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     images: no image is to be told apart from another by equal texts. With `"separate"` each stays a candidate of its
     own, and the later one comes first, as FG-CLIP 2's released scripts sort them: a stable sort by rising similarity,
     whose end counts.
+
+    With `rerank_candidates`, so many first candidates of each query are re-ranked by phrases as well, and scores whose
+    names begin with `reranked/` are of that order, in which captions that say the same tie.
 
     Returns:
         Scores; `per_item` has the rank of each image and caption, 0 for what is no query.
@@ -79,6 +89,14 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
     _, firsts = np.unique(candidate, return_index=True)
     scores: dict[str, Estimate] = {}
     per_item: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if rerank_candidates:
+        said = [data.captions[index] for index in captions[firsts].tolist()]
+        pictures = [data.images[index] for index in encoded.owners.tolist()]
+        both = (texts[firsts], encoded.vectors)
+        found = rerank_both_ways(encoder, settings, said, pictures, *both, rerank_candidates)
+        rows_of_texts, scores_of_texts = found["text_to_image"]
+        found["text_to_image"] = rows_of_texts[candidate], scores_of_texts[candidate]  # of each caption
     for name, queries, candidates, its_pairs, owners, size in (
         (
             "image_to_text",
@@ -102,12 +120,15 @@ def evaluate(data: RetrievalData, encoder: Encoder, settings: RetrievalSettings,
         if is_separate and name == "image_to_text":  # a tie of equal texts goes by their order
             equal = _numbers(vector.tobytes() for vector in texts)
             ranks = ranks - count_equal_before(queries, candidates, its_pairs, equal)
-        ranks = ranks[query]
         # The captions of one image are not independent.
         groups = query if name == "image_to_text" else its_pairs[first, 1]
-        scores |= scores_of_ranks(f"{name}/", ranks, groups)
-        per_item[f"{name}/rank"] = np.zeros(size, dtype=np.int64)
-        per_item[f"{name}/rank"][owners[query]] = ranks
+        orders = {name: ranks}
+        if found:
+            orders[f"reranked/{name}"] = reranked_ranks(ranks, *found[name], its_pairs)
+        for order, its_ranks in orders.items():
+            scores |= scores_of_ranks(f"{order}/", its_ranks[query], groups)
+            per_item[f"{order}/rank"] = np.zeros(size, dtype=np.int64)
+            per_item[f"{order}/rank"][owners[query]] = its_ranks[query]
     return Scores(scores, per_item, encoded.problems)
 
 

@@ -1,0 +1,121 @@
+"""Re-ranking by phrases in benchmarks: the first candidates of each query in their new order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..embedding import Embedder, Skipped
+from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, match_pairs, spread_weight
+from .base import CaptionSettings
+from .encoding import Encoder
+from .image_files import StoredImage
+from .released import keep_case
+
+_QUERIES_PER_BLOCK = 1024
+
+
+def describe_reranking(candidates: int) -> dict[str, Any]:
+    """Return what a result says of its re-ranking: all that the numbers depend on besides the model and the data."""
+    return {
+        "method": "phrases",
+        "candidates": candidates,
+        "split": "fgclip2.embedding.split_phrases",
+        "window_sides": list(WINDOW_SIDES),
+        "weight": f"{WEIGHT_OF_SPREAD:g} x spread of the candidates' cosines / spread of their phrases",
+    }
+
+
+def phrase_means(
+    encoder: Encoder,
+    settings: CaptionSettings,
+    texts: Sequence[str],
+    images: Sequence[StoredImage],
+    pairs: Iterable[tuple[int, int]],
+) -> dict[tuple[int, int], float]:
+    """Return for pairs of a text and an image, by their indices, the mean cosine of the text's phrases.
+
+    Each process computes all of them.
+
+    Raises:
+        ValueError: The model has no dense features.
+        UnreadableImageError: An image can't be read.
+    """
+    model = encoder.model if settings.lower_case else keep_case(encoder.model)
+    if not isinstance(model, Embedder):
+        raise ValueError(f"{model.name} has no dense features, in which phrases are looked for")
+    model.require_dense_features()
+    budget = None if model.processor.patch_budgets is None else settings.max_num_patches
+    contents = [image.read() for image in images]
+    found = match_pairs(model, texts, contents, pairs, max_num_patches=budget, show_progress_bar=False)
+    return {
+        pair: float(np.mean([match.cosine for match in matches]))
+        for pair, matches in found
+        if not isinstance(matches, Skipped)
+    }
+
+
+def rerank_both_ways(
+    encoder: Encoder,
+    settings: CaptionSettings,
+    texts: Sequence[str],
+    images: Sequence[StoredImage],
+    text_vectors: np.ndarray,
+    image_vectors: np.ndarray,
+    count: int,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Re-rank the first candidates both ways, of images among texts and of texts among images.
+
+    Each image is encoded once.
+
+    Args:
+        encoder, settings: Of the benchmark.
+        texts, images: T texts and I images that can be read.
+        text_vectors, image_vectors: Float32 (T, D) and (I, D), L2-normalised.
+        count: How many first candidates, K.
+
+    Returns:
+        `image_to_text` and `text_to_image`: the candidates of each query, int64 (Q, K), and their new scores, (Q, K).
+    """
+    near = {}
+    for name, queries, candidates in (
+        ("image_to_text", image_vectors, text_vectors),
+        ("text_to_image", text_vectors, image_vectors),
+    ):
+        blocks = [
+            torch.topk(block @ torch.from_numpy(candidates).T, min(count, len(candidates)))
+            for block in torch.from_numpy(queries).split(_QUERIES_PER_BLOCK)
+        ]
+        near[name] = tuple(torch.cat(parts).numpy() for parts in zip(*blocks, strict=True))  # cosines, rows: (Q, K)
+    pairs = {(text, image) for image, its in enumerate(near["image_to_text"][1].tolist()) for text in its}
+    pairs |= {(text, image) for text, its in enumerate(near["text_to_image"][1].tolist()) for image in its}
+    means = phrase_means(encoder, settings, texts, images, sorted(pairs))
+    found = {}
+    for name, (cosines, rows) in near.items():
+        its_pairs = [
+            (row, query) if name == "image_to_text" else (query, row)
+            for query, its in enumerate(rows.tolist())
+            for row in its
+        ]
+        matches = np.array([means[pair] for pair in its_pairs]).reshape(rows.shape)  # (Q, K)
+        weights = [spread_weight(*both) for both in zip(cosines, matches, strict=True)]
+        found[name] = rows, cosines + np.array(weights)[:, None] * matches
+    return found
+
+
+def reranked_ranks(ranks: np.ndarray, rows: np.ndarray, scores: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the rank of the best right candidate of each query after re-ranking; ties count against it.
+
+    Args:
+        ranks: Int64 (Q,), before; they stay where no right candidate is among the first.
+        rows, scores: (Q, K), the first candidates and their new scores.
+        pairs: Int64 (P, 2), the right (query, candidate).
+    """
+    right = {(query, candidate) for query, candidate in pairs.tolist()}
+    is_right = np.array([[(query, row) in right for row in its] for query, its in enumerate(rows.tolist())])  # (Q, K)
+    best = np.where(is_right, scores, -np.inf).max(axis=1, keepdims=True)  # (Q, 1)
+    new_ranks = 1 + (~is_right & (scores >= best)).sum(axis=1)
+    return np.where(is_right.any(axis=1), new_ranks, ranks)
