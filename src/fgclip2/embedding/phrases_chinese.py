@@ -21,19 +21,23 @@ _COPULA = re.compile(f"(?P<thing>{_DESCRIPTION}+)Hc?(?P<rest>{_DESCRIPTION}.*)")
 
 _TAG_OF = {
     **dict.fromkeys("的地", "d"),
-    **dict.fromkeys(("在", "位于", "处于"), "Z"),
+    "在": "Z",
     **dict.fromkeys("有是", "H"),
-    **dict.fromkeys(("它", "它们", "其", "他", "她", "他们"), "O"),
-    **dict.fromkeys(
-        ("和", "与", "以及", "及", "还有", "跟", "并", "，", ",", "、", "（", "）", "(", ")", "and", "or"), ","
-    ),
+    **dict.fromkeys("它其他她", "O"),
+    **dict.fromkeys(("和", "与", "及", "跟", "并", "，", ",", "、", "（", "）", "(", ")", "and", "or"), ","),
     **dict.fromkeys("。！？；：.!?;:\n", "."),
     **dict.fromkeys(("一些", "一群", "一排", "一堆", "一系列"), "C"),
-    **dict.fromkeys(("中间", "中央", "正中", "正中央", "中心", "左上", "右上", "左下", "右下", "图中", "画面中"), "L"),
-    **dict.fromkeys(("图片中", "照片中", "边缘", "四周", "两侧", "两旁", "两边"), "L"),
+    **dict.fromkeys(("中间", "中央", "中心", "图中", "画面中", "图片中", "照片中"), "L"),
+    **dict.fromkeys(("边缘", "四周", "两侧", "两旁", "两边"), "L"),
 }
 # Plain expressions and what says the same.
-_PLAIN = {"": re.compile("看上去|看起来|显得"), "有": re.compile("(?:可以|能够?)?看(?:得?到|见)|存在着?")}
+_PLAIN = {
+    "": re.compile("看上去|看起来|显得"),
+    "有": re.compile("(?:可以|能够?)?看(?:得?到|见)|存在着?|[还也都]有"),
+    "在": re.compile("位于|处于"),
+    "和": re.compile("以及|并且|外加"),
+    "它": re.compile("[它他她]们"),
+}
 _PLACE_CATEGORIES = ("place", "inside or outside", "side", "end", "depth", "indoors")
 _VERB_CATEGORIES = ("posture", "movement", "handling", "gaze", "travel")
 _VERB_ENDINGS = ("着", "在", "了", "满")  # of 放着, 放在
