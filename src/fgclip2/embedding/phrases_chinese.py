@@ -15,8 +15,9 @@ _PLACE_ALONE = re.compile(f"[VZ]*Z(?P<place>{_DESCRIPTION}+)V*")  # 在中间, �
 _EXISTENCE = re.compile(f"Z?(?P<place>{_DESCRIPTION}*L)(?:H|V+H?)c?(?P<rest>{_DESCRIPTION}.*)")  # 左边有一只猫
 _BARE_EXISTENCE = re.compile(f"O?Hc?(?P<rest>{_DESCRIPTION}.*)")  # 有一只猫
 _PLACED = re.compile(f"(?P<thing>{_DESCRIPTION}+?|O)d?V*Z(?P<place>{_DESCRIPTION}+)V*")  # 猫坐在桌子上
-_QUALITY = re.compile("(?P<thing>[NACGdL]*[NA]|O)?(?:H(?=[GA]+d)|(?=G))(?P<quality>G*A+)d?")  # 猫很大, 碗是红色的
-_DIMENSION = re.compile("(?P<thing>N+)(?P<quality>G*A+)d?")  # 个头大
+# Without 很, which says nothing there. 猫很大, 碗是红色的
+_QUALITY = re.compile("(?P<thing>[NACGdL]*[NA]|O)?(?:H(?=[GA]+d)|(?=G))G*(?P<quality>A+)d?")
+_DIMENSION = re.compile("(?P<thing>N+)G*(?P<quality>A+)d?")  # 个头大
 _COPULA = re.compile(f"(?P<thing>{_DESCRIPTION}+)Hc?(?P<rest>{_DESCRIPTION}.*)")  # 最大的物体是猫
 
 _TAG_OF = {

@@ -91,11 +91,13 @@ def evaluate(
         orders["reranked/"] = cosines + spread_weight(cosines, matches) * matches
     metrics: dict[str, Estimate] = {}
     for prefix, values in orders.items():
-        resample = partial(bootstrap, roc_auc, values, labels, groups=images, samples=_RESAMPLES)
-        metrics[f"{prefix}auc"] = Estimate(
-            roc_auc(values, labels), len(labels), lambda resample=resample: with_spread(resample())
-        )
+        interval = partial(_interval_of_area, values, labels, images)
+        metrics[f"{prefix}auc"] = Estimate(roc_auc(values, labels), len(labels), interval)
         metrics[f"{prefix}accuracy"] = mean((values >= best_threshold(values, labels)) == labels, images)
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
     return Scores(metrics, {"cosine": per_item}, encoded.problems)
+
+
+def _interval_of_area(values: np.ndarray, labels: np.ndarray, images: np.ndarray) -> tuple[float, float] | None:
+    return with_spread(bootstrap(roc_auc, values, labels, groups=images, samples=_RESAMPLES))
