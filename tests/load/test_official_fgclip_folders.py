@@ -211,8 +211,8 @@ def hub(folder, monkeypatch, tmp_path) -> list[tuple[str, int]]:
             self.send_header("Content-Length", str(len(part)))
             self.end_headers()
             if not head:
+                sent.append((file.name, len(part)))  # before whoever waits for it goes on
                 self.wfile.write(part)
-                sent.append((file.name, len(part)))
 
         def log_message(self, *arguments: object) -> None:
             pass
