@@ -194,11 +194,15 @@ class TestTexts:
         long = model.get_text_features(ids[:, :77], walk_type="long")
         assert not torch.allclose(by_length[77], long, atol=1e-3)
 
-    def test_forward_takes_the_same_walk(self, model):
-        for length in (77, 78):
-            ids = INPUTS["input_ids_long"][:, :length]
-            expected = torch.nn.functional.normalize(model.get_text_features(ids), dim=-1)
-            torch.testing.assert_close(model(input_ids=ids).text_embeds, expected)
+    def test_forward_without_a_walk_has_the_short_head(self, model):
+        ids = INPUTS["input_ids_long"]
+        short = model.get_text_features(ids[:, :77], walk_type="short")
+        mixed = model.text_projection(model.text_model(ids[:, :78], walk_type="long").pooler_output)  # as officially
+        for length, features in ((77, short), (78, mixed)):
+            expected = torch.nn.functional.normalize(features, dim=-1)
+            torch.testing.assert_close(model(input_ids=ids[:, :length]).text_embeds, expected)
+        expected = torch.nn.functional.normalize(model.get_text_features(ids, walk_type="long"), dim=-1)
+        torch.testing.assert_close(model(input_ids=ids, walk_type="long").text_embeds, expected)
 
     def test_mask_hides_tokens(self, model):
         """Of a text whose first token is masked, the features are not those of the text."""

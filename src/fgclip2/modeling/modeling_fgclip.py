@@ -542,10 +542,11 @@ class FGClipModel(FGClipPreTrainedModel):
     ) -> FGClipOutput:
         """Embed images, texts or both; with both, compare every image with every text.
 
-        Arguments are those of [`get_text_features`] and [`get_image_features`]. The official code has no `walk_type`
-        here, and gives the head of short texts the positions of long ones, which were never trained together.
+        Arguments are those of [`get_text_features`] and [`get_image_features`].
 
         Args:
+            walk_type: `"short"`, `"long"` or `"box"`. `None` is `"short"` for up to 77 tokens; more have, as in the
+                official code, positions of long texts and the head of short ones, which were never trained together.
             return_loss: Also return the symmetric contrastive loss of the batch, image i belonging to text i.
 
         Raises:
@@ -560,7 +561,7 @@ class FGClipModel(FGClipPreTrainedModel):
             vision_outputs = self._encode_images(pixel_values, interpolate_pos_encoding)
             image_embeds = normalized_pooler_output(vision_outputs)
         if input_ids is not None:
-            text_outputs = self._encode_texts(input_ids, attention_mask, walk_type, walk_type)
+            text_outputs = self._encode_texts(input_ids, attention_mask, walk_type, walk_type or "short")
             text_embeds = normalized_pooler_output(text_outputs)
         if image_embeds is not None and text_embeds is not None:
             cosines = text_embeds @ image_embeds.T.to(text_embeds.device)  # (texts, images)
