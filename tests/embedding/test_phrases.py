@@ -14,6 +14,9 @@ ENGLISH = {
     "a cat that has a green plate beneath it": ["a cat on a green plate"],
     "a small cup. The cup is to the left of the dog. A big dog on a mat.": ["a small cup", "a big dog on a mat"],
     "An apple with a round red plate under it, in the middle": ["an apple on a round red plate in the middle"],
+    # things of one name
+    "a dog and a dog on the left": ["a dog", "a dog on the left"],
+    "There is a cat. A cat with a red hat sits on the wall.": ["a cat", "a cat with a red hat sits on the wall"],
     # what belongs to a phrase
     "two dogs and three black and white cats": ["two dogs", "three black and white cats"],
     "a sleeping cat on a couch, a man in a red shirt": ["a sleeping cat on a couch", "a man in a red shirt"],
@@ -62,3 +65,10 @@ def test_phrases_of(text, phrases):
 )
 def test_whatever_is_asked_has_a_phrase(text):
     assert split_phrases(text)
+
+
+@pytest.mark.parametrize("text", ["object is object is big", "红色的碗， 。", "图里， 是 （ ）红色的碗， "])
+def test_no_phrase_is_blank(text):
+    phrases = split_phrases(text)
+    assert phrases
+    assert all(phrase.strip() for phrase in phrases)

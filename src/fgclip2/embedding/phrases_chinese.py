@@ -77,7 +77,8 @@ def chinese_phrases(text: str, vocabulary: Vocabulary) -> list[str]:
     """Return the phrases of a Chinese text, see [`split_phrases`]; none where it has no noun phrase."""
     for plain, others in _PLAIN.items():
         text = others.sub(plain, text)
-    units = chinese_units(text, vocabulary)
+    # Blanks are no nouns; a line break ends a sentence.
+    units = [unit for unit in chinese_units(text, vocabulary) if unit.text in _TAG_OF or not unit.text.isspace()]
     tags = _tags(units, vocabulary)
     reader = _Reader(text, units, tags)
     for match in re.finditer("[^,.]+", tags):
@@ -121,7 +122,7 @@ def _tags(units: list[Unit], vocabulary: Vocabulary) -> str:
             tag = "V"
         elif unit.word("attribute") and not unit.word("object"):
             tag = "A"
-        elif unit.text.isalnum() or unit.text.isspace() or unit.text in _WITHIN_WORDS:
+        elif unit.text.isalnum() or unit.text in _WITHIN_WORDS:
             tag = "N"
         else:
             tag = ","
