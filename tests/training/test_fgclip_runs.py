@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fgclip2 import Embedder, FGClipConfig, FGClipModel, FGClipProcessor
 from fgclip2.data import RecordDataset, read_finehard
+from fgclip2.modeling.modeling_fgclip import SCALES
 from fgclip2.training import FGClip2Objective, FGClip2Trainer, FGClipForTraining
 from fgclip2.training.gradient_cache import cached_step
 from tests.cli.conftest import Command
@@ -21,6 +22,7 @@ from .conftest import make_records
 from .test_fgclip import golden_batch
 from .test_trainer import arguments, logs
 
+GOLDEN_MODEL = Path(__file__).parent.parent / "golden_v1" / "model"
 TEXTS = ["a red square on the left", "左边的红方块"]
 
 
@@ -77,6 +79,30 @@ def test_lora_improves_what_is_held_out_and_its_adapter_is_used(official_fgclip_
     assert further.evaluate()["eval_loss"] == pytest.approx(after["eval_loss"], rel=1e-4)
 
 
+def test_an_adapter_loads_by_every_library_with_its_scales(tmp_path):
+    peft = pytest.importorskip("peft")
+    from fgclip2.training.lora import add_lora, load_lora, lora_config, save_lora
+
+    model = add_lora(FGClipForTraining.from_pretrained(GOLDEN_MODEL), lora_config(rank=4, model_type="fgclip"))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(trained) + 0.1, trained)
+    save_lora(model, tmp_path)
+    ids = torch.tensor([[510, 3, 4, 511]])
+    expected = [model.get_text_features(ids, None, "long"), *(getattr(model, name).reshape(()) for name in SCALES)]
+    by_transformers = FGClipModel.from_pretrained(GOLDEN_MODEL)
+    by_transformers.load_adapter(tmp_path)
+    for loaded in (
+        by_transformers,
+        FGClipModel.from_pretrained(tmp_path),
+        peft.PeftModel.from_pretrained(FGClipModel.from_pretrained(GOLDEN_MODEL), tmp_path),
+        peft.PeftModel.from_pretrained(FGClipForTraining.from_pretrained(GOLDEN_MODEL), tmp_path),
+        load_lora(tmp_path, trainable=True),
+    ):
+        found = [loaded.get_text_features(ids, None, "long"), *(getattr(loaded, name).reshape(()) for name in SCALES)]
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_a_continued_run_is_bit_equal_and_its_folder_loads(official_fgclip_folder, tmp_path, parts):  # noqa: F811
     settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "ema_decay": 0.9}
     whole = FGClip2Trainer(str(official_fgclip_folder), arguments(tmp_path / "whole", **settings), *parts)
@@ -128,7 +154,7 @@ def test_the_gradient_cache_gives_the_gradients_of_the_plain_step():
     batch, gradients = golden_batch(0), []
     batch |= {f"{name}_image_index": torch.arange(4) for name in ("short", "long")}
     for chunk_size in (None, 3):
-        model = FGClipForTraining.from_pretrained(Path(__file__).parent.parent / "golden_v1" / "model").train()
+        model = FGClipForTraining.from_pretrained(GOLDEN_MODEL).train()
         if chunk_size is None:
             FGClip2Objective("fgclip")(model(**batch), batch)["loss"].backward()
         else:

@@ -21,7 +21,8 @@ from .._imports import require
 from ..checks import check_choice
 from ..files import replacing
 from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
-from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder
+from ..modeling.auto import FAMILIES
+from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder, shapes_of
 from .card import base_name, check_base_is_public, write_card
 from .tasks import TRAINING_MODELS, family_to_train
 
@@ -176,8 +177,12 @@ def save_lora(
         state = kwargs.get("state_dict") or {PREFIX + name: value for name, value in scales_of(model).items()}
         file = written / ADAPTER_WEIGHTS
         tensors = load_file(file)
+        # As checkpoints have them, whatever their shape in training: transformers' loaders take no other.
+        plain_model = next(family.model for family in FAMILIES if family.model_type == base.config.model_type)
+        shapes = shapes_of(lambda: plain_model(base.config))
         for name in scales_of(model):
-            tensors[PREFIX + name] = state[PREFIX + name].detach().cpu().clone()
+            value = state[PREFIX + name].detach().cpu().clone()
+            tensors[PREFIX + name] = value.reshape(shapes.get(name, value.shape))
         with replacing(file) as unfinished:
             save_file(tensors, unfinished, {"format": "pt"})
     return written
