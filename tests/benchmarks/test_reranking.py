@@ -36,7 +36,7 @@ def test_ranks_after_reranking_by_hand():
     assert reranked_ranks(ranks, rows, scores, pairs).tolist() == [1, 7, 2, 2]
 
 
-def test_both_ways_as_the_embedder_does_it():
+def test_both_ways_as_the_embedder_does_it(monkeypatch):
     embedder = FGClip2Embedder.from_pretrained(device="cpu")
     records = json.loads((SCENES / "scenes_zh.json").read_text(encoding="utf-8"))
     captions = [record["short_caption"] for record in records]
@@ -46,7 +46,11 @@ def test_both_ways_as_the_embedder_does_it():
     encode = Encoder(embedder, show_progress_bar=False)
     settings = RetrievalSettings(100)
     plain = retrieval.evaluate(data, encode, settings, "zh")
+    reads: list[str] = []
+    read = ImageFile.read
+    monkeypatch.setattr(ImageFile, "read", lambda self: reads.append(str(self)) or read(self))
     scores = retrieval.evaluate(data, encode, settings, "zh", rerank_candidates=len(records))
+    assert len(reads) == len(records)  # for their vectors; re-ranking has files read one by one
     assert {name: scores.metrics[name] for name in plain.metrics} == plain.metrics
     assert {f"reranked/{name}" for name in plain.metrics} == scores.metrics.keys() - plain.metrics.keys()
     paths = [SCENES / record["f_path"] for record in records]

@@ -12,7 +12,7 @@ from ..embedding import Embedder, Skipped
 from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, match_pairs, spread_weight
 from .base import CaptionSettings
 from .encoding import Encoder
-from .image_files import StoredImage
+from .image_files import ImageFile, StoredImage
 from .released import keep_case
 
 _QUERIES_PER_BLOCK = 1024
@@ -49,8 +49,9 @@ def phrase_means(
         raise ValueError(f"{model.name} has no dense features, in which phrases are looked for")
     model.require_dense_features()
     budget = None if model.processor.patch_budgets is None else settings.max_num_patches
-    contents = [image.read() for image in images]
-    found = match_pairs(model, texts, contents, pairs, max_num_patches=budget, show_progress_bar=False)
+    # Files are read when their turn comes, as memory may not hold those of a whole data set.
+    inputs = [image.path if isinstance(image, ImageFile) and image.member is None else image.read() for image in images]
+    found = match_pairs(model, texts, inputs, pairs, max_num_patches=budget, show_progress_bar=False)
     return {
         pair: float(np.mean([match.cosine for match in matches]))
         for pair, matches in found
