@@ -1,6 +1,7 @@
 """Whole runs of FG-CLIP, the first version: trained in full and with LoRA, continued, planned, and used."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def test_the_command_plans_and_trains(run, records_folder, tmp_path):
     data = ("--train_data", records_folder / "records.json", "--images_folder", records_folder / "images")
     here = ("--use_cpu", "--report_to", "none", "--disable_tqdm", "true", "--dataloader_pin_memory", "false")
     flags = (*data, *here, "--output_dir", tmp_path / "run", "--per_device_train_batch_size", 4, "--max_steps", 2)
+    assert re.search("patches per image +as the squares of this model have", run("train", *flags, "--dry-run").stdout)
     plan = run.json("train", *flags, "--dry-run")
     assert plan["objective"]["preset"] == "fgclip"
     assert plan["data"]["sample"]["max_patches"] == 25

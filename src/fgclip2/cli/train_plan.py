@@ -87,7 +87,7 @@ def _step_rows(steps: dict[str, Any]) -> list[tuple[str, str]]:
             "samples per step",
             f"{steps['samples_per_step']:,} (accumulation {steps['accumulation']}, adds no negatives)",
         ),
-        ("patches per image", f"{steps['max_num_patches']}"),
+        ("patches per image", f"{steps['max_num_patches'] or 'as the squares of this model have'}"),
         ("texts per process and batch", texts),
         ("steps per epoch", f"{steps['per_epoch']:,}"),
         ("steps", f"{steps['total']:,} ({steps['epochs']:.2f} epochs)"),
