@@ -8,10 +8,11 @@ import pytest
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
 from fgclip2.benchmarks.bundled import find_benchmarks
+from fgclip2.benchmarks.catalogue import find_benchmark
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.reranking import describe_reranking, reranked_ranks
-from fgclip2.benchmarks.runner import check_reranking, result_path
+from fgclip2.benchmarks.runner import check_reranking, result_path, run
 from fgclip2.benchmarks.tasks import (
     MatchingData,
     MatchingSettings,
@@ -65,7 +66,7 @@ def test_both_ways_as_the_embedder_does_it(monkeypatch):
     assert found.metrics["reranked/auc"].value >= found.metrics["auc"].value
 
 
-def test_what_has_no_phrases_is_an_error(encoder, picture):
+def test_what_has_no_phrases_is_an_error(encoder, picture, tmp_path):
     data = RetrievalData([picture("a.png", "red"), picture("b.png", "green")], ["red", "green"], [(0, 0), (1, 1)])
     with pytest.raises(ValueError, match="colours has no dense features, in which phrases are looked for"):
         retrieval.evaluate(data, encoder, RetrievalSettings(), "en", rerank_candidates=2)
@@ -74,6 +75,8 @@ def test_what_has_no_phrases_is_an_error(encoder, picture):
         check_reranking(boxes, "phrases", 20)
     with pytest.raises(ValueError, match="rerank must be None or 'phrases', got 'words'"):
         check_reranking(boxes, "words", 20)
+    with pytest.raises(ValueError, match="colours has no dense features"):  # before anything is read
+        run(find_benchmark("lit-cn"), tmp_path / "missing", encoder.model, rerank="phrases")
 
 
 def test_results_of_other_reranking_have_other_files(tmp_path):

@@ -198,6 +198,8 @@ def test_search_by_phrases_shows_where_they_are(run):
     box = ", ".join(f"{edge:.0f}" for edge in hit["phrases"][0]["box"])
     assert phrase == f"    {hit['phrases'][0]['cosine']:.4f}  [{box}]  a dog"
     assert "must be phrases, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
+    refused = run("search", "照片", "--image", "photo.png", "--rerank", "phrases", code=2).stderr
+    assert "needs a text: images have no phrases" in refused
 
 
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):

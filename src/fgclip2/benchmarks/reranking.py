@@ -13,6 +13,7 @@ from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, match_pairs, sp
 from .base import CaptionSettings
 from .encoding import Encoder
 from .image_files import ImageFile, StoredImage
+from .models import BenchmarkModel
 from .released import keep_case
 
 _QUERIES_PER_BLOCK = 1024
@@ -27,6 +28,18 @@ def describe_reranking(candidates: int) -> dict[str, Any]:
         "window_sides": list(WINDOW_SIDES),
         "weight": f"{WEIGHT_OF_SPREAD:g} x spread of the candidates' cosines / spread of their phrases",
     }
+
+
+def with_dense_features(model: BenchmarkModel) -> Embedder:
+    """Return a model that can re-rank as it is.
+
+    Raises:
+        ValueError: It has no dense features.
+    """
+    if not isinstance(model, Embedder):
+        raise ValueError(f"{model.name} has no dense features, in which phrases are looked for")
+    model.require_dense_features()
+    return model
 
 
 def phrase_means(
@@ -44,10 +57,7 @@ def phrase_means(
         ValueError: The model has no dense features.
         UnreadableImageError: An image can't be read.
     """
-    model = encoder.model if settings.lower_case else keep_case(encoder.model)
-    if not isinstance(model, Embedder):
-        raise ValueError(f"{model.name} has no dense features, in which phrases are looked for")
-    model.require_dense_features()
+    model = with_dense_features(encoder.model if settings.lower_case else keep_case(encoder.model))
     budget = None if model.processor.patch_budgets is None else settings.max_num_patches
     # Files are read when their turn comes, as memory may not hold those of a whole data set.
     inputs = [image.path if isinstance(image, ImageFile) and image.member is None else image.read() for image in images]

@@ -23,7 +23,7 @@ from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
 from .encoding import PACKAGES, Encoder
 from .models import UNTRAINED, BenchmarkModel, ignored_settings, load_model, run_on, text_use
-from .reranking import describe_reranking
+from .reranking import describe_reranking, with_dense_features
 from .scores import Scores
 from .tasks import matching, retrieval
 
@@ -72,6 +72,8 @@ def run(
     started = time.perf_counter()
     settings = benchmark.changed_settings(preset, changes or {})
     check_reranking(benchmark, rerank, candidates)
+    if rerank:
+        with_dense_features(model)  # now rather than after all images are encoded
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings, follow_links)
     language = names_language(benchmark, data, language)
     texts = data.own_texts

@@ -67,6 +67,8 @@ def search(
             raise ValueError(f"the query {text!r} is empty: give a text, or an image by --image")
     if rerank not in (None, "phrases"):
         raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
+    if rerank and not texts:
+        raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
     from ..search import ImageIndex
 
     if no_update:
