@@ -136,5 +136,15 @@ def test_errors_say_what_is_wrong(embedder, embedder_of_colours, images):
         embedder.rerank(["猫"], images[:1])
     with pytest.raises(ValueError, match="walk_type must be"):
         embedder.rerank("猫", images[:1], "huge")
+    with pytest.raises(ValueError, match="query must be a text that is not blank, got ' '"):
+        embedder.rerank(" ", images[:1])
+    with pytest.raises(ValueError, match=r"got a single image: pass \[image\]"):
+        embedder.rerank("猫", images[0])
+    vectors, width = np.zeros((1, embedder.embedding_size), np.float32), embedder.embedding_size
+    with pytest.raises(ValueError, match="vectors has 1 entries for 2 images: pass one array for each"):
+        embedder.stream_windows(images[:2], [vectors])
+    for wrong in (vectors[0], vectors[:, 1:], vectors.astype(np.float64)):
+        with pytest.raises(ValueError, match=rf"vectors\[1\] must be float32 \(phrases, {width}\), got {wrong.dtype} "):
+            embedder.stream_windows(images[:2], [vectors, wrong])
     with pytest.raises(ValueError, match="ColourModel has no dense features"):
         embedder_of_colours.rerank("r", images[:1])

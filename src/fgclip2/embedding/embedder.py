@@ -852,9 +852,12 @@ class Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: The query is no text, or the family has no dense features.
+            ValueError: The query is no text or a blank one, `images` is a single image, or the family has no dense
+                features.
         """
         self.require_dense_features()
+        if is_image(images):
+            raise ValueError("images must be an iterable of the candidates, got a single image: pass [image]")
         options = {
             "max_num_patches": max_num_patches,
             "batch_size": batch_size,
@@ -884,9 +887,16 @@ class Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: The family has no dense features.
+            ValueError: The vectors don't fit the model or the images, or the family has no dense features.
         """
         self.require_dense_features()
+        if isinstance(images, Sized) and not is_image(images) and len(images) != len(vectors):
+            raise ValueError(f"vectors has {len(vectors)} entries for {len(images)} images: pass one array for each")
+        for index, rows in enumerate(vectors):
+            if rows.ndim != 2 or rows.shape[1] != self.embedding_size or rows.dtype != np.float32:
+                raise ValueError(
+                    f"vectors[{index}] must be float32 (phrases, {self.embedding_size}), got {rows.dtype} {rows.shape}"
+                )
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
         collate = self.processor.collate_images
 

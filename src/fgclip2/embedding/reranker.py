@@ -220,6 +220,8 @@ def rerank(
 ) -> list[RerankedHit]:
     """Order images by a query, see [`Embedder.rerank`]."""
     query = check_text("query", query)
+    if not query.strip():
+        raise ValueError(f"query must be a text that is not blank, got {query!r}")
     pairs = [(0, index) for index in range(len(images))]
     matches: dict[Any, Any] = dict(match_pairs(embedder, [query], images, pairs, split, **options))
     scores = embedder.similarity(embedder.encode_images(images, **options), embedder.encode_texts(query, role=role))
