@@ -140,6 +140,8 @@ def test_errors_say_what_is_wrong(embedder, embedder_of_colours, images):
         embedder.rerank(" ", images[:1])
     with pytest.raises(ValueError, match=r"got a single image: pass \[image\]"):
         embedder.rerank("猫", images[0])
+    with pytest.raises(ValueError, match="weight must be a number from 0 on, got nan"):
+        embedder.rerank("猫", images[:1], weight=float("nan"))
     vectors, width = np.zeros((1, embedder.embedding_size), np.float32), embedder.embedding_size
     with pytest.raises(ValueError, match="vectors has 1 entries for 2 images: pass one array for each"):
         embedder.stream_windows(images[:2], [vectors])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..assets import embedded_checkpoint
 from ..checkpoints import locate_checkpoint
-from ..checks import check_choice, check_positive_integer
+from ..checks import check_choice, check_number, check_positive_integer
 from ..errors import UnreadableImageError
 from ..files import new_folder
 from ..modeling.auto import FAMILIES, Family
@@ -852,12 +852,14 @@ class Embedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: The query is no text or a blank one, `images` is a single image, or the family has no dense
-                features.
+            ValueError: The query is no text or a blank one, `images` is a single image, the weight is negative or not
+                finite, or the family has no dense features.
         """
         self.require_dense_features()
         if is_image(images):
             raise ValueError("images must be an iterable of the candidates, got a single image: pass [image]")
+        if weight is not None:
+            check_number("weight", weight, 0)
         options = {
             "max_num_patches": max_num_patches,
             "batch_size": batch_size,
