@@ -1,6 +1,7 @@
 """Adapters that are damaged, or made to harm, through each function that loads one."""
 
 import json
+import re
 import shutil
 import struct
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from fgclip2 import Embedder, FGClip2Model
@@ -76,6 +78,14 @@ def test_a_base_that_is_not_there(folder):
     for load in (*OURS, Embedder.from_pretrained):
         with pytest.raises(OSError, match="has the base model /没有/模型: there is no such folder; put it there"):
             load(folder)
+
+
+def test_weights_that_are_not_finite(folder):
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in weights if "lora_B" in name)
+    weights[name][0] = float("nan")
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    refused(folder, f"has weights that are not finite, e.g. {re.escape(name)}", LOADERS)
 
 
 def test_a_broken_header(folder):

@@ -16,6 +16,8 @@ from transformers import AutoModel
 from fgclip2 import Embedder, FGClip2Model, FGClip2Processor, FGClip2TextModel
 from fgclip2.modeling.configuration_fgclip2 import FGClip2Config
 from fgclip2.modeling.weights import MAX_HEADER_BYTES
+from scripts.perf.measuring import added_peak_memory
+from tests.checkpoints import GOLDEN_MODEL
 
 LOADERS = [FGClip2Model.from_pretrained, AutoModel.from_pretrained, Embedder.from_pretrained]
 
@@ -83,6 +85,20 @@ def test_a_configuration_without_weights_is_checked_too():
 def test_weights_that_are_not_finite(value, folder):
     change_weights(folder, lambda weights: weights["text_model.head.bias"][3].fill_(value))
     refused(folder, "has weights that are not finite, e.g. text_model.head.bias")
+
+
+def test_values_are_looked_at_without_memory_for_them(tmp_path):
+    """Of a table of 100 MB, the rows stay in the file until they are used, though a NaN in the last is found."""
+    config = FGClip2Config.from_pretrained(GOLDEN_MODEL)
+    config.text_config.vocab_size = 25_000_000 // config.text_config.hidden_size
+    model = FGClip2Model(config)
+    model.save_pretrained(tmp_path)
+    FGClip2Model.from_pretrained(tmp_path)  # what the first of all allocates is no part of it
+    assert added_peak_memory(lambda: FGClip2Model.from_pretrained(tmp_path)) < 50e6
+    table = "text_model.embeddings.token_embedding.weight"
+    change_weights(tmp_path, lambda weights: weights[table][-1].fill_(float("nan")))
+    with pytest.raises(ValueError, match=f"has weights that are not finite, e.g. {table}"):
+        FGClip2Model.from_pretrained(tmp_path)
 
 
 def test_weights_that_no_model_has(folder):

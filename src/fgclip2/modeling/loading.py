@@ -16,6 +16,7 @@ from .weights import (
     differences,
     find_weights,
     hub_arguments_of,
+    read_floats,
     read_headers,
     shapes_of,
 )
@@ -43,8 +44,9 @@ class CheckedPreTrainedModel(PreTrainedModel):
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError("`use_safetensors` must be True, got False: pickles may run code when loaded")
-        # What the caller has in memory, or names a file of, is taken as it is.
-        if pretrained_model_name_or_path is not None and not kwargs.keys() & {"state_dict", "gguf_file", "variant"}:
+        # What the caller has in memory, or names a file of, is taken as it is, if it is finite.
+        given = kwargs.keys() & {"state_dict", "gguf_file", "variant"}
+        if pretrained_model_name_or_path is not None and not given:
             cls._check_weights(pretrained_model_name_or_path, kwargs)
         # Transformers 5 shows a progress bar for each load. That of a small folder is done before anybody reads it. The
         # switch is private; the public functions would also switch, and not restore, the bars of huggingface_hub.
@@ -58,7 +60,8 @@ class CheckedPreTrainedModel(PreTrainedModel):
         finally:
             logging._tqdm_active = shows_bars
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info=True
-        check_finite(model, pretrained_model_name_or_path)
+        if given:
+            check_finite(model.named_parameters(), pretrained_model_name_or_path)
         cls._advise(model, pretrained_model_name_or_path)
         return loaded
 
@@ -68,7 +71,11 @@ class CheckedPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _check_weights(cls, source: str | os.PathLike, kwargs: dict[str, Any]) -> None:
-        """Compare the headers of the weight files with the configuration; `kwargs` are those of `from_pretrained`."""
+        """Compare the weight files with the configuration, and look at the values that will be loaded.
+
+        Args:
+            source, kwargs: Those of `from_pretrained`.
+        """
         hub_arguments = hub_arguments_of(kwargs)
         base = base_of_adapter(source, **hub_arguments)
         source = source if base is None else base[0]
@@ -79,6 +86,7 @@ class CheckedPreTrainedModel(PreTrainedModel):
         headers = read_headers(find_weights(source, **hub_arguments))
         found = {name.removeprefix(f"{cls.base_model_prefix}."): info.shape for name, (_, info) in headers.items()}
         if getattr(config, "quantization_config", None) or kwargs.get("quantization_config"):
+            check_finite(read_floats(headers), source)
             return  # other shapes, which the library that quantised them checks
         missing = [name for name in cls._never_made if name not in found]
         if missing:
@@ -98,6 +106,9 @@ class CheckedPreTrainedModel(PreTrainedModel):
             )
         if len(wrong) > len(made):
             raise ValueError(f"{source} has {len(wrong)} tensors that don't fit its config: {'; '.join(wrong[:3])}")
+        prefix = f"{cls.base_model_prefix}."
+        loaded = {name: entry for name, entry in headers.items() if name.removeprefix(prefix) in expected}
+        check_finite(read_floats(loaded), source)
 
     def load_adapter(self, peft_model_id: str | os.PathLike | None = None, *args: Any, **kwargs: Any) -> Any:
         """Load an adapter of PEFT as `PreTrainedModel` does, from safetensors only.

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ MAX_HEADER_BYTES = 4 * 2**20
 
 # Bytes of a value, by the names of safetensors. Of other types, only the place in the file is checked.
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_FLOAT_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+PIECE_BYTES = 16 * 2**20
 
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -37,6 +39,7 @@ class TensorInfo(NamedTuple):
 
     dtype: str  # as safetensors names it, e.g. "F16"
     shape: tuple[int, ...]
+    start: int  # of its values, in bytes from the beginning of the file
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -77,8 +80,9 @@ def read_header(path: str | os.PathLike) -> dict[str, TensorInfo]:
             raise ValueError(f"{path} is no whole safetensors file: a header of {length:,} bytes; allowed: {allowed}")
         try:
             content = json.loads(file.read(length))
-            tensors = {name: _tensor_info(name, entry) for name, entry in content.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for name, entry in content.items() if name in tensors), default=0)
+            content.pop("__metadata__", None)
+            tensors = {name: _tensor_info(name, entry, 8 + length) for name, entry in content.items()}
+            end = max((entry["data_offsets"][1] for entry in content.values()), default=0)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is no whole safetensors file: its header is broken ({error!r:.200})") from error
     if 8 + length + end != size:
@@ -86,18 +90,37 @@ def read_header(path: str | os.PathLike) -> dict[str, TensorInfo]:
     return tensors
 
 
-def _tensor_info(name: str, entry: dict[str, Any]) -> TensorInfo:
+def _tensor_info(name: str, entry: dict[str, Any], data_start: int) -> TensorInfo:
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if not all(type(value) is int and value >= 0 for value in (*shape, start, end - start)):
         raise ValueError(f"{name} has the shape {shape} at {start}:{end}")
     if dtype in _ITEM_BYTES and math.prod(shape) * _ITEM_BYTES[dtype] != end - start:
         raise ValueError(f"{name} of {dtype} {shape} does not take {end - start} bytes")
-    return TensorInfo(dtype, shape)
+    return TensorInfo(dtype, shape, data_start + start)
 
 
 def read_headers(files: Iterable[Path]) -> dict[str, tuple[Path, TensorInfo]]:
     """Read the headers of all safetensors files of a checkpoint: name -> its file, and what it is."""
     return {name: (path, info) for path in files for name, info in read_header(path).items()}
+
+
+def read_floats(headers: Mapping[str, tuple[Path, TensorInfo]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Read what [`read_headers`] found piece by piece: (name, values of one dimension), valid until the next one.
+
+    A model that maps its files into memory has each page only once it is used; looking at its weights brings in all.
+    """
+    buffer = bytearray(PIECE_BYTES)
+    for name, (path, info) in headers.items():
+        dtype = _FLOAT_TYPES.get(info.dtype)
+        if dtype is None:
+            continue
+        with path.open("rb") as file:
+            file.seek(info.start)
+            left = math.prod(info.shape) * dtype.itemsize
+            while left:
+                size = file.readinto(memoryview(buffer)[: min(left, PIECE_BYTES)])
+                yield name, torch.frombuffer(buffer, dtype=dtype, count=size // dtype.itemsize)
+                left -= size
 
 
 def hub_arguments_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,14 +239,17 @@ def shapes_of(make_model: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]
         raise ValueError(f"the sizes in the configuration are no sizes of a model: {error!s:.200}") from error
 
 
-def check_finite(model: nn.Module, source: object) -> None:
-    """Look at all weights that are in memory.
+def check_finite(weights: Iterable[tuple[str, torch.Tensor]], source: object) -> None:
+    """Look at weights by their names, those on the meta device left out.
 
     Raises:
         ValueError: One has values that are not finite; the message names `source` and the weight.
     """
-    for name, weight in model.named_parameters():
-        if weight.device.type != "meta" and weight.dtype.itemsize > 1 and not bool(weight.isfinite().all()):
+    for name, weight in weights:
+        if weight.device.type == "meta" or weight.dtype.itemsize == 1 or not weight.numel():
+            continue
+        # One NaN makes both NaN. `isfinite` of all values takes more memory than they do.
+        if not all(bound.isfinite() for bound in weight.detach().aminmax()):
             raise ValueError(f"{source} has weights that are not finite, e.g. {name}: it is damaged, get it again")
 
 
@@ -234,7 +260,8 @@ def check_adapter(source: str | os.PathLike, **hub_arguments: Any) -> None:
         source, hub_arguments: As in [`find_weights`].
 
     Raises:
-        ValueError: One of the two files is missing or broken, or the ranks are not those of the tensors.
+        ValueError: One of the two files is missing or broken, the ranks are not those of the tensors, or a value is not
+            finite.
     """
     files: dict[str, Path] = {}
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
@@ -246,8 +273,9 @@ def check_adapter(source: str | os.PathLike, **hub_arguments: Any) -> None:
             )
         files[name] = file
     config = read_json_object(files[ADAPTER_CONFIG])
-    tensors = read_header(files[ADAPTER_WEIGHTS])
-    stored = [info.shape[0] for name, info in tensors.items() if info.shape and re.search(r"lora_(embedding_)?A", name)]
+    headers = read_headers([files[ADAPTER_WEIGHTS]])
+    matrices = [info for name, (_, info) in headers.items() if info.shape and re.search(r"lora_(embedding_)?A", name)]
+    stored = [info.shape[0] for info in matrices]
     pattern = config.get("rank_pattern")
     ranks = [*([config["r"]] if "r" in config else ()), *(pattern.values() if isinstance(pattern, dict) else ())]
     for rank in ranks:
@@ -255,3 +283,4 @@ def check_adapter(source: str | os.PathLike, **hub_arguments: Any) -> None:
             raise ValueError(
                 f"{source} has the rank {rank!r:.80} in {ADAPTER_CONFIG}, but matrices of rank {max(stored, default=0)}"
             )
+    check_finite(read_floats(headers), source)
