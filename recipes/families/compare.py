@@ -57,7 +57,7 @@ class Comparison:
 
     @cached_property
     def sets(self) -> list[SceneSet]:
-        """What is trained on: composed scenes, and single drawings."""
+        """Build what is trained on: composed scenes, and single drawings."""
         table = load_concepts(self.options.cache)
         scenes = build_scene_set(self.options.cache, table, "train", self.options.scenes, TRAIN_SEED)
         return [scenes, build_drawing_set(self.options.cache, table, TRAIN_SEED)]

@@ -69,7 +69,7 @@ def fgclip_processor() -> FGClipProcessor:
 
 
 def fgclip2_model() -> FGClip2ForTraining:
-    """The small FG-CLIP 2; its region scales begin where FG-CLIP's do.
+    """Return the small FG-CLIP 2, whose region scales begin where FG-CLIP's do.
 
     Those released, 100, are for towers that know what things are; FG-CLIP's are the start of CLIP.
     """

@@ -20,7 +20,7 @@ _FILE = re.compile(r"(?P<design>\w+)-(?P<teraflops>[\d.]+)-teraflops-rate-(?P<ra
 
 
 class Run(NamedTuple):
-    """What a run is called by; the file of its result has this name."""
+    """A run by what the file of its result is called by."""
 
     design: str
     teraflops: float

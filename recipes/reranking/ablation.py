@@ -1,4 +1,4 @@
-"""What re-ranking by phrases is worth, and its splitter, windows, candidates and weight, on validation scenes.
+"""Measure re-ranking by phrases, and its splitter, windows, candidates and weight, on validation scenes.
 
     python -m recipes.reranking.ablation --output recipes/reranking/results
 

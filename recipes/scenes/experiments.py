@@ -24,7 +24,7 @@ TRAIN_SEED = 2  # of the training scenes
 
 
 def training_records(scene_set: SceneSet) -> RecordDataset:
-    """The set's pictures twice, with the texts of each language."""
+    """Return the set's pictures twice, with the texts of each language."""
     files = [scene_set.folder / f"scenes_{language}.json" for language in LANGUAGES]
     return concatenate([read_finehard(file, scene_set.folder) for file in files])
 

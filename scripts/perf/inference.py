@@ -30,7 +30,7 @@ def random_pixels(batch: int, grid: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def bare_encoder(hidden: Tensor, layers: list[dict[str, Tensor]], heads: int) -> Tensor:
-    """What an encoder can't do without: matrix products, attention, norms and activations."""
+    """Compute what an encoder can't do without: matrix products, attention, norms and activations."""
     for layer in layers:
         normed = F.layer_norm(hidden, hidden.shape[-1:], layer["layer_norm1.weight"], layer["layer_norm1.bias"], 1e-6)
         query, key, value = (
@@ -162,7 +162,7 @@ def import_row() -> Row:
 
 
 def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
-    """The measurements, quick ones first."""
+    """Return the measurements, quick ones first."""
     model = FGClip2Model(FGClip2Config.from_preset("base")).eval()
     groups = [
         lambda: preprocessing_rows(runs),

@@ -64,7 +64,7 @@ def test_the_weight_without_labels_is_the_ratio_of_spreads():
     assert spread_weight(np.array([0.1, 0.3]), np.array([0.2, 0.25])) == pytest.approx(
         4 * spread_weight(np.array([0.1, 0.3]), np.array([0.2, 0.4]))
     )
-    assert spread_weight(np.array([0.1, 0.3]), np.array([0.2, 0.2])) == 0
+    assert spread_weight(np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.1, 0.1])) == 0  # whose mean is not quite 0.1
 
 
 def test_the_fitted_weight_answers_most_queries():
@@ -140,6 +140,10 @@ def test_errors_say_what_is_wrong(embedder, embedder_of_colours, images):
         embedder.rerank(" ", images[:1])
     with pytest.raises(ValueError, match=r"got a single image: pass \[image\]"):
         embedder.rerank("猫", images[0])
+    with pytest.raises(ValueError, match="only its phrases compare with regions: leave out role"):
+        embedder.rerank("猫", images[:1], "box")
+    with pytest.raises(ValueError, match="split must be a function that makes phrases of a text, got 'phrases'"):
+        embedder.rerank("猫", images[:1], split="phrases")
     with pytest.raises(ValueError, match="weight must be a number from 0 on, got nan"):
         embedder.rerank("猫", images[:1], weight=float("nan"))
     vectors, width = np.zeros((1, embedder.embedding_size), np.float32), embedder.embedding_size

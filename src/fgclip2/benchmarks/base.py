@@ -95,7 +95,7 @@ class Settings:
 
     @property
     def role(self) -> Role:
-        """The role that the texts have for the model."""
+        """Return the role that the texts have for the model."""
         return "caption"
 
 

@@ -59,7 +59,8 @@ def phrase_means(
     """
     model = with_dense_features(encoder.model if settings.lower_case else keep_case(encoder.model))
     budget = None if model.processor.patch_budgets is None else settings.max_num_patches
-    # Files are read when their turn comes, as memory may not hold those of a whole data set.
+    # Files are read when their turn comes, as memory may not hold those of a whole data set. Members of
+    # archives are all read here.
     inputs = [image.path if isinstance(image, ImageFile) and image.member is None else image.read() for image in images]
     found = match_pairs(model, texts, inputs, pairs, max_num_patches=budget, show_progress_bar=False)
     return {

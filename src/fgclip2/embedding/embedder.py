@@ -840,7 +840,7 @@ class Embedder:
         Args:
             query: A text that describes an image, in Chinese or English.
             images: The candidates, such as the first hits of a search.
-            role: As in [`encode_texts`], of the whole query; phrases are region phrases.
+            role: As in [`encode_texts`], of the whole query, so not `"region_phrase"`, which its phrases have.
             max_num_patches, batch_size, show_progress_bar: See the class.
             split: Makes phrases of the query; any function that takes a text and returns a list of texts.
             weight: Weight of the mean of the phrases' cosines, e.g. of [`fgclip2.embedding.reranker.fit_weight`];
@@ -853,11 +853,15 @@ class Embedder:
         Raises:
             UnreadableImageError: An image can't be read.
             ValueError: The query is no text or a blank one, `images` is a single image, the weight is negative or not
-                finite, or the family has no dense features.
+                finite, the role is `"region_phrase"`, `split` is no function, or the family has no dense features.
         """
         self.require_dense_features()
         if is_image(images):
             raise ValueError("images must be an iterable of the candidates, got a single image: pass [image]")
+        if role == "region_phrase":
+            raise ValueError("a query compares with images; only its phrases compare with regions: leave out role")
+        if not callable(split):
+            raise ValueError(f"split must be a function that makes phrases of a text, got {split!r}")
         if weight is not None:
             check_number("weight", weight, 0)
         options = {

@@ -25,7 +25,8 @@ _PART = re.compile(r".+?(?:[,.;:!?](?=\s|$)|[，。；：！？、（）()\n]|$)
 def split_phrases(text: str, vocabulary: Vocabulary | None = None) -> list[str]:
     """Return the phrases of a Chinese or English text, or of one that has both.
 
-    What the text says is not there ("without", 没有) is no phrase, nor is the picture itself ("a photo of", 图里).
+    A clause that says what is not there ("there is no dog", 没有狗) is no phrase beside others, nor is the picture
+    itself ("a photo of", 图里). A negation within a phrase ("a beach without people", 没有人的海滩) stays in it.
 
     Args:
         text: A query or a caption.

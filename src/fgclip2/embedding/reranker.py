@@ -114,10 +114,11 @@ def spread_weight(scores: np.ndarray, matches: np.ndarray) -> float:
         matches: (N,) means of the phrases' cosines.
 
     Returns:
-        The ratio of the standard deviations times `WEIGHT_OF_SPREAD`; 0 where all matches are equal.
+        The ratio of the standard deviations times `WEIGHT_OF_SPREAD`; 0 where all matches are equal but for rounding.
     """
-    spread = float(np.std(matches))
-    return WEIGHT_OF_SPREAD * float(np.std(scores)) / spread if spread > 0 else 0.0
+    if np.ptp(matches) < 1e-6:
+        return 0.0
+    return WEIGHT_OF_SPREAD * float(np.std(scores)) / float(np.std(matches))
 
 
 def fit_weight(scores: Sequence[np.ndarray], matches: Sequence[np.ndarray], right: Sequence[int]) -> float:

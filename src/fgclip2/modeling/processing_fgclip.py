@@ -28,7 +28,7 @@ class FGClipProcessor(TwoTowerProcessor):
     Example:
         >>> from fgclip2 import FGClipProcessor
         >>> processor = FGClipProcessor.from_pretrained(path)
-        >>> inputs = processor(text=["a dog", "两只狗"], images=["狗.jpg"])
+        >>> inputs = processor(text=["a dog", "two dogs"], images=["狗.jpg"])
         >>> inputs["pixel_values"].shape
         torch.Size([1, 3, 224, 224])
         >>> regions = processor(images=["狗.jpg"], boxes=[[[10, 20, 200, 180]]])

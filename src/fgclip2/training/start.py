@@ -1,4 +1,4 @@
-"""What a run starts from: a checkpoint, or an adapter that is trained further on its base model."""
+"""Load what a run starts from: a checkpoint, or an adapter that is trained further on its base model."""
 
 from __future__ import annotations
 

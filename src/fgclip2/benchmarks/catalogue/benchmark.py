@@ -93,7 +93,7 @@ class Benchmark:
 
     @property
     def kind(self) -> str:
-        """The kind of the benchmark as results call it, e.g. "retrieval"."""
+        """Return the kind of the benchmark as results call it, e.g. "retrieval"."""
         return self.task.__name__.rpartition(".")[2]
 
     def settings(self, preset: str) -> Settings:

@@ -1,4 +1,4 @@
-"""What training asks of a model family: a structural protocol, which a family meets by one file in this folder."""
+"""A structural protocol says what training asks of a model family, which meets it by one file in this folder."""
 
 from __future__ import annotations
 
