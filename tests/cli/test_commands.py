@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from fgclip2 import Embedder, FGClip2Embedder, FGClip2Model
 from fgclip2.diagnostics import write_known_answers
+from fgclip2.hub.formats import FORMATS
 from fgclip2.modeling.inputs import MAX_PIXELS
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.lora import add_lora, lora_config, save_lora
@@ -674,3 +675,13 @@ def test_export_writes_the_code_beside_the_weights(run, embedder):
     again = FGClip2Embedder.from_pretrained("导出")
     np.testing.assert_allclose(again.encode_images("photo.png"), embedder.encode_images("photo.png"), atol=1e-6)
     assert run("export", "导出", code=1).stderr  # not empty
+
+
+def test_export_names_its_formats(run):
+    help_text = " ".join(run("export", "--help", model=False).stdout.split())
+    for name in FORMATS:
+        assert f" {name} (" in help_text
+    refused = " ".join(run("export", "导出", "--format", "onxx", code=2).stderr.split())
+    assert "must be 'transformers'" in refused
+    assert "got 'onxx'" in refused
+    assert not Path("导出").exists()

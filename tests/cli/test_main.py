@@ -93,7 +93,7 @@ OPTIONS = {
     "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--json"},
-    "export": {"folder", "--model", "-m", "--json"},
+    "export": {"folder", "--model", "-m", "--format", "--json"},
     "init": {
         *("paths", "--num-patches", "--revision", "--preset", "--config", "--tokenizer", "--texts", "--vocab-size"),
         *("--seed", "--json"),

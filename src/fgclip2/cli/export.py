@@ -19,6 +19,12 @@ fgclip2 export merged --model my-adapter
 def export(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     model: common.Model = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers)."
+        ),
+    ] = "transformers",
     as_json: common.AsJson = False,
 ) -> None:
     """Write a checkpoint that loads without this package.
@@ -28,16 +34,19 @@ def export(
     """
     from ..assets import embedded_checkpoint
     from ..checkpoints import locate_checkpoint
+    from ..checks import one_of
     from ..embedding.loading import choose_family, load_checkpoint
-    from ..hub import export_checkpoint
+    from ..hub.formats import FORMATS
 
+    if format not in FORMATS:
+        raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
     # As it is stored, not as an embedder computes: an export should not grow.
     family = choose_family(source, "fgclip2 export", **hub_arguments)
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
-    written = export_checkpoint(loaded, processor, folder)
+    written = FORMATS[format](loaded, processor, folder)
     if as_json:
-        common.print_json({"model": name, "output": str(written)})
+        common.print_json({"model": name, "format": format, "output": str(written)})
     else:
         typer.echo(written)
