@@ -66,6 +66,9 @@ class RegionEncoder(DualEncoder, Protocol):
     def get_image_dense_feature(self, *args: Any, **images: Any) -> Tensor:
         """Embed patches: (B, N, D), row-major; those of the grid come first, and what follows them is padding."""
 
+    def get_image_and_dense_features(self, *args: Any, **images: Any) -> tuple[Tensor, Tensor]:
+        """Return `get_image_features` and `get_image_dense_feature` of images that run through the model once."""
+
     def get_patch_grids(self, *args: Any, **images: Any) -> Tensor:
         """Return the grids of patches that images are: integers (B, 2), (height, width) of each."""
 

@@ -304,10 +304,25 @@ class FGClipVisionModel(FGClipPreTrainedModel):
         Returns:
             Shape (B, N, D), row-major, through the last norm.
         """
+        return self.finish_patches(self._before_the_last_layer(pixel_values, interpolate_pos_encoding))
+
+    def encode_images_and_patches(
+        self, pixel_values: Tensor, interpolate_pos_encoding: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return `pooler_output` of [`forward`], (B, D), and what [`encode_patches`] returns, (B, N, D), in one pass.
+
+        From the last layer on, images and their patches go different ways.
+        """
+        hidden_states = self._before_the_last_layer(pixel_values, interpolate_pos_encoding)
+        pooled = self.post_layernorm(self.encoder.layers[-1](hidden_states)[:, 0])  # (B, D)
+        return pooled, self.finish_patches(hidden_states)
+
+    def _before_the_last_layer(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        """Return what the last layer takes, (B, 1 + N, D)."""
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding))
         for layer in self.encoder.layers[:-1]:
             hidden_states = layer(hidden_states)
-        return self.finish_patches(hidden_states)
+        return hidden_states
 
     def finish_patches(self, hidden_states: Tensor) -> Tensor:
         """Encode images patch by patch from what the last layer takes, (B, 1 + N, D); returns (B, N, D)."""
@@ -464,6 +479,17 @@ class FGClipModel(FGClipPreTrainedModel):
             Shape (B, N, D), row-major, not normalised.
         """
         return self.visual_projection(self.vision_model.encode_patches(pixel_values, interpolate_pos_encoding))
+
+    def get_image_and_dense_features(
+        self, pixel_values: Tensor, interpolate_pos_encoding: bool = False
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        """Embed images and every patch of them in one pass. Arguments as in [`get_image_features`].
+
+        Returns:
+            What [`get_image_features`] and [`get_image_dense_feature`] return: (B, D) and (B, N, D).
+        """
+        pooled, patches = self.vision_model.encode_images_and_patches(pixel_values, interpolate_pos_encoding)
+        return self.visual_projection(pooled), self.visual_projection(patches)
 
     def get_image_dense_features(
         self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, box_info: Any = None

@@ -632,12 +632,25 @@ class FGClip2Model(FGClip2PreTrainedModel):
         Returns:
             Shape (B, N, D), not normalised; rows of padded slots have no meaning.
         """
+        return self.get_image_and_dense_features(pixel_values, pixel_attention_mask, spatial_shapes)[1]
+
+    def get_image_and_dense_features(
+        self,
+        pixel_values: Tensor,
+        pixel_attention_mask: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        """Embed images and every patch of them in one pass. Arguments as in [`get_image_features`].
+
+        Returns:
+            What [`get_image_features`] and [`get_image_dense_feature`] return: (B, D) and (B, N, D).
+        """
         pixel_values, pixel_attention_mask, spatial_shapes = self.vision_model.prepare_patches(
             pixel_values, pixel_attention_mask, spatial_shapes
         )
-        hidden_states = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes).last_hidden_state
+        outputs = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
         mask = key_padding_mask(pixel_attention_mask, self.vision_model.config._attn_implementation)
-        return self.dense_feature_head(hidden_states, mask)
+        return outputs.pooler_output, self.dense_feature_head(outputs.last_hidden_state, mask)
 
     def get_patch_grids(
         self,
