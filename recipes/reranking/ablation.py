@@ -24,7 +24,15 @@ from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import SceneSet, build_scene_set
 from fgclip2.drawings.sources import default_cache
 from fgclip2.embedding.phrases import Splitter, split_phrases
-from fgclip2.embedding.reranker import CANDIDATES, WEIGHT_OF_SPREAD, WINDOW_SIDES, best_windows, fit_weight, match_pairs
+from fgclip2.embedding.reranker import (
+    CANDIDATES,
+    WEIGHT_OF_SPREAD,
+    WINDOW_SIDES,
+    ImageWindows,
+    best_windows,
+    fit_weight,
+    match_pairs,
+)
 from fgclip2.languages import LANGUAGES
 from fgclip2.search import nearest
 
@@ -127,7 +135,8 @@ class CachedScenes:
         for number, image in enumerate(images):
             height, width = self.grids[image].tolist()
             dense = torch.from_numpy(self.maps[image, : height * width]).unflatten(0, (1, height, width))
-            yield number, best_windows(dense, [torch.from_numpy(vectors[number])], self.sides)[0]
+            best = best_windows(dense, [torch.from_numpy(vectors[number])], self.sides)[0]
+            yield number, ImageWindows(*best)
 
 
 class Ablation:
@@ -157,7 +166,7 @@ class Ablation:
         images = range(len(self.scenes.vectors))
         pairs = [(text, row) for text, its in enumerate(rows.tolist()) for row in its]
         found = match_pairs(self.scenes, self.texts[kind][language], images, pairs, SPLITTERS[setting.splitter])  # type: ignore[arg-type]
-        means = {pair: np.mean([match.cosine for match in its]) for pair, its in found}  # type: ignore[union-attr]
+        means = {pair: np.mean([match.cosine for match in its.phrases]) for pair, its in found}  # type: ignore[union-attr]
         return np.array([means[pair] for pair in pairs]).reshape(rows.shape)
 
     def recall(self, setting: Setting, kind: str, language: str) -> float:

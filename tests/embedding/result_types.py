@@ -6,7 +6,7 @@ from typing import assert_type
 import numpy as np
 
 from fgclip2 import Embedder, FGClip2Embedder
-from fgclip2.embedding import Skipped
+from fgclip2.embedding import RerankedHit, Skipped
 from fgclip2.search import ImageIndex, SearchHit
 
 
@@ -25,6 +25,8 @@ def check(embedder: Embedder, own: FGClip2Embedder, index: ImageIndex, one: Path
         assert_type(e.encode_regions(many, [box], on_error="skip"), tuple[list[np.ndarray], list[Skipped]])
         assert_type(e.encode_labels(["a"]), np.ndarray)
         assert_type(e.heatmap(one, "a"), np.ndarray)
+        assert_type(e.rerank("a", many), list[RerankedHit])
+        assert_type(e.rerank("a", many, on_error="skip"), tuple[list[RerankedHit], list[Skipped]])
         assert_type(e.heatmap(many, "a"), list[np.ndarray])
         assert_type(e.heatmap(many, "a", on_error="skip"), tuple[list[np.ndarray], list[Skipped]])
     assert_type(embedder.classify(many, ["a"]), np.ndarray)

@@ -106,7 +106,9 @@ def test_phrases_are_found_in_windows_of_the_square(embedder, images):
     phrases = embedder.encode_texts(["一只猫", "a dog"], role="region_phrase")
     dense = embedder.model.get_image_dense_feature(**embedder.processor(images=images)).detach()
     expected = best_windows(dense.unflatten(1, (5, 5)), [torch.from_numpy(phrases)] * 3)
-    for index, (cosines, boxes) in embedder.stream_windows(images, [phrases] * 3):
+    vectors = embedder.encode_images(images)
+    for index, (cosines, boxes, vector) in embedder.stream_windows(images, [phrases] * 3):
+        np.testing.assert_allclose(vector, vectors[index], atol=1e-5)
         np.testing.assert_allclose(cosines, expected[index][0], atol=1e-5)
         np.testing.assert_allclose(boxes, expected[index][1] * (images[index].size * 2), atol=1e-3)
     assert {hit.index for hit in embedder.rerank("一只猫和一只狗", images)} == {0, 1, 2}

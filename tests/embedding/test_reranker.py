@@ -13,6 +13,7 @@ from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
 from fgclip2.embedding import fit_weight, split_phrases, spread_weight
 from fgclip2.embedding.reranker import best_windows, window_sizes
+from fgclip2.errors import UnreadableImageError
 from tests.embedding.test_families import embedder as embedder_of_colours
 
 __all__ = ["embedder_of_colours"]
@@ -117,6 +118,53 @@ def test_a_batch_of_many_grids_gives_what_each_image_gives_alone(embedder, image
         (alone,) = embedder.rerank("一只猫和汽车", [image], weight=1.0)
         assert together[index].reranked == pytest.approx(alone.reranked, abs=1e-5)
         assert [match.box for match in together[index].phrases] == [match.box for match in alone.phrases]
+
+
+def test_each_image_is_decoded_and_embedded_once(embedder, images, monkeypatch):
+    counts = {"prepared": 0, "embedded": 0}
+    prepare, embed = embedder.processor.prepare_image, embedder.model.get_image_and_dense_features
+    monkeypatch.setattr(embedder.model, "get_image_features", None)
+    monkeypatch.setattr(embedder.model, "get_image_dense_feature", None)
+
+    def counted_prepare(*args):
+        counts["prepared"] += 1
+        return prepare(*args)
+
+    def counted_embed(**inputs):
+        counts["embedded"] += len(inputs["pixel_values"])
+        return embed(**inputs)
+
+    monkeypatch.setattr(embedder.processor, "prepare_image", counted_prepare)
+    monkeypatch.setattr(embedder.model, "get_image_and_dense_features", counted_embed)
+    embedder.rerank("一只猫和汽车", images[:3])
+    assert counts == {"prepared": 3, "embedded": 3}
+
+
+def test_maps_and_vectors_of_one_pass_are_those_of_two(embedder, images):
+    for index, (vector, dense_map) in embedder.stream_dense_maps(images[:2], max_num_patches=64):
+        np.testing.assert_allclose(vector, embedder.encode_images(images[index], 64), atol=1e-5)
+        inputs = embedder.processor(images=images[index], max_num_patches=64)
+        with torch.no_grad():
+            dense = embedder.model.get_image_dense_feature(**inputs)[0]
+        height, width = embedder.model.get_patch_grids(**inputs)[0].tolist()
+        assert dense_map.values.shape == (height, width, embedder.embedding_size)
+        np.testing.assert_allclose(dense_map.values, dense[: height * width].unflatten(0, (height, width)), atol=1e-4)
+        assert dense_map.image_size == images[index].size[::-1]
+
+
+def test_images_that_can_not_be_read_are_skipped_on_demand(embedder, images, tmp_path):
+    (tmp_path / "坏.png").write_bytes(b"no image")
+    candidates = [images[0], tmp_path / "坏.png", images[1]]
+    hits, skipped = embedder.rerank("一只猫", candidates, on_error="skip")
+    assert [hit.index for hit in skipped] == [1]
+    assert "坏.png" in skipped[0].reason
+    expected = {hit.index: hit for hit in embedder.rerank("一只猫", images[:2])}
+    assert {hit.index: hit.reranked for hit in hits} == pytest.approx(
+        {0: expected[0].reranked, 2: expected[1].reranked}
+    )
+    assert embedder.rerank("一只猫", candidates[1:2], on_error="skip") == ([], [(0, skipped[0].reason)])
+    with pytest.raises(UnreadableImageError, match=r"images\[1\]: .*坏.png"):
+        embedder.rerank("一只猫", candidates)
 
 
 def test_a_splitter_of_ones_own(embedder, images):

@@ -8,10 +8,11 @@ from .inputs import Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
 from .phrases import Splitter, split_phrases
-from .reranker import PhraseMatch, RerankedHit, fit_weight, spread_weight
+from .reranker import DenseMap, PhraseMatch, RerankedHit, fit_weight, spread_weight
 
 __all__ = [
     "REGION_LOGIT_SCALE",
+    "DenseMap",
     "Embedder",
     "FGClip2Embedder",
     "PairEmbedder",

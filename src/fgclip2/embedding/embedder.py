@@ -33,15 +33,17 @@ from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 from .loading import choose_family, load_checkpoint
 from .phrases import Splitter, split_phrases
-from .reranker import RerankedHit, best_windows, rerank
+from .reranker import DenseMap, ImageWindows, RerankedHit, rerank, windows_of_maps
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Output = TypeVar("Output")  # for each image or text
 AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
 
 # What methods return for any `on_error`.
 VectorResult = np.ndarray | tuple[np.ndarray, list[Skipped]]
+RerankedResult = list[RerankedHit] | tuple[list[RerankedHit], list[Skipped]]
 ListResult = np.ndarray | list[np.ndarray] | tuple[np.ndarray | list[np.ndarray], list[Skipped]]
 
 # A batch holds as many tokens (patches or text tokens) as `batch_size` images of this many patches.
@@ -823,6 +825,7 @@ class Embedder:
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
         return self._stream(forward, images, None, options)
 
+    @overload
     def rerank(
         self,
         query: str,
@@ -834,21 +837,66 @@ class Embedder:
         show_progress_bar: bool | None = None,
         split: Splitter = split_phrases,
         weight: float | None = None,
-    ) -> list[RerankedHit]:
+        on_error: Literal["raise"] = "raise",
+    ) -> list[RerankedHit]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: Literal["skip"],
+    ) -> tuple[list[RerankedHit], list[Skipped]]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: str = "raise",
+    ) -> RerankedResult: ...
+
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: str = "raise",
+    ) -> RerankedResult:
         """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
 
         Args:
             query: A text that describes an image, in Chinese or English.
             images: The candidates, such as the first hits of a search.
             role: As in [`encode_texts`], of the whole query, so not `"region_phrase"`, which its phrases have.
-            max_num_patches, batch_size, show_progress_bar: See the class.
+            max_num_patches, batch_size, show_progress_bar, on_error: See the class.
             split: Makes phrases of the query; any function that takes a text and returns a list of texts.
             weight: Weight of the mean of the phrases' cosines, e.g. of [`fgclip2.embedding.reranker.fit_weight`];
                 `None`: by the spread of the candidates' scores, see [`fgclip2.embedding.reranker.spread_weight`].
 
         Returns:
             A [`RerankedHit`] for each image, best first: `index`, `score` (the cosine), `reranked`, and `phrases` with
-            the text, box in pixels and cosine of each phrase.
+            the text, box in pixels and cosine of each phrase; with `on_error="skip"` a pair (see the class).
 
         Raises:
             UnreadableImageError: An image can't be read.
@@ -868,8 +916,10 @@ class Embedder:
             "max_num_patches": max_num_patches,
             "batch_size": batch_size,
             "show_progress_bar": show_progress_bar,
+            "on_error": on_error,
         }
-        return rerank(self, query, list(images), role, split, weight, **options)
+        hits, skipped = rerank(self, query, list(images), role, split, weight, **options)
+        return (hits, skipped) if on_error == "skip" else hits
 
     def stream_windows(
         self,
@@ -879,7 +929,7 @@ class Embedder:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         on_error: str = "raise",
-    ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray] | Skipped]]:
+    ) -> Iterator[tuple[int, ImageWindows | Skipped]]:
         """Find the parts of images that fit vectors best, such as those of phrases.
 
         Args:
@@ -888,8 +938,9 @@ class Embedder:
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
 
         Yields:
-            (index, (cosines, boxes)), float32 (P_i,) and (P_i, 4), the boxes as (x1, y1, x2, y2) in pixels, as soon as
-            they are done, so not in order; with `on_error="skip"` also (index, [`Skipped`]), at the end.
+            (index, [`ImageWindows`]): cosines (P_i,), boxes (P_i, 4) in pixels and the image's vector (D,) from one
+            pass, as soon as they are done, so not in order; with `on_error="skip"` also (index, [`Skipped`]), at the
+            end.
 
         Raises:
             UnreadableImageError: An image can't be read.
@@ -904,22 +955,59 @@ class Embedder:
                     f"vectors[{index}] must be float32 (phrases, {self.embedding_size}), got {rows.dtype} {rows.shape}"
                 )
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
-        collate = self.processor.collate_images
 
-        def forward(model: Any, records: list[ImageRecord]) -> list[Any]:
-            inputs = collate([record.inputs for record in records]).to(model.device, model.dtype)
-            dense = model.get_image_dense_feature(**inputs)  # (B, N, D)
-            grids = [(height, width) for height, width in model.get_patch_grids(**inputs).tolist()]
-            found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-            for height, width in sorted(set(grids)):
-                rows = [row for row, grid in enumerate(grids) if grid == (height, width)]
-                maps = dense[rows, : height * width].unflatten(1, (height, width))  # (rows, height, width, D)
-                of_rows = [torch.from_numpy(vectors[records[row].index]) for row in rows]
-                found |= dict(zip(rows, best_windows(maps, of_rows), strict=True))
-            sizes = [np.array([*record.image_size[::-1]] * 2, np.float32) for record in records]  # (4,) each
-            return [(found[row][0], found[row][1] * size) for row, size in enumerate(sizes)]
+        def forward(model: Any, records: list[ImageRecord]) -> list[ImageWindows]:
+            pooled, maps = self._vectors_and_maps(model, records)
+            sizes = [record.image_size for record in records]
+            windows = windows_of_maps(maps, sizes, [vectors[record.index] for record in records])
+            return [found._replace(vector=vector) for found, vector in zip(windows, pooled, strict=True)]
 
-        return self._stream(forward, images, None, options)  # type: ignore[return-value]
+        return self._stream(forward, images, None, options)
+
+    def stream_dense_maps(
+        self,
+        images: Iterable[ImageInput],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[int, tuple[np.ndarray, DenseMap] | Skipped]]:
+        """Embed images and every patch of them in one pass; patches compare with region phrases.
+
+        Args:
+            images: An iterable of images.
+            max_num_patches, batch_size, show_progress_bar, on_error: See the class.
+
+        Yields:
+            (index, (vector, map)) as soon as they are done, so not in order: the vector of [`encode_images`], float32
+            (D,), and the [`DenseMap`]; with `on_error="skip"` also (index, [`Skipped`]), at the end.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: The family has no dense features.
+        """
+        self.require_dense_features()
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+
+        def forward(model: Any, records: list[ImageRecord]) -> list[tuple[np.ndarray, DenseMap]]:
+            pooled, maps = self._vectors_and_maps(model, records)
+            return [
+                (vector, DenseMap(dense.float().cpu().numpy(), record.image_size))
+                for vector, dense, record in zip(pooled, maps, records, strict=True)
+            ]
+
+        return self._stream(forward, images, None, options)
+
+    def _vectors_and_maps(self, model: Any, records: list[ImageRecord]) -> tuple[np.ndarray, list[Tensor]]:
+        """Return the vectors of images (B, D), and the dense map of each on its own grid, (height, width, D)."""
+        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
+        pooled, dense = model.get_image_and_dense_features(**inputs)  # (B, D), (B, N, D)
+        grids = model.get_patch_grids(**inputs).tolist()
+        maps = [
+            patches[: height * width].unflatten(0, (height, width))
+            for patches, (height, width) in zip(dense, grids, strict=True)
+        ]
+        return unit_vectors(pooled), maps
 
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
@@ -947,11 +1035,11 @@ class Embedder:
 
     def _stream(
         self,
-        forward: Callable[[Any, list[ImageRecord]], Iterable[np.ndarray]],
+        forward: Callable[[Any, list[ImageRecord]], Iterable[Output]],
         images: ImageInput | Iterable[ImageInput],
         boxes: Iterable[Boxes] | None,
         options: _Options,
-    ) -> Iterator[tuple[int, np.ndarray | Skipped]]:
+    ) -> Iterator[tuple[int, Output | Skipped]]:
         """Load in threads, batch by patch budget, run on the replicas; yield (index, result) as they are done."""
         max_num_patches, batch_size, show_progress_bar, on_error, box_format = options
         if on_error not in ("raise", "skip"):
@@ -1003,7 +1091,7 @@ class Embedder:
             "image",
         )
         forward = torch.inference_mode()(forward)
-        outputs: Iterable[tuple[list[ImageRecord], Iterable[np.ndarray] | None]]
+        outputs: Iterable[tuple[list[ImageRecord], Iterable[Output] | None]]
         if len(self.replicas) == 1:
             outputs = ((batch, None) for batch in batches)
         else:
@@ -1023,14 +1111,14 @@ class Embedder:
         yield from ((left_out.index, left_out) for left_out in sorted(skipped))
 
     def _on_replicas(
-        self, forward: Callable[[Any, list[Item]], Iterable[np.ndarray]], batches: Iterable[list[Item]]
-    ) -> Iterator[tuple[list[Item], Iterable[np.ndarray]]]:
+        self, forward: Callable[[Any, list[Item]], Iterable[Output]], batches: Iterable[list[Item]]
+    ) -> Iterator[tuple[list[Item], Iterable[Output]]]:
         """Yield each batch with `forward(replica, batch)`, every replica working in a thread of its own."""
         free: SimpleQueue[Any] = SimpleQueue()
         for replica in self.replicas:
             free.put(replica)
 
-        def run(batch: list[Item]) -> tuple[list[Item], Iterable[np.ndarray]]:
+        def run(batch: list[Item]) -> tuple[list[Item], Iterable[Output]]:
             replica = free.get()
             try:
                 with suppress(torch.OutOfMemoryError):
@@ -1126,9 +1214,7 @@ class _Text(NamedTuple):
     role: str
 
 
-def _in_halves(
-    forward: Callable[[Any, list[Item]], Iterable[np.ndarray]], model: Any, batch: list[Item]
-) -> list[np.ndarray]:
+def _in_halves(forward: Callable[[Any, list[Item]], Iterable[Output]], model: Any, batch: list[Item]) -> list[Output]:
     """Return the results of a batch for which there was no memory, taken in halves; that of one half is an error."""
     message = "%d inputs at once are too many for the memory of %s: the batch is taken in halves; lower batch_size"
     logger.warning(message, len(batch), model.device)

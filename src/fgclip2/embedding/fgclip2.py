@@ -14,7 +14,7 @@ from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
 from .devices import Device
-from .embedder import Embedder, ListResult, VectorResult
+from .embedder import Embedder, ListResult, RerankedResult, VectorResult
 from .inputs import Boxes, ImageInput, Skipped
 from .phrases import Splitter, split_phrases
 from .reranker import RerankedHit
@@ -288,6 +288,7 @@ class FGClip2Embedder(Embedder):
             on_error=on_error,
         )
 
+    @overload
     def rerank(
         self,
         query: str,
@@ -300,16 +301,65 @@ class FGClip2Embedder(Embedder):
         show_progress_bar: bool | None = None,
         split: Splitter = split_phrases,
         weight: float | None = None,
-    ) -> list[RerankedHit]:
+        on_error: Literal["raise"] = "raise",
+    ) -> list[RerankedHit]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        walk_type: str = "auto",
+        *,
+        role: str | None = None,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: Literal["skip"],
+    ) -> tuple[list[RerankedHit], list[Skipped]]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        walk_type: str = "auto",
+        *,
+        role: str | None = None,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: str = "raise",
+    ) -> RerankedResult: ...
+
+    def rerank(
+        self,
+        query: str,
+        images: Iterable[ImageInput],
+        walk_type: str = "auto",
+        *,
+        role: str | None = None,
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        split: Splitter = split_phrases,
+        weight: float | None = None,
+        on_error: str = "raise",
+    ) -> RerankedResult:
         """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
 
         Args:
-            query, images, max_num_patches, batch_size, show_progress_bar, split, weight: As in [`Embedder.rerank`].
+            query, images, max_num_patches, batch_size, show_progress_bar, split, weight, on_error: As in
+                [`Embedder.rerank`].
             walk_type: As in [`encode_texts`], of the whole query; phrases have the walk `"box"`.
             role: What [`Embedder.rerank`] takes, in place of `walk_type`.
 
         Returns:
-            A [`RerankedHit`] for each image, best first.
+            A [`RerankedHit`] for each image, best first; with `on_error="skip"` a pair, as in [`Embedder.rerank`].
 
         Raises:
             UnreadableImageError: An image can't be read.
@@ -324,6 +374,7 @@ class FGClip2Embedder(Embedder):
             show_progress_bar=show_progress_bar,
             split=split,
             weight=weight,
+            on_error=on_error,
         )
 
 

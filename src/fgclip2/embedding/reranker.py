@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..modeling.inputs import check_text
-from .inputs import ImageInput, Skipped
+from ..streams import batches_of_a_kind
+from .inputs import PATCHES_OF_A_SQUARE, ImageInput, Skipped
 from .phrases import Splitter, split_phrases
 
 # Heights and widths of windows as shares of the image's; the whole image is a window too. Chosen, as the weight is, on
@@ -50,6 +52,39 @@ class RerankedHit(NamedTuple):
     score: float
     reranked: float
     phrases: list[PhraseMatch]
+
+
+class DenseMap(NamedTuple):
+    """The dense features of an image.
+
+    Attributes:
+        values: Float32 (height, width, D) on the grid of patches, up to a factor, which cosines don't see.
+        image_size: (height, width) of the upright image in pixels.
+    """
+
+    values: np.ndarray
+    image_size: tuple[int, int]
+
+
+class ImageWindows(NamedTuple):
+    """The parts of an image that fit phrases best.
+
+    Attributes:
+        cosines: Float32 (P,), of each phrase.
+        boxes: Float32 (P, 4), where it was found: x1, y1, x2, y2 in pixels.
+        vector: Float32 (D,), of the whole image, L2-normalised; `None` where only its dense map was there.
+    """
+
+    cosines: np.ndarray
+    boxes: np.ndarray
+    vector: np.ndarray | None = None
+
+
+class ImageMatch(NamedTuple):
+    """Where in an image the phrases of a text were found, and the `vector` of [`ImageWindows`]."""
+
+    phrases: list[PhraseMatch]
+    vector: np.ndarray | None = None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -84,21 +119,59 @@ def best_windows(
     """
     _, height, width, _ = dense.shape
     padded = pad_sequence(list(phrases), batch_first=True).to(dense.device).mT  # (B, D, P)
-    # Sums over all patches above and to the left: the sum of a window of any size is made of four of them.
-    sums = F.pad(dense.float(), (0, 0, 1, 0, 1, 0)).cumsum(1).cumsum(2)  # (B, height + 1, width + 1, D)
-    cosines, boxes = [], []
+    columns_of: dict[int, list[int]] = defaultdict(list)
     for rows, columns in window_sizes(height, width, sides):
-        strips = sums[:, rows:] - sums[:, :-rows]  # (B, height - rows + 1, width + 1, D)
-        windows = (strips[:, :, columns:] - strips[:, :, :-columns]).flatten(1, 2)  # (B, W, D)
-        norms = torch.linalg.vector_norm(windows, dim=-1, keepdim=True).clamp_min(1e-12)
-        cosines.append(windows @ padded / norms)  # (B, W, P)
-        y, x = np.indices((height - rows + 1, width - columns + 1)).reshape(2, -1)  # (W,) each
-        boxes.append(np.stack([x / width, y / height, (x + columns) / width, (y + rows) / height], axis=1))
+        columns_of[rows].append(columns)
+    # What a window sums up is the sum of its strips, which are one patch wide. So its product with a phrase is a sum of
+    # theirs, and its squared norm a sum of the products of each two of them: no window is made of D values.
+    dense = dense.float()
+    sums = F.pad(dense, (0, 0, 0, 0, 1, 0)).cumsum(1)  # (B, height + 1, width, D), of all patches above
+    products = (dense.flatten(1, 2) @ padded).unflatten(1, (height, width))  # (B, height, width, P)
+    products = F.pad(products, (0, 0, 1, 0, 1, 0)).cumsum(1).cumsum(2)  # (B, height + 1, width + 1, P)
+    cosines, boxes = [], []
+    for rows, widths in columns_of.items():
+        strips = sums[:, rows:] - sums[:, :-rows]  # (B, Y, width, D)
+        along = products[:, rows:] - products[:, :-rows]  # (B, Y, width + 1, P)
+        pairs = F.pad(strips @ strips.mT, (1, 0, 1, 0)).cumsum(2).cumsum(3)  # (B, Y, width + 1, width + 1)
+        ends = pairs.diagonal(dim1=2, dim2=3)  # (B, Y, width + 1)
+        smallest = 1e-6 * ends.amax(dim=(1, 2)).clamp_min(1e-18)[:, None, None]  # below it is rounding
+        for columns in widths:
+            both = pairs.diagonal(columns, dim1=2, dim2=3)  # (B, Y, X)
+            squares = ends[:, :, columns:] + ends[:, :, :-columns] - 2 * both
+            dots = along[:, :, columns:] - along[:, :, :-columns]  # (B, Y, X, P)
+            cosines.append((dots / squares.maximum(smallest).sqrt()[..., None]).flatten(1, 2))  # (B, Y * X, P)
+            y, x = np.indices(both.shape[1:]).reshape(2, -1)  # (Y * X,) each
+            boxes.append(np.stack([x / width, y / height, (x + columns) / width, (y + rows) / height], axis=1))
     best = torch.cat(cosines, dim=1).max(dim=1)  # (B, P)
     all_boxes = np.concatenate(boxes).astype(np.float32)  # (W, 4)
     values, places = best.values.cpu().numpy(), best.indices.cpu().numpy()
     counts = map(len, phrases)
     return [(row[:count], all_boxes[at[:count]]) for row, at, count in zip(values, places, counts, strict=True)]
+
+
+def windows_of_maps(
+    maps: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]], phrases: Sequence[np.ndarray]
+) -> list[ImageWindows]:
+    """Find the parts of images that fit phrases best, in all images of one grid at once.
+
+    Args:
+        maps: The dense map of each image, (height, width, D), on one device.
+        image_sizes: (height, width) of each image in pixels.
+        phrases: For each image the vectors of its phrases, float32 (P_i, D), L2-normalised.
+
+    Returns:
+        The windows of each image, without its vector.
+    """
+    found: dict[int, ImageWindows] = {}
+    grids = [tuple(dense.shape[:2]) for dense in maps]
+    for grid in sorted(set(grids)):
+        rows = [row for row, its_grid in enumerate(grids) if its_grid == grid]
+        dense = torch.stack([maps[row] for row in rows])  # (B, height, width, D)
+        best = best_windows(dense, [torch.from_numpy(phrases[row]) for row in rows])
+        for row, (cosines, boxes) in zip(rows, best, strict=True):
+            height, width = image_sizes[row]
+            found[row] = ImageWindows(cosines, boxes * np.array([width, height] * 2, np.float32))
+    return [found[row] for row in range(len(maps))]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -165,9 +238,10 @@ def match_pairs(
     images: Sequence[ImageInput],
     pairs: Iterable[tuple[int, int]],
     split: Splitter = split_phrases,
+    stored_map: Callable[[int], DenseMap | None] | None = None,
     **options: Any,
-) -> Iterator[tuple[tuple[int, int], list[PhraseMatch] | Skipped]]:
-    """Find the phrases of texts in images, for some pairs of both; each image runs through the model once.
+) -> Iterator[tuple[tuple[int, int], ImageMatch | Skipped]]:
+    """Find the phrases of texts in images, for some pairs of both; each image runs through the model once at most.
 
     Args:
         embedder: An [`Embedder`] of a family with dense features and a head for region phrases.
@@ -175,6 +249,7 @@ def match_pairs(
         images: The images.
         pairs: (text, image) by their indices, each once.
         split: Makes phrases of a text.
+        stored_map: Returns the dense map of an image by its index, or `None`; an image that has one is not opened.
         options: `max_num_patches`, `batch_size`, `show_progress_bar` and `on_error` of [`Embedder.stream_windows`].
 
     Yields:
@@ -190,24 +265,69 @@ def match_pairs(
     texts_of: dict[int, list[int]] = defaultdict(list)
     for text, image in pairs:
         texts_of[image].append(text)
-    used = sorted(texts_of)
-    rows = [sorted({row[phrase] for text in texts_of[image] for phrase in phrases[text]}) for image in used]
-    stream = embedder.stream_windows([images[image] for image in used], [vectors[its] for its in rows], **options)
-    for number, result in stream:
-        image = used[number]
+    rows_of = {
+        image: sorted({row[phrase] for text in its for phrase in phrases[text]})
+        for image, its in sorted(texts_of.items())
+    }
+    vectors_of = {image: vectors[rows] for image, rows in rows_of.items()}
+    for image, result in stream_known_windows(embedder, images, vectors_of, stored_map, **options):
         if isinstance(result, Skipped):
-            reason = result.reason.removeprefix(f"images[{number}]: ")
-            for text in texts_of[image]:
-                yield (text, image), Skipped(image, reason)
+            yield from (((text, image), result) for text in texts_of[image])
             continue
-        cosines, boxes = result
-        place = {phrase_row: index for index, phrase_row in enumerate(rows[number])}
+        place = {phrase_row: index for index, phrase_row in enumerate(rows_of[image])}
         for text in texts_of[image]:
             found = [(phrase, place[row[phrase]]) for phrase in phrases[text]]
-            yield (
-                (text, image),
-                [PhraseMatch(phrase, tuple(boxes[at].tolist()), float(cosines[at])) for phrase, at in found],
-            )
+            matches = [
+                PhraseMatch(phrase, tuple(result.boxes[at].tolist()), float(result.cosines[at])) for phrase, at in found
+            ]
+            yield (text, image), ImageMatch(matches, result.vector)
+
+
+def stream_known_windows(
+    embedder: Any,
+    images: Sequence[ImageInput],
+    vectors: Mapping[int, np.ndarray],
+    stored_map: Callable[[int], DenseMap | None] | None = None,
+    batch_size: int = 32,
+    **options: Any,
+) -> Iterator[tuple[int, ImageWindows | Skipped]]:
+    """Find the parts of some images that fit vectors best: in their stored maps, or in the images where there is none.
+
+    Args:
+        embedder, images, stored_map: As in [`match_pairs`].
+        vectors: Index of an image -> vectors of its phrases, float32 (P_i, D).
+        batch_size, options: As in [`Embedder.stream_windows`].
+
+    Yields:
+        (index of an image, its windows); with `on_error="skip"` also (index, [`Skipped`]).
+    """
+    others: list[int] = []
+
+    def known() -> Iterator[tuple[int, DenseMap]]:
+        for image in vectors:
+            its_map = stored_map(image) if stored_map else None
+            if its_map is None:
+                others.append(image)
+            else:
+                yield image, its_map
+
+    def patches(item: tuple[int, DenseMap]) -> int:
+        height, width, _ = item[1].values.shape
+        return 1 << (height * width - 1).bit_length()  # few kinds for many grids
+
+    for batch in batches_of_a_kind(known(), patches, lambda count: max(1, batch_size * PATCHES_OF_A_SQUARE // count)):
+        maps = [torch.from_numpy(its_map.values).to(embedder.device) for _, its_map in batch]
+        sizes = [its_map.image_size for _, its_map in batch]
+        windows = windows_of_maps(maps, sizes, [vectors[image] for image, _ in batch])
+        yield from zip(map(itemgetter(0), batch), windows, strict=True)
+    if not others:
+        return
+    rest = [images[image] for image in others]
+    stream = embedder.stream_windows(rest, [vectors[image] for image in others], batch_size=batch_size, **options)
+    for number, result in stream:
+        if isinstance(result, Skipped):
+            result = Skipped(others[number], result.reason.removeprefix(f"images[{number}]: "))
+        yield others[number], result
 
 
 def rerank(
@@ -218,15 +338,18 @@ def rerank(
     split: Splitter,
     weight: float | None,
     **options: Any,
-) -> list[RerankedHit]:
-    """Order images by a query, see [`Embedder.rerank`]."""
+) -> tuple[list[RerankedHit], list[Skipped]]:
+    """Order images by a query, see [`Embedder.rerank`]; return those that were left out, too."""
     query = check_text("query", query)
     if not query.strip():
         raise ValueError(f"query must be a text that is not blank, got {query!r}")
     pairs = [(0, index) for index in range(len(images))]
-    matches: dict[Any, Any] = dict(match_pairs(embedder, [query], images, pairs, split, **options))
-    scores = embedder.similarity(embedder.encode_images(images, **options), embedder.encode_texts(query, role=role))
-    return ordered(scores, [matches[pair] for pair in pairs], range(len(images)), weight)
+    found = sorted(match_pairs(embedder, [query], images, pairs, split, **options), key=itemgetter(0))
+    skipped = [match for _, match in found if isinstance(match, Skipped)]
+    matches = {image: match for (_, image), match in found if not isinstance(match, Skipped)}
+    query_vector = embedder.encode_texts(query, role=role)
+    scores = np.array([match.vector for match in matches.values()]).reshape(-1, len(query_vector)) @ query_vector
+    return ordered(scores, [match.phrases for match in matches.values()], matches, weight), skipped
 
 
 def ordered(
