@@ -201,6 +201,23 @@ def test_search_by_phrases_shows_where_they_are(run):
     assert "must be phrases, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
     refused = run("search", "照片", "--image", "photo.png", "--rerank", "phrases", code=2).stderr
     assert "needs a text: images have no phrases" in refused
+    assert "works with --rerank phrases" in run("search", "照片", "猫", "--candidates", 5, code=2).stderr
+
+
+def test_dense_maps_are_announced_kept_and_searched(run, embedder, monkeypatch):
+    assert "must be fp16, int8 or none, got 'int4'" in run("index", "照片", "--dense", "int4", code=2).stderr
+    said = run("index", "照片", "--dense", "int8", "--max-patches", "64").stderr.splitlines()
+    assert (
+        said[0]
+        == f"dense maps as int8 take about {64 * (embedder.embedding_size + 2) / 1000:,.0f} kB an image (64 patches)"
+    )
+    assert said[2].startswith("dense maps as int8 of 2 images, 0.0 MB")
+    monkeypatch.setattr(FGClip2Embedder, "stream_windows", None)  # which would open the images
+    found = run.json("search", "照片", "a dog and 一只猫", "--rerank", "phrases", "--max-patches", "64")
+    assert found["index"]["dense"]["kind"] == "int8"
+    assert found["index"]["dense"]["images"] == 2
+    assert [phrase["text"] for phrase in found["results"][0]["hits"][0]["phrases"]] == ["a dog", "一只猫"]
+    assert "dense" not in run.json("index", "照片", "--dense", "none", "--max-patches", "64")["index"]
 
 
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):

@@ -40,7 +40,7 @@ OPTIONS = {
     },
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),
-        *("--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
+        *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "search": {
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--index", "--no-update", "--rebuild"),

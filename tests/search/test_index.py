@@ -943,7 +943,7 @@ def embedded():
     return FGClip2Embedder.from_pretrained(device="cpu")
 
 
-def test_phrases_reorder_the_nearest_images(tmp_path, embedded):
+def test_phrases_reorder_the_nearest_images(tmp_path, embedded, monkeypatch):
     shutil.copytree(demo_images() / "scenes" / "images", tmp_path / "图")
     index = ImageIndex.build(tmp_path / "图", embedded)
     queries = ["a taxi and a dolphin", "茄子"]
@@ -957,6 +957,14 @@ def test_phrases_reorder_the_nearest_images(tmp_path, embedded):
         assert [match.text for match in hits[0].phrases] == split_phrases(query)
     alone = index.search(queries[0], embedded, top_k=3, rerank="phrases", candidates=8)
     assert [hit.path for hit in alone] == [hit.path for hit in results[0]]
+    sizes = []
+    stream = embedded.stream_windows
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            embedded, "stream_windows", lambda *args, **kw: sizes.append(kw["batch_size"]) or stream(*args, **kw)
+        )
+        index.search(queries[0], embedded, rerank="phrases", batch_size=3)
+    assert sizes == [3]
     gone = results[0][0].path
     gone.unlink()
     with pytest.warns(UserWarning, match="1 images of the index can't be read any more and are left out, e.g. .*webp"):

@@ -14,15 +14,17 @@ import pytest
 
 from fgclip2.errors import LockedIndexError
 from fgclip2.search import ImageIndex, build, store
-from tests.search.fakes import FakeEmbedder
+from tests.search.fakes import FakeEmbedder, is_map_of
 
 # Forked from this process, which has imported everything.
 PROCESSES = multiprocessing.get_context("fork")
 
 
 def check(index: ImageIndex) -> set[str]:
-    """Check every vector; return the names of the files that stay as they are, which begin with 0."""
+    """Check every vector and dense map; return the names of the files that stay as they are, which begin with 0."""
     for file, (number, size) in zip(index.files, index.vectors, strict=True):
+        block, row = index.maps[file]
+        assert is_map_of(block.read(row).unpack(), file.path, size)
         assert number == float(Path(file.path).stem)
         # Files are replaced by larger ones only; one may have been between the look at its size and its embedding.
         assert size == file.size or (size > file.size and not file.path.startswith("0"))
@@ -100,10 +102,11 @@ def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, monkeypatch, kills):
     monkeypatch.setattr(build, "SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.setattr(build, "SAVING_TAKES_AT_MOST", 1)
     monkeypatch.setattr(store, "ROWS_PER_BLOCK", 8)
+    monkeypatch.setattr(store, "BYTES_PER_BLOCK", 500)
     monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0.2)
     monkeypatch.setattr(store, "SECONDS_TO_WAIT_FOR_LOCK", 0.05)
     (folder / "00.png").write_bytes(b"stays")
-    ImageIndex.build(folder, FakeEmbedder())
+    ImageIndex.build(folder, FakeEmbedder(), dense="int8")
     run_and_kill(folder, failures, kills, seed=kills)
     assert [path.read_text() for path in failures.iterdir()] == []
 
@@ -115,6 +118,7 @@ def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, monkeypatch, kills):
     time.sleep(0.2)
     ImageIndex.build(folder, FakeEmbedder())
     manifest = json.loads((folder / ".fgclip2_index" / "manifest.json").read_text())
-    blocks = {*(block["name"] for block in manifest["blocks"]), *manifest["retired"]}
+    named = [*manifest["blocks"], *manifest["dense"]["blocks"]]
+    blocks = {*(block["name"] for block in named), *manifest["retired"]}
     left = {path.name for path in (folder / ".fgclip2_index").iterdir()} - {"lock"}
     assert left == {"manifest.json", "lock_owner.json", *blocks}  # what the killed have left behind is gone

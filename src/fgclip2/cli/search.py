@@ -34,7 +34,9 @@ def search(
         str | None,
         typer.Option(help="Put the first hits of texts in a new order: phrases looks for each phrase in the images."),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Number of first hits that --rerank looks at.")] = 20,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
+    ] = None,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -56,7 +58,8 @@ def search(
     out of its hits.
 
     With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
-    phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best.
+    phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
+    read again for it, unless the index has dense maps (`fgclip2 index --dense`).
     """
     budget = common.parse_max_patches(max_patches)
     if no_update and (rebuild or compare_contents):
@@ -69,6 +72,8 @@ def search(
         raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
     if rerank and not texts:
         raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
+    if candidates and not rerank:
+        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
     from ..search import ImageIndex
 
     if no_update:
@@ -83,7 +88,9 @@ def search(
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
         )
-    order = {"rerank": rerank, "candidates": candidates} if rerank else {}
+    order: dict[str, Any] = {}
+    if rerank:
+        order = {"rerank": rerank, "batch_size": batch_size, **({"candidates": candidates} if candidates else {})}
     results = [
         *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k, **order) if texts else []),
         *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),

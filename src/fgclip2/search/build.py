@@ -11,11 +11,24 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ..embedding import Embedder, Skipped
+import numpy as np
+
+from ..embedding import DenseMap, Embedder, Skipped
 from ..errors import IncompatibleIndexError
 from ..files import printable
+from .dense_maps import StoredMap, pack
 from .scan import FolderScan, ImageFile, UnusableFile, scan_folder, with_digests
-from .store import FORMAT, StoredIndex, is_newest, locked, read_index, refuse_foreign_manifest, write_index
+from .store import (
+    DAMAGE,
+    FORMAT,
+    StoredIndex,
+    add_map,
+    is_newest,
+    locked,
+    read_index,
+    refuse_foreign_manifest,
+    write_index,
+)
 
 SECONDS_BETWEEN_SAVES = 10.0
 SAVING_TAKES_AT_MOST = 0.1  # of the time, on whatever disk
@@ -46,12 +59,14 @@ class Plan:
         scan: The folder.
         index: The next generation, with what is known of the files that have not changed.
         new: The files to embed.
+        unmapped: Files whose vectors are known, but not their dense maps, which the index is to have.
     """
 
     old: StoredIndex | None
     scan: FolderScan
     index: StoredIndex
     new: list[ImageFile]
+    unmapped: list[ImageFile]
 
 
 @dataclass
@@ -66,6 +81,7 @@ class IndexBuild:
         batch_size: As in [`Embedder`].
         follow_links: As in [`scan_folder`], and as in [`read_index`].
         compare_contents: Tell changed files by their contents rather than by size and time.
+        dense: Dense maps that the index is to have: "fp16", "int8" or "none"; `None`: those that it has.
     """
 
     folder: Path
@@ -75,6 +91,7 @@ class IndexBuild:
     batch_size: int
     follow_links: bool = False
     compare_contents: bool = False
+    dense: str | None = None
 
     def run(self, rebuild: bool, show_progress_bar: bool | None) -> tuple[StoredIndex, IndexReport]:
         """Embed, save, and report. Where nothing is to be done, nothing is written and no other run is waited for.
@@ -84,13 +101,13 @@ class IndexBuild:
         """
         refuse_foreign_manifest(self.index_folder)
         plan = self._plan(rebuild)
-        if plan.new or plan.old is None or not _says_the_same(plan.old, plan.index):
+        if plan.new or plan.unmapped or plan.old is None or not _says_the_same(plan.old, plan.index):
             with locked(self.index_folder):
                 if rebuild or not is_newest(self.index_folder, plan.old):
                     plan = self._plan(rebuild)  # another run has written, and may have seen files that we have not
                 if plan.old is not None and plan.old.format == 1:
                     self._recheck(plan.index)
-                self._embed(plan.index, plan.new, show_progress_bar)
+                self._embed(plan.index, [*plan.new, *plan.unmapped], show_progress_bar)
         index = plan.index
         old_paths = {file.path for file in plan.old.rows} if plan.old else set()
         embedded = [file.path in old_paths for file in plan.new if file in index.rows]
@@ -140,9 +157,13 @@ class IndexBuild:
         index = StoredIndex(
             model, self._settings, _versions(), self.embedder.max_pixels, refused=scan.unusable, left_out=scan.left_out
         )
+        kind = self.dense or (old.dense if old else None)
+        index.dense = None if kind == "none" else kind
+        if index.dense:
+            self.embedder.require_dense_features()
         if old is None:
-            return Plan(old, scan, index, scan.images)
-        index.blocks, index.retired = old.blocks, old.retired
+            return Plan(old, scan, index, scan.images, [])
+        index.blocks, index.retired, index.map_blocks = old.blocks, old.retired, [*old.map_blocks]
         decoders_are_the_same = all(old.versions.get(name) == index.versions.get(name) for name in DECODERS)
         unreadable = old.unreadable if decoders_are_the_same and old.max_pixels == index.max_pixels else {}
         # By content, or by path, size and time; the stored file may have a digest, even if it is not compared now.
@@ -157,9 +178,13 @@ class IndexBuild:
             kept = file if self.compare_contents else former
             if former in old.rows:
                 index.rows[kept] = old.rows[former]
+                its_map = old.maps.get(former) if old.dense == index.dense else None
+                if its_map is not None and (not self.compare_contents or _is_whole(its_map)):
+                    index.maps[kept] = its_map
             else:
                 index.unreadable[kept] = unreadable[former]
-        return Plan(old, scan, index, new)
+        unmapped = [file for file in index.rows if file not in index.maps] if index.dense else []
+        return Plan(old, scan, index, new, unmapped)
 
     def _recheck(self, index: StoredIndex) -> None:
         """Embed a few files of an index of format 1 again: it does not say how its images were prepared."""
@@ -174,20 +199,28 @@ class IndexBuild:
                     f"than {self.embedder.name!r} gives now, so it was made with other preprocessing: {OTHERWISE}"
                 )
 
-    def _embed(self, index: StoredIndex, new: list[ImageFile], show_progress_bar: bool | None) -> None:
-        """Embed the new files into the index, and save it now and then and at the end, whatever ends it."""
-        paths = [self.folder / file.path for file in new]
+    def _embed(self, index: StoredIndex, files: list[ImageFile], show_progress_bar: bool | None) -> None:
+        """Embed files into the index, and save it now and then and at the end, whatever ends it."""
+        paths = [self.folder / file.path for file in files]
         options = (self.max_num_patches, self.batch_size, show_progress_bar)
+        stream = self.embedder.stream_dense_maps if index.dense else self.embedder.stream_images
         next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
-        total = len(index.rows) + len(new)
+        total = len(index.rows.keys() | set(files))
+        result: np.ndarray | tuple[np.ndarray, DenseMap] | Skipped
         try:
             try:
-                for number, result in self.embedder.stream_images(paths, *options, on_error="skip"):
+                for number, result in stream(paths, *options, on_error="skip"):
+                    file = files[number]
                     if isinstance(result, Skipped):
                         reason = result.reason.removeprefix(f"images[{number}]: ").removeprefix(f"{paths[number]}: ")
-                        self._note_unusable(index, new[number], reason)
+                        if file not in index.rows:
+                            self._note_unusable(index, file, reason)
+                    elif isinstance(result, np.ndarray):
+                        index.rows[file] = result
                     else:
-                        index.rows[new[number]] = result
+                        vector, dense_map = result
+                        index.rows.setdefault(file, vector)
+                        add_map(self.index_folder, index, file, pack(dense_map, str(index.dense)))
                     began = time.monotonic()
                     if began >= next_save:
                         write_index(self.index_folder, index)
@@ -196,7 +229,8 @@ class IndexBuild:
             finally:
                 write_index(self.index_folder, index)
         except KeyboardInterrupt as error:
-            message = f"{len(index.rows)} of {total} images are saved in the index; the next run goes on from there"
+            saved = len(index.maps if index.dense else index.rows)
+            message = f"{saved} of {total} images are saved in the index; the next run goes on from there"
             raise KeyboardInterrupt(message) from error
 
     def _note_unusable(self, index: StoredIndex, file: ImageFile, reason: str) -> None:
@@ -217,12 +251,21 @@ def made_by(model: dict[str, Any], embedder: Embedder) -> bool:
     return model["fingerprint"] in (embedder.fingerprint, embedder.weights_fingerprint)
 
 
+def _is_whole(its_map: StoredMap) -> bool:
+    try:
+        its_map.block.read(its_map.row)
+    except DAMAGE:
+        return False
+    return True
+
+
 def _says_the_same(old: StoredIndex, index: StoredIndex) -> bool:
     """Return whether nothing has to be written; the numbers of files left out are not worth it."""
     return (
         old.format == FORMAT
         and not old.lost
         and old.rows.keys() == index.rows.keys()
+        and (old.dense, old.maps.keys()) == (index.dense, index.maps.keys())
         and (old.unreadable, old.refused) == (index.unreadable, index.refused)
     )
 

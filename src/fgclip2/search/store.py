@@ -4,7 +4,8 @@ A block is a safetensors file with vectors and the files that they are of, named
 manifest names the blocks of one generation of the index, and is replaced as a whole by the next: whoever has read it
 has a consistent index, whatever is written meanwhile. So readers never wait. Blocks that a new generation no longer
 names stay for a while, for readers that have opened the old one. Writers take turns by a lock, which the system takes
-back from a process that dies.
+back from a process that dies. An index may have dense maps too, in blocks of their own (`dense_maps.py`), which readers
+keep open.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from safetensors.numpy import load, save
 from ..checks import one_of
 from ..errors import IncompatibleIndexError, LockedIndexError
 from ..files import patiently, printable, replacing
+from .dense_maps import BYTES_PER_BLOCK, KINDS, MapBlock, PackedMap, StoredMap
 from .scan import ImageFile, UnusableFile
 
 FORMAT = 2
@@ -45,13 +47,14 @@ MAX_EMBEDDING_SIZE = 1 << 20
 SECONDS_TO_WAIT_FOR_LOCK = 5.0
 SECONDS_FOR_READERS = 60.0  # that a block stays after the last generation that names it
 _BLOCK = re.compile(r"block-[0-9a-f]{32}\.safetensors")
+_MAP_BLOCK = re.compile(r"dense-[0-9a-f]{32}\.safetensors")
 # What a run that was killed may leave behind. Format 1 had one file of vectors; unfinished manifests were .tmp once.
 _OWN_FILES = re.compile(
-    rf"{_BLOCK.pattern}|vectors-[0-9a-f]{{16}}\.safetensors|manifest\.json\.[0-9a-f]{{8}}\.tmp"
-    rf"|\.({_BLOCK.pattern}|manifest\.json|lock_owner\.json)\.[0-9a-f]{{8}}\.partial"
+    rf"{_BLOCK.pattern}|{_MAP_BLOCK.pattern}|vectors-[0-9a-f]{{16}}\.safetensors|manifest\.json\.[0-9a-f]{{8}}\.tmp"
+    rf"|\.({_BLOCK.pattern}|{_MAP_BLOCK.pattern}|manifest\.json|lock_owner\.json)\.[0-9a-f]{{8}}\.partial"
 )
 # What Python raises where the content of a file is not what it should be; RuntimeError: deep nesting, links in circles.
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError)
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError)
 _OUTSIDE = re.compile(r"^/|(^|/)\.\.(/|$)" if os.name != "nt" else r"^[/\\]|:|(^|[/\\])\.\.([/\\]|$)")
 
 
@@ -83,6 +86,10 @@ class StoredIndex:
         left_out: How many files have no suffix of an image, by suffix.
         blocks: The blocks that the rows lie in.
         retired: Blocks of former generations, with the time since when they are former ones, in seconds.
+        dense: Which dense maps it has, "fp16" or "int8"; `None`: none.
+        maps: The files with dense maps, and where these lie.
+        map_blocks: The blocks that the maps lie in.
+        new_maps: Maps that are not written yet, of `new_bytes` bytes.
         digest: Of the manifest; empty before format 2.
         lost: How many rows have been in blocks that are damaged now.
         format: Of the manifest.
@@ -98,6 +105,11 @@ class StoredIndex:
     left_out: dict[str, int] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     retired: dict[str, float] = field(default_factory=dict)
+    dense: str | None = None
+    maps: dict[ImageFile, StoredMap] = field(default_factory=dict)
+    map_blocks: list[MapBlock] = field(default_factory=list)
+    new_maps: dict[ImageFile, PackedMap] = field(default_factory=dict)
+    new_bytes: int = 0
     digest: str = ""
     lost: int = 0
     format: int = FORMAT
@@ -155,7 +167,7 @@ def _describe_lock_owner(folder: Path) -> str:
     try:
         owner = json.loads((folder / LOCK_OWNER).read_text(encoding="utf-8"))
         return printable(f"process {owner['process']} on {owner['host']}, running since {owner['since']}")
-    except (OSError, *_DAMAGE):  # between its start and its saying so
+    except (OSError, *DAMAGE):  # between its start and its saying so
         return "another run"
 
 
@@ -190,8 +202,9 @@ def write_index(folder: Path, index: StoredIndex) -> None:
     remaining = iter(moving.items())
     while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
         blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
+    _gather_maps(folder, index)
 
-    now, names = time.time(), {block.name for block in blocks}
+    now, names = time.time(), {block.name for block in blocks} | {block.name for block in index.map_blocks}
     former = {block.name: now for block in index.blocks}
     index.retired = {
         name: since
@@ -206,6 +219,47 @@ def write_index(folder: Path, index: StoredIndex) -> None:
         if _OWN_FILES.fullmatch(path.name) and path.name not in names and path.name not in index.retired:
             with suppress(PermissionError):  # on Windows, a reader has it open; the next run tries again
                 path.unlink(missing_ok=True)
+
+
+def add_map(folder: Path, index: StoredIndex, file: ImageFile, packed: PackedMap) -> None:
+    """Take the dense map of a file, and write those that wait when they fill a block. Call it under [`locked`].
+
+    The block counts when the next generation of the index names it.
+    """
+    index.new_maps[file] = packed
+    index.new_bytes += packed.nbytes
+    if index.new_bytes >= BYTES_PER_BLOCK:
+        _write_maps(folder, index)
+
+
+def _write_maps(folder: Path, index: StoredIndex) -> None:
+    if index.new_maps:
+        block = MapBlock.write(folder, list(index.new_maps), list(index.new_maps.values()))
+        index.map_blocks.append(block)
+        index.maps |= {file: StoredMap(block, row) for row, file in enumerate(block.files)}
+        index.new_maps, index.new_bytes = {}, 0
+
+
+def _gather_maps(folder: Path, index: StoredIndex) -> None:
+    """Write the maps that wait, and with them those of blocks that are less than half full or have mostly dropped maps.
+
+    A file whose time has changed, but not its content, has its map written anew under its new time.
+    """
+    kept = []
+    for block in index.map_blocks:
+        live = sum(index.maps.get(file) == (block, row) for row, file in enumerate(block.files))
+        if 2 * block.nbytes >= BYTES_PER_BLOCK and 2 * live >= len(block.files):
+            kept.append(block)
+        else:
+            index.retired[block.name] = time.time()
+    index.map_blocks = kept
+    names = {block.name for block in kept}
+    for file, (block, row) in list(index.maps.items()):
+        if block.name not in names or block.files[row] != file:
+            del index.maps[file]
+            with suppress(*DAMAGE):  # the next update makes it anew
+                add_map(folder, index, file, block.read(row))
+    _write_maps(folder, index)
 
 
 def _write_block(folder: Path, files: list[ImageFile], vectors: np.ndarray) -> Block:
@@ -236,6 +290,12 @@ def _manifest_of(index: StoredIndex) -> dict[str, Any]:
         "refused": index.refused,
         "left_out": index.left_out,
     }
+    if index.dense:
+        blocks = []
+        for block in index.map_blocks:
+            dropped = [row for row, file in enumerate(block.files) if index.maps.get(file) != (block, row)]
+            blocks.append({"name": block.name, "rows": len(block.files), "dropped": dropped})
+        manifest["dense"] = {"kind": index.dense, "blocks": blocks}
     return {**manifest, "digest": digest_of(manifest)}
 
 
@@ -263,22 +323,30 @@ def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
             if manifest["format"] == 1:
                 return _read_format_1(folder, manifest, follow_links)
             index = _index_of(manifest)
-        except (OSError, *_DAMAGE) as error:
+        except (OSError, *DAMAGE) as error:
             raise _damaged(folder, error) from error
         damaged = []
         # The last block is the one that the next generation replaces.
         for entry in reversed(manifest["blocks"]):
             try:
                 block, vectors = _read_block(folder, entry, index.model["embedding_size"], follow_links)
-            except (OSError, *_DAMAGE) as error:
+            except (OSError, *DAMAGE) as error:
                 damaged.append(f"{entry['name']} ({error})")
                 index.lost += entry["rows"] - len(entry["dropped"])
             else:
                 index.blocks.insert(0, block)
                 rows = zip(block.files, vectors, strict=True)
                 index.rows.update(pair for row, pair in enumerate(rows) if row not in block.dropped)
-        if damaged and _read_manifest(folder, follow_links) != manifest:
+        damaged_maps = _open_maps(folder, index, manifest, follow_links)
+        if (damaged or damaged_maps) and _read_manifest(folder, follow_links) != manifest:
             continue  # the blocks have gone because a later generation has come
+        if damaged_maps:
+            warnings.warn(
+                f"the index {printable(folder)} has damaged blocks of dense maps, {', '.join(damaged_maps)}: their "
+                "images are read instead, and their maps made anew by the next update (`fgclip2 index`, "
+                "ImageIndex.build)",
+                stacklevel=3,
+            )
         if damaged:
             warnings.warn(
                 f"the index {printable(folder)} has damaged blocks, {', '.join(damaged)}: their {index.lost} images "
@@ -287,6 +355,23 @@ def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
             )
         return index
     return None
+
+
+def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follow_links: bool) -> list[str]:
+    """Open the blocks of dense maps that a manifest names; return the damaged ones with reasons."""
+    damaged = []
+    for entry in manifest["dense"]["blocks"] if index.dense else ():
+        try:
+            block = MapBlock.open(_inside(folder, entry["name"], follow_links))
+            _check_files(block.files)
+            _check(len(block.files) == entry["rows"], "its number of files")
+        except (OSError, *DAMAGE) as error:
+            damaged.append(f"{entry['name']} ({error})")
+            continue
+        index.map_blocks.append(block)
+        places = {file: StoredMap(block, row) for row, file in enumerate(block.files) if row not in entry["dropped"]}
+        index.maps |= places
+    return damaged
 
 
 def is_newest(folder: Path, index: StoredIndex | None) -> bool:
@@ -299,7 +384,7 @@ def refuse_foreign_manifest(folder: Path) -> None:
     """Raise [`IncompatibleIndexError`] if `folder` has a manifest that is not of an index; a damaged one may be."""
     try:
         manifest = _decode(patiently((folder / MANIFEST).read_bytes))
-    except (FileNotFoundError, NotADirectoryError, *_DAMAGE):
+    except (FileNotFoundError, NotADirectoryError, *DAMAGE):
         return
     _check_ours(folder, manifest)
 
@@ -309,7 +394,7 @@ def _read_manifest(folder: Path, follow_links: bool) -> dict[str, Any] | None:
         manifest = _decode(_read(folder, MANIFEST, follow_links))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(folder, error) from error
     _check_ours(folder, manifest)
     if manifest["format"] not in READABLE_FORMATS:
@@ -341,11 +426,15 @@ def _damaged(folder: Path, error: Exception) -> IncompatibleIndexError:
 
 
 def _read(folder: Path, name: str, follow_links: bool) -> bytes:
-    """Read a file of the index, which may come from someone else."""
+    return patiently(_inside(folder, name, follow_links).read_bytes)
+
+
+def _inside(folder: Path, name: str, follow_links: bool) -> Path:
+    """Return the path of a file of the index, which may come from someone else."""
     path = folder / name
     if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name} is a link that leads outside")
-    return patiently(path.read_bytes)
+    return path
 
 
 def _index_of(manifest: dict[str, Any]) -> StoredIndex:
@@ -361,6 +450,12 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
     for block in manifest["blocks"]:
         rows = range(block["rows"])
         _check(_BLOCK.fullmatch(block["name"]) and all(row in rows for row in block["dropped"]), "a block")
+    dense = manifest.get("dense")
+    if dense is not None:
+        _check(dense["kind"] in KINDS, "its kind of dense maps")
+        for block in dense["blocks"]:
+            rows = range(block["rows"])
+            _check(_MAP_BLOCK.fullmatch(block["name"]) and all(row in rows for row in block["dropped"]), "a block")
     unreadable = {ImageFile(*file): reason for *file, reason in manifest["unreadable"]}
     refused = [UnusableFile(*file) for file in manifest["refused"]]
     _check_files(list(unreadable))
@@ -376,6 +471,7 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
         refused=refused,
         left_out=left_out,
         retired=retired,
+        dense=dense["kind"] if dense else None,
         digest=manifest["digest"],
     )
 
