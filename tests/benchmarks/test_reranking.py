@@ -51,7 +51,7 @@ def test_both_ways_as_the_embedder_does_it(monkeypatch):
     read = ImageFile.read
     monkeypatch.setattr(ImageFile, "read", lambda self: reads.append(str(self)) or read(self))
     scores = retrieval.evaluate(data, encode, settings, "zh", rerank_candidates=len(records))
-    assert len(reads) == len(records)  # for their vectors; re-ranking has files read one by one
+    assert len(reads) == 2 * len(records)  # for their vectors, and for re-ranking
     assert {name: scores.metrics[name] for name in plain.metrics} == plain.metrics
     assert {f"reranked/{name}" for name in plain.metrics} == scores.metrics.keys() - plain.metrics.keys()
     paths = [SCENES / record["f_path"] for record in records]
@@ -61,7 +61,7 @@ def test_both_ways_as_the_embedder_does_it(monkeypatch):
         assert scores.per_item["reranked/text_to_image/rank"][index] == rank
     pairs = [(image, (image + shift) % len(images)) for image in numbers for shift in (0, 1)]
     its = MatchingData(images, captions, pairs, [image == text for image, text in pairs])
-    found = matching.evaluate(its, encode, MatchingSettings(100), "zh", rerank_candidates=1)
+    found = matching.evaluate(its, encode, MatchingSettings(100), "zh", rerank=True)
     assert {"auc", "accuracy", "reranked/auc", "reranked/accuracy"} == found.metrics.keys()
     assert found.metrics["reranked/auc"].value >= found.metrics["auc"].value
 
@@ -72,9 +72,9 @@ def test_what_has_no_phrases_is_an_error(encoder, picture, tmp_path):
         retrieval.evaluate(data, encoder, RetrievalSettings(), "en", rerank_candidates=2)
     (boxes,) = find_benchmarks("bundled-boxes-en")
     with pytest.raises(ValueError, match="of the kind region_classification: only retrieval and matching"):
-        check_reranking(boxes, "phrases", 20)
+        check_reranking(boxes, "phrases")
     with pytest.raises(ValueError, match="rerank must be None or 'phrases', got 'words'"):
-        check_reranking(boxes, "words", 20)
+        check_reranking(boxes, "words")
     with pytest.raises(ValueError, match="colours has no dense features"):  # before anything is read
         run(find_benchmark("lit-cn"), tmp_path / "missing", encoder.model, rerank="phrases")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ from ..checks import check_choice
 from ..drawings import sources
 from ..embedding import Skipped
 from ..embedding.inputs import load_input
+from ..embedding.reranker import WINDOW_SIDES
 from ..errors import UnreadableImageError
 from ..files import replacing
 from ..modeling.inputs import check_boxes
@@ -256,6 +258,60 @@ class Encoder:
             items=list(zip(images, masks, strict=True)),
             read=lambda item: (_read(item[0]), item[1]),
             digest=lambda item: [_digest_of_content(item[0]), _digest_of_content(_read(item[1]))],
+            encode=encode,
+        )
+        return self._run(work)
+
+    def windows(
+        self,
+        images: Sequence[StoredImage],
+        phrases: Sequence[Sequence[str]],
+        max_num_patches: int | str | None,
+        lower_case: bool = True,
+    ) -> Encoded:
+        """Compare phrases with the parts of images that fit them best.
+
+        Args:
+            images: N images.
+            phrases: The phrases of each image.
+            max_num_patches: Patch budget of each image.
+            lower_case: As in [`texts`].
+
+        Returns:
+            A row (1,) with the cosine of each phrase in place of embeddings.
+
+        Raises:
+            ValueError: The model has no dense features.
+        """
+        if not hasattr(self.model, "stream_windows"):
+            raise ValueError(f"{self.model.name} has no dense features, for which a model needs stream_windows")
+        stream = self.model.stream_windows
+        max_num_patches = self._meant(max_num_patches)
+        row = {phrase: index for index, phrase in enumerate(dict.fromkeys(chain.from_iterable(phrases)))}
+        vectors = self.texts(list(row), "region_phrase", lower_case)
+
+        def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[str]]]) -> Block:
+            readable = _Readable([content for content, _ in block])
+            its_phrases = [block[index][1] for index in readable.indices]
+            rows = [vectors[[row[phrase] for phrase in of_image]] for of_image in its_phrases]  # (P_i, D) each
+            cosines: dict[int, np.ndarray] = {}
+            skipped: list[Skipped] = []
+            options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
+            for index, found in stream(readable.items, rows, **options):
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                else:
+                    cosines[index] = found.cosines[:, None]  # (P_i, 1)
+            stacked = np.concatenate([cosines[index] for index in sorted(cosines)]) if cosines else None
+            return readable.block(stacked, [len(of_image) for of_image in its_phrases], skipped)
+
+        settings = {"max_num_patches": max_num_patches, "lower_case": lower_case, "window_sides": list(WINDOW_SIDES)}
+        work = _Work(
+            kind="windows",
+            settings=settings,
+            items=list(zip(images, phrases, strict=True)),
+            read=lambda item: (_read(item[0]), item[1]),
+            digest=lambda item: [_digest_of_content(item[0]), list(item[1])],
             encode=encode,
         )
         return self._run(work)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..embedding import Embedder, Skipped
-from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, match_pairs, spread_weight
+from ..embedding import Embedder, split_phrases
+from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, spread_weight
+from ..errors import UnreadableImageError
 from .base import CaptionSettings
 from .encoding import Encoder
-from .image_files import ImageFile, StoredImage
+from .image_files import StoredImage
 from .models import BenchmarkModel
-from .released import keep_case
 
 _QUERIES_PER_BLOCK = 1024
 
 
-def describe_reranking(candidates: int) -> dict[str, Any]:
-    """Return what a result says of its re-ranking: all that the numbers depend on besides the model and the data."""
+def describe_reranking(candidates: int | None = None) -> dict[str, Any]:
+    """Return what a result says of its re-ranking: all that the numbers depend on besides the model and the data.
+
+    Args:
+        candidates: How many first candidates of a query are re-ranked; `None`: all pairs.
+    """
     return {
         "method": "phrases",
-        "candidates": candidates,
+        **({} if candidates is None else {"candidates": candidates}),
         "split": "fgclip2.embedding.split_phrases",
         "window_sides": list(WINDOW_SIDES),
         "weight": f"{WEIGHT_OF_SPREAD:g} x spread of the candidates' cosines / spread of their phrases",
@@ -51,23 +56,30 @@ def phrase_means(
 ) -> dict[tuple[int, int], float]:
     """Return for pairs of a text and an image, by their indices, the mean cosine of the text's phrases.
 
-    Each process computes all of them.
+    Processes share the images, and what they find is cached, see [`Encoder.windows`].
 
     Raises:
         ValueError: The model has no dense features.
         UnreadableImageError: An image can't be read.
     """
-    model = with_dense_features(encoder.model if settings.lower_case else keep_case(encoder.model))
-    budget = None if model.processor.patch_budgets is None else settings.max_num_patches
-    # Files are read when their turn comes, as memory may not hold those of a whole data set. Members of
-    # archives are all read here.
-    inputs = [image.path if isinstance(image, ImageFile) and image.member is None else image.read() for image in images]
-    found = match_pairs(model, texts, inputs, pairs, max_num_patches=budget, show_progress_bar=False)
-    return {
-        pair: float(np.mean([match.cosine for match in matches]))
-        for pair, matches in found
-        if not isinstance(matches, Skipped)
-    }
+    with_dense_features(encoder.model)
+    phrases = [list(dict.fromkeys(split_phrases(text))) for text in texts]
+    texts_of: dict[int, list[int]] = defaultdict(list)
+    for text, image in pairs:
+        texts_of[image].append(text)
+    of_images = [
+        sorted({phrase for text in texts_of[image] for phrase in phrases[text]}) for image in range(len(images))
+    ]
+    encoded = encoder.windows(images, of_images, settings.max_num_patches, settings.lower_case)
+    if encoded.problems:
+        raise UnreadableImageError(str(encoded.problems[0]))
+    cosines = np.split(encoded.vectors.reshape(-1), np.cumsum(encoded.rows)[:-1])  # (phrases,) of each image
+    means = {}
+    for image, its_texts in texts_of.items():
+        place = {phrase: index for index, phrase in enumerate(of_images[image])}
+        for text in its_texts:
+            means[text, image] = float(np.mean(cosines[image][[place[phrase] for phrase in phrases[text]]]))
+    return means
 
 
 def rerank_both_ways(

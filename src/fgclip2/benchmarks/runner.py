@@ -61,7 +61,7 @@ def run(
         follow_links: Read images that links in the folders lead to outside them; by default these are left out.
         rerank: "phrases": measure re-ranking by phrases too, see [`Embedder.rerank`], in retrieval and matching. Its
             metrics have names that begin with `reranked/`, and the result says under `reranking` what it depends on.
-        candidates: How many first candidates of a query are re-ranked.
+        candidates: How many first candidates of a query are re-ranked; matching has none, all its pairs are scored.
 
     Returns:
         The content of a result file.
@@ -71,7 +71,8 @@ def run(
     """
     started = time.perf_counter()
     settings = benchmark.changed_settings(preset, changes or {})
-    check_reranking(benchmark, rerank, candidates)
+    check_reranking(benchmark, rerank)
+    check_positive_integer("candidates", candidates)
     if rerank:
         with_dense_features(model)  # now rather than after all images are encoded
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings, follow_links)
@@ -82,8 +83,9 @@ def run(
     if not benchmark.is_fetched:
         source |= {"path": str(folder), "images": None if images is None else str(images)}
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
-    # Other kinds have nothing to re-rank, and no such argument.
-    options = {"rerank_candidates": candidates} if rerank else {}
+    options: dict[str, Any] = {}  # kinds that have nothing to re-rank have no such arguments
+    if rerank:
+        options = {"rerank_candidates": candidates} if benchmark.task is retrieval else {"rerank": True}
     scores = benchmark.task.evaluate(data, encoder, settings, language, **options)
     result = make_result(
         benchmark,
@@ -97,13 +99,12 @@ def run(
         started,
         with_items,
     )
-    return {**result, "reranking": describe_reranking(candidates)} if rerank else result
+    return {**result, "reranking": describe_reranking(options.get("rerank_candidates"))} if rerank else result
 
 
-def check_reranking(benchmark: Benchmark, rerank: str | None, candidates: int) -> None:
-    """Raise a `ValueError` if a benchmark is of a kind without re-ranking, or the arguments are wrong; see [`run`]."""
+def check_reranking(benchmark: Benchmark, rerank: str | None) -> None:
+    """Raise a `ValueError` if a benchmark is of a kind without re-ranking, or the argument is wrong; see [`run`]."""
     check_choice("rerank", rerank, (None, "phrases"))
-    check_positive_integer("candidates", candidates)
     if rerank and benchmark.task not in (retrieval, matching):
         raise ValueError(f"{benchmark.name} is of the kind {benchmark.kind}: only retrieval and matching are re-ranked")
 

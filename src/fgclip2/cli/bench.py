@@ -155,7 +155,10 @@ def run(
             help="Measure re-ranking too, in retrieval and matching: phrases looks for each phrase in the images."
         ),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Number of first candidates that --rerank looks at.")] = 20,
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of first candidates that --rerank looks at in retrieval.  [default: 20]"),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("bench_results"),
     cache: Annotated[
         Path | None,
@@ -186,11 +189,13 @@ def run(
         raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
     if cache and no_cache:
         raise typer.BadParameter("does not go with --cache", param_hint="--no-cache")
+    if candidates and not rerank:
+        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
     changes = dict(map(_parse_change, change or []))
     benchmarks = find_benchmarks(name, path, images)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
-        check_reranking(benchmark, rerank, candidates)
+        check_reranking(benchmark, rerank)
     check_writable(output)
     common.hide_loading_bars()
     distributed.start_process_group()
@@ -214,7 +219,7 @@ def run(
         with_items=items,
         follow_links=follow_links,
         rerank=rerank,
-        candidates=candidates,
+        **({"candidates": candidates} if candidates else {}),
     )
     with common.kept_when_interrupted(kept):
         for result in results:

@@ -48,13 +48,12 @@ def evaluate(
     encoder: Encoder,
     settings: MatchingSettings,
     language: str,
-    rerank_candidates: int | None = None,
+    rerank: bool = False,
 ) -> Scores:
     """Compute the area under the ROC curve of the cosines, and the accuracy at the threshold that is best on the pairs.
 
-    That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold. With
-    `rerank_candidates`, whatever its number, scores whose names begin with `reranked/` are of cosines with those of
-    phrases added, all pairs being candidates.
+    That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold. With `rerank`,
+    scores whose names begin with `reranked/` are of cosines with those of phrases added, for all pairs.
 
     Returns:
         Scores; `per_item` has the cosine of each pair, NaN where the image can't be read.
@@ -83,7 +82,7 @@ def evaluate(
         )
     images = pairs[is_used, 0]
     orders = {"": cosines}
-    if rerank_candidates:
+    if rerank:
         its_pairs = list(zip(pairs[is_used, 1].tolist(), rows.tolist(), strict=True))
         pictures = [data.images[index] for index in encoded.owners.tolist()]
         means = phrase_means(encoder, settings, data.texts, pictures, set(its_pairs))
