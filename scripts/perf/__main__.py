@@ -2,7 +2,8 @@
 
     python -m scripts.perf --output docs/performance.md
 
-Every figure is a ratio of two things timed in turn, or the peak memory of a process of its own.
+Every figure is a ratio of two things timed in turn, or the peak memory of a process of its own; but what a search waits
+for is a time.
 """
 
 from __future__ import annotations

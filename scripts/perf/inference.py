@@ -7,6 +7,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
-from fgclip2.embedding.reranker import best_windows
+from fgclip2.embedding import DenseMap
+from fgclip2.embedding.reranker import best_windows, stream_known_windows
+from fgclip2.search.dense_maps import KINDS, MapBlock, pack
+from fgclip2.search.scan import ImageFile
 
-from .measuring import Row, in_fresh_process, paired_ratio, peak_memory
+from .measuring import Row, added_peak_memory, in_fresh_process, median_seconds, paired_ratio, peak_memory
 
 
 def random_pixels(batch: int, grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -82,6 +87,33 @@ def rerank_row(model: FGClip2Model, runs: int) -> Row:
     phrases = [F.normalize(torch.randn(8, dense.shape[-1]), dim=-1) for _ in dense]
     ratio = paired_ratio(lambda: best_windows(dense, phrases), lambda: model.get_image_dense_feature(**pixels), runs)
     return Row("best windows of 8 phrases / dense map, time, 4 x 256 patches", ratio, "x", "<= 0.15", ratio <= 0.15)
+
+
+def stored_map_rows(runs: int) -> list[Row]:
+    """Re-rank 20 candidates by dense maps that an index has, of base size, from reading them to their windows."""
+    generator = np.random.default_rng(0)
+    phrases = F.normalize(torch.randn(8, 768), dim=-1).numpy()
+    names = [ImageFile(f"{number}.jpg", 1, 1) for number in range(20)]
+    fresh = [DenseMap(generator.normal(size=(16, 16, 768)).astype(np.float32), (512, 512)) for _ in names]
+    rows = []
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            block = MapBlock.write(Path(folder), names, [pack(dense_map, kind) for dense_map in fresh])
+
+            def score(block: MapBlock = block) -> list[Any]:
+                vectors = dict.fromkeys(range(len(names)), phrases)
+                stored = stream_known_windows(
+                    SimpleNamespace(device="cpu"), names, vectors, lambda row: block.read(row).unpack()
+                )
+                return list(stored)
+
+            seconds = median_seconds(score, runs)
+            added = added_peak_memory(score) / 1e6
+        name = f"20 stored candidates as {kind}, 8 phrases, 256 patches"
+        rows.append(Row(f"{name}, time", seconds, "s", "< 0.3", seconds < 0.3))
+        rows.append(Row(f"{name}, file for each image", block.nbytes / len(names) / 1000, "kB"))
+        rows.append(Row(f"{name}, peak memory beside the model", added, "MB"))
+    return rows
 
 
 def bf16_rows(model: FGClip2Model, runs: int) -> list[Row]:
@@ -169,6 +201,7 @@ def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
         lambda: [import_row()],
         lambda: image_tower_rows(model, runs),
         lambda: [region_row(model, runs), rerank_row(model, runs)],
+        lambda: stored_map_rows(runs),
         lambda: memory_rows(model),
         lambda: bf16_rows(model, max(3, runs // 2)),
     ]

@@ -32,6 +32,12 @@ class Row:
     note: str = ""
 
 
+def median_seconds(function: Callable[[], object], runs: int) -> float:
+    """Median time of a call over runs, after one warm-up."""
+    function()
+    return statistics.median(_seconds(function) for _ in range(runs))
+
+
 def paired_ratio(ours: Callable[[], object], reference: Callable[[], object], runs: int) -> float:
     """Median over runs of (time of ours / time of the reference), the two in turn, after one warm-up of each."""
     ours(), reference()
