@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Model, FGClip2Processor
 from fgclip2.hub import export, export_checkpoint
+from fgclip2.hub.card import UNKNOWN, stated_license
 from tests.checkpoints import load, read_tensors
 
 
@@ -134,6 +136,49 @@ def test_the_model_in_memory_stays_as_it_was(official_folder, loaded, tmp_path):
 def test_license_reaches_the_card(loaded, tmp_path):
     export_checkpoint(*loaded, tmp_path / "out", license="cc-by-4.0")
     assert "license: cc-by-4.0\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (
+            {"license": "Apache 2.0"},
+            "`license` must be an identifier of the hub such as 'apache-2.0'.*got 'Apache 2.0'",
+        ),
+        ({"license": ""}, "`license` must be"),
+        ({"base_model": "我的/模型"}, "`base_model` must be ids of the hub.*got '我的/模型'"),
+        ({"datasets": ["acme/a", "a b"]}, "`datasets` must be ids of the hub.*got 'a b'"),
+    ],
+)
+def test_a_card_that_the_hub_would_refuse(facts, message, loaded, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_checkpoint(*loaded, tmp_path / "out", **facts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_facts_and_results_reach_the_card(loaded, tmp_path):
+    scores = [
+        ("lit-cn", "retrieval", "zh", "text_to_image/recall@1", 0.5),
+        ("缩略", "matching", "en", "accuracy", 0.25),
+    ]
+    facts = {"base_model": "qihoo360/fg-clip2-base", "datasets": ["acme/pairs"], "results": scores}
+    card = ModelCard.load(export_checkpoint(*loaded, tmp_path / "模型", "cc-by-4.0", **facts) / "README.md")
+    assert (card.data.base_model, card.data.datasets) == ("qihoo360/fg-clip2-base", ["acme/pairs"])
+    assert card.data.model_name == "模型"
+    first, second = card.data.eval_results
+    assert (first.dataset_type, first.metric_type, first.metric_value) == ("lit-cn", "text_to_image/recall@1", 0.5)
+    assert (second.task_type, second.dataset_name) == ("matching", "缩略 (en)")
+    assert card.text.count("| lit-cn | text_to_image/recall@1 | 50.0 |") == 2  # once in each language
+    assert stated_license(tmp_path / "模型") == "cc-by-4.0"
+
+
+@pytest.mark.parametrize(
+    "card", [None, "", "no front matter\nlicense: mit-0\n", "---\nlicense: [a, b]\n---\n", "---\n"]
+)
+def test_a_card_without_a_licence(card, tmp_path):
+    if card is not None:
+        (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    assert stated_license(tmp_path) == UNKNOWN
 
 
 def test_an_empty_folder_is_filled(loaded, tmp_path):

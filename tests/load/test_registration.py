@@ -60,6 +60,8 @@ def test_nothing_is_registered_if_the_user_says_so():
     code = """
 import copy, sys
 from transformers import AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer, CONFIG_MAPPING
+from transformers import PreTrainedTokenizerFast
+from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -68,10 +70,12 @@ from transformers.pipelines.zero_shot_image_classification import ZeroShotImageC
 mappings = (CONFIG_MAPPING, MODEL_MAPPING, TOKENIZER_MAPPING, IMAGE_PROCESSOR_MAPPING, PROCESSOR_MAPPING)
 import fgclip2
 assert fgclip2.FGClip2Model.from_pretrained(sys.argv[1]).config.model_type == "fgclip2"
-print([dict(mapping._extra_content) for mapping in mappings], "__new__" in vars(ZeroShotImageClassificationPipeline))
+patched = ("__new__" in vars(cls) for cls in (ZeroShotImageClassificationPipeline, PreTrainedTokenizerFast))
+print([dict(mapping._extra_content) for mapping in mappings], *patched, ImageProcessingMixin.from_dict.__module__)
 """
     done = run(code, FGCLIP2_NO_REGISTER="1")
-    assert done.stdout.strip() == "[{}, {}, {}, {}, {}] False", done.stderr
+    expected = "[{}, {}, {}, {}, {}] False False transformers.image_processing_base"
+    assert done.stdout.strip() == expected, done.stderr
     native = run(
         f"{NATIVE}\nimport fgclip2\nprint(CONFIG_MAPPING['fgclip2'] is native.FGClip2Config)", FGCLIP2_NO_REGISTER="1"
     )

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from tests.checkpoints import load
+from tests.remote_code import check_stock
 from tests.remote_code.check_exported import LABELS, compute, images
 
 CHECK = Path(__file__).parent / "check_exported.py"
@@ -21,8 +22,12 @@ CHECK = Path(__file__).parent / "check_exported.py"
 OTHER_PYTHONS = [path for path in os.environ.get("FGCLIP2_REMOTE_CODE_PYTHONS", "").split(os.pathsep) if path]
 
 
-def run(arguments: list[str], cache: Path, cwd: Path | None = None) -> None:
-    """Run Python with an empty cache of the hub, offline, and show what it printed if it fails."""
+def run(arguments: list[str], cache: Path, cwd: Path | None = None, may_ask: bool = False) -> None:
+    """Run Python with an empty cache of the hub, offline, and show what it printed if it fails.
+
+    Args:
+        may_ask: Whether transformers may ask if the folder's code is to be run.
+    """
     hidden = {"PYTHONPATH", "HF_HOME", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -31,7 +36,7 @@ def run(arguments: list[str], cache: Path, cwd: Path | None = None) -> None:
     )
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-6000:]
     # Asked without a terminal, transformers takes the answer for "no" and goes on.
-    assert "Do you wish to run the custom code" not in process.stdout
+    assert may_ask or "Do you wish to run the custom code" not in process.stdout
 
 
 class Exported(NamedTuple):
@@ -95,6 +100,47 @@ def test_in_other_environments(python, exported, tmp_path):
     output = tmp_path / "outputs.safetensors"
     run([python, str(CHECK), str(exported.folder), str(output), "remote-code"], tmp_path / "cache")
     assert_same(load_file(output), exported.expected)
+
+
+@pytest.fixture(scope="module")
+def stock(exported_folder, exported_fgclip_folder) -> tuple[list[Path], dict[str, torch.Tensor]]:
+    """Exported folders of both families, and what this package's own classes make of them."""
+    folders, outputs = [exported_folder, exported_fgclip_folder], {}
+    for number, folder in enumerate(folders):
+        model, processor = load(folder)
+        found = check_stock.compute(model.eval(), processor.tokenizer, processor.image_processor)
+        # SigLIP 2's budget, where ours chooses one by the size of each image.
+        if model.config.model_type == "fgclip2":
+            pixels = processor.image_processor(check_stock.images(), max_num_patches=256, return_tensors="pt")
+            found |= {f"{name} 0": tensor for name, tensor in pixels.items()}
+            found["image 0"] = model.get_image_features(**pixels).detach()
+        outputs |= {f"{number} {name}": tensor for name, tensor in found.items()}
+    return folders, outputs
+
+
+def assert_stock_classes_agree(python: str, stock: tuple[list[Path], dict[str, torch.Tensor]], tmp_path: Path) -> None:
+    folders, expected = stock
+    output = tmp_path / "stock.safetensors"
+    # Transformers 5 asks for the sake of the configuration, and goes on without it.
+    run([python, check_stock.__file__, str(output), *map(str, folders)], tmp_path / "cache", may_ask=True)
+    actual = load_file(output)
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        if tensor.is_floating_point():  # pixels too: CLIP's processor of transformers 4.57 rounds otherwise
+            torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+            if name.startswith("0 pixel_values"):
+                assert torch.equal(actual[name], tensor), name
+        else:
+            assert torch.equal(actual[name], tensor), name
+
+
+def test_stock_classes_read_the_same(stock, tmp_path):
+    assert_stock_classes_agree(sys.executable, stock, tmp_path)
+
+
+@pytest.mark.parametrize("python", OTHER_PYTHONS)
+def test_stock_classes_read_the_same_in_other_environments(python, stock, tmp_path):
+    assert_stock_classes_agree(python, stock, tmp_path)
 
 
 @pytest.mark.parametrize("exported", ["fgclip2", pytest.param("fgclip", **MORE)], indirect=True)

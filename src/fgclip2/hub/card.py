@@ -1,16 +1,70 @@
 """The model card of an exported folder, in English and Chinese; its snippets run as they stand, in the folder."""
 
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from ..modeling.auto import Family
+from ..modeling.weights import find_file
+
+Score = tuple[str, str, str, str, float]  # (benchmark, kind of benchmark, language, metric, share of 1)
+UNKNOWN = "unknown"  # what the hub calls a licence that nobody has named
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says of a model that its weights don't.
+
+    Args:
+        license: Licence of the weights, an identifier of the hub, e.g. `"apache-2.0"`.
+        base_model: Id on the hub of the model that this one was made from.
+        datasets: Ids on the hub of the data that it was trained on.
+        results: Its scores.
+
+    Raises:
+        ValueError: The licence is no such identifier, or an id is none.
+    """
+
+    license: str = UNKNOWN
+    base_model: str | None = None
+    datasets: Sequence[str] = ()
+    results: Sequence[Score] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", self.license):
+            raise ValueError(
+                f"`license` must be an identifier of the hub such as 'apache-2.0', 'cc-by-4.0' or 'other', got "
+                f"{self.license!r}"
+            )
+        for name, values in (("base_model", filter(None, [self.base_model])), ("datasets", self.datasets)):
+            for value in values:
+                if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value, re.ASCII):
+                    raise ValueError(f"`{name}` must be ids of the hub such as 'namespace/name', got {value!r}")
+
+
+def stated_license(source: str | os.PathLike, **hub_arguments: Any) -> str:
+    """Return the licence that the card of a checkpoint names, an identifier of the hub; [`UNKNOWN`] if it names none.
+
+    Args:
+        source, hub_arguments: What [`locate_checkpoint`] returned.
+    """
+    path = find_file(source, "README.md", **hub_arguments)
+    if path is None:
+        return UNKNOWN
+    before, _, rest = Path(path).read_text(encoding="utf-8", errors="replace").partition("---\n")
+    front_matter = "" if before.strip() else rest.partition("\n---")[0]
+    found = re.search(r"""^license: *["']?([a-z0-9.-]+)["']? *$""", front_matter, re.MULTILINE)
+    return found[1] if found else UNKNOWN
+
 
 _CARD = Template("""---
-license: $license
-language: $languages
-library_name: transformers
-pipeline_tag: zero-shot-image-classification
-tags: $tags
+$front_matter
 ---
 
 # $name
@@ -66,6 +120,21 @@ scores = classifier(image, candidate_labels=["red", "blue"], hypothesis_template
 sentence-transformers 6.2 or later loads it by `SentenceTransformer(checkpoint, trust_remote_code=True)`, for images and
 short texts; `processing_kwargs={"text": $long_texts}` of `encode` is for long ones.
 
+Without `trust_remote_code`, `AutoTokenizer` and `AutoImageProcessor` are transformers' own classes. They give the same
+ids and pixels as long as the length is always said ($stock_about):
+
+```python
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
+with torch.no_grad():
+    text_vectors = model.get_text_features(**ids, walk_type="short")
+    image_vectors = model.get_image_features(**image_processor(image, $stock_images))
+```
+$results
 ## 中文
 
 $about_zh
@@ -116,14 +185,43 @@ scores = classifier(image, candidate_labels=$labels_zh, hypothesis_template=$tem
 
 sentence-transformers 6.2 及以上用 `SentenceTransformer(checkpoint, trust_remote_code=True)` 加载，
 用于图像和短文本；长文本请给 `encode` 传 `processing_kwargs={"text": $long_texts}`。
+
+不加 `trust_remote_code` 时，`AutoTokenizer` 和 `AutoImageProcessor` 是 transformers 自带的类。
+只要始终写明长度，得到的编号和像素完全相同（$stock_about_zh）：
+
+```python
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
+with torch.no_grad():
+    text_vectors = model.get_text_features(**ids, walk_type="short")
+    image_vectors = model.get_image_features(**image_processor(image, $stock_images))
+```
+$results_zh""")
+
+_RESULTS = Template("""
+$title
+
+| $benchmark | $metric | % |
+|---|---|---|
+$rows
 """)
 
 
 # What the card of one family says, and that of another does not, by model type.
 _OF_FAMILY = {
     "fgclip2": {
-        "languages": "[en, zh]",
-        "tags": "[fgclip2, clip, siglip, bilingual]",
+        "stock_texts": '["a red square", "一只黑猫"]',
+        "stock_images": 'max_num_patches=256, return_tensors="pt"',
+        "stock_about": """\
+`padding=True` pads to the longest text, which gives other vectors without a word; `max_num_patches` is an integer, for
+"auto" is beyond them""",
+        "stock_about_zh": """\
+`padding=True` 只补到最长的文本，得到的向量会不同，而且没有任何提示；
+`max_num_patches` 只能是整数，这些类没有 "auto" 这种设置""",
         "about": """\
 A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture: embeddings of images, texts and
 regions, and dense features.""",
@@ -139,8 +237,10 @@ regions, and dense features.""",
         "template_zh": '"一张{}的图片"',
     },
     "fgclip": {
-        "languages": "[en]",
-        "tags": "[fgclip, clip]",
+        "stock_texts": '["a red square", "a black cat"]',
+        "stock_images": 'return_tensors="pt"',
+        "stock_about": "texts are not cut by themselves; `padding=True` gives the same vectors here",
+        "stock_about_zh": "文本不会自动截断；这里 `padding=True` 得到的向量相同",
         "about": """\
 An image-text model of the FG-CLIP architecture, the first version
 ([arXiv 2505.05071](https://arxiv.org/abs/2505.05071)): embeddings of images, texts and regions, and dense features.
@@ -163,24 +263,59 @@ that of CLIP, to which Chinese characters are bytes.""",
     },
 }
 
+_LANGUAGES = {"fgclip2": ["en", "zh"], "fgclip": ["en"]}
+_TAGS = {"fgclip2": ["fgclip2", "clip", "siglip", "bilingual"], "fgclip": ["fgclip", "clip"]}
 
-def model_card(name: str, license: str, family: Family, model: Any, processor: Any) -> str:
+
+def model_card(name: str, facts: Facts, family: Family, model: Any, processor: Any) -> str:
     """Return the card as Markdown with the hub's front matter.
 
     Args:
         name: Title.
-        license: Licence of the weights, an identifier of the hub, e.g. `"apache-2.0"`.
+        facts: What only the user knows, and the model's scores.
         family: Family of the model.
         model, processor: Of which the card gives sizes.
     """
+    scores = [
+        EvalResult(
+            task_type=kind.replace("_", "-"),
+            dataset_type=benchmark,
+            dataset_name=f"{benchmark} ({language})",
+            metric_type=metric,
+            metric_value=round(value, 6),
+        )
+        for benchmark, kind, language, metric, value in facts.results
+    ]
+    data = ModelCardData(
+        license=facts.license,
+        language=_LANGUAGES[family.model_type],
+        library_name="transformers",
+        pipeline_tag="zero-shot-image-classification",
+        tags=_TAGS[family.model_type],
+        base_model=facts.base_model,
+        datasets=list(facts.datasets) or None,
+        model_name=name if scores else None,
+        eval_results=scores or None,
+    )
+    rows = "\n".join(
+        f"| {score.dataset_type} | {score.metric_type} | {100 * score.metric_value:.1f} |" for score in scores
+    )
+    titles = {
+        "results": {"title": "Results of `fgclip2 bench run`:", "benchmark": "Benchmark", "metric": "Metric"},
+        "results_zh": {"title": "`fgclip2 bench run` 的结果：", "benchmark": "评测", "metric": "指标"},
+    }
+    tables = {place: _RESULTS.substitute(words, rows=rows) if rows else "" for place, words in titles.items()}
     towers = {"vision": model.config.vision_config, "text": model.config.text_config}
     card = Template(_CARD.safe_substitute(_OF_FAMILY[family.model_type]))
     return card.substitute(
+        tables,
+        front_matter=data.to_yaml(),
         name=name,
-        license=license,
+        license=facts.license,
         width=model.embedding_size,
         parameters=f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         image_size=getattr(towers["vision"], "image_size", None),  # of families with squares
+        short_length=processor.text_length("caption"),
         long_length=processor.text_length("long_caption"),
         **{tower: f"{config.num_hidden_layers} x {config.hidden_size}" for tower, config in towers.items()},
     )

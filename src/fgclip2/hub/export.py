@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,42 @@ from ..files import new_folder, read_json
 from ..modeling import auto
 from ..modeling.auto import FAMILIES, Family
 from ._folders import check_shapes, needed_tensors, update_json
-from .card import model_card
+from .card import Facts, Score, model_card
+from .stock import name_stock_classes
 
 CODE_FOLDER = Path(auto.__file__).parent
 ZERO_SHOT = "zero-shot-image-classification"
 
 
-def export_checkpoint(model: Any, processor: Any, folder: str | os.PathLike, license: str = "apache-2.0") -> Path:
+def export_checkpoint(
+    model: Any,
+    processor: Any,
+    folder: str | os.PathLike,
+    license: str = "apache-2.0",
+    base_model: str | None = None,
+    datasets: Sequence[str] = (),
+    results: Sequence[Score] = (),
+) -> Path:
     """Write weights, processor files, a model card and the code that loads them without this package.
 
     The folder loads by transformers' `AutoModel`, `AutoProcessor`, `AutoTokenizer`, `AutoImageProcessor` and `pipeline`
     with `trust_remote_code=True`, on transformers 4.57 and 5.18 or later; where this package is imported, without it.
+    Where neither is so, `AutoTokenizer` and `AutoImageProcessor` give classes of transformers, with the same ids for
+    `padding="max_length", truncation=True` and the same pixels, FG-CLIP 2's for an integer `max_num_patches`.
 
     Args:
         model: An [`FGClip2Model`] or [`FGClipModel`]; scales that only training has are left out.
         processor: Its processor.
         folder: Where to write; new or empty.
-        license: Licence of the weights for the card, an identifier of the hub.
+        license, base_model, datasets, results: What the card says beside what the model itself shows, see [`Facts`].
 
     Returns:
         The folder.
 
     Raises:
         ValueError: `folder` has something in it, `model` or `processor` is not of this package, or the model has other
-            tensors than its configuration says (an adapter that is not merged).
+            tensors than its configuration says (an adapter that is not merged); or the licence or another id for the
+            card is none of the hub.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor
@@ -41,6 +54,7 @@ def export_checkpoint(model: Any, processor: Any, folder: str | os.PathLike, lic
         >>> model, processor = FGClip2Model.from_pretrained(path), FGClip2Processor.from_pretrained(path)
         >>> export_checkpoint(model, processor, "fgclip2-zh-en")
     """
+    facts = Facts(license, base_model, datasets, results)
     of_family = (family for family in FAMILIES if isinstance(model, family.model))
     family = next((family for family in of_family if isinstance(processor, family.processor)), None)
     if family is None:
@@ -56,7 +70,7 @@ def export_checkpoint(model: Any, processor: Any, folder: str | os.PathLike, lic
         model.save_pretrained(staging, state_dict=state)
         processor.save_pretrained(staging)
         write_code(staging, family)
-        card = model_card(Path(folder).absolute().name, license, family, model, processor)
+        card = model_card(Path(folder).absolute().name, facts, family, model, processor)
         (staging / "README.md").write_text(card, encoding="utf-8")
     return Path(folder)
 
@@ -100,7 +114,11 @@ def code_files(family: Family) -> list[Path]:
 
 
 def write_code(folder: Path, family: Family) -> None:
-    """Put the code files beside a checkpoint that this package wrote, and name them in its JSON files."""
+    """Put the code files beside a checkpoint that this package wrote, and name them in its JSON files.
+
+    Tokenizer and image processor are named beside classes of transformers, which read the folder without its code.
+    """
+    name_stock_classes(folder, family)
     for path in code_files(family):
         shutil.copyfile(path, folder / path.name)
     maps = auto_maps(family)

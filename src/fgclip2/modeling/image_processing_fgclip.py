@@ -92,7 +92,10 @@ class FGClipImageProcessor(TableImageProcessor):
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> "FGClipImageProcessor":
         settings = dict(image_processor_dict)
-        if settings.get("image_processor_type") != cls.__name__:
+        if settings.get("do_center_crop") is False and settings.get("size") == settings.pop("crop_size", None):
+            settings.pop("do_center_crop")  # an exported folder, which CLIP's processor reads too
+            settings.pop("do_convert_rgb", None)
+        elif settings.get("image_processor_type") != cls.__name__:
             known = {name: settings[name] for name in _SETTINGS_OF_CLIP if name in settings}
             settings = {**known, "size": settings.get("size", 224)}
         return super().from_dict(settings, **kwargs)

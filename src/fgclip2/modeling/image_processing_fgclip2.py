@@ -98,10 +98,14 @@ class FGClip2ImageProcessor(TableImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> "FGClip2ImageProcessor":
-        # Official folders store SigLIP 2's 256 patches, which is not what the model is run with.
+        # Official folders store SigLIP 2's 256 patches, which is not what the model is run with; exported ones, which
+        # SigLIP 2's processor reads too, what it is run with beside it.
         image_processor_dict = dict(image_processor_dict)
+        budget = image_processor_dict.pop("own_max_num_patches", None)
         if image_processor_dict.get("image_processor_type") != cls.__name__:
             image_processor_dict.pop("max_num_patches", None)
+            if budget is not None:
+                image_processor_dict["max_num_patches"] = budget
         return super().from_dict(image_processor_dict, **kwargs)
 
     def preprocess(
