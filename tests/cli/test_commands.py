@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import safe_open
 
@@ -701,4 +703,31 @@ def test_export_names_its_formats(run):
     refused = " ".join(run("export", "导出", "--format", "onxx", code=2).stderr.split())
     assert "must be 'transformers'" in refused
     assert "got 'onxx'" in refused
+    assert not Path("导出").exists()
+
+
+def test_export_for_the_hub_has_the_results_on_its_card(run, monkeypatch):
+    verified = []
+    monkeypatch.setattr(import_module("fgclip2.hub.publish"), "verify_folder", verified.append)
+    results = Path(__file__).parents[2] / "docs" / "bundled_benchmark"
+    arguments = ("export", "导出", "--format", "hub", "--results", results, "--dataset", "acme/pairs")
+    run(*arguments, "--base-model", "acme/base", model=False)
+    card = ModelCard.load("导出/README.md")
+    assert [str(folder) for folder in verified] == ["导出"]
+    assert (card.data.license, card.data.base_model, card.data.datasets) == ("apache-2.0", "acme/base", ["acme/pairs"])
+    names = {result.dataset_type for result in card.data.eval_results}
+    assert {"bundled-scenes-short-zh", "bundled-scenes-short-en"} <= names
+    assert all(0 <= result.metric_value <= 1 for result in card.data.eval_results)
+    # They are of the embedded checkpoint, and of no other.
+    refused = run("export", "另一个", "--format", "hub", "--results", results, code=1)
+    assert "none of the whole of a benchmark by" in refused.stderr
+    assert not Path("另一个").exists()
+
+
+def test_export_says_what_does_not_go_together(run, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert "--push" in run("export", "导出", "--push", "acme/tiny", code=2).stderr
+    assert "works with --push" in run("export", "导出", "--format", "hub", "--public", code=2).stderr
+    unknown = run("export", "导出", "--format", "hub", "--push", "acme/tiny", code=1).stderr
+    assert "HF_TOKEN" in unknown
     assert not Path("导出").exists()

@@ -93,7 +93,10 @@ OPTIONS = {
     "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--json"},
-    "export": {"folder", "--model", "-m", "--format", "--json"},
+    "export": {
+        *("folder", "--model", "-m", "--format", "--license", "--base-model", "--dataset", "--results", "--push"),
+        *("--private", "--public", "--json"),
+    },
     "init": {
         *("paths", "--num-patches", "--revision", "--preset", "--config", "--tokenizer", "--texts", "--vocab-size"),
         *("--seed", "--json"),

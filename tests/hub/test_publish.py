@@ -1,10 +1,16 @@
 """publish: what would be uploaded, and what is."""
 
 import shutil
+from importlib import import_module
 
 import pytest
+from huggingface_hub import HfApi, constants
 
-from fgclip2.hub import publish
+from fgclip2.hub import export_for_hub, publish, verify_folder
+from tests.checkpoints import load
+from tests.hub.server import stand_in
+
+publishing = import_module("fgclip2.hub.publish")  # whose name in the package is that of its function
 
 
 class RecordingApi:
@@ -50,6 +56,20 @@ def test_a_real_run_uploads_exactly_the_list(folder):
     ]
 
 
+def test_an_upload_as_the_library_makes_it(folder, monkeypatch):
+    """By HTTP, to a server on this machine; the hub's own storage of large files is left out."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    (folder / "说明.txt").write_text("一只黑猫", encoding="utf-8")
+    with stand_in() as received:
+        files = publish(folder, "acme/tiny", False, HfApi(endpoint=received.endpoint, token="hf_test"))
+    assert received.files == {name: (folder / name).read_bytes() for name in files}
+    assert {"说明.txt", "model.safetensors", "modeling_fgclip2.py"} <= received.files.keys()
+    (created,) = received.created
+    assert created.get("visibility") == "private" or created.get("private") is True
+    assert received.authorizations == {"Bearer hf_test"}
+
+
 @pytest.mark.parametrize("repo_id", ["tiny", "a/b/c", "acme/..", "acme/ti ny"])
 def test_wrong_names_are_refused(repo_id, folder):
     with pytest.raises(ValueError, match=r"must be|Repo id|repo"):
@@ -74,5 +94,84 @@ def test_offline_a_real_run_fails_loudly(folder, monkeypatch):
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
     with pytest.raises(OfflineModeIsEnabled):
         publish(folder, "acme/tiny", dry_run=False)
+
+
+def test_without_a_token_in_the_environment_nothing_is_uploaded(folder, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(ValueError, match="HF_TOKEN must be set"):
+        publish(folder, "acme/tiny", dry_run=False)
+
+
+def test_a_folder_without_a_licence_is_refused(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(card.replace("license: apache-2.0", "license: unknown"), encoding="utf-8")
+    with pytest.raises(ValueError, match="says no licence of the weights"):
+        publish(folder, "acme/tiny", dry_run=False, api=RecordingApi())
+
+
+# The format hub: a folder that is loaded as others will before it is kept or uploaded
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[str]:
+    """What `export_for_hub` does after the export, in turn; libraries for the check are there."""
+    done: list[str] = []
+    monkeypatch.setattr(publishing, "verify_folder", lambda folder: done.append("verified"))
+    monkeypatch.setattr(publishing, "publish", lambda *arguments, **options: done.append(f"published {options}"))
+    monkeypatch.setattr(publishing, "missing_checks", lambda: [])
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    return done
+
+
+@pytest.fixture(scope="module")
+def loaded(official_folder):
+    return load(official_folder)
+
+
+def test_a_folder_is_verified_and_nothing_is_uploaded_without_push(loaded, steps, tmp_path):
+    assert export_for_hub(*loaded, tmp_path / "导出", "apache-2.0") == tmp_path / "导出"
+    assert steps == ["verified"]
+
+
+def test_what_is_pushed_has_been_verified(loaded, steps, tmp_path):
+    export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/tiny", private=False)
+    assert steps[0] == "verified"
+    assert "'dry_run': False" in steps[1]
+    assert "'private': False" in steps[1]
+
+
+def test_a_folder_that_fails_its_check_is_not_uploaded(loaded, steps, tmp_path, monkeypatch):
+    def fail(folder):
+        raise ValueError("transformers gives other vectors")
+
+    monkeypatch.setattr(publishing, "verify_folder", fail)
+    with pytest.raises(ValueError, match="other vectors"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/tiny")
+    assert steps == []
+
+
+def test_what_a_push_lacks_is_said_before_the_work(loaded, steps, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"licence of the weights is unknown.*--license"):
+        export_for_hub(*loaded, tmp_path / "导出", push="acme/tiny")
+    with pytest.raises(ValueError, match=r"(?i)repo"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/ti ny")
+    monkeypatch.setattr(publishing, "missing_checks", lambda: ["sentence-transformers>=6.2"])
+    with pytest.raises(ImportError, match=r"pip install 'sentence-transformers>=6\.2'"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/tiny")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ValueError, match="HF_TOKEN must be set"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/tiny")
+    assert list(tmp_path.iterdir()) == []
+    assert steps == []
+
+
+@pytest.mark.slow
+def test_verification_compares_the_vectors_of_another_interpreter(folder):
+    assert verify_folder(folder)["transformers"] < 1e-4
+    code = (folder / "tokenization_fgclip2.py").read_text(encoding="utf-8")
+    (folder / "tokenization_fgclip2.py").write_text(code.replace("return text.lower()", "return text + '!'"), "utf-8")
+    with pytest.raises(ValueError, match=r"(?s)transformers (gives other vectors|can't load).*"):
+        verify_folder(folder)

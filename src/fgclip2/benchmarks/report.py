@@ -144,6 +144,25 @@ def _data_names(results: Sequence[Result]) -> list[list[str]]:
     return [[f"{name} ({result['data']['digest'][:8]})".strip()] for name, result in zip(names, results, strict=True)]
 
 
+def headline_scores(results: Sequence[Result], fingerprint: str) -> list[tuple[str, str, str, str, float]]:
+    """Return what a card says of a model: (benchmark, kind, language, metric, share of 1), the main metrics only.
+
+    Left out are results of other models, of parts of a data set, and with settings that are not those of a preset.
+
+    Args:
+        results: Content of result files.
+        fingerprint: That of the checkpoint, see [`checkpoint_fingerprint`].
+    """
+    own = (result for result in results if result["model"].get("fingerprint") == fingerprint)
+    return [
+        (result["benchmark"], result["task"], result["language"], metric, result["metrics"][metric]["value"])
+        for result in own
+        if not is_part(result) and not result["changed"]
+        for metric in _main_metrics([result])
+        if not is_rank(metric)
+    ]
+
+
 # Markdown
 
 

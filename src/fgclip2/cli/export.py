@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,8 @@ EXAMPLES = """
 fgclip2 export exported
 fgclip2 export 导出 --model 我的模型
 fgclip2 export merged --model my-adapter
+fgclip2 export to_share --format hub --results docs/bundled_benchmark
+fgclip2 export 发布 --format hub --model 我的模型 --license apache-2.0 --push 我的用户名/模型
 """
 
 
@@ -22,30 +25,80 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers)."
+            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers), or "
+            "hub (the same with more on its card, loaded by these libraries before it is kept)."
         ),
     ] = "transformers",
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, as the hub writes it.  [default: that of the model's own card]"),
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the model that this one was made from, for the card.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", help="Hub id of data that it was trained on, for the card; may be repeated."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result file of fgclip2 bench run, or folder of them, for the card; may be repeated."),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="REPO_ID", help="Upload to this repository, with the token in HF_TOKEN (hub only)."),
+    ] = None,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="What --push makes of a new repository.  [default: private]"),
+    ] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Write a checkpoint that loads without this package.
 
     The folder has the code beside the weights, and transformers loads it with trust_remote_code=True. An adapter is
-    merged into its base model.
+    merged into its base model. Nothing is uploaded without --push.
     """
     from ..assets import embedded_checkpoint
+    from ..benchmarks.report import headline_scores
+    from ..benchmarks.results import read_results
     from ..checkpoints import locate_checkpoint
     from ..checks import one_of
+    from ..embedding.fingerprint import checkpoint_fingerprint, model_fingerprint
     from ..embedding.loading import choose_family, load_checkpoint
+    from ..hub.card import stated_license
     from ..hub.formats import FORMATS
 
     if format not in FORMATS:
         raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
+    options = {
+        "license": license,
+        "base_model": base_model,
+        "datasets": datasets,
+        "results": results,
+        "push": push,
+        "private": private,
+    }
+    given: dict[str, Any] = {option: value for option, value in options.items() if value not in (None, [])}
+    known = inspect.signature(FORMATS[format]).parameters
+    for option in given.keys() - known.keys():
+        raise typer.BadParameter(f"does not go with --format {format}: leave it out", param_hint=f"--{option}")
+    if private is not None and push is None:
+        raise typer.BadParameter("works with --push", param_hint="--private")
+    measured = read_results(results) if results else []
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
     # As it is stored, not as an embedder computes: an export should not grow.
     family = choose_family(source, "fgclip2 export", **hub_arguments)
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
-    written = FORMATS[format](loaded, processor, folder)
+    if license is None and "license" in known:
+        given["license"] = stated_license(source, **hub_arguments) if model else "apache-2.0"
+    if measured:
+        fingerprint = checkpoint_fingerprint(model_fingerprint(loaded), loaded.config, processor)
+        given["results"] = headline_scores(measured, fingerprint)
+        if not given["results"]:
+            raise ValueError(f"--results has {len(measured)} results, and none of the whole of a benchmark by {name}")
+    written = FORMATS[format](loaded, processor, folder, **given)
     if as_json:
         common.print_json({"model": name, "format": format, "output": str(written)})
     else:

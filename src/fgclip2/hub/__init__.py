@@ -2,6 +2,7 @@
 
 from .convert import convert_checkpoint
 from .export import export_checkpoint
-from .publish import publish
+from .publish import export_for_hub, publish
+from .verify import verify_folder
 
-__all__ = ["convert_checkpoint", "export_checkpoint", "publish"]
+__all__ = ["convert_checkpoint", "export_checkpoint", "export_for_hub", "publish", "verify_folder"]

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from .export import export_checkpoint
+from .publish import export_for_hub
 
-# Each takes (model, processor, new folder) and writes the folder whole or not at all.
-FORMATS: dict[str, Callable[[Any, Any, Path], Path]] = {
+# Each takes (model, processor, new folder) and writes the folder whole or not at all. Options of the command that a
+# format has are further arguments of its function, by name.
+FORMATS: dict[str, Callable[..., Path]] = {
     "transformers": export_checkpoint,
+    "hub": export_for_hub,
 }
