@@ -2,19 +2,25 @@
 
     python -m scripts.package
 
-The bare environment gets this one's torch and what the wheel's own metadata asks for, and none of this checkout.
+The bare environment gets this one's torch and what the wheel's own metadata asks for, and none of this checkout. Then
+`dist/` has what a release consists of: wheel, sdist, a list of the packages of that environment (SBOM, CycloneDX JSON)
+and `SHA256SUMS`. The wheel is the same bytes wherever and whenever the same commit is built.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 from .environments import ROOT, link_torch, make_environment
 
 LIMIT_MEGABYTES = 20
+SBOM_TOOL = "cyclonedx-bom>=7.5,<8"
 
 
 def run(*command: str | Path, **kwargs: object) -> None:
@@ -23,7 +29,9 @@ def run(*command: str | Path, **kwargs: object) -> None:
 
 
 def build(output: Path) -> Path:
-    run(sys.executable, "-m", "build", "--outdir", output, ROOT)
+    # Its time would otherwise be that of the files where a release is built from a checkout.
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": source_date()}
+    run(sys.executable, "-m", "build", "--outdir", output, ROOT, env=environment)
     run(sys.executable, "-m", "twine", "check", "--strict", *sorted(output.iterdir()))
     (wheel,) = output.glob("*.whl")
     size = wheel.stat().st_size / 1e6
@@ -33,9 +41,34 @@ def build(output: Path) -> Path:
     return wheel
 
 
-def run_installed(wheel: Path, folder: Path) -> None:
-    """Install into an environment of its own and use it from outside the checkout, offline."""
-    binaries = make_environment(folder / "venv", [str(wheel)], link_torch(folder / "torch")).parent
+def source_date() -> str:
+    """Return the time of the commit in seconds since 1970, or that which the caller has set."""
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        return os.environ["SOURCE_DATE_EPOCH"]
+    done = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def build_again(wheel: Path, folder: Path) -> None:
+    """Build the wheel again from the sdist, elsewhere, with other times and permissions of files, and compare bytes."""
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sources", filter="data")
+    (sources,) = (folder / "sources").iterdir()
+    for path in sources.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1e9, 1e9))
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": source_date()}
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "again", sources, env=environment)
+    if (folder / "again" / wheel.name).read_bytes() != wheel.read_bytes():
+        raise SystemExit(f"{wheel.name} differs between two builds of the same sources")
+    print(f"{wheel.name}: the same bytes from two builds", flush=True)
+
+
+def run_installed(wheel: Path, folder: Path) -> Path:
+    """Install into an environment of its own, use it from outside the checkout, offline, and return its interpreter."""
+    python = make_environment(folder / "venv", [str(wheel)], link_torch(folder / "torch"))
+    binaries = python.parent
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
     environment.pop("PYTHONPATH", None)
     # The console script is a module beside the package; the other two ways to start must stay the same command.
@@ -49,6 +82,30 @@ def run_installed(wheel: Path, folder: Path) -> None:
     run(binaries / "fgclip2", "demo", "--output", folder / "demo", cwd=folder, env=environment)
     if not (folder / "demo" / "index.html").is_file():
         raise SystemExit("the demo of the installed wheel wrote no index.html")
+    return python
+
+
+def write_sbom(wheel: Path, python: Path) -> Path:
+    """Write what an environment that has the wheel consists of, as the releases of the day of the build were."""
+    tool = make_environment(ROOT / ".cache" / "sbom", [SBOM_TOOL])
+    sbom = wheel.with_name(f"{'-'.join(wheel.stem.split('-')[:2])}.cdx.json")
+    options = ["--pyproject", ROOT / "pyproject.toml", "--mc-type", "library", "--output-reproducible", "--of", "JSON"]
+    run(tool, "-m", "cyclonedx_py", "environment", *options, "--output-file", sbom, python)
+    content = json.loads(sbom.read_text(encoding="utf-8"))
+    named = {component["name"] for component in content["components"]}
+    root = content["metadata"]["component"]["name"]
+    missing = {"torch", "transformers", "tokenizers", "pillow", "numpy"} - named
+    if root != "fgclip2" or missing:
+        raise SystemExit(f"{sbom.name} is of {root}, and lacks {sorted(missing)}")
+    print(f"{sbom.name}: {len(named)} packages", flush=True)
+    return sbom
+
+
+def write_hashes(folder: Path) -> None:
+    """Write SHA256SUMS of all files of a folder, for `sha256sum --check`."""
+    files = [path for path in sorted(folder.iterdir()) if path.name != "SHA256SUMS"]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -56,7 +113,9 @@ def main() -> None:
     shutil.rmtree(output, ignore_errors=True)
     wheel = build(output)
     with tempfile.TemporaryDirectory() as folder:
-        run_installed(wheel, Path(folder))
+        build_again(wheel, Path(folder))
+        write_sbom(wheel, run_installed(wheel, Path(folder)))
+    write_hashes(output)
     print("package: all good")
 
 

@@ -691,6 +691,9 @@ def test_convert_writes_a_folder_that_embeds_the_same(run, official_folder, fold
 def test_export_writes_the_code_beside_the_weights(run, embedder):
     assert run.json("export", "导出")["output"].endswith("导出")
     assert (Path("导出") / "modeling_fgclip2.py").is_file()
+    assert "\nlicense: unknown\n" in (Path("导出") / "README.md").read_text(
+        encoding="utf-8"
+    )  # the checkpoint has no card
     again = FGClip2Embedder.from_pretrained("导出")
     np.testing.assert_allclose(again.encode_images("photo.png"), embedder.encode_images("photo.png"), atol=1e-6)
     assert run("export", "导出", code=1).stderr  # not empty

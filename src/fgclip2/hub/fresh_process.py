@@ -26,7 +26,8 @@ def by_transformers(folder: str, picture: Image.Image, texts: list[str]) -> tupl
     stock = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     stock_ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-    difference = (stock.get_text_features(**stock_ids) - text_vectors).abs().max()
+    normalize = torch.nn.functional.normalize
+    difference = (normalize(stock.get_text_features(**stock_ids)) - normalize(text_vectors)).abs().max()
     if difference > 1e-4:
         raise SystemExit(f"AutoTokenizer without the code of the folder gives vectors that are {difference} off")
     AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)(picture, return_tensors="pt")
