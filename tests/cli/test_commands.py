@@ -731,6 +731,8 @@ def test_export_says_what_does_not_go_together(run, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     assert "--push" in run("export", "导出", "--push", "acme/tiny", code=2).stderr
     assert "works with --push" in run("export", "导出", "--format", "hub", "--public", code=2).stderr
+    for option in (("--precision", "int8"), ("--square-side", "96"), ("--compared-items", "0")):
+        assert option[0] in run("export", "导出", *option, code=2).stderr
     unknown = run("export", "导出", "--format", "hub", "--push", "acme/tiny", code=1).stderr
     assert "HF_TOKEN" in unknown
     assert not Path("导出").exists()

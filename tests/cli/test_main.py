@@ -95,7 +95,7 @@ OPTIONS = {
     "convert": {"folder", "output", "--json"},
     "export": {
         *("folder", "--model", "-m", "--format", "--license", "--base-model", "--dataset", "--results", "--push"),
-        *("--private", "--public", "--json"),
+        *("--private", "--public", "--precision", "--square-side", "--compared-items", "--json"),
     },
     "init": {
         *("paths", "--num-patches", "--revision", "--preset", "--config", "--tokenizer", "--texts", "--vocab-size"),

@@ -16,6 +16,7 @@ fgclip2 export 导出 --model 我的模型
 fgclip2 export merged --model my-adapter
 fgclip2 export to_share --format hub --results docs/bundled_benchmark
 fgclip2 export 发布 --format hub --model 我的模型 --license apache-2.0 --push 我的用户名/模型
+fgclip2 export 图 --format onnx --precision fp32 --precision int8
 """
 
 
@@ -25,8 +26,9 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers), or "
-            "hub (the same with more on its card, loaded by these libraries before it is kept)."
+            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers), "
+            "hub (the same with more on its card, loaded by these libraries before it is kept), or onnx (graphs for "
+            "run times without torch)."
         ),
     ] = "transformers",
     license: Annotated[
@@ -52,12 +54,27 @@ def export(
         bool | None,
         typer.Option("--private/--public", help="What --push makes of a new repository.  [default: private]"),
     ] = None,
+    precisions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="For onnx, once for each: fp32 (default), fp16, int8 (weights in 8 bit), int8-fast (texts only).",
+        ),
+    ] = None,
+    square_side: Annotated[
+        int | None,
+        typer.Option(help="Side in pixels of plain squares (onnx only).  [default: by the model's patch budget]"),
+    ] = None,
+    compared_items: Annotated[
+        int | None,
+        typer.Option(help="Images, and texts, to compare with torch, 0: none (onnx only).  [default: 200]"),
+    ] = None,
     as_json: common.AsJson = False,
 ) -> None:
     """Write a checkpoint that loads without this package.
 
-    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True. An adapter is
-    merged into its base model. Nothing is uploaded without --push.
+    The folder has the code beside the weights, and transformers loads it with trust_remote_code=True; or it has graphs
+    for ONNX run times. An adapter is merged into its base model. Nothing is uploaded without --push.
     """
     from ..assets import embedded_checkpoint
     from ..benchmarks.report import headline_scores
@@ -78,11 +95,15 @@ def export(
         "results": results,
         "push": push,
         "private": private,
+        "precisions": precisions,
+        "square_side": square_side,
+        "compared_items": compared_items,
     }
     given: dict[str, Any] = {option: value for option, value in options.items() if value not in (None, [])}
     known = inspect.signature(FORMATS[format]).parameters
     for option in given.keys() - known.keys():
-        raise typer.BadParameter(f"does not go with --format {format}: leave it out", param_hint=f"--{option}")
+        flag = {"datasets": "--dataset", "precisions": "--precision"}.get(option, f"--{option.replace('_', '-')}")
+        raise typer.BadParameter(f"does not go with --format {format}: leave it out", param_hint=flag)
     if private is not None and push is None:
         raise typer.BadParameter("works with --push", param_hint="--private")
     measured = read_results(results) if results else []

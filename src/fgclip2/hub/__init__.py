@@ -2,7 +2,8 @@
 
 from .convert import convert_checkpoint
 from .export import export_checkpoint
+from .onnx import export_onnx
 from .publish import export_for_hub, publish
 from .verify import verify_folder
 
-__all__ = ["convert_checkpoint", "export_checkpoint", "export_for_hub", "publish", "verify_folder"]
+__all__ = ["convert_checkpoint", "export_checkpoint", "export_for_hub", "export_onnx", "publish", "verify_folder"]

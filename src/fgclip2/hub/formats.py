@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .export import export_checkpoint
+from .onnx import export_onnx
 from .publish import export_for_hub
 
 # Each takes (model, processor, new folder) and writes the folder whole or not at all. Options of the command that a
@@ -11,4 +12,5 @@ from .publish import export_for_hub
 FORMATS: dict[str, Callable[..., Path]] = {
     "transformers": export_checkpoint,
     "hub": export_for_hub,
+    "onnx": export_onnx,
 }
