@@ -17,11 +17,12 @@ import torch
 
 import fgclip2
 
-from . import benchmarks, inference, training
+from . import benchmarks, inference, onnx_graphs, training
 from .measuring import Row
 
 SECTIONS = {
     "Model": ("Base size, random weights, CPU.", inference.row_groups),
+    "ONNX": (onnx_graphs.EXPLANATION, onnx_graphs.row_groups),
     "Training": (training.EXPLANATION, training.row_groups),
     "Benchmarks": (benchmarks.EXPLANATION, benchmarks.row_groups),
 }

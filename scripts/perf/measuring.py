@@ -38,21 +38,31 @@ def median_seconds(function: Callable[[], object], runs: int) -> float:
     return statistics.median(_seconds(function) for _ in range(runs))
 
 
-def paired_ratio(ours: Callable[[], object], reference: Callable[[], object], runs: int) -> float:
+def paired_ratio(
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    runs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Median over runs of (time of ours / time of the reference), the two in turn, after one warm-up of each."""
     ours(), reference()
-    return statistics.median(first / second for first, second in (seconds_in_turn(ours, reference, runs)))
+    return statistics.median(first / second for first, second in (seconds_in_turn(ours, reference, runs, clock)))
 
 
-def seconds_in_turn(first: Callable[[], object], second: Callable[[], object], runs: int) -> list[tuple[float, float]]:
-    """Seconds that each of two calls takes, one after the other, `runs` times."""
-    return [(_seconds(first), _seconds(second)) for _ in range(runs)]
+def seconds_in_turn(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    runs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[tuple[float, float]]:
+    """Seconds that each of two calls takes by a clock, one after the other, `runs` times."""
+    return [(_seconds(first, clock), _seconds(second, clock)) for _ in range(runs)]
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(function: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak_memory() -> int:
