@@ -82,15 +82,15 @@ def test_squares_are_cut_as_the_model_cuts_them():
         graphs.for_squares(model, 10, 4)
 
 
-@pytest.mark.parametrize(("precision", "kept"), [("int8", 0), ("int8-fast", 1)])
-def test_8_bits_stay_near_and_leave_the_log_alone(precision, kept, caplog):
+@pytest.mark.parametrize(("precision", "kept", "least"), [("int8", 0, 0.9999), ("int8-fast", 1, 0.99)])
+def test_8_bits_stay_near_and_leave_the_log_alone(precision, kept, least, caplog):
     x = np.random.default_rng(1).standard_normal((2, 3, 64), np.float32)
     expected = run(product(), x=x)
     model = quantise(product(), precision, is_image=False)
     assert sum(node.op_type == "MatMul" for node in model.graph.node) == kept  # the values of attention
     for actual, of_graph in zip(run(model, x=x), expected, strict=True):
         cosine = (actual * of_graph).sum() / np.linalg.norm(actual) / np.linalg.norm(of_graph)
-        assert cosine > 0.999
+        assert cosine > least
     assert not [record for record in caplog.records if record.name.startswith("onnxruntime")]
 
 

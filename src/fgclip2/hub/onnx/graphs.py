@@ -177,9 +177,10 @@ def trace(tower: _Tower, dtype: torch.dtype) -> Any:
     optimizer = require("onnxscript.optimizer", "onnx")
     tower = copy.deepcopy(tower).to("cpu", dtype).eval()
     for module in tower.modules():
-        if hasattr(module, "config"):
+        config: Any = getattr(module, "config", None)
+        if config is not None:
             # Fewer nodes than the fused function's decomposition, which also looks for rows without any key.
-            module.config._attn_implementation = "eager"
+            config._attn_implementation = "eager"
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of torchvision, which nothing here needs

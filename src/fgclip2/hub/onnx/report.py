@@ -149,13 +149,13 @@ class Comparison:
             whole, dense = self.model.get_image_features(**inputs), self.model.get_image_dense_feature(**inputs)
             if "pixel_attention_mask" in inputs:
                 dense = dense * inputs["pixel_attention_mask"][..., None]  # (B, N, D)
-            yield "image", "image", lambda _, feeds=feeds: feeds, whole
-            yield "image_dense", "image", lambda _, feeds=feeds: feeds, whole
-            yield "image_dense", "dense", lambda _, feeds=feeds: feeds, dense
+            yield "image", "image", in_any_precision(feeds), whole
+            yield "image_dense", "image", in_any_precision(feeds), whole
+            yield "image_dense", "dense", in_any_precision(feeds), dense
             if square:
                 pixels = to_squares(images, return_tensors="pt")["pixel_values"]  # (B, 3, S, S)
                 feeds = {"pixel_values": pixels.numpy()}
-                yield "image_square", "image", lambda _, feeds=feeds: feeds, self.model.get_image_features(pixels)
+                yield "image_square", "image", in_any_precision(feeds), self.model.get_image_features(pixels)
 
     def measure(self, precision: str, path: Path, session: Any) -> dict[str, Any]:
         """Return time and peak memory of a graph in a process of its own."""
@@ -174,6 +174,11 @@ class Comparison:
             request["token_table"] = str(self.folder / self.manifest["precisions"][precision]["token_table"])
             request["positions"] = str(self.folder / texts["roles"]["caption"]["positions"])
         return {"inputs": batch, **measure_graph(request)}
+
+
+def in_any_precision(feeds: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
+    """Return a function that gives the same inputs for every precision."""
+    return lambda precision: feeds
 
 
 def measure_graph(request: dict[str, Any]) -> dict[str, Any]:
