@@ -99,7 +99,7 @@ def _body(exported):
 
 
 def test_every_matrix_product_with_a_weight_has_8_bits(exported):
-    for name, products in {"text": 9, "image_dense": 15}.items():
+    for name, products in {"text": 9, "image_dense": 17}.items():
         graph = onnx.load(exported / "int8" / f"{name}.onnx", load_external_data=False).graph
         weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
         floats = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
@@ -124,7 +124,8 @@ def test_the_report_has_each_graph_and_precision(exported, manifest):
             assert results["seconds"] > 0
             assert results["bytes"] > 0
             for output, cosine in results["outputs"].items():
-                least = 0.99999 if name == "fp32" else 0.99
+                # Random weights lose more by it than those of a model.
+                least = {"fp32": 0.99999, "int8": 0.99, "int8-fast": 0.9}[name]
                 assert least < cosine["lowest"] <= cosine["mean"] <= 1.000001, (name, graph, output)
     assert manifest["precisions"]["int8-fast"]["cosine"].keys() == {"caption", "long_caption", "region_phrase"}
     assert "| int8-fast | text | caption |" in (exported / "README.md").read_text(encoding="utf-8")
