@@ -125,7 +125,9 @@ def best_windows(
     # What a window sums up is the sum of its strips, which are one patch wide. So its product with a phrase is a sum of
     # theirs, and its squared norm a sum of the products of each two of them: no window is made of D values.
     dense = dense.float()
-    sums = F.pad(dense, (0, 0, 0, 0, 1, 0)).cumsum(1)  # (B, height + 1, width, D), of all patches above
+    sums = dense.new_zeros(len(dense), height + 1, width, dense.shape[-1])  # of the patches above each
+    for row in range(height):  # much faster than `cumsum`, whose steps are whole rows of values here
+        sums[:, row + 1] = sums[:, row] + dense[:, row]
     products = (dense.flatten(1, 2) @ padded).unflatten(1, (height, width))  # (B, height, width, P)
     products = F.pad(products, (0, 0, 1, 0, 1, 0)).cumsum(1).cumsum(2)  # (B, height + 1, width + 1, P)
     cosines, boxes = [], []
