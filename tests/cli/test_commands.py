@@ -222,6 +222,32 @@ def test_dense_maps_are_announced_kept_and_searched(run, embedder, monkeypatch):
     assert "dense" not in run.json("index", "照片", "--dense", "none", "--max-patches", "64")["index"]
 
 
+def test_search_draws_where_the_phrases_are(run, monkeypatch):
+    monkeypatch.setattr("fgclip2.visualization._CHINESE_FONTS", {})  # so that all machines give the same warning
+    command = ("search", "照片", "a dog and 一只猫", "猫", "--rerank", "phrases", "--explain", "图/解释")
+    shown = run(*command, "--image", "photo.png")
+    assert "no font was found that has '一只猫'" in shown.stderr
+    pictures = sorted(str(path) for path in Path("图/解释").iterdir())
+    assert [Path(path).name[:5] for path in pictures] == ["1-01-", "1-02-", "2-01-", "2-02-"]
+    assert [line.strip() for line in shown.stdout.splitlines() if line.strip() in pictures] == pictures
+    for result in run.json(*command)["results"]:
+        for hit in result["hits"]:
+            assert Path(hit["picture"]).name.endswith(Path(hit["path"]).name)
+            with Image.open(hit["picture"]) as picture, Image.open(hit["path"]) as image:
+                assert picture.width == 480
+                assert picture.height > 480 * image.height / image.width  # below it stand the phrases
+
+
+def test_search_refuses_pictures_that_it_can_not_draw(run):
+    refused = run("search", "照片", "猫", "--explain", "图", code=2).stderr
+    assert "needs --rerank phrases" in refused
+    inside = ("search", "照片", "猫", "--rerank", "phrases", "--explain", "照片/图")
+    assert "--explain 照片/图 lies in the searched folder" in run(*inside, code=1).stderr
+    over_a_file = ("search", "照片", "猫", "--rerank", "phrases", "--explain", "photo.png")
+    assert "--explain photo.png can't be made" in run(*over_a_file, code=1).stderr
+    assert not Path("图").exists()
+
+
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):
     (folder / "坏.png").rename(folder / "照片" / "坏.png")
     (folder / "照片" / "片.mov").write_bytes(b"")

@@ -43,8 +43,18 @@ OPTIONS = {
         *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "search": {
-        *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--index", "--no-update", "--rebuild"),
-        *("--follow-links", "--compare-contents", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m"),
+        *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
+        *(
+            "--no-update",
+            "--rebuild",
+            "--follow-links",
+            "--compare-contents",
+            "--max-patches",
+            "--max-pixels",
+            "--batch-size",
+            "--model",
+            "-m",
+        ),
         *("--device", "--json"),
     },
     "classify": {

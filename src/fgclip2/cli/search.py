@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import printable
+from ..files import printable, replacing
 from . import common
 from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
 
@@ -20,6 +20,7 @@ fgclip2 search photos "a dog on the beach" --top-k 5
 fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
 fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50
+fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --explain pictures
 """
 
 
@@ -36,6 +37,12 @@ def search(
     ] = None,
     candidates: Annotated[
         int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a picture of each hit of --rerank, with the boxes of the phrases; made if it is missing."
+        ),
     ] = None,
     index: IndexFolder = None,
     no_update: Annotated[
@@ -60,6 +67,8 @@ def search(
     With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
     phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
     read again for it, unless the index has dense maps (`fgclip2 index --dense`).
+    With --explain OUT, OUT/1-02-dog.png shows them on the second hit of the first query, dog.jpg; older pictures of
+    these names are lost.
     """
     budget = common.parse_max_patches(max_patches)
     if no_update and (rebuild or compare_contents):
@@ -74,6 +83,19 @@ def search(
         raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
     if candidates and not rerank:
         raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
+    if explain is not None:
+        if not rerank:
+            raise typer.BadParameter("needs --rerank phrases, whose hits it shows", param_hint="--explain")
+        if explain.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"--explain {printable(explain)} lies in the searched folder, whose pictures would be searched next "
+                "time: give a folder outside it"
+            )
+        try:  # now rather than after the work
+            explain.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"can't be made ({error.strerror}): give another folder"
+            raise ValueError(f"--explain {printable(explain)} {reason}") from error
     from ..search import ImageIndex
 
     if no_update:
@@ -95,6 +117,8 @@ def search(
         *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k, **order) if texts else []),
         *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),
     ]
+    if explain is not None:
+        _draw_hits(explain, results, embedder.max_pixels)
     if as_json:
         state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
@@ -107,6 +131,8 @@ def search(
             for phrase in hit.get("phrases", ()):
                 box = ", ".join(f"{edge:.0f}" for edge in phrase["box"])
                 typer.echo(f"    {phrase['cosine']:.4f}  [{box}]  {printable(phrase['text'])}")
+            if "picture" in hit:
+                typer.echo(f"    {printable(hit['picture'])}")
 
 
 def _results(
@@ -134,3 +160,20 @@ def _results(
         }
         for query, found in zip(queries, hits, strict=True)
     ]
+
+
+def _draw_hits(folder: Path, results: list[dict[str, Any]], max_pixels: int) -> None:
+    """Write a picture of each re-ranked hit, and add its path to the hit as `picture`."""
+    from ..embedding import PhraseMatch
+    from ..modeling.inputs import load_image
+    from ..visualization import overlay_phrases
+
+    for number, result in enumerate(results, 1):
+        for place, hit in enumerate(result["hits"], 1):
+            if "phrases" not in hit:  # of a search by an image
+                continue
+            output = folder / f"{number}-{place:02}-{Path(hit['path']).stem}.png"
+            matches = [PhraseMatch(**phrase) for phrase in hit["phrases"]]
+            with replacing(output) as unfinished:
+                overlay_phrases(load_image(hit["path"], max_pixels), matches).save(unfinished, "PNG")
+            hit["picture"] = str(output)
