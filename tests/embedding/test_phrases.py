@@ -24,6 +24,11 @@ ENGLISH = {
         "a huge toolbox lying on a purple disc right in the centre"
     ],
     "a cup of tea, a big, red ball": ["a cup of tea", "a big, red ball"],
+    # what is asked of a search engine
+    "where is the penguin between a rabbit and a tiger?": ["the penguin between a rabbit", "a tiger"],
+    "Where's the red ball? There's a dog beside it.": ["the red ball", "a dog beside it"],
+    "Please show me a black cat on a couch": ["a black cat on a couch"],
+    "I'm looking for a show jumping horse": ["a show jumping horse"],
     # what is no phrase
     "a photo of a dog on the beach": ["a dog on the beach"],
     "Two objects on a plain red background. At the top are grapes.": ["a plain red background", "grapes at the top"],
@@ -40,6 +45,13 @@ CHINESE = {
     "小骨头在猫的左边，猫在垫子上。": ["小骨头", "垫子上的猫"],
     "中间有个大工具箱放在紫色盘子上": ["中间的紫色盘子上的大工具箱"],
     "图里有炸弹（在右侧）、工具箱（在中间，下面是圆形的紫色底板）。": ["右侧的炸弹", "中间的圆形的紫色底板上的工具箱"],
+    "左侧有一只狗，一只狗在右侧": ["左侧的一只狗", "右侧的一只狗"],
+    "左侧有一只狗，狗在垫子上": ["左侧的垫子上的一只狗"],
+    "企鹅在哪里？旁边有兔子和老虎": ["企鹅", "旁边的兔子", "老虎"],
+    "请帮我找一只黑猫": ["一只黑猫"],
+    "找一张有茄子又有火箭的图": ["茄子", "火箭"],
+    "有没有红色的碗呢？": ["红色的碗"],
+    "哪里有一只看书的狗": ["一只看书的狗"],
     "骨头、猫和狗": ["骨头", "猫", "狗"],
     "一只狗坐在草地上，旁边有两只红色和白色的猫": ["草地上的一只狗", "旁边的两只红色和白色的猫"],
     "左侧能看到箱子以及猫，箱子位于垫子上，图里还有狗": ["左侧的垫子上的箱子", "猫", "狗"],

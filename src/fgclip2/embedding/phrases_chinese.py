@@ -33,8 +33,12 @@ _TAG_OF = {
 }
 # Plain expressions and what says the same.
 _PLAIN = {
-    "": re.compile("看上去|看起来|显得"),
-    "有": re.compile("(?:可以|能够?)?看(?:得?到|见)|存在着?|[还也都]有"),
+    "": re.compile(
+        # 请帮我找 and 我想看 are asked of a search engine, 在哪里 and 吗 make a question of a description.
+        "看上去|看起来|显得|^请问|^请?(?:帮我|给我|我想)(?:找|搜索|搜|看)(?:一下)?|^请?找(?=一|几|有)"
+        "|在(?:哪里|哪儿|哪|什么地方)|[吗呢吧](?=[，。？！,?!]|$)"
+    ),
+    "有": re.compile("有没有|(?:哪里|哪儿|什么地方)有|(?:可以|能够?)?看(?:得?到|见)|存在着?|[还也都又]有"),
     "在": re.compile("位于|处于"),
     "和": re.compile("以及|并且|外加"),
     "它": re.compile("[它他她]们"),
@@ -49,6 +53,7 @@ _NEGATIONS = ("没有", "没", "不是", "并非", "除了", "缺少")
 _DIMENSIONS = ("个头", "体积", "个子", "尺寸", "大小", "颜色", "形状", "外形")
 _PICTURE = re.compile("(?:这|此|该|整|一)?[张幅个]?(?:图|图片|画面|照片|相片|图像|画|场景)(?:里面?|中|上|内|当中)?")
 _SIDE = re.compile("的?[左右]?[上下前后里内外旁中]?[面方边侧头角间]?$")  # 的左边 of 猫的左边
+_PICTURE_OF = re.compile("(?:[一几]?[张幅])?有([^，。？！,?!]+)的(?:图片|照片|图)(?=[，。？！,?!]|$)")  # 有猫的图片
 _GENERIC = re.compile(f".*(?:物体|物品|东西|事物)|{_PICTURE.pattern}")
 
 
@@ -77,6 +82,7 @@ def chinese_phrases(text: str, vocabulary: Vocabulary) -> list[str]:
     """Return the phrases of a Chinese text, see [`split_phrases`]; none where it has no noun phrase."""
     for plain, others in _PLAIN.items():
         text = others.sub(plain, text)
+    text = _PICTURE_OF.sub(r"有\1", text)
     # Blanks are no nouns; a line break ends a sentence.
     units = [unit for unit in chinese_units(text, vocabulary) if unit.text in _TAG_OF or not unit.text.isspace()]
     tags = _tags(units, vocabulary)
@@ -164,6 +170,8 @@ class _Reader:
         quality = _QUALITY.fullmatch(self.tags, start, end)
         dimension = _DIMENSION.fullmatch(self.tags, start, end)
         copula = _COPULA.fullmatch(self.tags, start, end)
+        # 一只狗 after 一只狗 is another, 狗 and 这只狗 are the same.
+        among = [] if self.units[start].number else None
         if alone and last:
             last.places += self._place(self.said(alone, "place"))
         elif existence:
@@ -176,13 +184,13 @@ class _Reader:
         elif bare:
             self.read(bare.start("rest"), end, places)
         elif placed:
-            thing = self._thing(self.said(placed, "thing"), places)
+            thing = self._thing(self.said(placed, "thing"), places, among)
             thing.places += self._place(self.said(placed, "place"))
         elif dimension and last and self.said(dimension, "thing") in _DIMENSIONS:
             last.attributes.append(self.said(dimension, "quality"))
         elif quality and (last or quality.group("thing")):
             subject = self.said(quality, "thing")
-            thing = last if last and subject in ("", *_DIMENSIONS) else self._thing(subject, places)
+            thing = last if last and subject in ("", *_DIMENSIONS) else self._thing(subject, places, among)
             thing.attributes.append(self.said(quality, "quality"))
         elif copula:
             self._thing(self.said(copula, "thing"), places)

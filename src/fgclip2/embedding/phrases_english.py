@@ -9,7 +9,7 @@ from ..lexicon import Vocabulary
 from ..lexicon.english import Unit, english_units
 
 # Tags: D article or number, W noun or adjective, G degree, P preposition, V verb or participle, H "has", B "is",
-# O "it", R "which", T "there", J "and", N negation, "," and ".".
+# O "it", R "which", T "there" and "where", J "and", N negation, "," and ".".
 _NOUN_PHRASE = re.compile("D*G?W+")
 _RELATION = re.compile("(?:G?[PVH]+(?:D*G?W+|O)?)+")
 _BEGIN_OF_RELATION = re.compile("G?[PVH]+")
@@ -23,9 +23,8 @@ _TAG_OF = {
     **dict.fromkeys(("very", "quite", "rather", "really", "extremely", "fairly", "so", "too", "just", "all"), "G"),
     **dict.fromkeys(("a lot", "a few", "a bit", "a couple", "a number", "a variety", "a dozen", "a single"), "D"),
     **dict.fromkeys((".", "!", "?", ";", ":"), "."),
-    "there": "T",
+    **dict.fromkeys(("there", "here", "where", "what", "there's", "here's", "where's", "what's"), "T"),
     "whose": "P",
-    "here": "T",
 }
 _VERBS = ("posture", "movement", "handling", "gaze", "travel")  # categories of relations that are verbs
 _PLACES = ("place", "depth", "indoors", "daytime", "inside or outside")
@@ -39,6 +38,12 @@ _UNDER_IT = re.compile(
     r"(?:with|has|have|having)\s+(.+?)\s+(?:under|underneath|beneath|below)\s+(?:it|them)", re.IGNORECASE
 )
 _BEFORE_LANDMARK = re.compile(r"^.*\b(?:the|an?|this|that|its|his|her|their)\s+", re.I)  # "to the left of the"
+# "show me a dog": what is asked of a search engine, not of the picture.
+_REQUEST = re.compile(
+    r"^\s*(?:please\s+)?(?:(?:can|could)\s+you\s+)?"
+    r"(?:(?:show|give|get|find)\s+me|find|(?:search|look)\s+for|i(?:['’]m|\s+am)\s+looking\s+for)\s+",
+    re.IGNORECASE,
+)
 _HAS = re.compile("ha(?:s|ve|ving) ", re.IGNORECASE)
 
 
@@ -72,6 +77,7 @@ class _Thing:
 
 def english_phrases(text: str, vocabulary: Vocabulary) -> list[str]:
     """Return the phrases of an English text, see [`split_phrases`]; none where it has no noun phrase."""
+    text = _REQUEST.sub("", text)
     units = english_units(text, vocabulary)
     tags = _tags(units, vocabulary)
     things: list[_Thing] = []
