@@ -1,8 +1,11 @@
 """docs/reranking.md runs from its top and prints what it says; its numbers are those of the ablation."""
 
 import json
+import re
+import sys
+from types import SimpleNamespace
 
-from .documents import ROOT, run_document, tables
+from .documents import ROOT, read, run_document, tables
 
 KINDS = ("long", "short", "clauses", "words")
 COLUMNS = {  # of the table -> what differs from the defaults
@@ -29,3 +32,21 @@ def test_the_gain_is_that_of_the_ablation():
     for page in ("reranking.md", "reranking_zh.md"):
         (table,) = tables(ROOT / "docs" / page)
         assert [row[1:] for row in table[1:]] == expected
+
+
+def test_splitters_by_other_parsers_do_what_the_page_says(monkeypatch):
+    """Stand-ins answer as spaCy and jieba do for these texts; neither is installed here."""
+    words = [("左边", "f"), ("有", "v"), ("红色", "n"), ("的", "uj"), ("碗", "n"), ("和", "c"), ("猫", "n")]
+    posseg = SimpleNamespace(cut=lambda text: words)
+    chunks = SimpleNamespace(noun_chunks=[SimpleNamespace(text="a big dog"), SimpleNamespace(text="the mat")])
+    monkeypatch.setitem(sys.modules, "jieba", SimpleNamespace(posseg=posseg))
+    monkeypatch.setitem(sys.modules, "jieba.posseg", posseg)
+    monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=lambda name: lambda text: chunks))
+    for page in ("reranking.md", "reranking_zh.md"):
+        (code,) = re.findall(
+            r"<!-- not run -->\n```python\n(.*?)^```", read(ROOT / "docs" / page), re.DOTALL | re.MULTILINE
+        )
+        names: dict = {}
+        exec(code, names)
+        assert names["noun_chunks"]("a big dog sits on the mat") == ["a big dog", "the mat"]
+        assert names["between_verbs"]("左边有红色的碗和猫") == ["左边", "红色的碗", "猫"]
