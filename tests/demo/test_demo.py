@@ -9,7 +9,7 @@ from PIL import Image
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.demo.page import Card, Row, Section, render
-from fgclip2.demo.run import CLASSIFIED, LABELS, TEXT_QUERIES, Bundle, run_demo
+from fgclip2.demo.run import CLASSIFIED, LABELS, SCENE_QUERIES, TEXT_QUERIES, Bundle, run_demo
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,28 @@ def test_text_search_finds_the_thing_in_both_languages(demo):
         for query in (english, chinese):
             names = [hit["name"] for hit in results["text_search"][query][:3]]
             assert any(name.endswith(chinese) for name in names), (query, names)
+
+
+def test_scenes_are_searched_as_people_write_and_counted(demo):
+    page, results = demo
+    queries = [query for _, *pair in SCENE_QUERIES for query in pair]
+    assert list(results["scene_search"]) == queries
+    scores = results["scene_search_right"]
+    assert (scores["queries"], scores["pictures"]) == (len(SCENE_QUERIES), results["indexed"])
+    html = page.read_text(encoding="utf-8")
+    for offset, language in enumerate(("en", "zh")):
+        for order in ("before", "after"):
+            answers = [results["scene_search"][query][order] for query in queries[offset::2]]
+            assert scores[language][order] == sum(hits[0]["is_right"] for hits in answers)
+            for number, hits in zip([number for number, *_ in SCENE_QUERIES], answers, strict=True):
+                assert [hit["scene"] for hit in hits if hit["is_right"]] == [number]
+        assert scores[language]["after"] > len(SCENE_QUERIES) / scores["scenes"]  # which chance would give
+    shown = sum(
+        hit["is_right"] for its in results["scene_search"].values() for hits in its.values() for hit in hits[:3]
+    )
+    assert html.count('class="card right"') == shown
+    assert html.count('class="card wrong"') == 2 * 3 * len(queries) - shown
+    assert 'style="background:#d55e00"' in html
 
 
 def test_image_search_finds_the_same_thing_by_another_artist(demo):
@@ -66,7 +88,7 @@ def test_regions_and_heat_maps_are_far_above_chance(demo):
 def test_the_page_needs_nothing_else(demo):
     page, results = demo
     html = page.read_text(encoding="utf-8")
-    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{0,40})', html))
+    assert all(source.startswith("data:image/webp;base64,") for source in re.findall(r'src="([^"]{0,40})', html))
     assert "<script" not in html
     assert "红苹果" in html
     assert "CC-BY-4.0" in html  # the pictures' makers are named

@@ -25,7 +25,8 @@ def demo(
 ) -> None:
     """Search and label the bundled pictures, and show the results on a page.
 
-    The pictures are searched in Chinese and English, and their regions are labelled. It works offline.
+    The pictures are searched in Chinese and English, by single words and by queries as people write them, and their
+    regions are labelled. It works offline.
     """
     from ..demo.run import run_demo
 
@@ -38,4 +39,11 @@ def demo(
     for query, hits in results["text_search"].items():
         names = ", ".join(f"{hit['name']} ({hit['score']:.2f})" for hit in hits[:3])
         typer.echo(f"{query}: {names}")
+    scores = results["scene_search_right"]
+    for language, name in (("en", "English"), ("zh", "Chinese")):
+        its = scores[language]
+        typer.echo(
+            f"{name} queries as people write them: {its['before']} of {scores['queries']} scenes first by cosine, "
+            f"{its['after']} re-ranked, 1 in {scores['scenes']} by chance"
+        )
     typer.echo(f"{results['indexed']} pictures, {results['seconds']} s; open {page}")

@@ -1,5 +1,7 @@
 """The demo's page: plain HTML with its pictures inside, no script, nothing fetched."""
 
+from __future__ import annotations
+
 import base64
 import io
 from collections.abc import Sequence
@@ -15,6 +17,11 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; margin: .4rem 0 1.2rem; }
 .card { width: 7.5rem; font-size: .8rem; text-align: center; overflow-wrap: anywhere; }
 .card.wide { width: 20rem; }
+.columns { display: grid; grid-template-columns: 1fr 1fr; column-gap: 2rem; }
+.columns .card { width: 10rem; }
+.right img { border: 3px solid #1a7f37; }
+.wrong img { border: 3px dashed #cf222e; }
+.key { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem; }
 .card img { width: 100%; image-rendering: auto; border: 1px solid #eee; border-radius: 6px; }
 .query { font-weight: 600; }
 .score { color: #666; }
@@ -24,11 +31,21 @@ footer { margin-top: 3rem; font-size: .75rem; color: #666; }
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with lines of text below it."""
+    """A picture with lines of text below it.
+
+    Attributes:
+        image: The picture.
+        lines: The texts.
+        wide: Whether it takes more room than others.
+        is_right: Whether it answers its query; `None`: not known.
+        key: Colours in the picture, and what they stand for.
+    """
 
     image: Image.Image
     lines: Sequence[str]
     wide: bool = False
+    is_right: bool | None = None
+    key: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -41,18 +58,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A part of the page; `in_columns` puts its rows into two columns, one beside the other in turn."""
 
     title: str
     text: str
     rows: Sequence[Row]
+    in_columns: bool = False
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return the image as a PNG inside an address."""
+    """Return the image as a WebP inside an address."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "WEBP", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def render(title: str, sections: Sequence[Section], footer: str) -> str:
@@ -62,19 +80,25 @@ def render(title: str, sections: Sequence[Section], footer: str) -> str:
     parts += [f"<style>{STYLE}</style></head><body>", f"<h1>{escape(title)}</h1>"]
     for section in sections:
         parts.append(f"<section><h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>")
+        parts.append('<div class="columns">' if section.in_columns else "<div>")
         parts += [_row(row) for row in section.rows]
-        parts.append("</section>")
+        parts.append("</div></section>")
     parts.append(f"<footer>{escape(footer)}</footer></body></html>")
     return "\n".join(parts)
 
 
 def _row(row: Row) -> str:
     cards = "".join(_card(card) for card in row.cards)
-    return f'<div class="query">{escape(row.heading)}</div><div class="row">{cards}</div>'
+    return f'<div><div class="query">{escape(row.heading)}</div><div class="row">{cards}</div></div>'
 
 
 def _card(card: Card) -> str:
     lines = "".join(f"<div>{escape(line)}</div>" for line in card.lines)
+    lines += "".join(
+        f'<div><span class="key" style="background:{escape(color, quote=True)}"></span>{escape(text)}</div>'
+        for color, text in card.key
+    )
     alternative = escape(card.lines[0] if card.lines else "", quote=True)
-    kind = "card wide" if card.wide else "card"
+    kind = "card" + (" wide" if card.wide else "")
+    kind += "" if card.is_right is None else " right" if card.is_right else " wrong"
     return f'<div class="{kind}"><img src="{data_uri(card.image)}" alt="{alternative}">{lines}</div>'

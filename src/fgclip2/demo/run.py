@@ -1,4 +1,4 @@
-"""The steps of the demo: index the bundled pictures, search, classify, label regions, draw heat maps, write a page."""
+"""The steps of the demo: index the bundled pictures, search, re-rank, classify, label regions, draw heat maps."""
 
 import json
 import time
@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from ..assets import demo_images
-from ..embedding import Embedder
+from ..embedding import Embedder, RerankedHit
 from ..files import read_json
+from ..languages import LANGUAGES
 from ..modeling.inputs import load_image
 from ..search import ImageIndex
-from ..visualization import overlay_heatmap
+from ..visualization import PHRASE_COLORS, overlay_heatmap, overlay_phrases
 from .page import Card, Row, Section, render
 
 # Each pair asks for the same thing in English and in Chinese.
@@ -26,6 +27,36 @@ TEXT_QUERIES = (
     ("guitar", "吉他"),
     ("sunflower", "向日葵"),
     ("rocket", "火箭"),
+)
+# The number of a scene, and two ways in which people might ask for it. They were written from the pictures alone,
+# before any model had answered them, and stay whatever it answers.
+SCENE_QUERIES = (
+    (0, "an eggplant next to a big carrot", "茄子旁边有一根大胡萝卜"),
+    (0, "rocket inside a green circle", "绿圆圈里的火箭"),
+    (1, "where is the penguin between a rabbit and a tiger?", "企鹅在哪里？旁边有兔子和老虎"),
+    (1, "a bunny on a blue square in front of mountains", "山前面的蓝色方块上有只兔子"),
+    (2, "yellow helicopter with a gold trophy above it", "黄色直升机，上面是金奖杯"),
+    (2, "little bear head left, rocket below on red", "左边小熊头，下面红底的火箭"),
+    (3, "somebody's open book and below it a little red car", "一本翻开的书，下面停着一辆红色小车"),
+    (4, "a campfire, a bear and a basketball on green", "绿色背景，有火、有熊、还有篮球"),
+    (5, "purple octopus with a cab", "紫色的章鱼和一辆的士"),
+    (5, "a brown horse on the right, dolphin up top", "右边有匹棕色的马，海豚在最上面"),
+)
+SCENE_HITS = 3
+SCENE_TEXT = (
+    "Each query asks for one of {scenes} scenes, whose artist and photographs the embedded checkpoint never saw. "
+    "The right one comes first (recall@1), of {queries} queries in English and {queries} in Chinese, for {en[before]} "
+    "and {zh[before]} by cosine, for {en[after]} and {zh[after]} re-ranked, by chance for 1 in {scenes}. "
+    "Among all {pictures} pictures, most of which show one thing and show it large: {en[before_among_all]} and "
+    "{zh[before_among_all]} by cosine, {en[after_among_all]} and {zh[after_among_all]} re-ranked, by chance 1 in "
+    "{pictures}. So few queries say little of how often it is right. Frames are where each phrase was found. "
+    "每条查询要找 {scenes} 幅场景图中的一幅，其画师和照片是内置检查点从未见过的。"
+    "英文、中文各 {queries} 条查询中，正确的图排在第一的（recall@1）："
+    "按余弦 {en[before]} 条和 {zh[before]} 条，重排后 {en[after]} 条和 {zh[after]} 条，"
+    "随机排列时每 {scenes} 条中有 1 条。在全部 {pictures} 幅图片中（多数只画一样东西，而且画得大）："
+    "按余弦 {en[before_among_all]} 条和 {zh[before_among_all]} 条，"
+    "重排后 {en[after_among_all]} 条和 {zh[after_among_all]} 条，随机时每 {pictures} 条中有 1 条。"
+    "查询这么少，不足以说明它有多准。方框是找到各条短语的地方。"
 )
 IMAGE_QUERIES = ("pictures/pineapple-noto.webp", "pictures/tiger-twemoji.webp")
 CLASSIFIED = ("penguin", "airplane", "strawberry")
@@ -102,6 +133,7 @@ def run_demo(output: Path, embedder: Embedder) -> tuple[Path, dict[str, Any]]:
     results: dict[str, Any] = {"indexed": len(index), "version": version("fgclip2"), "checkpoint": embedder.name}
     sections = [
         _search_by_text(index, embedder, bundle, results),
+        _search_for_scenes(index, embedder, bundle, results),
         _search_by_image(index, embedder, bundle, results),
         _classify(embedder, bundle, results),
         _label_regions(embedder, bundle, results),
@@ -128,6 +160,55 @@ def _search_by_text(index: ImageIndex, embedder: Embedder, bundle: Bundle, resul
         "每个查询都有英文和中文；分数是余弦相似度。三分之二的图片出自参与训练的画师。"
     )
     return Section("Search by text / 以文搜图", text, rows)
+
+
+def _search_for_scenes(index: ImageIndex, embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
+    """Search for scenes as people ask for them, before and after re-ranking, in English and Chinese side by side."""
+    budget = None if embedder.processor.patch_budgets is None else SCENE_PATCHES
+    paths = [bundle.folder / scene["file"] for scene in bundle.scenes]
+    queries = [(number, query) for number, *pair in SCENE_QUERIES for query in pair]
+    texts = [query for _, query in queries]
+    reranked = [embedder.rerank(text, paths, max_num_patches=budget, show_progress_bar=False) for text in texts]
+    found = {"before": [sorted(hits, key=lambda hit: -hit.score) for hits in reranked], "after": reranked}
+    among_all = {  # first hits
+        "before": [hits[0].path for hits in index.search(texts, embedder, top_k=1)],
+        "after": [hits[0].path for hits in index.search(texts, embedder, top_k=1, rerank="phrases")],
+    }
+    results["scene_search"] = {
+        text: {
+            name: [{"scene": hit.index, "is_right": hit.index == number} for hit in hits[row]]
+            for name, hits in found.items()
+        }
+        for row, (number, text) in enumerate(queries)
+    }
+    count = len(SCENE_QUERIES)
+    scores: dict[str, Any] = {"queries": count, "scenes": len(paths), "pictures": len(index)}
+    for offset, language in enumerate(LANGUAGES):
+        rows = range(offset, len(queries), len(LANGUAGES))
+        scores[language] = {
+            **{name: sum(hits[row][0].index == queries[row][0] for row in rows) for name, hits in found.items()},
+            **{
+                f"{name}_among_all": sum(first[row] == paths[queries[row][0]] for row in rows)
+                for name, first in among_all.items()
+            },
+        }
+    results["scene_search_right"] = scores
+
+    headings = {"before": "{} — by cosine / 按余弦", "after": "re-ranked / 重排后"}
+    rows_of_cards = [
+        Row(
+            headings[name].format(texts[row]),
+            [
+                _scene_card(bundle, hit, hit.index == queries[row][0], with_phrases=name == "after")
+                for hit in hits[row][:SCENE_HITS]
+            ],
+        )
+        for first in range(0, len(queries), len(LANGUAGES))
+        for name, hits in found.items()
+        for row in range(first, first + len(LANGUAGES))
+    ]
+    text = SCENE_TEXT.format(**scores)
+    return Section("Search as people write / 随手写的查询", text, rows_of_cards, in_columns=True)
 
 
 def _search_by_image(index: ImageIndex, embedder: Embedder, bundle: Bundle, results: dict[str, Any]) -> Section:
@@ -220,3 +301,18 @@ def _pixel_boxes(record: dict[str, Any], image: Image.Image) -> list[tuple[int, 
     return [
         (round(x1 * width), round(y1 * height), round(x2 * width), round(y2 * height)) for (x1, y1), (x2, y2) in corners
     ]
+
+
+def _scene_card(bundle: Bundle, hit: RerankedHit, is_right: bool, with_phrases: bool) -> Card:
+    """Return a card that says whether a hit is the right scene, and shows where the phrases were found."""
+    scene = bundle.scenes[hit.index]
+    image = load_image(bundle.folder / scene["file"])
+    name = f"{'✓' if is_right else '✗'} {scene['en']['short_caption']}"
+    if not with_phrases:
+        return Card(image, [name, f"{hit.score:.3f}"], is_right=is_right)
+    key = [
+        (PHRASE_COLORS[number % len(PHRASE_COLORS)], f"{match.text} {match.cosine:.3f}")
+        for number, match in enumerate(hit.phrases)
+    ]
+    picture = overlay_phrases(image, hit.phrases, legend=False)
+    return Card(picture, [name, f"{hit.reranked:.3f} ({hit.score:.3f})"], is_right=is_right, key=key)
