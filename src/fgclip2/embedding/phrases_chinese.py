@@ -171,7 +171,7 @@ class _Reader:
         dimension = _DIMENSION.fullmatch(self.tags, start, end)
         copula = _COPULA.fullmatch(self.tags, start, end)
         # 一只狗 after 一只狗 is another, 狗 and 这只狗 are the same.
-        among = [] if self.units[start].number else None
+        among: list[_Thing] | None = [] if self.units[start].number else None
         if alone and last:
             last.places += self._place(self.said(alone, "place"))
         elif existence:
