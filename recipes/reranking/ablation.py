@@ -29,10 +29,10 @@ from fgclip2.embedding.reranker import (
     WEIGHT_OF_SPREAD,
     WINDOW_SIDES,
     ImageWindows,
-    best_windows,
     fit_weight,
     match_pairs,
 )
+from fgclip2.embedding.windows import best_windows
 from fgclip2.languages import LANGUAGES
 from fgclip2.search import nearest
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
 from fgclip2.embedding import DenseMap
-from fgclip2.embedding.reranker import best_windows, stream_known_windows
+from fgclip2.embedding.reranker import stream_known_windows
+from fgclip2.embedding.windows import best_windows, windows_of_maps
 from fgclip2.search.dense_maps import KINDS, MapBlock, pack
 from fgclip2.search.scan import ImageFile
 
@@ -111,7 +112,9 @@ def stored_map_rows(runs: int) -> list[Row]:
 def score_stored_maps(block: MapBlock) -> None:
     phrases = F.normalize(torch.randn(8, 768), dim=-1).numpy()
     vectors = dict.fromkeys(range(len(block.files)), phrases)
-    no_model = SimpleNamespace(device="cpu")
+    no_model = SimpleNamespace(
+        windows_of_maps=lambda maps, *rest: windows_of_maps([torch.from_numpy(one) for one in maps], *rest)
+    )
     found = list(stream_known_windows(no_model, block.files, vectors, lambda row: block.read(row).unpack()))
     assert len(found) == len(block.files)
 

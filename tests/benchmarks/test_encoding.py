@@ -11,8 +11,7 @@ from fgclip2.benchmarks import encoding
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
 from fgclip2.benchmarks.models import PairEmbedder, configuration_digest
-from fgclip2.embedding import checkpoint_fingerprint
-from fgclip2.embedding.embedder import unit_vectors
+from fgclip2.embedding import checkpoint_fingerprint, unit_vectors
 
 from ..embedding.test_embedder import draw
 from ..ranks import run_on_ranks

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fgclip2 import Embedder
-from fgclip2.embedding.reranker import best_windows
+from fgclip2.embedding.windows import best_windows
 from fgclip2.errors import IncompatibleIndexError
 from fgclip2.modeling.interface import DualEncoder, DualEncoderProcessor, RegionEncoder
 from fgclip2.search import ImageIndex

@@ -12,7 +12,8 @@ from PIL import Image
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
 from fgclip2.embedding import fit_weight, split_phrases, spread_weight
-from fgclip2.embedding.reranker import best_windows, window_sizes
+from fgclip2.embedding.reranker import window_sizes
+from fgclip2.embedding.windows import best_windows
 from fgclip2.errors import UnreadableImageError
 from tests.embedding.test_families import embedder as embedder_of_colours
 

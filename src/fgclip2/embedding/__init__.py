@@ -1,7 +1,8 @@
 """From images, regions and texts to vectors: the embedder and what it is made of."""
 
+from .backends.torch import Embedder, unit_vectors
 from .devices import default_device, resolve_devices, resolve_dtype
-from .embedder import Embedder, unit_vectors
+from .embedder import BaseEmbedder
 from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
 from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Skipped
@@ -12,6 +13,7 @@ from .reranker import DenseMap, PhraseMatch, RerankedHit, fit_weight, spread_wei
 
 __all__ = [
     "REGION_LOGIT_SCALE",
+    "BaseEmbedder",
     "DenseMap",
     "Embedder",
     "FGClip2Embedder",

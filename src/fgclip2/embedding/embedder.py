@@ -1,45 +1,37 @@
-"""Embedder: images, regions and texts in, L2-normalised numpy vectors out, whatever the family of the model."""
+"""BaseEmbedder: images, regions and texts in, L2-normalised numpy vectors out, whatever runs the model.
+
+Here images are read and batched, roles of texts chosen, and vectors turned into scores. What runs the model is added by
+a subclass: [`Embedder`] by torch, `OnnxEmbedder` of the distribution fgclip2-onnx by onnxruntime. That distribution
+carries this file and all that it imports, which therefore import neither torch nor transformers.
+"""
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from ..assets import embedded_checkpoint
-from ..checkpoints import locate_checkpoint
 from ..checks import check_choice, check_number, check_positive_integer
 from ..errors import UnreadableImageError
-from ..files import new_folder
-from ..modeling.auto import FAMILIES, Family
 from ..modeling.inputs import MAX_PIXELS, DoubtfulBoxes, check_max_num_patches, check_text, is_image
-from ..modeling.interface import DualEncoder, DualEncoderProcessor, Role
+from ..modeling.interface import Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
-from .devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
-from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
-from .loading import choose_family, load_checkpoint
 from .phrases import Splitter, split_phrases
-from .reranker import DenseMap, ImageWindows, RerankedHit, rerank, windows_of_maps
+from .reranker import DenseMap, ImageWindows, RerankedHit, rerank
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")  # for each image or text
-AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
 
 # What methods return for any `on_error`.
 VectorResult = np.ndarray | tuple[np.ndarray, list[Skipped]]
@@ -52,7 +44,7 @@ TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
 
 
-class Embedder:
+class BaseEmbedder:
     """Embed images, regions and texts, compare them, label images and regions.
 
     Inputs are paths, PIL images, arrays or encoded images (`bytes`), alone or in any iterable; long iterables are read
@@ -71,142 +63,29 @@ class Embedder:
         on_error: `"raise"` an [`UnreadableImageError`] that names the image, or `"skip"` it: then the method returns a
             pair, the result without the inputs that could not be used, and a list of [`Skipped`] (index, reason).
 
-    Args:
-        model: Any [`DualEncoder`]; public as `embedder.model`.
-        processor: Its [`DualEncoderProcessor`]; public as `embedder.processor`.
-        device: Where to run, or a list of devices that share the work; `None`: where the model is.
-        dtype: What to compute in; `None`: the model's own.
-        name: What to call the checkpoint in indexes and reports; `None`: what the model's configuration says.
+    A subclass sets `processor` and `replicas`, the model and its copies that share the work. It runs them in the
+    methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps` and `_text_vectors`.
 
     Attributes:
         max_pixels: Files of more pixels are unreadable images, refused before they are decoded. Decoding takes up to
             12 bytes a pixel in most formats; set it to what your memory allows.
-
-    Example:
-        >>> from fgclip2 import Embedder
-        >>> embedder = Embedder.from_pretrained()
-        >>> images = embedder.encode_images(["猫.jpg", "dog.png"])
-        >>> texts = embedder.encode_texts(["一只黑猫", "a brown dog"])
-        >>> embedder.similarity(images, texts).shape
-        (2, 2)
     """
 
-    family: Family | None = None  # of a subclass for one family
+    processor: Any
+    replicas: list[Any]
+    score_scale_and_bias: tuple[float, float]
     max_pixels: int = MAX_PIXELS
-
-    def __init__(
-        self,
-        model: DualEncoder,
-        processor: DualEncoderProcessor,
-        device: Device | Sequence[Device] | None = None,
-        dtype: torch.dtype | None = None,
-        name: str | None = None,
-    ):
-        self.processor: Any = processor
-        self.name: str = name or getattr(model.config, "_name_or_path", None) or "unnamed"
-        self.revision: str | None = getattr(model.config, "_commit_hash", None)
-        # Before the model is cast: these must not depend on where and in what it runs.
-        self.replicas: list[Any] = [model]
-        self.weights_fingerprint: str = model_fingerprint(self.model)
-        self.fingerprint: str = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
-        self.score_scale_and_bias = model.get_score_scale_and_bias()
-        self.model.eval()
-        self.to(device, dtype)
-
-    @classmethod
-    def from_pretrained(
-        cls: type[AnyEmbedder],
-        name: str | os.PathLike | None = None,
-        device: Device | Sequence[Device] | None = None,
-        dtype: str | torch.dtype = "auto",
-        revision: str | None = None,
-        **hub_arguments: Any,
-    ) -> AnyEmbedder:
-        """Load a checkpoint of any family that this package has, or an adapter, which is merged into its base model.
-
-        Args:
-            name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
-                inside this package.
-            device: E.g. `"cpu"`, `"cuda:1"`, or a list such as `["cuda:0", "cuda:1"]`, which splits the work; `None`:
-                the accelerator if there is one, else the CPU.
-            dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
-                device has none).
-            revision: Branch, tag or commit on the hub.
-            hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
-
-        Raises:
-            ValueError: The checkpoint is of another family, damaged or not what its configuration says; or the dtype or
-                the device is unknown.
-            OSError: There is no such checkpoint, or it is not whole.
-            ImportError: It is an adapter, and PEFT is not installed.
-        """
-        devices = resolve_devices(device, default_device())
-        run_dtype = resolve_dtype(dtype, devices[0])
-        hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
-        source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
-        try:
-            family = choose_family(source, cls.__name__, cls.family, **hub_arguments)
-            model, processor = load_checkpoint(source, family, **hub_arguments)
-        except OSError as error:  # which does not always name the checkpoint
-            raise OSError(f"can't load the checkpoint {source}: {error}") from error
-        return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
-
-    def save_pretrained(self, folder: str | os.PathLike) -> Path:
-        """Write model and processor into a new or empty folder, from which [`from_pretrained`] loads them again.
-
-        The weights are written as they are now: cast to bfloat16, they stay so.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: `folder` is a file, or has something in it.
-        """
-        with new_folder(folder) as staging:
-            self.model.save_pretrained(staging)
-            self.processor.save_pretrained(staging)
-        return Path(folder)
-
-    def to(self: AnyEmbedder, device: Device | Sequence[Device] | None = None, dtype: Any = None) -> AnyEmbedder:
-        """Move the model to a device, or copies of it to several, and cast it.
-
-        Args:
-            device: As in [`from_pretrained`]; `None`: where it is.
-            dtype: A torch dtype or its name; `None`: as it is.
-        """
-        here = [replica.device for replica in self.replicas]
-        devices = here if device is None else resolve_devices(device, here[0])
-        run_dtype = self.dtype if dtype is None else resolve_dtype(dtype, devices[0])
-        for run_device in devices:
-            warn_of_slow_bfloat16(run_device, run_dtype)
-        model = self.model.to(devices[0], run_dtype)
-        self.replicas = [model, *(copy.deepcopy(model).to(copy_device) for copy_device in devices[1:])]
-        return self
+    out_of_memory: ClassVar[type[BaseException]] = MemoryError  # after which a batch is taken in halves
 
     @property
     def model(self) -> Any:
-        """The model, on the first of the devices."""
+        """The model, or the first of its copies."""
         return self.replicas[0]
-
-    @property
-    def device(self) -> torch.device:
-        """The first of the devices that the model runs on."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype that the model computes in."""
-        return self.model.dtype
 
     @property
     def embedding_size(self) -> int:
         """Length D of the vectors."""
         return self.model.embedding_size
-
-    def __repr__(self) -> str:
-        devices = ", ".join(str(replica.device) for replica in self.replicas)
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"{type(self).__name__}({self.name!r}, {self._title}, D={self.embedding_size}, {devices}, {dtype})"
 
     # -----------------------------------------------------------------------------------------------------------------
     # Encoding
@@ -360,23 +239,10 @@ class Embedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box is not finite, inverted, of no area or outside its image, or the family has no regions.
         """
-        if not hasattr(self.replicas[0], "get_image_region_features"):
-            raise self._lack("no regions, it embeds whole images")
+        self._require_regions()
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
-        collate = self.processor.collate_images
-        return self._encode(
-            lambda model, records: [
-                unit_vectors(regions)  # (R_i, D)
-                for regions in model.get_image_region_features(
-                    **collate([record.inputs for record in records]).to(model.device, model.dtype),
-                    image_sizes=[record.image_size for record in records],
-                    region_infos=[record.boxes for record in records],
-                )
-            ],
-            images,
-            [boxes] if is_image(images) else boxes,
-            options,
-        )
+        several = [boxes] if is_image(images) else boxes
+        return self._encode(self._region_vectors, images, several, options)
 
     def encode_texts(
         self,
@@ -418,14 +284,14 @@ class Embedder:
             "text",
         )
         results: dict[int, np.ndarray] = {}
-        outputs: Iterable[tuple[list[_Text], Iterable[np.ndarray] | None]]
+        outputs: Iterable[tuple[list[RoleText], Iterable[np.ndarray] | None]]
         if len(self.replicas) == 1:
             outputs = ((batch, None) for batch in batches)
         else:
             outputs = self._on_replicas(self._text_vectors, batches)
         for batch, vectors in outputs:
             if vectors is None:
-                with suppress(torch.OutOfMemoryError):
+                with suppress(self.out_of_memory):
                     vectors = self._text_vectors(self.model, batch)
             if vectors is None:
                 batch_size = max(1, batch_size // 2)
@@ -690,8 +556,7 @@ class Embedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box or the labels can't be used, or the family has no regions.
         """
-        if not hasattr(self.model, "get_image_region_features"):
-            raise self._lack("no regions, it embeds whole images")
+        self._require_regions()
         label_vectors = self.encode_labels(labels, templates, role="region_phrase")
         encoded = self.encode_regions(
             images, boxes, box_format, max_num_patches, batch_size, show_progress_bar, on_error
@@ -787,9 +652,7 @@ class Embedder:
         if not texts:
             raise ValueError("text is an empty list; pass at least one text")
         self.require_dense_features()
-        vectors = torch.from_numpy(
-            self.encode_texts(texts, role="region_phrase", batch_size=batch_size, show_progress_bar=False)
-        )
+        vectors = self.encode_texts(texts, role="region_phrase", batch_size=batch_size, show_progress_bar=False)
         forward = partial(self._heat_maps, text_vectors=vectors, resize=resize, first_only=isinstance(text, str))
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
         return self._encode(forward, image, None, options)
@@ -821,7 +684,7 @@ class Embedder:
         if vectors.ndim != 2 or vectors.shape[1] != self.embedding_size:
             raise ValueError(f"vectors must be (M, {self.embedding_size}), got {vectors.shape}")
         self.require_dense_features()
-        forward = partial(self._heat_maps, text_vectors=torch.from_numpy(vectors), resize=False, first_only=False)
+        forward = partial(self._heat_maps, text_vectors=vectors, resize=False, first_only=False)
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
         return self._stream(forward, images, None, options)
 
@@ -959,7 +822,7 @@ class Embedder:
         def forward(model: Any, records: list[ImageRecord]) -> list[ImageWindows]:
             pooled, maps = self._vectors_and_maps(model, records)
             sizes = [record.image_size for record in records]
-            windows = windows_of_maps(maps, sizes, [vectors[record.index] for record in records])
+            windows = self.windows_of_maps(maps, sizes, [vectors[record.index] for record in records])
             return [found._replace(vector=vector) for found, vector in zip(windows, pooled, strict=True)]
 
         return self._stream(forward, images, None, options)
@@ -992,22 +855,11 @@ class Embedder:
         def forward(model: Any, records: list[ImageRecord]) -> list[tuple[np.ndarray, DenseMap]]:
             pooled, maps = self._vectors_and_maps(model, records)
             return [
-                (vector, DenseMap(dense.float().cpu().numpy(), record.image_size))
+                (vector, DenseMap(self._array_of_map(dense), record.image_size))
                 for vector, dense, record in zip(pooled, maps, records, strict=True)
             ]
 
         return self._stream(forward, images, None, options)
-
-    def _vectors_and_maps(self, model: Any, records: list[ImageRecord]) -> tuple[np.ndarray, list[Tensor]]:
-        """Return the vectors of images (B, D), and the dense map of each on its own grid, (height, width, D)."""
-        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
-        pooled, dense = model.get_image_and_dense_features(**inputs)  # (B, D), (B, N, D)
-        grids = model.get_patch_grids(**inputs).tolist()
-        maps = [
-            patches[: height * width].unflatten(0, (height, width))
-            for patches, (height, width) in zip(dense, grids, strict=True)
-        ]
-        return unit_vectors(pooled), maps
 
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
@@ -1090,7 +942,6 @@ class Embedder:
             show_progress_bar,
             "image",
         )
-        forward = torch.inference_mode()(forward)
         outputs: Iterable[tuple[list[ImageRecord], Iterable[Output] | None]]
         if len(self.replicas) == 1:
             outputs = ((batch, None) for batch in batches)
@@ -1099,7 +950,7 @@ class Embedder:
         doubtful = DoubtfulBoxes()
         for batch, results in outputs:
             if results is None:
-                with suppress(torch.OutOfMemoryError):
+                with suppress(self.out_of_memory):
                     results = forward(self.replicas[0], batch)
             if results is None:  # here, where no traceback keeps the tensors of the first try
                 batch_size = max(1, batch_size // 2)  # of the batches that follow
@@ -1121,7 +972,7 @@ class Embedder:
         def run(batch: list[Item]) -> tuple[list[Item], Iterable[Output]]:
             replica = free.get()
             try:
-                with suppress(torch.OutOfMemoryError):
+                with suppress(self.out_of_memory):
                     return batch, forward(replica, batch)
                 return batch, _in_halves(forward, replica, batch)
             finally:
@@ -1129,42 +980,48 @@ class Embedder:
 
         return bounded_map(run, batches, len(self.replicas), 2 * len(self.replicas))
 
-    @torch.inference_mode()
     def _image_vectors(self, model: Any, records: list[ImageRecord]) -> np.ndarray:
-        inputs = self.processor.collate_images([record.inputs for record in records])
-        return unit_vectors(model.get_image_features(**inputs.to(model.device, model.dtype)))
+        """Return the vectors of images, float32 (B, D), L2-normalised."""
+        raise NotImplementedError
 
-    @torch.inference_mode()
+    def _region_vectors(self, model: Any, records: list[ImageRecord]) -> list[np.ndarray]:
+        """Return for each image the vectors of its boxes, float32 (R_i, D), L2-normalised."""
+        raise NotImplementedError
+
     def _heat_maps(
-        self, model: Any, records: list[ImageRecord], text_vectors: Tensor, resize: bool, first_only: bool
+        self, model: Any, records: list[ImageRecord], text_vectors: np.ndarray, resize: bool, first_only: bool
     ) -> list[np.ndarray]:
-        """Return for each image its maps, (texts, height, width), or the first one alone."""
-        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
-        features = model.get_image_dense_feature(**inputs)
-        features = F.normalize(features.float(), dim=-1)  # (B, N, D)
-        with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
-            cosines = (features @ text_vectors.to(model.device).T).cpu()  # (B, N, texts)
-        maps = []
-        grids = model.get_patch_grids(**inputs).tolist()
-        for record, patches, (height, width) in zip(records, cosines, grids, strict=True):
-            grid = patches[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
-            image_maps = grid.numpy()
-            if resize:
-                image_maps = np.empty((len(grid), *record.image_size), np.float32)
-                for row, small in zip(
-                    image_maps, grid, strict=True
-                ):  # one text at a time: copies of all take gigabytes
-                    row[:] = F.interpolate(small[None, None], record.image_size, mode="bilinear", antialias=True)[0, 0]
-            maps.append(image_maps[0] if first_only else image_maps)
-        return maps
+        """Return for each image its maps, float32 (texts, height, width), or the first one alone."""
+        raise NotImplementedError
 
-    @torch.inference_mode()
-    def _text_vectors(self, model: Any, texts: list[_Text]) -> np.ndarray:
-        role = texts[0].role
-        inputs = self.processor.tokenize([text.text for text in texts], role)
-        return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
+    def _vectors_and_maps(self, model: Any, records: list[ImageRecord]) -> tuple[np.ndarray, list[Any]]:
+        """Return the vectors of images (B, D), and the dense map of each on its own grid, (height, width, D)."""
+        raise NotImplementedError
 
-    def _choose_roles(self, texts: Iterable[str], lengths: dict[str, int]) -> Iterator[_Text]:
+    def _array_of_map(self, dense: Any) -> np.ndarray:
+        """Return a dense map of `_vectors_and_maps` as a float32 array."""
+        raise NotImplementedError
+
+    def windows_of_maps(
+        self, maps: Sequence[Any], image_sizes: Sequence[tuple[int, int]], phrases: Sequence[np.ndarray]
+    ) -> list[ImageWindows]:
+        """Find the parts of images that fit phrases best, in dense maps that are there already.
+
+        Args:
+            maps: The dense map of each image, (height, width, D): float32 arrays, or what the back end makes of images.
+            image_sizes: (height, width) of each image in pixels.
+            phrases: For each image the vectors of its phrases, float32 (P_i, D), L2-normalised.
+
+        Returns:
+            The windows of each image, without its vector.
+        """
+        raise NotImplementedError
+
+    def _text_vectors(self, model: Any, texts: list[RoleText]) -> np.ndarray:
+        """Return the vectors of texts of one role, float32 (B, D), L2-normalised."""
+        raise NotImplementedError
+
+    def _choose_roles(self, texts: Iterable[str], lengths: dict[str, int]) -> Iterator[RoleText]:
         """Give each text the first role that takes all its tokens, else the last; warn once of those to be cut."""
         cut = 0
         for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
@@ -1175,7 +1032,7 @@ class Embedder:
                 *_, role = lengths
                 role = next((name for name, length in lengths.items() if count <= length), role)
                 cut += count > lengths[role]
-                yield _Text(index, text, role)
+                yield RoleText(index, text, role)
         if cut:
             could_be_long = [*lengths] == ["caption"] and "long_caption" in self.processor.text_roles
             hint = "; 'auto' takes longer ones" if could_be_long else ""
@@ -1186,16 +1043,18 @@ class Embedder:
 
     def require_dense_features(self) -> None:
         """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""
-        if not hasattr(self.model, "get_image_dense_feature"):
-            raise self._lack("no dense features, it embeds whole images")
+        raise NotImplementedError
 
-    def _lack(self, what: str) -> ValueError:
-        return ValueError(f"{self._title} has {what}")
+    def _require_regions(self) -> None:
+        raise NotImplementedError
 
     @property
     def _title(self) -> str:
-        titles = [family.title for family in FAMILIES if isinstance(self.model, family.model)]
-        return titles[0] if titles else type(self.model).__name__
+        """The name of the family, as people write it."""
+        raise NotImplementedError
+
+    def _lack(self, what: str) -> ValueError:
+        return ValueError(f"{self._title} has {what}")
 
 
 class _Options(NamedTuple):
@@ -1208,7 +1067,9 @@ class _Options(NamedTuple):
     box_format: str = "xyxy"
 
 
-class _Text(NamedTuple):
+class RoleText(NamedTuple):
+    """A text among those that are encoded together, and what it is to the model."""
+
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
     text: str
     role: str
@@ -1220,15 +1081,3 @@ def _in_halves(forward: Callable[[Any, list[Item]], Iterable[Output]], model: An
     logger.warning(message, len(batch), model.device)
     middle = (len(batch) + 1) // 2
     return [row for half in (batch[:middle], batch[middle:]) if half for row in forward(model, half)]
-
-
-def unit_vectors(features: Tensor) -> np.ndarray:
-    """L2-normalise (N, D) in float32.
-
-    Raises:
-        RuntimeError: Values are not finite.
-    """
-    vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
-    if not np.isfinite(vectors).all():
-        raise RuntimeError("the model gave values that are not finite: its dtype may be too narrow, try 'float32'")
-    return vectors

@@ -13,8 +13,9 @@ from ..modeling.auto import FAMILIES
 from ..modeling.configuration_fgclip2 import WALK_OF_ROLE
 from ..modeling.modeling_fgclip2 import FGClip2Model
 from ..modeling.processing_fgclip2 import FGClip2Processor
+from .backends.torch import Embedder
 from .devices import Device
-from .embedder import Embedder, ListResult, RerankedResult, VectorResult
+from .embedder import ListResult, RerankedResult, VectorResult
 from .inputs import Boxes, ImageInput, Skipped
 from .phrases import Splitter, split_phrases
 from .reranker import RerankedHit
@@ -26,9 +27,9 @@ ROLE_OF_WALK: dict[str, Any] = {"auto": "auto", **{walk: role for role, walk in 
 class FGClip2Embedder(Embedder):
     """Embed images, regions and texts (Chinese and English), compare them, label images and regions.
 
-    What inputs and results are, and the arguments that several methods share, is said in [`Embedder`]. Where a method
-    takes `walk_type`, it is the text head: `"short"` (up to 64 tokens) or `"long"` (up to 196) to compare with images,
-    `"box"` (64) to compare with regions and dense features.
+    What inputs and results are, and the arguments that several methods share, is said in [`BaseEmbedder`]. Where a
+    method takes `walk_type`, it is the text head: `"short"` (up to 64 tokens) or `"long"` (up to 196) to compare with
+    images, `"box"` (64) to compare with regions and dense features.
 
     Args:
         model: An [`FGClip2Model`]; public as `embedder.model`.
@@ -88,7 +89,7 @@ class FGClip2Embedder(Embedder):
             walk_type: The text head: `"short"` (up to 64 tokens) or `"long"` (up to 196) to compare with images,
                 `"box"` (64) to compare with regions and dense features; `"auto"`: for each text `"short"` if it fits,
                 else `"long"`. What doesn't fit is cut, with a warning.
-            batch_size, show_progress_bar: See [`Embedder`].
+            batch_size, show_progress_bar: See [`BaseEmbedder`].
             role: What [`Embedder.encode_texts`] takes, in place of `walk_type`.
 
         Returns:
@@ -161,7 +162,7 @@ class FGClip2Embedder(Embedder):
         Args:
             images, labels, templates: As in [`Embedder.classify`].
             walk_type: As in [`encode_texts`], but not `"box"`, whose texts compare with regions.
-            max_num_patches, batch_size, show_progress_bar, on_error: See [`Embedder`].
+            max_num_patches, batch_size, show_progress_bar, on_error: See [`BaseEmbedder`].
             role: What [`Embedder.classify`] takes, in place of `walk_type`.
 
         Returns:
@@ -262,7 +263,7 @@ class FGClip2Embedder(Embedder):
             images, boxes, box_format: As in [`encode_regions`].
             labels, templates: As in [`classify`].
             walk_type: `"box"`, the only head whose texts compare with regions.
-            max_num_patches, batch_size, show_progress_bar, on_error: See [`Embedder`].
+            max_num_patches, batch_size, show_progress_bar, on_error: See [`BaseEmbedder`].
 
         Returns:
             List of float32 (R_i, labels), one per image; for a single image (R, labels). Each row is a softmax of 100

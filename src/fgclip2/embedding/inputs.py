@@ -7,17 +7,19 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from ..errors import UnreadableImageError
 from ..modeling.inputs import MAX_PIXELS, check_boxes, load_image
 from ..modeling.interface import DualEncoderProcessor
 
-ImageInput = Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike  # bytes: an encoded image
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageInput: TypeAlias = "Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike"  # bytes: an encoded image
 
 
 class Detections(Protocol):

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..errors import UnreadableImageError
 from ..streams import bounded_map, chunks
-from .embedder import VectorResult, unit_vectors
+from .backends.torch import unit_vectors
+from .embedder import VectorResult
 from .inputs import ImageInput, Skipped, load_input
 
 ONE_HEAD = ("walk_type", "lower_case")  # settings that mean nothing to models of one text head

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from ..files import replacing
 from ..streams import chunks
-from .embedder import Embedder
+from .backends.torch import Embedder
 from .inputs import Skipped
 
 logger = logging.getLogger(__name__)

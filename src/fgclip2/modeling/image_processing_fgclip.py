@@ -13,6 +13,7 @@ from .configuration_fgclip import FGClipVisionConfig
 from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .image_processors import TableImageProcessor, run_in_threads
 from .inputs import load_images
+from .pixels import look_up_channels
 from .weights import find_file, hub_arguments_of
 
 logger = logging.get_logger(__name__)
@@ -130,16 +131,14 @@ class FGClipImageProcessor(TableImageProcessor):
         pixel_values = np.empty((len(loaded), 3, height, width), np.float32)
 
         def fill(index: int) -> None:
-            """Resize an image and look its values up while copying them into the batch, a channel at a time."""
+            """Resize an image and look its values up while copying them into the batch."""
             image = loaded[index].resize((width, height), self.resample) if do_resize else loaded[index]
             if image.size != (width, height):
                 raise ValueError(
                     f"images[{index}] is {image.width} x {image.height} pixels; without resizing allowed: "
                     f"{width} x {height} (width x height)"
                 )
-            pixels = np.asarray(image)  # (height, width, 3)
-            for channel in range(3):
-                np.take(table[channel], pixels[..., channel], out=pixel_values[index, channel], mode="clip")
+            look_up_channels(image, table, pixel_values[index])
 
         run_in_threads(fill, len(loaded))
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors or "np")

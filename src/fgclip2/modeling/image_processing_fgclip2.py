@@ -1,6 +1,5 @@
 """Image processor of FG-CLIP 2: variable resolution and aspect ratio (NaFlex), on PIL and numpy."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,46 +10,9 @@ from transformers.utils import logging
 
 from .image_processors import TableImageProcessor, run_in_threads
 from .inputs import check_max_num_patches, load_image, load_images
+from .pixels import PATCH_BUDGETS, cut_into_patches, naflex_size, patch_budget
 
 logger = logging.get_logger(__name__)
-
-# The patch budgets that the model was trained with; an image takes the smallest that holds its own patches.
-PATCH_BUDGETS = (128, 256, 576, 784, 1024)
-
-
-def patch_budget(height: int, width: int, patch_size: int = 16) -> int:
-    """Return the patch budget that `max_num_patches="auto"` gives an image: from 128/256/576/784/1024, by its own size.
-
-    Args:
-        height, width: Size of the image in pixels.
-        patch_size: Side of a patch in pixels.
-    """
-    count = (height // patch_size) * (width // patch_size)
-    return next((budget for budget in PATCH_BUDGETS if count <= budget), PATCH_BUDGETS[-1])
-
-
-def naflex_size(height: int, width: int, patch_size: int, max_num_patches: int) -> tuple[int, int]:
-    """Return the largest size, in multiples of `patch_size`, that keeps the aspect ratio and at most `max_num_patches`.
-
-    One scale is bisected in [1e-6, 100] down to 1e-5 and both scaled sides are rounded up, as SigLIP 2 does: sizes
-    must be the same to the pixel.
-
-    Args:
-        height, width: Size of the image in pixels.
-
-    Returns:
-        (height, width) in pixels.
-    """
-
-    def scaled(side: int, scale: float) -> int:
-        return max(patch_size, math.ceil(side * scale / patch_size) * patch_size)
-
-    low, high = 1e-6, 100.0
-    while high - low >= 1e-5:
-        middle = (low + high) / 2
-        patches = (scaled(height, middle) // patch_size) * (scaled(width, middle) // patch_size)
-        low, high = (middle, high) if patches <= max_num_patches else (low, middle)
-    return scaled(height, low), scaled(width, low)
 
 
 class FGClip2ImageProcessor(TableImageProcessor):
@@ -139,12 +101,10 @@ class FGClip2ImageProcessor(TableImageProcessor):
         loaded = load_images(images)
         budgets = [self._budget(image, max_num_patches) for image in loaded]
         patch, num_patches = self.patch_size, max(budgets)
-        length = patch * patch * 3
-        pixel_values = np.zeros((len(loaded), num_patches, length), np.float32)
+        pixel_values = np.zeros((len(loaded), num_patches, patch * patch * 3), np.float32)
         mask = np.zeros((len(loaded), num_patches), np.int32)
         shapes = np.zeros((len(loaded), 2), np.int64)
-        table = self._lookup_table().ravel()
-        channel = (np.arange(length) % 3 * 256).astype(np.uint16)  # where in the table a value's channel starts
+        table = self._lookup_table()
 
         def fill(index: int) -> None:
             """Resize an image, cut it into patches and look their values up while copying them into the batch."""
@@ -156,10 +116,7 @@ class FGClip2ImageProcessor(TableImageProcessor):
                     f"images[{index}] is {image.width} x {image.height} pixels; without resizing allowed: multiples of "
                     f"{patch}, at most max_num_patches={num_patches} patches"
                 )
-            rows = np.asarray(image).reshape(height, patch, width, patch, 3).transpose(0, 2, 1, 3, 4)
-            slots = pixel_values[index, :count].reshape(height, width, length)
-            for row, slot in zip(rows, slots, strict=True):  # a row of patches at a time, so that it stays in the cache
-                np.take(table, row.reshape(width, length) + channel, out=slot, mode="clip")
+            cut_into_patches(image, patch, table, pixel_values[index, :count])
             mask[index, :count] = 1
             shapes[index] = height, width
 

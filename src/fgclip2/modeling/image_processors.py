@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
+from .pixels import lookup_table
+
 
 class TableImageProcessor(BaseImageProcessor):
     """An image processor that looks normalised values up, instead of computing them for each pixel.
@@ -45,14 +47,7 @@ class TableImageProcessor(BaseImageProcessor):
 
     def _lookup_table(self) -> np.ndarray:
         """Float32 (3, 256): the normalised value of each 8-bit value of each channel."""
-        values = np.tile(np.arange(256, dtype=np.float64), (3, 1))
-        if self.do_rescale:
-            values = values * self.rescale_factor
-        values = values.astype(np.float32)
-        if self.do_normalize:
-            mean, std = (np.array(value, np.float32)[:, None] for value in (self.image_mean, self.image_std))
-            values = (values - mean) / std
-        return values
+        return lookup_table(self.do_rescale, self.rescale_factor, self.do_normalize, self.image_mean, self.image_std)
 
 
 def run_in_threads(function: Callable[[int], None], count: int) -> None:

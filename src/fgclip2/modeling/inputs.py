@@ -6,13 +6,13 @@ import math
 import os
 import re
 import struct
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 # By Pillow's names. No other format is tried, whatever a file is called: Pillow's decoder of EPS starts a program.
@@ -46,14 +46,17 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 def is_image(images: Any) -> bool:
     """Return `True` for a single image, `False` for several; an array of several images has four axes."""
-    if isinstance(images, (np.ndarray, torch.Tensor)):
+    if isinstance(images, np.ndarray) or _is_tensor(images):
         return images.ndim in (2, 3)
     return isinstance(images, (Image.Image, bytes, str, os.PathLike))
 
 
-def load_image(
-    image: "Image.Image | np.ndarray | torch.Tensor | bytes | str | os.PathLike", max_pixels: int = MAX_PIXELS
-) -> Image.Image:
+def _is_tensor(value: Any) -> bool:
+    """Tell a tensor of torch, which whoever has one has imported: this file serves without it too."""
+    return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor)
+
+
+def load_image(image: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an upright RGB image.
 
     Args:
@@ -72,7 +75,7 @@ def load_image(
     """
     if isinstance(image, (bytes, str, os.PathLike)):
         return _load_file(image, max_pixels)
-    if isinstance(image, torch.Tensor):
+    if _is_tensor(image):
         image = image.detach().cpu().numpy()
     if isinstance(image, np.ndarray):
         return _image_from_array(image)
@@ -246,7 +249,7 @@ def _image_from_array(array: np.ndarray) -> Image.Image:
 
 def load_images(images: Any) -> list[Image.Image]:
     """Return [`load_image`] of one image, a list of them, or an array of several; errors name the image."""
-    if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
+    if (isinstance(images, np.ndarray) or _is_tensor(images)) and images.ndim == 4:
         images = list(images)
     elif not isinstance(images, (list, tuple)):
         images = [images]

@@ -7,11 +7,13 @@ and so never learn which family they have. A family meets them by its own files 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What a text is to the model: a short description of an image, a long one, or a phrase about a region.
 Role = Literal["caption", "long_caption", "region_phrase"]

@@ -13,6 +13,7 @@ from .configurations import check_sizes  # noqa: F401  # transformers 4 copies o
 from .image_processing_fgclip import PROCESSOR_FILES, FGClipImageProcessor
 from .image_processors import TableImageProcessor  # noqa: F401  # transformers 4 copies only what is named
 from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
+from .pixels import PATCH_BUDGETS  # noqa: F401  # transformers 4 copies only what is named
 from .processors import TwoTowerProcessor
 from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip import FGClipTokenizer

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 
@@ -12,6 +11,7 @@ from .configurations import check_sizes  # noqa: F401  # transformers 4 copies o
 from .image_processing_fgclip2 import PATCH_BUDGETS, FGClip2ImageProcessor
 from .image_processors import TableImageProcessor  # noqa: F401  # transformers 4 copies only what is named
 from .inputs import MIN_BOX_SIDE, check_boxes
+from .pixels import collate_patches
 from .processors import TwoTowerProcessor
 from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip2 import FGClip2Tokenizer
@@ -67,16 +67,7 @@ class FGClip2Processor(TwoTowerProcessor):
         Returns:
             `pixel_values` float32 (B, N, 768), `pixel_attention_mask` int32 (B, N) and `spatial_shapes` int64 (B, 2).
         """
-        shapes = np.stack([image["spatial_shapes"] for image in images])
-        counts = shapes.prod(1)
-        pixel_values = torch.zeros(len(images), counts.max(), images[0]["pixel_values"].shape[1])
-        mask = torch.zeros(len(images), counts.max(), dtype=torch.int32)
-        for row, (image, count) in enumerate(zip(images, counts, strict=True)):
-            pixel_values[row, :count] = torch.from_numpy(image["pixel_values"][:count])
-            mask[row, :count] = 1
-        return BatchFeature(
-            {"pixel_values": pixel_values, "pixel_attention_mask": mask, "spatial_shapes": torch.from_numpy(shapes)}
-        )
+        return BatchFeature(collate_patches(images), tensor_type="pt")
 
     def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
         """Process a batch of images at once: what [`collate_images`] gives for them, without the copies between.

@@ -1,0 +1,256 @@
+"""Embedder: models of any family of this package, run by torch."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...assets import embedded_checkpoint
+from ...checkpoints import locate_checkpoint
+from ...files import new_folder
+from ...modeling.auto import FAMILIES, Family
+from ...modeling.interface import DualEncoder, DualEncoderProcessor
+from ..devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
+from ..embedder import BaseEmbedder, RoleText
+from ..fingerprint import checkpoint_fingerprint, model_fingerprint
+from ..inputs import ImageRecord
+from ..loading import choose_family, load_checkpoint
+from ..reranker import ImageWindows
+from ..windows import windows_of_maps
+
+AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
+
+
+class Embedder(BaseEmbedder):
+    """Embed images, regions and texts, compare them, label images and regions.
+
+    What inputs and results are, and the arguments that several methods share, is said in [`BaseEmbedder`].
+
+    Args:
+        model: Any [`DualEncoder`]; public as `embedder.model`.
+        processor: Its [`DualEncoderProcessor`]; public as `embedder.processor`.
+        device: Where to run, or a list of devices that share the work; `None`: where the model is.
+        dtype: What to compute in; `None`: the model's own.
+        name: What to call the checkpoint in indexes and reports; `None`: what the model's configuration says.
+
+    Example:
+        >>> from fgclip2 import Embedder
+        >>> embedder = Embedder.from_pretrained()
+        >>> images = embedder.encode_images(["猫.jpg", "dog.png"])
+        >>> texts = embedder.encode_texts(["一只黑猫", "a brown dog"])
+        >>> embedder.similarity(images, texts).shape
+        (2, 2)
+    """
+
+    family: Family | None = None  # of a subclass for one family
+    out_of_memory = torch.OutOfMemoryError
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        processor: DualEncoderProcessor,
+        device: Device | Sequence[Device] | None = None,
+        dtype: torch.dtype | None = None,
+        name: str | None = None,
+    ):
+        self.processor = processor
+        self.name: str = name or getattr(model.config, "_name_or_path", None) or "unnamed"
+        self.revision: str | None = getattr(model.config, "_commit_hash", None)
+        # Before the model is cast: these must not depend on where and in what it runs.
+        self.replicas = [model]
+        self.weights_fingerprint: str = model_fingerprint(self.model)
+        self.fingerprint: str = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
+        self.score_scale_and_bias = model.get_score_scale_and_bias()
+        self.model.eval()
+        self.to(device, dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[AnyEmbedder],
+        name: str | os.PathLike | None = None,
+        device: Device | Sequence[Device] | None = None,
+        dtype: str | torch.dtype = "auto",
+        revision: str | None = None,
+        **hub_arguments: Any,
+    ) -> AnyEmbedder:
+        """Load a checkpoint of any family that this package has, or an adapter, which is merged into its base model.
+
+        Args:
+            name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
+                inside this package.
+            device: E.g. `"cpu"`, `"cuda:1"`, or a list such as `["cuda:0", "cuda:1"]`, which splits the work; `None`:
+                the accelerator if there is one, else the CPU.
+            dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
+                device has none).
+            revision: Branch, tag or commit on the hub.
+            hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
+
+        Raises:
+            ValueError: The checkpoint is of another family, damaged or not what its configuration says; or the dtype or
+                the device is unknown.
+            OSError: There is no such checkpoint, or it is not whole.
+            ImportError: It is an adapter, and PEFT is not installed.
+        """
+        devices = resolve_devices(device, default_device())
+        run_dtype = resolve_dtype(dtype, devices[0])
+        hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
+        source, hub_arguments = locate_checkpoint(embedded_checkpoint() if name is None else name, **hub_arguments)
+        try:
+            family = choose_family(source, cls.__name__, cls.family, **hub_arguments)
+            model, processor = load_checkpoint(source, family, **hub_arguments)
+        except OSError as error:  # which does not always name the checkpoint
+            raise OSError(f"can't load the checkpoint {source}: {error}") from error
+        return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
+
+    def save_pretrained(self, folder: str | os.PathLike) -> Path:
+        """Write model and processor into a new or empty folder, from which [`from_pretrained`] loads them again.
+
+        The weights are written as they are now: cast to bfloat16, they stay so.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: `folder` is a file, or has something in it.
+        """
+        with new_folder(folder) as staging:
+            self.model.save_pretrained(staging)
+            self.processor.save_pretrained(staging)
+        return Path(folder)
+
+    def to(self: AnyEmbedder, device: Device | Sequence[Device] | None = None, dtype: Any = None) -> AnyEmbedder:
+        """Move the model to a device, or copies of it to several, and cast it.
+
+        Args:
+            device: As in [`from_pretrained`]; `None`: where it is.
+            dtype: A torch dtype or its name; `None`: as it is.
+        """
+        here = [replica.device for replica in self.replicas]
+        devices = here if device is None else resolve_devices(device, here[0])
+        run_dtype = self.dtype if dtype is None else resolve_dtype(dtype, devices[0])
+        for run_device in devices:
+            warn_of_slow_bfloat16(run_device, run_dtype)
+        model = self.model.to(devices[0], run_dtype)
+        self.replicas = [model, *(copy.deepcopy(model).to(copy_device) for copy_device in devices[1:])]
+        return self
+
+    @property
+    def model(self) -> Any:
+        """The model, on the first of the devices."""
+        return self.replicas[0]
+
+    @property
+    def device(self) -> torch.device:
+        """The first of the devices that the model runs on."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that the model computes in."""
+        return self.model.dtype
+
+    def __repr__(self) -> str:
+        devices = ", ".join(str(replica.device) for replica in self.replicas)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{type(self).__name__}({self.name!r}, {self._title}, D={self.embedding_size}, {devices}, {dtype})"
+
+    @torch.inference_mode()
+    def _image_vectors(self, model: Any, records: list[ImageRecord]) -> np.ndarray:
+        inputs = self.processor.collate_images([record.inputs for record in records])
+        return unit_vectors(model.get_image_features(**inputs.to(model.device, model.dtype)))
+
+    @torch.inference_mode()
+    def _region_vectors(self, model: Any, records: list[ImageRecord]) -> list[np.ndarray]:
+        inputs = self.processor.collate_images([record.inputs for record in records])
+        features = model.get_image_region_features(
+            **inputs.to(model.device, model.dtype),
+            image_sizes=[record.image_size for record in records],
+            region_infos=[record.boxes for record in records],
+        )
+        return [unit_vectors(regions) for regions in features]  # (R_i, D) each
+
+    @torch.inference_mode()
+    def _heat_maps(
+        self, model: Any, records: list[ImageRecord], text_vectors: np.ndarray, resize: bool, first_only: bool
+    ) -> list[np.ndarray]:
+        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
+        features = model.get_image_dense_feature(**inputs)
+        features = F.normalize(features.float(), dim=-1)  # (B, N, D)
+        vectors = torch.from_numpy(text_vectors).to(model.device)
+        with torch.autocast(features.device.type, enabled=False):  # of a training run that this is part of
+            cosines = (features @ vectors.T).cpu()  # (B, N, texts)
+        maps = []
+        grids = model.get_patch_grids(**inputs).tolist()
+        for record, patches, (height, width) in zip(records, cosines, grids, strict=True):
+            grid = patches[: height * width].T.unflatten(1, (height, width))  # (texts, height, width)
+            image_maps = grid.numpy()
+            if resize:
+                image_maps = np.empty((len(grid), *record.image_size), np.float32)
+                for row, small in zip(
+                    image_maps, grid, strict=True
+                ):  # one text at a time: copies of all take gigabytes
+                    row[:] = F.interpolate(small[None, None], record.image_size, mode="bilinear", antialias=True)[0, 0]
+            maps.append(image_maps[0] if first_only else image_maps)
+        return maps
+
+    @torch.inference_mode()
+    def _vectors_and_maps(self, model: Any, records: list[ImageRecord]) -> tuple[np.ndarray, list[Tensor]]:
+        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
+        pooled, dense = model.get_image_and_dense_features(**inputs)  # (B, D), (B, N, D)
+        grids = model.get_patch_grids(**inputs).tolist()
+        maps = [
+            patches[: height * width].unflatten(0, (height, width))
+            for patches, (height, width) in zip(dense, grids, strict=True)
+        ]
+        return unit_vectors(pooled), maps
+
+    def _array_of_map(self, dense: Tensor) -> np.ndarray:
+        return dense.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def windows_of_maps(
+        self, maps: Sequence[Any], image_sizes: Sequence[tuple[int, int]], phrases: Sequence[np.ndarray]
+    ) -> list[ImageWindows]:
+        tensors = [
+            torch.from_numpy(dense).to(self.device) if isinstance(dense, np.ndarray) else dense for dense in maps
+        ]
+        return windows_of_maps(tensors, image_sizes, phrases)
+
+    @torch.inference_mode()
+    def _text_vectors(self, model: Any, texts: list[RoleText]) -> np.ndarray:
+        role = texts[0].role
+        inputs = self.processor.tokenize([text.text for text in texts], role)
+        return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
+
+    def require_dense_features(self) -> None:
+        if not hasattr(self.model, "get_image_dense_feature"):
+            raise self._lack("no dense features, it embeds whole images")
+
+    def _require_regions(self) -> None:
+        if not hasattr(self.model, "get_image_region_features"):
+            raise self._lack("no regions, it embeds whole images")
+
+    @property
+    def _title(self) -> str:
+        titles = [family.title for family in FAMILIES if isinstance(self.model, family.model)]
+        return titles[0] if titles else type(self.model).__name__
+
+
+def unit_vectors(features: Tensor) -> np.ndarray:
+    """L2-normalise (N, D) in float32.
+
+    Raises:
+        RuntimeError: Values are not finite.
+    """
+    vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise RuntimeError("the model gave values that are not finite: its dtype may be too narrow, try 'float32'")
+    return vectors
