@@ -1,10 +1,11 @@
-"""Build wheel and sdist, check them, install the wheel in a bare environment and run its doctor and demo there.
+"""Build wheels and sdist, check them, install each wheel in a bare environment and use it there.
 
     python -m scripts.package
 
-The bare environment gets this one's torch and what the wheel's own metadata asks for, and none of this checkout. Then
-`dist/` has what a release consists of: wheel, sdist, a list of the packages of that environment (SBOM, CycloneDX JSON)
-and `SHA256SUMS`. The wheel is the same bytes wherever and whenever the same commit is built.
+The environment of fgclip2 gets this one's torch and what the wheel's own metadata asks for, that of fgclip2-onnx what
+its metadata asks for and nothing else; neither has anything of this checkout. Then `dist/` has what a release consists
+of: wheels, sdist, a list of the packages of the first environment (SBOM, CycloneDX JSON) and `SHA256SUMS`. The wheel of
+fgclip2 is the same bytes wherever and whenever the same commit is built.
 """
 
 import hashlib
@@ -15,12 +16,30 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
+
+import numpy as np
 
 from .environments import ROOT, link_torch, make_environment
 
 LIMIT_MEGABYTES = 20
 SBOM_TOOL = "cyclonedx-bom>=7.5,<8"
+ONNX_PACKAGE = ROOT / "packages" / "fgclip2-onnx"
+LIMIT_SECONDS = 1.5  # from the start of the process to the first vector, of the embedded checkpoint
+STARTS = 5  # of which the fastest counts, for other work takes the processor now and then
+
+# What a user of fgclip2-onnx does; prints the seconds since the process started, and the vectors.
+FIRST_VECTORS = """
+import importlib.util, json, sys, time
+from fgclip2_onnx import OnnxEmbedder
+assert not any(importlib.util.find_spec(name) for name in ("torch", "transformers", "fgclip2"))
+embedder = OnnxEmbedder.from_pretrained(sys.argv[1])
+text = embedder.encode_texts("一只黑猫")
+seconds = time.time() - float(sys.argv[3])
+image = embedder.encode_images(sys.argv[2])
+print(json.dumps({"seconds": seconds, "vectors": [text.tolist(), image.tolist()]}))
+"""
 
 
 def run(*command: str | Path, **kwargs: object) -> None:
@@ -32,8 +51,10 @@ def build(output: Path) -> Path:
     # Its time would otherwise be that of the files where a release is built from a checkout.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": source_date()}
     run(sys.executable, "-m", "build", "--outdir", output, ROOT, env=environment)
+    # The source of the second is in the sdist of the first.
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", output, ONNX_PACKAGE, env=environment)
     run(sys.executable, "-m", "twine", "check", "--strict", *sorted(output.iterdir()))
-    (wheel,) = output.glob("*.whl")
+    (wheel,) = output.glob("fgclip2-*.whl")
     size = wheel.stat().st_size / 1e6
     print(f"{wheel.name}: {size:.1f} MB (limit {LIMIT_MEGABYTES})", flush=True)
     if size > LIMIT_MEGABYTES:
@@ -108,6 +129,30 @@ def write_hashes(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
+def run_without_torch(wheel: Path, folder: Path) -> None:
+    """Install fgclip2-onnx alone, and compare its vectors of the embedded checkpoint with those of torch here."""
+    from fgclip2 import Embedder
+    from fgclip2.assets import demo_images
+    from fgclip2.hub import export_onnx
+
+    embedder = Embedder.from_pretrained(device="cpu")
+    exported = export_onnx(embedder.model, embedder.processor, folder / "exported", compared_items=0)
+    picture = str(next(path for path in sorted(demo_images().iterdir()) if path.suffix in (".jpg", ".png", ".webp")))
+    expected = np.stack([embedder.encode_texts("一只黑猫"), embedder.encode_images(picture)])
+    python = make_environment(folder / "onnx", [str(wheel)], shared=None)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    seconds = []
+    for _ in range(STARTS):
+        command = [python, "-c", FIRST_VECTORS, exported, picture, str(time.time())]
+        answer = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, text=True)
+        result = json.loads(answer.stdout)
+        seconds.append(result["seconds"])
+    difference = float(np.abs(np.array(result["vectors"]) - expected).max())
+    print(f"fgclip2-onnx: first vector after {min(seconds):.2f} s, largest difference from torch {difference:.1e}")
+    if difference > 1e-5 or min(seconds) > LIMIT_SECONDS:
+        raise SystemExit(f"fgclip2-onnx is off: at most 1e-5 and {LIMIT_SECONDS} s are allowed")
+
+
 def main() -> None:
     output = ROOT / "dist"
     shutil.rmtree(output, ignore_errors=True)
@@ -115,6 +160,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         build_again(wheel, Path(folder))
         write_sbom(wheel, run_installed(wheel, Path(folder)))
+        (onnx_wheel,) = output.glob("fgclip2_onnx-*.whl")
+        run_without_torch(onnx_wheel, Path(folder))
     write_hashes(output)
     print("package: all good")
 

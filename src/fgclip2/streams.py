@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
-from tqdm.auto import tqdm
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,17 +63,24 @@ def batches_of_a_kind(
     is_small = total is not None and total < ITEMS_WORTH_A_PROGRESS_BAR
     # tqdm's own None hides the bar where there is no terminal.
     hidden = (is_small or None) if show_progress_bar is None else not show_progress_bar
-    with tqdm(total=total, disable=hidden, unit=unit) as bar:
+    bar: Any = None
+    if not hidden:
+        from tqdm.auto import tqdm  # not above, for it takes longer than many a short stream
+
+        bar = tqdm(total=total, disable=hidden, unit=unit)
+    with nullcontext() if bar is None else bar:
         for item in items:
             batch = open_batches.setdefault(kind(item), [])
             batch.append(item)
             if len(batch) >= capacity(kind(item)):
                 yield open_batches.pop(kind(item))
-                bar.update(len(batch))
+                if bar is not None:
+                    bar.update(len(batch))
         for key in sorted(open_batches):  # type: ignore[type-var]
             yield open_batches[key]
-            bar.update(len(open_batches[key]))
-        if total is not None:
+            if bar is not None:
+                bar.update(len(open_batches[key]))
+        if bar is not None and total is not None:
             bar.update(total - bar.n)  # items that were left out on the way are done, too
 
 

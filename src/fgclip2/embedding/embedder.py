@@ -1041,6 +1041,15 @@ class BaseEmbedder:
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
+    def describe_vectors(self) -> dict[str, str]:
+        """Return what vectors of images depend on beside the checkpoint.
+
+        Returns:
+            `backend`, `"torch"` or `"onnx"`; `precision`, the dtype of torch or the precision of the graph; and
+            `images`, `"naflex"` or `"square"`.
+        """
+        raise NotImplementedError
+
     def require_dense_features(self) -> None:
         """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...assets import embedded_checkpoint
 from ...checkpoints import locate_checkpoint
+from ...checks import check_choice
 from ...files import new_folder
 from ...modeling.auto import FAMILIES, Family
 from ...modeling.interface import DualEncoder, DualEncoderProcessor
@@ -25,6 +26,7 @@ from ..inputs import ImageRecord
 from ..loading import choose_family, load_checkpoint
 from ..reranker import ImageWindows
 from ..windows import windows_of_maps
+from .onnx import OnnxDualEncoder, load_graphs
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
 
@@ -66,8 +68,12 @@ class Embedder(BaseEmbedder):
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
         self.replicas = [model]
-        self.weights_fingerprint: str = model_fingerprint(self.model)
-        self.fingerprint: str = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
+        if isinstance(model, OnnxDualEncoder):  # whose weights are those of the checkpoint that it was exported from
+            self.weights_fingerprint: str = model.weights_fingerprint
+            self.fingerprint: str = model.fingerprint
+        else:
+            self.weights_fingerprint = model_fingerprint(self.model)
+            self.fingerprint = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
         self.score_scale_and_bias = model.get_score_scale_and_bias()
         self.model.eval()
         self.to(device, dtype)
@@ -79,6 +85,9 @@ class Embedder(BaseEmbedder):
         device: Device | Sequence[Device] | None = None,
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
+        backend: Literal["torch", "onnx"] = "torch",
+        precision: str | None = None,
+        images: str | None = None,
         **hub_arguments: Any,
     ) -> AnyEmbedder:
         """Load a checkpoint of any family that this package has, or an adapter, which is merged into its base model.
@@ -91,14 +100,30 @@ class Embedder(BaseEmbedder):
             dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
                 device has none).
             revision: Branch, tag or commit on the hub.
+            backend: What runs the model: `"torch"`, or `"onnx"`: onnxruntime, on the CPU. Then `name` is a folder that
+                `fgclip2 export OUT --format onnx` wrote, or a checkpoint with such a folder `onnx` in it.
+            precision: Of the back end `"onnx"`, one that the folder has; `None`: `"fp32"` if it is there.
+            images: Of the back end `"onnx"`, `"naflex"` or `"square"`; `None`: what the family was trained with.
             hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
 
         Raises:
-            ValueError: The checkpoint is of another family, damaged or not what its configuration says; or the dtype or
-                the device is unknown.
+            ValueError: The checkpoint is of another family, damaged or not what its configuration says; the dtype or
+                the device is unknown; or graphs are of other weights than those beside them.
             OSError: There is no such checkpoint, or it is not whole.
-            ImportError: It is an adapter, and PEFT is not installed.
+            ImportError: It is an adapter, and PEFT is not installed; or the extra `onnx` is not.
         """
+        check_choice("backend", backend, ("torch", "onnx"))
+        if backend == "onnx":
+            if name is None or cls.family is not None:
+                raise ValueError(
+                    "backend='onnx' needs an exported folder: Embedder.from_pretrained(OUT, backend='onnx')"
+                )
+            graphs, processor = load_graphs(name, precision, images)
+            return cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
+        if precision is not None or images is not None:
+            raise ValueError(
+                f"precision={precision!r} and images={images!r} are settings of backend='onnx': leave them out"
+            )
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
@@ -156,6 +181,12 @@ class Embedder(BaseEmbedder):
     def dtype(self) -> torch.dtype:
         """The dtype that the model computes in."""
         return self.model.dtype
+
+    def describe_vectors(self) -> dict[str, str]:
+        if isinstance(self.model, OnnxDualEncoder):
+            return {"backend": "onnx", "precision": self.model.precision, "images": self.model.images}
+        images = "square" if self.processor.patch_budgets is None else "naflex"
+        return {"backend": "torch", "precision": str(self.dtype).removeprefix("torch."), "images": images}
 
     def __repr__(self) -> str:
         devices = ", ".join(str(replica.device) for replica in self.replicas)
@@ -231,15 +262,21 @@ class Embedder(BaseEmbedder):
         return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
 
     def require_dense_features(self) -> None:
+        if isinstance(self.model, OnnxDualEncoder) and not self.model.graphs.has_dense_features:
+            raise self._lack(f"no graph for dense features of images={self.model.images!r}: leave out images")
         if not hasattr(self.model, "get_image_dense_feature"):
             raise self._lack("no dense features, it embeds whole images")
 
     def _require_regions(self) -> None:
+        if isinstance(self.model, OnnxDualEncoder):
+            self.require_dense_features()
         if not hasattr(self.model, "get_image_region_features"):
             raise self._lack("no regions, it embeds whole images")
 
     @property
     def _title(self) -> str:
+        if isinstance(self.model, OnnxDualEncoder):
+            return f"{self.model.graphs.manifest['title']} by onnxruntime"
         titles = [family.title for family in FAMILIES if isinstance(self.model, family.model)]
         return titles[0] if titles else type(self.model).__name__
 

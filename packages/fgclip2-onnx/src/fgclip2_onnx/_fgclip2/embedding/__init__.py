@@ -1,0 +1,1 @@
+"""What an embedder does whatever runs its model."""

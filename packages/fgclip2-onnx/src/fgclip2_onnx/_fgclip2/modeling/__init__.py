@@ -1,0 +1,1 @@
+"""Reading and preparing images, and what a family offers."""

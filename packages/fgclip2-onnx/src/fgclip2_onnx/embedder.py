@@ -1,0 +1,138 @@
+"""OnnxEmbedder: the interface of fgclip2's Embedder, run by onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ._fgclip2.embedding.embedder import BaseEmbedder, RoleText
+from ._fgclip2.embedding.inputs import ImageRecord
+from ._fgclip2.embedding.labels import normalised
+from ._fgclip2.embedding.reranker import ImageWindows
+from .dense import best_windows, pool_regions, resize_map
+from .model import OnnxModel
+from .processor import OnnxProcessor
+
+
+class OnnxEmbedder(BaseEmbedder):
+    """Embed images, regions and texts, compare them, label images and regions, without torch.
+
+    Its methods are those of `fgclip2.Embedder`; what inputs and results are is said in [`BaseEmbedder`].
+
+    Args:
+        model: The graphs; public as `embedder.model`.
+        processor: Of the same folder; public as `embedder.processor`.
+
+    Attributes:
+        name, revision: What the exported checkpoint was called.
+        fingerprint, weights_fingerprint: Those of the exported checkpoint, by which an index knows its model.
+
+    Example:
+        >>> from fgclip2_onnx import OnnxEmbedder
+        >>> embedder = OnnxEmbedder.from_pretrained("fgclip2-onnx-folder")
+        >>> images = embedder.encode_images(["猫.jpg", "dog.png"])
+        >>> texts = embedder.encode_texts(["一只黑猫", "a brown dog"])
+        >>> embedder.similarity(images, texts).shape
+        (2, 2)
+    """
+
+    def __init__(self, model: OnnxModel, processor: OnnxProcessor):
+        self.replicas = [model]
+        self.processor = processor
+        manifest = model.manifest
+        self.name: str = manifest["name"]
+        self.revision: str | None = manifest["revision"]
+        self.fingerprint: str = manifest["fingerprint"]
+        self.weights_fingerprint: str = manifest["weights_fingerprint"]
+        self.score_scale_and_bias = model.score_scale_and_bias
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike,
+        precision: str | None = None,
+        images: str | None = None,
+        providers: Sequence[str] | None = None,
+    ) -> OnnxEmbedder:
+        """Open an exported folder; the arguments are those of [`OnnxModel`].
+
+        Raises:
+            OSError: The folder has no `fgclip2_onnx.json`, or a file of it is missing.
+            ValueError: A file is damaged, or the folder has no such precision or images.
+        """
+        model = OnnxModel(folder, precision, images, providers)
+        return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
+
+    def describe_vectors(self) -> dict[str, str]:
+        precision = self.model.image_precision or self.model.precision
+        return {"backend": "onnx", "precision": precision, "images": self.model.images}
+
+    def __repr__(self) -> str:
+        precision = self.model.precision
+        if self.model.image_precision != precision:
+            precision = f"texts {precision}, images {self.model.image_precision}"
+        parts = (repr(self.name), self._title, f"D={self.embedding_size}", self.model.images, precision)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _image_vectors(self, model: OnnxModel, records: list[ImageRecord]) -> np.ndarray:
+        return normalised(model.image_features(self.processor.collate_images([record.inputs for record in records])))
+
+    def _text_vectors(self, model: OnnxModel, texts: list[RoleText]) -> np.ndarray:
+        role = texts[0].role
+        inputs = self.processor.tokenize([text.text for text in texts], role)
+        return normalised(model.text_features(role, inputs["input_ids"]))
+
+    def _vectors_and_maps(self, model: OnnxModel, records: list[ImageRecord]) -> tuple[np.ndarray, list[np.ndarray]]:
+        inputs = self.processor.collate_images([record.inputs for record in records])
+        pooled, dense = model.image_and_dense_features(inputs)  # (B, D), (B, N, D)
+        maps = [
+            patches[: height * width].reshape(height, width, -1)
+            for patches, (height, width) in zip(dense, model.patch_grids(inputs).tolist(), strict=True)
+        ]
+        return normalised(pooled), maps
+
+    def _array_of_map(self, dense: np.ndarray) -> np.ndarray:
+        return dense
+
+    def _region_vectors(self, model: OnnxModel, records: list[ImageRecord]) -> list[np.ndarray]:
+        _, maps = self._vectors_and_maps(model, records)
+        return [
+            normalised(pool_regions(dense, record.boxes, record.image_size))  # (R_i, D)
+            for dense, record in zip(maps, records, strict=True)
+        ]
+
+    def _heat_maps(
+        self, model: OnnxModel, records: list[ImageRecord], text_vectors: np.ndarray, resize: bool, first_only: bool
+    ) -> list[np.ndarray]:
+        results = []
+        _, dense_maps = self._vectors_and_maps(model, records)
+        for dense, record in zip(dense_maps, records, strict=True):
+            maps = np.ascontiguousarray(
+                (normalised(dense) @ text_vectors.T).transpose(2, 0, 1)
+            )  # (texts, height, width)
+            if resize:
+                maps = np.stack([resize_map(cosines, record.image_size) for cosines in maps])
+            results.append(maps[0] if first_only else maps)
+        return results
+
+    def windows_of_maps(
+        self, maps: Sequence[np.ndarray], image_sizes: Sequence[tuple[int, int]], phrases: Sequence[np.ndarray]
+    ) -> list[ImageWindows]:
+        found = []
+        for dense, (height, width), vectors in zip(maps, image_sizes, phrases, strict=True):
+            cosines, boxes = best_windows(dense, vectors)
+            found.append(ImageWindows(cosines, boxes * np.array([width, height] * 2, np.float32)))
+        return found
+
+    def require_dense_features(self) -> None:
+        if not self.model.has_dense_features:
+            raise self._lack(f"no graph for dense features of images={self.model.images!r}: leave out images")
+
+    def _require_regions(self) -> None:
+        self.require_dense_features()
+
+    @property
+    def _title(self) -> str:
+        return self.model.manifest["title"]

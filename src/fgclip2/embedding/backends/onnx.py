@@ -1,0 +1,159 @@
+"""Exported ONNX graphs as the model of an embedder, beside torch: what goes in and comes out are torch's tensors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._imports import require
+from ...modeling.auto import FAMILIES, Family, find_family
+from ...modeling.image_processing_fgclip import FGClipImageProcessor
+from ...modeling.layers import boxes_in_patches, pool_regions
+from ...modeling.processing_fgclip import FGClipProcessor
+from ...modeling.tokenization_fgclip2 import FGClip2Tokenizer
+from ..fingerprint import model_fingerprint
+from ..loading import load_checkpoint
+
+GRAPHS_BESIDE_WEIGHTS = "onnx"  # the folder in a checkpoint
+
+
+class SquaresProcessor(FGClipProcessor):
+    """Texts as FG-CLIP 2 takes them, images as squares of one size, for its graph of squares."""
+
+    tokenizer_type = FGClip2Tokenizer
+
+
+class OnnxDualEncoder:
+    """The graphs of an exported folder as a [`RegionEncoder`]: computed by onnxruntime on the CPU, in float32.
+
+    Args:
+        graphs: A `fgclip2_onnx.OnnxModel`.
+
+    Attributes:
+        fingerprint, weights_fingerprint: Those of the exported checkpoint.
+        precision, images: As in `fgclip2_onnx.OnnxModel`; the precision is that of images.
+    """
+
+    backend = "onnx"
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, graphs: Any):
+        self.graphs = graphs
+        manifest = graphs.manifest
+        self.fingerprint: str = manifest["fingerprint"]
+        self.weights_fingerprint: str = manifest["weights_fingerprint"]
+        self.precision: str = graphs.image_precision or graphs.precision
+        self.images: str = graphs.images
+        self.score_function = graphs.score_function
+        self.region_logit_scale = graphs.region_logit_scale
+        self.embedding_size: int = graphs.embedding_size
+        self.config = SimpleNamespace(_name_or_path=manifest["name"], _commit_hash=manifest["revision"])
+
+    def eval(self) -> OnnxDualEncoder:
+        """Return the model: graphs have no other mode."""
+        return self
+
+    def to(self, device: Any = None, dtype: Any = None) -> OnnxDualEncoder:
+        """Return the model if it is asked for where and in what it computes.
+
+        Raises:
+            ValueError: Another device or dtype is asked for.
+        """
+        if device not in (None, self.device) or dtype not in (None, self.dtype):
+            raise ValueError(f"the back end 'onnx' runs on the device cpu in float32, got {device} and {dtype}")
+        return self
+
+    def get_score_scale_and_bias(self) -> tuple[float, float]:
+        """Return scale and bias of `score_function(scale * cosine + bias)`."""
+        return self.graphs.score_scale_and_bias
+
+    def get_image_features(self, **images: Tensor) -> Tensor:
+        """Embed images: (B, D), not normalised."""
+        return torch.from_numpy(self.graphs.image_features(_arrays(images)))
+
+    def get_role_features(self, role: str, input_ids: Tensor) -> Tensor:
+        """Embed texts of a role: (B, D), not normalised."""
+        return torch.from_numpy(self.graphs.text_features(role, input_ids.numpy()))
+
+    def get_image_dense_feature(self, **images: Tensor) -> Tensor:
+        """Embed patches: (B, N, D)."""
+        return torch.from_numpy(self.graphs.dense_features(_arrays(images)))
+
+    def get_image_and_dense_features(self, **images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [`get_image_features`] and [`get_image_dense_feature`] of one pass."""
+        image, dense = self.graphs.image_and_dense_features(_arrays(images))
+        return torch.from_numpy(image), torch.from_numpy(dense)
+
+    def get_patch_grids(self, **images: Tensor) -> Tensor:
+        """Return the grids of patches that images are: integers (B, 2), (height, width) of each."""
+        return torch.from_numpy(self.graphs.patch_grids(_arrays(images)))
+
+    def get_image_region_features(self, image_sizes: Any, region_infos: Any, **images: Tensor) -> list[Tensor]:
+        """Embed boxes: a list of (R_i, D), not normalised."""
+        grids = self.get_patch_grids(**images)
+        regions = pool_regions(
+            self.get_image_dense_feature(**images), grids, boxes_in_patches(region_infos, image_sizes, grids)
+        )  # (B, R, D)
+        return [features[: len(boxes)] for features, boxes in zip(regions, region_infos, strict=True)]
+
+
+def _arrays(images: dict[str, Tensor]) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in images.items()}
+
+
+def load_graphs(folder: str | os.PathLike, precision: str | None, images: str | None) -> tuple[OnnxDualEncoder, Any]:
+    """Open an exported folder, or the folder `onnx` in a checkpoint whose weights are those that were exported.
+
+    Args:
+        folder: The folder.
+        precision, images: As in `fgclip2_onnx.OnnxModel`.
+
+    Returns:
+        The model, and a processor of this package for it.
+
+    Raises:
+        OSError: There is no such folder, or a file of it is missing.
+        ValueError: A file is damaged, there is no such precision, or the graphs are of other weights.
+        ImportError: The extra `onnx` is not installed.
+    """
+    fgclip2_onnx = require("fgclip2_onnx", "onnx")
+    inner = Path(folder, GRAPHS_BESIDE_WEIGHTS)
+    is_beside_weights = not Path(folder, fgclip2_onnx.MANIFEST).is_file() and inner.is_dir()
+    model = OnnxDualEncoder(fgclip2_onnx.OnnxModel(inner if is_beside_weights else folder, precision, images))
+    if is_beside_weights:
+        family = find_family(folder)
+        if family is not None and model_fingerprint(load_checkpoint(folder, family)[0]) != model.weights_fingerprint:
+            raise ValueError(
+                f"the graphs in {inner} were exported from other weights than those in {folder}, which may have been "
+                "trained since: export them again with `fgclip2 export OUT --format onnx`"
+            )
+    return model, _make_processor(model.graphs)
+
+
+def _make_processor(graphs: Any) -> Any:
+    manifest = graphs.manifest
+    family: Family = next(known for known in FAMILIES if known.model_type == manifest["family"])
+    text, image = manifest["text"], manifest["image"]
+    tokenizer = family.processor.tokenizer_type(
+        tokenizer_file=str(graphs.folder / text["tokenizer"]),
+        short_length=text["roles"]["caption"]["length"],
+        long_length=text["roles"]["long_caption"]["length"],
+    )
+    names = ("resample", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+    settings = {name: image[name] for name in names}
+    if image["kind"] == "naflex" and graphs.images == "square":
+        height, width = manifest["image_square"]["size"]
+        squares = FGClipImageProcessor(size={"height": height, "width": width}, **settings)
+        return SquaresProcessor(squares, tokenizer)
+    if image["kind"] == "naflex":
+        settings |= {"max_num_patches": image["max_num_patches"], "patch_size": image["patch_size"]}
+    else:
+        height, width = image["size"]
+        settings["size"] = {"height": height, "width": width}
+    return family.processor(family.processor.image_processor_type(**settings), tokenizer)

@@ -1,0 +1,9 @@
+"""An exported folder and its model, as tests/hub/onnx has them."""
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason='needs the extra: pip install "fgclip2[onnx]"')
+
+from tests.hub.onnx.conftest import exported, model, processor
+
+__all__ = ["exported", "model", "processor"]

@@ -1,0 +1,205 @@
+"""OnnxEmbedder, and Embedder on the same graphs, against Embedder on torch."""
+
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgclip2 import Embedder, FGClip2Embedder
+from fgclip2.embedding import BaseEmbedder
+from fgclip2_onnx import MANIFEST, OnnxEmbedder, UnreadableImageError
+
+PACKAGE = Path(__file__).parents[2] / "packages" / "fgclip2-onnx" / "src"
+TEXTS = ["A black CAT on 2 tables.", "一只黑猫，坐在 2 张桌上。", "红色的碗 " * 90]
+LABELS = ["一只猫", "a dog", "红色的碗"]
+BOXES = [[[10, 10, 90, 100], [-5, 0, 160, 120]], [[20, 20, 41.5, 60]], []]
+ONLY_TORCH = {"from_pretrained", "save_pretrained", "to", "device", "dtype", "family"}
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = np.random.default_rng(0)
+    small = (generator.integers(0, 256, (height, width, 3), np.uint8) for height, width in ((6, 8), (15, 5), (4, 4)))
+    return [Image.fromarray(pixels).resize((20 * pixels.shape[1], 20 * pixels.shape[0]), 3) for pixels in small]
+
+
+@pytest.fixture(scope="module")
+def by_torch(model, processor):
+    return Embedder(model, processor, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def by_onnx(exported):
+    return OnnxEmbedder.from_pretrained(exported)
+
+
+@pytest.fixture(scope="module", params=["fgclip2_onnx", "fgclip2"])
+def embedder(request, exported):
+    if request.param == "fgclip2_onnx":
+        return OnnxEmbedder.from_pretrained(exported, precision="fp32")
+    return Embedder.from_pretrained(exported, backend="onnx")
+
+
+def close(ours, expected):
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
+
+
+def test_every_method_gives_what_torch_gives(embedder, by_torch, images):
+    for budget in (None, "auto", 20):
+        close(embedder.encode_images(images, budget), by_torch.encode_images(images, budget))
+    close(embedder.encode_texts(TEXTS), by_torch.encode_texts(TEXTS))
+    close(embedder.encode_texts(LABELS, role="region_phrase"), by_torch.encode_texts(LABELS, role="region_phrase"))
+    for ours, expected in zip(
+        embedder.encode_regions(images, BOXES), by_torch.encode_regions(images, BOXES), strict=True
+    ):
+        close(ours, expected)
+    close(embedder.classify(images, LABELS, "一张{}的照片"), by_torch.classify(images, LABELS, "一张{}的照片"))
+    close(
+        embedder.classify_regions(images[0], BOXES[0], LABELS), by_torch.classify_regions(images[0], BOXES[0], LABELS)
+    )
+    for resize in (True, False):
+        for ours, expected in zip(
+            embedder.heatmap(images, LABELS, resize), by_torch.heatmap(images, LABELS, resize), strict=True
+        ):
+            close(ours, expected)
+    hits, expected_hits = (one.rerank("a red box, 右侧有一只猫", images) for one in (embedder, by_torch))
+    assert [hit.index for hit in hits] == [hit.index for hit in expected_hits]
+    for hit, expected in zip(hits, expected_hits, strict=True):
+        assert [match.text for match in hit.phrases] == [match.text for match in expected.phrases]
+        close([match.cosine for match in hit.phrases], [match.cosine for match in expected.phrases])
+        assert [match.box for match in hit.phrases] == [match.box for match in expected.phrases]
+
+
+def test_the_interface_is_that_of_the_embedder():
+    public = {name for name in dir(Embedder) if not name.startswith("_")} - ONLY_TORCH
+    assert public <= {*dir(OnnxEmbedder)}
+    methods = [name for name in public if inspect.isfunction(getattr(BaseEmbedder, name, None))]
+    assert len(methods) > 10
+    for name in methods:
+        assert inspect.signature(getattr(OnnxEmbedder, name)) == inspect.signature(getattr(Embedder, name))
+
+
+def test_it_knows_its_checkpoint(embedder, by_torch):
+    assert embedder.fingerprint == by_torch.fingerprint
+    assert embedder.weights_fingerprint == by_torch.weights_fingerprint
+    assert embedder.describe_vectors() == {"backend": "onnx", "precision": "fp32", "images": "naflex"}
+    assert by_torch.describe_vectors() == {"backend": "torch", "precision": "float32", "images": "naflex"}
+
+
+def test_squares_are_other_vectors(exported, by_onnx, images):
+    squares = OnnxEmbedder.from_pretrained(exported, images="square")
+    vectors = squares.encode_images(images)
+    close(vectors, Embedder.from_pretrained(exported, backend="onnx", images="square").encode_images(images))
+    assert np.abs(vectors - by_onnx.encode_images(images)).max() > 1e-3
+    assert squares.describe_vectors()["images"] == "square"
+    with pytest.raises(ValueError, match="no graph for dense features of images='square'"):
+        squares.heatmap(images, "一只猫")
+
+
+def test_texts_of_a_fast_precision_go_with_images_of_another(exported, by_onnx, images):
+    fast = OnnxEmbedder.from_pretrained(exported, precision="int8-fast")
+    assert fast.describe_vectors()["precision"] == "int8"
+    assert "texts int8-fast, images int8" in repr(fast)
+    assert (np.sum(fast.encode_texts(TEXTS) * by_onnx.encode_texts(TEXTS), axis=1) > 0.9).all()
+    close(fast.encode_images(images), OnnxEmbedder.from_pretrained(exported, "int8").encode_images(images))
+
+
+def test_bad_images_and_boxes_are_named(by_onnx, images, tmp_path):
+    (tmp_path / "坏.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError, match=r"images\[1\]: .*坏.png"):
+        by_onnx.encode_images([images[0], tmp_path / "坏.png"])
+    vectors, skipped = by_onnx.encode_images([images[0], tmp_path / "坏.png"], on_error="skip")
+    assert len(vectors) == 1
+    assert skipped[0].index == 1
+    with pytest.raises(ValueError, match=r"boxes\[0\]\[0\].*has no area"):
+        by_onnx.encode_regions(images[0], [[5, 5, 5, 9]])
+
+
+def test_wrong_folders_and_settings_are_named(exported, tmp_path):
+    with pytest.raises(OSError, match=r"has no fgclip2_onnx\.json, so it is no ONNX folder"):
+        OnnxEmbedder.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="precision must be 'fp32', 'int8' or 'int8-fast', got 'fp8'"):
+        OnnxEmbedder.from_pretrained(exported, precision="fp8")
+    with pytest.raises(ValueError, match="images must be 'naflex' or 'square', got 'round'"):
+        OnnxEmbedder.from_pretrained(exported, images="round")
+    with pytest.raises(ValueError, match="backend must be 'torch' or 'onnx', got 'tensorrt'"):
+        Embedder.from_pretrained(exported, backend="tensorrt")
+    with pytest.raises(ValueError, match="settings of backend='onnx': leave them out"):
+        Embedder.from_pretrained(exported, precision="int8")
+    with pytest.raises(ValueError, match=r"call Embedder.from_pretrained\(OUT, backend='onnx'\)"):
+        FGClip2Embedder.from_pretrained(exported, backend="onnx")
+    with pytest.raises(ValueError, match="runs on the device cpu in float32"):
+        Embedder.from_pretrained(exported, dtype="bfloat16", backend="onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda folder: (folder / "fp32" / "image.data").write_bytes(b"short"), ValueError, "has 5 bytes instead of"),
+        (lambda folder: (folder / "fp32" / "image.onnx").unlink(), OSError, "image.onnx is missing"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), ValueError, "is no tokenizer"),
+        (lambda folder: (folder / MANIFEST).write_text('{"format": 9}'), ValueError, "must have the format 1, got 9"),
+    ],
+)
+def test_damaged_folders_are_named(damage, error, message, exported, images, tmp_path):
+    shutil.copytree(exported, tmp_path / "坏")
+    damage(tmp_path / "坏")
+    with pytest.raises(error, match=message):
+        OnnxEmbedder.from_pretrained(tmp_path / "坏").encode_images(images[0])
+
+
+def test_files_outside_the_folder_are_refused(exported, images, tmp_path):
+    shutil.copytree(exported, tmp_path / "out")
+    manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
+    manifest["precisions"]["fp32"]["graphs"]["image"] = "../image.onnx"
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"names the file '../image.onnx', which lies outside its folder"):
+        OnnxEmbedder.from_pretrained(tmp_path / "out").encode_images(images[0])
+
+
+def test_graphs_of_other_weights_than_those_beside_them_are_refused(exported, by_torch, model, processor, tmp_path):
+    by_torch.save_pretrained(tmp_path / "模型")
+    shutil.copytree(exported, tmp_path / "模型" / "onnx")
+    same = Embedder.from_pretrained(tmp_path / "模型", backend="onnx")
+    assert same.fingerprint == by_torch.fingerprint
+    manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
+    manifest["weights_fingerprint"] = "0" * 64  # as if the weights had been trained after the export
+    (tmp_path / "模型" / "onnx" / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ValueError, match="were exported from other weights than those in"):
+        Embedder.from_pretrained(tmp_path / "模型", backend="onnx")
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "fgclip2", "tqdm"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+from fgclip2_onnx import OnnxEmbedder
+
+embedder = OnnxEmbedder.from_pretrained(sys.argv[1])
+image = np.zeros((40, 60, 3), np.uint8)
+regions = embedder.encode_regions(image, [[1, 2, 30, 40]])
+vectors = [embedder.encode_images(image), embedder.encode_texts("一只猫"), regions[0]]
+hits = embedder.rerank("a cat, 红色的碗", [image])
+np.save(sys.argv[2], np.stack(vectors))
+"""
+
+
+def test_it_runs_where_torch_and_transformers_are_blocked(exported, by_torch, tmp_path):
+    output = tmp_path / "vectors.npy"
+    command = [sys.executable, "-c", BLOCKED, str(exported), str(output)]
+    subprocess.run(command, check=True, env={"PYTHONPATH": str(PACKAGE)}, cwd=tmp_path)
+    image = np.zeros((40, 60, 3), np.uint8)
+    expected = [by_torch.encode_images(image), by_torch.encode_texts("一只猫")]
+    close(np.load(output), np.stack([*expected, by_torch.encode_regions(image, [[1, 2, 30, 40]])[0]]))
