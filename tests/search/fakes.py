@@ -27,6 +27,9 @@ class FakeEmbedder:
     def require_dense_features(self):
         pass
 
+    def describe_vectors(self):
+        return {"backend": "torch", "precision": "float32", "images": "square"}
+
     def stream_images(self, images, *options, on_error):
         for index, path in enumerate(images):
             time.sleep(self.seconds)

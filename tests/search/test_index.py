@@ -129,7 +129,8 @@ def test_the_manifest_records_model_settings_and_versions(photos, embedder):
         "fingerprint": embedder.fingerprint,
         "embedding_size": embedder.embedding_size,
     }
-    assert manifest["settings"] == {"max_num_patches": 64}
+    kind = {"backend": "torch", "precision": "float32", "images": "naflex"}
+    assert manifest["settings"] == {"max_num_patches": 64, **kind}
     assert set(manifest["versions"]) >= {"fgclip2", "transformers", "torch", "pillow"}
     assert manifest["left_out"] == {".txt": 1}
     (block,) = manifest["blocks"]

@@ -1041,12 +1041,12 @@ class BaseEmbedder:
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)
 
-    def describe_vectors(self) -> dict[str, str]:
-        """Return what vectors of images depend on beside the checkpoint.
+    def describe_vectors(self) -> dict[str, Any]:
+        """Return what vectors of images depend on beside the checkpoint and the patch budget.
 
         Returns:
-            `backend`, `"torch"` or `"onnx"`; `precision`, the dtype of torch or the precision of the graph; and
-            `images`, `"naflex"` or `"square"`.
+            `backend`, `"torch"` or `"onnx"`; `precision`, the dtype of torch or the precision of the graph; `images`,
+            `"naflex"` or `"square"`; and `image_size`, [height, width], where squares are not the family's own.
         """
         raise NotImplementedError
 

@@ -131,7 +131,7 @@ class IndexBuild:
                 f"the index {printable(self.index_folder)} was made by the model {name!r}, which is not the model "
                 f"{self.embedder.name!r} as it is now: {OTHERWISE}"
             )
-        if stored.settings != self._settings:
+        if vector_kind(stored.settings) != vector_kind(self._settings):
             raise IncompatibleIndexError(
                 f"the index {printable(self.index_folder)} was made with {stored.settings}, not {self._settings}: "
                 f"{OTHERWISE}"
@@ -140,7 +140,7 @@ class IndexBuild:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {"max_num_patches": self.max_num_patches}
+        return {"max_num_patches": self.max_num_patches, **self.embedder.describe_vectors()}
 
     def _plan(self, rebuild: bool) -> Plan:
         """Look at the index and the folder as they are."""
@@ -249,6 +249,24 @@ def made_by(model: dict[str, Any], embedder: Embedder) -> bool:
     Indexes of format 1 have the fingerprint of the weights alone; the next update gives them the whole one.
     """
     return model["fingerprint"] in (embedder.fingerprint, embedder.weights_fingerprint)
+
+
+def vector_kind(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells the vectors of one index from those of another, made by the same checkpoint.
+
+    Graphs in fp32 give the vectors of torch within 1e-6, so an index may have both; torch's dtypes were never told
+    apart. Graphs of other precisions are, and squares from NaFlex.
+
+    Args:
+        settings: Those in the manifest of an index. Older ones have a patch budget only.
+    """
+    budget, precision = settings["max_num_patches"], settings.get("precision")
+    return {
+        "max_num_patches": budget,
+        "images": settings.get("images", "square" if budget is None else "naflex"),
+        "image_size": settings.get("image_size"),
+        "precision": precision if settings.get("backend") == "onnx" and precision != "fp32" else None,
+    }
 
 
 def _is_whole(its_map: StoredMap) -> bool:

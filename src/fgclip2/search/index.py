@@ -20,7 +20,7 @@ from ..embedding.labels import normalised
 from ..embedding.reranker import CANDIDATES, match_pairs, ordered
 from ..errors import IncompatibleIndexError
 from ..files import IMAGE_SUFFIXES, printable
-from .build import IndexBuild, IndexReport, made_by
+from .build import IndexBuild, IndexReport, made_by, vector_kind
 from .dense_maps import KINDS, StoredMap
 from .scan import ImageFile, UnusableFile
 from .store import DAMAGE, StoredIndex, read_index
@@ -66,7 +66,7 @@ class ImageIndex:
         files: The images in it, sorted by path.
         vectors: Float32 (files, D), L2-normalised.
         model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
-        settings: `max_num_patches` that the images were encoded with.
+        settings: `max_num_patches` that the images were encoded with, and what [`Embedder.describe_vectors`] says.
         unusable: Files that can't be read or that lie outside the folder, with reasons.
         report: What [`build`] did; `None` after [`load`].
         left_out: How many files are none of [`IMAGE_SUFFIXES`], by suffix in lower case. After [`load`] as it was when
@@ -388,6 +388,12 @@ class ImageIndex:
             for path in queries:
                 if isinstance(path, os.PathLike) and Path(path).is_dir():
                     raise ValueError(f"{printable(path)} is a folder: search by one image file, or by several")
+            settings = {**self.settings, **embedder.describe_vectors()}
+            if vector_kind(settings) != vector_kind(self.settings):
+                raise IncompatibleIndexError(
+                    f"the index was made with {self.settings}, and {embedder!r} gives other vectors of images: search "
+                    "by texts, or with an embedder of the same precision and kind of images"
+                )
             return embedder.encode_images(queries, max_num_patches=self.settings["max_num_patches"])
         kinds = ", ".join(sorted({type(query).__name__ for query in queries}))
         raise ValueError(

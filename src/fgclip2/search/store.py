@@ -77,7 +77,7 @@ class StoredIndex:
 
     Args:
         model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
-        settings: `max_num_patches` that the images were encoded with.
+        settings: `max_num_patches` that the images were encoded with, and what [`Embedder.describe_vectors`] says.
         versions: Of the packages that made it.
         max_pixels: Images of more pixels were not decoded.
         rows: The files in the index with their vectors, float32 (D,).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,9 +66,8 @@ class OnnxEmbedder(BaseEmbedder):
         model = OnnxModel(folder, precision, images, providers)
         return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
 
-    def describe_vectors(self) -> dict[str, str]:
-        precision = self.model.image_precision or self.model.precision
-        return {"backend": "onnx", "precision": precision, "images": self.model.images}
+    def describe_vectors(self) -> dict[str, Any]:
+        return self.model.describe_vectors()
 
     def __repr__(self) -> str:
         precision = self.model.precision

@@ -85,6 +85,17 @@ class OnnxModel:
         self.embedding_size: int = self.manifest["embedding_size"]
         self._positions: dict[str, np.ndarray] = {}
 
+    def describe_vectors(self) -> dict[str, Any]:
+        """Return what [`BaseEmbedder.describe_vectors`] does."""
+        described: dict[str, Any] = {
+            "backend": "onnx",
+            "precision": self.image_precision or self.precision,
+            "images": self.images,
+        }
+        if self._image_graph == "image_square":  # whose size is the exporter's choice
+            described["image_size"] = self.manifest["image_square"]["size"]
+        return described
+
     def _path(self, name: str) -> Path:
         """Return the path of a file of the folder, as large as it was written."""
         path = self.folder / name
@@ -104,8 +115,10 @@ class OnnxModel:
                 for file in self.manifest["files"]:  # the weights, too: without them onnxruntime says little
                     if Path(file).parent == Path(name).parent:
                         self._path(file)
+                options = onnxruntime.SessionOptions()
+                options.log_severity_level = 3  # errors: warnings are about graphs, which their users don't make
                 try:
-                    session = onnxruntime.InferenceSession(str(self._path(name)), providers=self._providers)
+                    session = onnxruntime.InferenceSession(str(self._path(name)), options, providers=self._providers)
                 except OSError:
                     raise
                 except Exception as error:  # the classes of onnxruntime's errors are not public

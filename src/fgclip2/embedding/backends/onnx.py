@@ -36,10 +36,8 @@ class OnnxDualEncoder:
 
     Attributes:
         fingerprint, weights_fingerprint: Those of the exported checkpoint.
-        precision, images: As in `fgclip2_onnx.OnnxModel`; the precision is that of images.
     """
 
-    backend = "onnx"
     device = torch.device("cpu")
     dtype = torch.float32
 
@@ -48,8 +46,6 @@ class OnnxDualEncoder:
         manifest = graphs.manifest
         self.fingerprint: str = manifest["fingerprint"]
         self.weights_fingerprint: str = manifest["weights_fingerprint"]
-        self.precision: str = graphs.image_precision or graphs.precision
-        self.images: str = graphs.images
         self.score_function = graphs.score_function
         self.region_logit_scale = graphs.region_logit_scale
         self.embedding_size: int = graphs.embedding_size

@@ -182,9 +182,9 @@ class Embedder(BaseEmbedder):
         """The dtype that the model computes in."""
         return self.model.dtype
 
-    def describe_vectors(self) -> dict[str, str]:
+    def describe_vectors(self) -> dict[str, Any]:
         if isinstance(self.model, OnnxDualEncoder):
-            return {"backend": "onnx", "precision": self.model.precision, "images": self.model.images}
+            return self.model.graphs.describe_vectors()
         images = "square" if self.processor.patch_budgets is None else "naflex"
         return {"backend": "torch", "precision": str(self.dtype).removeprefix("torch."), "images": images}
 
@@ -263,7 +263,7 @@ class Embedder(BaseEmbedder):
 
     def require_dense_features(self) -> None:
         if isinstance(self.model, OnnxDualEncoder) and not self.model.graphs.has_dense_features:
-            raise self._lack(f"no graph for dense features of images={self.model.images!r}: leave out images")
+            raise self._lack(f"no graph for dense features of images={self.model.graphs.images!r}: leave out images")
         if not hasattr(self.model, "get_image_dense_feature"):
             raise self._lack("no dense features, it embeds whole images")
 
