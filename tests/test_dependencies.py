@@ -67,3 +67,16 @@ def test_the_pinned_releases_are_those_that_the_package_asks_for(project, pinned
         version = pinned.get(requirement.name.replace("_", "-"))
         assert version is not None, requirement
         assert requirement.specifier.contains(version), requirement
+
+
+def test_the_second_package_keeps_step(project):
+    folder = Path(__file__).parents[1] / "packages" / "fgclip2-onnx"
+    second = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert second["version"] == project["version"]
+    assert f'__version__ = "{second["version"]}"' in (folder / "src/fgclip2_onnx/__init__.py").read_text(
+        encoding="utf-8"
+    )
+    bounds = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
+    of_second = {Requirement(line).name: Requirement(line).specifier for line in second["dependencies"]}
+    assert of_second.keys() == {"numpy", "pillow", "tokenizers", "onnxruntime"}
+    assert {name: bound for name, bound in of_second.items() if bounds.get(name, bound) != bound} == {}
