@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from fgclip2_onnx import OnnxEmbedder
 from PIL import Image
 
 from fgclip2 import Embedder, FGClipModel, FGClipProcessor
 from fgclip2.hub import export_onnx
+from fgclip2_onnx import OnnxEmbedder
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_the_first_version_gives_what_torch_gives(converted_fgclip_folder, tmp_p
             *zip(embedder.heatmap(images, texts[:2]), by_torch.heatmap(images, texts[:2]), strict=True),
         ):
             np.testing.assert_allclose(ours, expected, atol=2e-6)
-        with pytest.raises(ValueError, match="FG-CLIP.* has no patch budgets"):
+        with pytest.raises(ValueError, match=r"FG-CLIP.* has no patch budgets"):
             embedder.encode_images(images, 256)
     for role in processor.text_roles:
         ids = by_onnx.processor.tokenize(texts, role)["input_ids"]
