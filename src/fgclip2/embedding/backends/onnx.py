@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ GRAPHS_BESIDE_WEIGHTS = "onnx"  # the folder in a checkpoint
 class SquaresProcessor(FGClipProcessor):
     """Texts as FG-CLIP 2 takes them, images as squares of one size, for its graph of squares."""
 
-    tokenizer_type = FGClip2Tokenizer
+    tokenizer_type: ClassVar[type[Any]] = FGClip2Tokenizer
 
 
 class OnnxDualEncoder:
