@@ -113,7 +113,9 @@ class OnnxEmbedder(BaseEmbedder):
                 (normalised(dense) @ text_vectors.T).transpose(2, 0, 1)
             )  # (texts, height, width)
             if resize:
-                maps = np.stack([resize_map(cosines, record.image_size) for cosines in maps])
+                small, maps = maps, np.empty((len(maps), *record.image_size), np.float32)
+                for row, cosines in zip(maps, small, strict=True):  # copies of all at once may take gigabytes
+                    row[:] = resize_map(cosines, record.image_size)
             results.append(maps[0] if first_only else maps)
         return results
 

@@ -65,6 +65,9 @@ class OnnxDualEncoder:
             raise ValueError(f"the back end 'onnx' runs on the device cpu in float32, got {device} and {dtype}")
         return self
 
+    def __deepcopy__(self, memo: Any) -> OnnxDualEncoder:
+        return self  # threads may run the same graphs
+
     def get_score_scale_and_bias(self) -> tuple[float, float]:
         """Return scale and bias of `score_function(scale * cosine + bias)`."""
         return self.graphs.score_scale_and_bias
