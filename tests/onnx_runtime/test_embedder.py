@@ -82,7 +82,9 @@ def test_the_interface_is_that_of_the_embedder():
     methods = [name for name in public if inspect.isfunction(getattr(BaseEmbedder, name, None))]
     assert len(methods) > 10
     for name in methods:
-        assert inspect.signature(getattr(OnnxEmbedder, name)) == inspect.signature(getattr(Embedder, name))
+        ours, theirs = (inspect.signature(getattr(owner, name)).parameters for owner in (OnnxEmbedder, Embedder))
+        # Defaults may be functions, of which each package has its own.
+        assert [(one.name, one.kind) for one in ours.values()] == [(one.name, one.kind) for one in theirs.values()]
 
 
 def test_it_knows_its_checkpoint(embedder, by_torch):
