@@ -134,7 +134,7 @@ def test_wrong_folders_and_settings_are_named(exported, tmp_path):
         Embedder.from_pretrained(exported, backend="tensorrt")
     with pytest.raises(ValueError, match="settings of backend='onnx': leave them out"):
         Embedder.from_pretrained(exported, precision="int8")
-    with pytest.raises(ValueError, match=r"call Embedder.from_pretrained\(OUT, backend='onnx'\)"):
+    with pytest.raises(ValueError, match=r"needs an exported folder: Embedder.from_pretrained\(OUT, backend='onnx'\)"):
         FGClip2Embedder.from_pretrained(exported, backend="onnx")
     with pytest.raises(ValueError, match="runs on the device cpu in float32"):
         Embedder.from_pretrained(exported, dtype="bfloat16", backend="onnx")

@@ -75,7 +75,7 @@ def test_squares_are_equal_to_the_bit(processor, folder):
     settings = naflex_manifest(processor)
     of_images = {name: settings["image"][name] for name in SETTINGS}
     squares = FGClipImageProcessor(size={"height": 64, "width": 48}, **of_images)
-    expected = FGClipProcessor(squares, None).prepare_image(draw(70, 90))["pixel_values"]
+    expected = FGClipProcessor(squares, processor.tokenizer).prepare_image(draw(70, 90))["pixel_values"]
     prepared = OnnxProcessor(settings, folder, "square").prepare_image(draw(70, 90))
     assert np.array_equal(prepared["pixel_values"], expected)
     with pytest.raises(ValueError, match="max_num_patches must be None for squares of one size, got 256"):
