@@ -142,7 +142,8 @@ def test_folders_of_its_images_are_searched(embedder, images, tmp_path):
         image.save(tmp_path / f"{name}.png")
     index = ImageIndex.build(tmp_path, embedder)
     assert [hit.path.stem for hit in index.search("g", embedder, top_k=1)] == ["g"]
-    assert index.settings == {"max_num_patches": None}
+    kind = {"backend": "torch", "precision": "float32", "images": "square"}
+    assert index.settings == {"max_num_patches": None, **kind}
 
 
 # Which family a folder has ------------------------------------------------------------------------------------------
