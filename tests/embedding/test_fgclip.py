@@ -139,7 +139,8 @@ def test_a_folder_is_searched_in_both_languages(embedder, images, tmp_path, offi
     for name, image in zip(("猫", "dog", "树"), images, strict=True):
         image.save(tmp_path / f"{name}.png")
     index = ImageIndex.build(tmp_path, embedder)
-    assert index.settings == {"max_num_patches": None}
+    assert index.settings == {"max_num_patches": None, **embedder.describe_vectors()}
+    assert index.settings["images"] == "square"
     order = np.argsort(-(embedder.encode_texts(["一只猫", LONG]) @ index.vectors.T), axis=1)
     for query, rows in zip(["一只猫", LONG], order, strict=True):
         assert [hit.path.name for hit in index.search(query, embedder)] == [index.files[row].path for row in rows]
