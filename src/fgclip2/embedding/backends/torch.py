@@ -268,9 +268,9 @@ class Embedder(BaseEmbedder):
             raise self._lack("no dense features, it embeds whole images")
 
     def _require_regions(self) -> None:
-        if isinstance(self.model, OnnxDualEncoder):
+        if isinstance(self.replicas[0], OnnxDualEncoder):
             self.require_dense_features()
-        if not hasattr(self.model, "get_image_region_features"):
+        if not hasattr(self.replicas[0], "get_image_region_features"):
             raise self._lack("no regions, it embeds whole images")
 
     @property
