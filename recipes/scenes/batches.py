@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +14,6 @@ from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
 from ..embedded_checkpoint.batches import TrainingBatches
 from ..embedded_checkpoint.loop import ReadyBatches
-from .grammar import LONG_TOKENS, SHORT_TOKENS, Grammar
 from .pool import ScenePool
 from .settings import SceneSettings
 
@@ -29,19 +28,10 @@ class SceneBatches(ReadyBatches):
         singles: Makes what the first stage trains on.
         pool: The scenes.
         tokenizer: Of the checkpoint.
-        grammars: Language -> the training split's grammar, which writes a share of the texts.
     """
 
-    def __init__(
-        self,
-        settings: SceneSettings,
-        singles: TrainingBatches,
-        pool: ScenePool,
-        tokenizer: FGClip2Tokenizer,
-        grammars: Mapping[str, Grammar],
-    ):
+    def __init__(self, settings: SceneSettings, singles: TrainingBatches, pool: ScenePool, tokenizer: FGClip2Tokenizer):
         self.settings, self.singles, self.pool, self.tokenizer = settings, singles, pool, tokenizer
-        self.grammars = grammars
         self.start = 0
         self._order = lru_cache(2)(lambda epoch: np.random.default_rng([settings.seed, epoch]).permutation(len(pool)))
 
@@ -87,25 +77,17 @@ class SceneBatches(ReadyBatches):
         grids = torch.from_numpy(self.pool.grids[rows])
         pixels = self.pool.pixel_values(rows)
         boxes = torch.zeros(len(rows), max(len(record["bbox_info"]) for record in records), 4)
-        grammar, share = self.grammars[language], self.settings.grammar_share
-        regions, texts, captions, long_captions = [], [], [], []
+        regions, texts = [], []
         for image, record in enumerate(records):
             infos = record["bbox_info"]
             boxes[image, : len(infos)] = torch.tensor([info["bbox"] for info in infos])
             regions += [(image, slot) for slot in range(len(infos))]
-            facts = self.pool.facts[rows[image]]
-            for info, said in zip(infos, facts.objects, strict=True):
-                composed = info["long_expr" if rng.random() < 0.5 else "short_expr"]
-                texts.append(grammar.region_phrase(said, rng) if rng.random() < share else composed)
-            for field, chosen, tokens in (
-                ("short_caption", captions, SHORT_TOKENS),
-                ("caption", long_captions, LONG_TOKENS),
-            ):
-                chosen.append(grammar.caption(facts, rng, tokens) if rng.random() < share else record[field])
+            texts += [info["long_expr" if rng.random() < 0.5 else "short_expr"] for info in infos]
         hard = sorted(rng.permutation(len(regions))[: self.settings.hard_regions_per_batch].tolist())
         hard = [regions[number] for number in hard]
         infos = [records[image]["bbox_info"][slot] for image, slot in hard]
         hard_texts = [text for info in infos for text in (info["short_expr"], *info["short_expr_negs"].values())]
+        captions = [record["short_caption"] for record in records]
         short = self._tokenize([*captions, *texts, *hard_texts], rng.random() < self.settings.full_text_share)
         of_captions, of_regions, of_hard = short.split([len(captions), len(texts), len(hard_texts)])
         return {
@@ -113,7 +95,7 @@ class SceneBatches(ReadyBatches):
             "pixel_attention_mask": (torch.arange(pixels.shape[1]) < grids.prod(1)[:, None]).int(),
             "spatial_shapes": grids,
             "short_input_ids": of_captions,
-            "long_input_ids": self._long(long_captions),
+            "long_input_ids": self._long([record["caption"] for record in records]),
             "boxes": boxes,
             "region_index": torch.tensor(regions),
             "region_input_ids": of_regions,

@@ -31,9 +31,6 @@ class SceneSettings:
     concepts_per_batch: int = 96  # of single drawings, two of each
     shared_concepts: int = 64  # of these, how many are also in the step's scenes, whose regions they name
     region_images: int = 48
-    grammar_share: float = 0.5  # of captions and region texts, those in the grammar's free wording
-    synonym_share: float = 0.5  # of the words of these that have synonyms, those replaced by one
-    whole_share: float = 0.5  # of these texts, those that say everything; the others say some objects and properties
     full_text_share: float = 0.2  # of the steps, those that pad short texts to 64 tokens as users do
 
     # Schedule
@@ -95,6 +92,59 @@ class SceneSettings:
         )
 
 
-def lr_factor(settings: SceneSettings, step: int) -> float:
+@dataclass(frozen=True)
+class LanguageSettings:
+    """Settings of the language stage: the text tower learns free wording while the image tower is locked."""
+
+    seed: int = 0
+
+    # Scenes
+    num_chunks: int = 12  # of the scene stage's, the first ones
+
+    # Batches
+    scenes_per_batch: int = 96
+    hard_regions_per_batch: int = 48
+    labels_per_batch: int = 64  # names and keywords whose embeddings are kept
+    grammar_share: float = 0.75  # of captions and region texts, those in the grammar's free wording
+    synonym_share: float = 0.5  # of the words of these that have synonyms, those replaced by one
+    whole_share: float = 0.5  # of these texts, those that say everything; the others say some objects and properties
+    full_text_share: float = 0.2  # of the steps, those that pad region texts to 64 tokens as users do
+
+    # Schedule
+    total_steps: int = 1200
+    warmup_steps: int = 50
+    ema_decay: float = 0.99
+    eval_every: int = 400
+    save_every: int = 100
+    validation_scenes: int = 300
+
+    # Optimizers, as in the scene stage
+    muon_lr: float = 2.0e-3
+    adam_lr: float = 1.5e-3
+    weight_decay: float = 0.05
+    max_grad_norm: float = 2.0
+    bf16: bool = False  # the text tower is small, and many CPUs only emulate it
+
+    # Losses
+    region_scale: float = math.log(30.0)  # start of both region scales
+    objective: dict[str, Any] = field(default_factory=lambda: dict(OBJECTIVE))
+    objective_weight: float = 1.0
+    caption_distillation_weight: float = 10.0
+    label_distillation_weight: float = 10.0
+
+    # Export
+    export_patches: int = 36
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """By the names that `LanguageTrainee.forward` gives."""
+        return {
+            "objective": self.objective_weight,
+            "caption_distillation": self.caption_distillation_weight,
+            "label_distillation": self.label_distillation_weight,
+        }
+
+
+def lr_factor(settings: SceneSettings | LanguageSettings, step: int) -> float:
     """Learning rate at a step as a fraction of its peak: warm-up, then linear decay to zero."""
     return min(1.0, (step + 1) / settings.warmup_steps) * max(0.0, 1 - step / settings.total_steps)

@@ -35,7 +35,6 @@ from ..embedded_checkpoint.loop import run_training
 from ..embedded_checkpoint.optimizer import build_optimizer
 from ..embedded_checkpoint.texts import build_text_pool
 from .batches import SceneBatches
-from .grammar import build_grammars
 from .pool import build_pool
 from .settings import SceneSettings, lr_factor
 from .trainee import CHECKPOINT, ROOT, SceneTrainee, check_checkpoint, load_start, proxies_of_names
@@ -82,8 +81,7 @@ def build_batches(settings: SceneSettings, options: argparse.Namespace, tokenize
     backgrounds = background_pool(photographs, count, np.random.default_rng(settings.seed))
     texts = build_text_pool(table, tokenizer)
     singles = TrainingBatches(settings.first_stage, drawings, backgrounds, texts, [], tokenizer)
-    grammars = build_grammars(table, tokenizer, "train", settings.synonym_share, settings.whole_share)
-    return SceneBatches(settings, singles, pool, tokenizer, grammars)
+    return SceneBatches(settings, singles, pool, tokenizer)
 
 
 def main(arguments: list[str] | None = None) -> None:

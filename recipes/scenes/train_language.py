@@ -1,0 +1,112 @@
+"""Third stage of the checkpoint that ships: the text tower learns free wording; images keep their vectors.
+
+    python -m recipes.scenes.train_language
+
+starts from the scene stage's checkpoint and its scenes, embeds these once, trains the text tower, and writes the result to
+`--export`. A run that was interrupted continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from fgclip2.drawings.__main__ import main as build_data
+from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.sources import default_cache
+from fgclip2.languages import LANGUAGES
+from fgclip2.modeling.modeling_fgclip2 import FGClip2Model
+from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
+from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
+
+from ..embedded_checkpoint.export import export
+from ..embedded_checkpoint.loop import run_training
+from ..embedded_checkpoint.optimizer import build_optimizer
+from ..embedded_checkpoint.texts import texts_by_kind
+from .grammar import build_grammars
+from .language_stage import LanguageBatches, LanguageTrainee, locked_embeddings
+from .pool import build_pool
+from .settings import LanguageSettings, SceneSettings, lr_factor
+from .train import shipped_model
+from .trainee import ROOT, check_checkpoint, load_start
+from .validation import SceneValidation
+
+WORK = ROOT / ".cache" / "language"
+START = ROOT / ".cache" / "scenes"
+LABELS = ("name", "template", "keyword")  # kinds of texts whose embeddings are kept
+SMOKE = {
+    "num_chunks": 1,
+    "scenes_per_batch": 8,
+    "hard_regions_per_batch": 8,
+    "labels_per_batch": 8,
+    "total_steps": 4,
+    "eval_every": 2,
+    "save_every": 2,
+    "validation_scenes": 20,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, default=START / "export", help="Checkpoint to start from (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="Folder of checkpoints and logs (default: %(default)s)."
+    )
+    parser.add_argument(
+        "--pool", type=Path, default=START / "pool", help="Folder of training scenes (default: %(default)s)."
+    )
+    parser.add_argument("--export", type=Path, help="Folder of the result (default: `export` in `--work`).")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="Run a few steps, which only show that everything works.")
+    options = parser.parse_args(arguments)
+    options.export = options.export or options.work / "export"
+    options.work.mkdir(parents=True, exist_ok=True)
+    settings = replace(LanguageSettings(), **SMOKE) if options.smoke else LanguageSettings()
+    (options.work / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(settings.seed)
+
+    check_checkpoint(options.checkpoint)
+    build_data(["--cache", str(options.cache), "--skip-described"])
+    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint)
+    table = load_concepts(options.cache)
+    scenes = replace(SceneSettings(), num_chunks=settings.num_chunks)
+    if options.smoke:
+        scenes = replace(scenes, scenes_per_chunk=60)
+    pool = build_pool(options.pool, options.cache, scenes, options.threads)
+    by_kind = texts_by_kind(table)
+    labels = [by_kind[kind][language] for kind in LABELS for language in LANGUAGES]
+    unique = dict.fromkeys(text for of_concepts in labels for texts in of_concepts for text in texts)
+    label_ids = tokenizer(list(unique), return_tensors="pt")["input_ids"]
+    model = load_start(options.checkpoint, settings.region_scale)
+    model.set_attn_implementation("sdpa")  # faster than eager attention for 196 tokens
+    locked = locked_embeddings(options.work / "locked.safetensors", model, tokenizer, pool, label_ids)
+    grammars = build_grammars(table, tokenizer, "train", settings.synonym_share, settings.whole_share)
+    trainee = LanguageTrainee(model, settings)
+    start = FGClip2Model.from_pretrained(options.checkpoint, dtype=torch.float32)
+    run_training(
+        trainee,
+        LanguageBatches(settings, pool, locked, label_ids, tokenizer, grammars),
+        build_optimizer(trainee, settings.muon_lr, settings.adam_lr, settings.weight_decay),
+        partial(lr_factor, settings),
+        settings,
+        options.work,
+        measure=SceneValidation(options.cache, FGClip2Processor(None, tokenizer), settings.validation_scenes),
+        write=lambda average: export(
+            shipped_model(average, start, 0.0), tokenizer, options.export, settings.export_patches
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
