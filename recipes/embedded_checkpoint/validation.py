@@ -11,6 +11,7 @@ import numpy as np
 from fgclip2 import Embedder
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.languages import LANGUAGES
+from fgclip2.modeling.interface import Role
 
 from .protocols import build_protocol_set
 
@@ -36,18 +37,20 @@ def validate(model: Any, processor: Any, cache: Path, budgets: tuple[int | None,
         cache: Folder of the data.
         budgets: Of patches; `(None,)` for a family without budgets.
     """
-    table, images, correct = _validation_data(cache)
     was_training = model.training
-    embedder = Embedder(model, processor)
-    embeds = {}
-    for language in LANGUAGES:
-        names = [table[int(concept_id)].name(language) for concept_id in table.thing_ids]
-        embeds[language] = embedder.encode_texts(names, role="caption")
     recalls = {}
     for budget in budgets:
-        pictures = embedder.encode_images(images, max_num_patches=budget)
-        for language, texts in embeds.items():
-            top = (pictures @ texts.T).argmax(1)
-            recalls[f"{language}_{budget}"] = round(100 * float((top == correct).mean()), 1)
+        for language, (scores, correct) in name_similarities(Embedder(model, processor), cache, budget).items():
+            recalls[f"{language}_{budget}"] = round(100 * float((scores.argmax(1) == correct).mean()), 1)
     model.train(was_training)
     return recalls
+
+
+def name_similarities(
+    embedder: Embedder, cache: Path, budget: int | None, role: Role = "caption"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return for each language cosines of pictures and names, (pictures, 837), and each picture's right name."""
+    table, images, correct = _validation_data(cache)
+    pictures = embedder.encode_images(images, max_num_patches=budget)
+    names = {language: [table[int(i)].name(language) for i in table.thing_ids] for language in LANGUAGES}
+    return {language: (pictures @ embedder.encode_texts(own, role=role).T, correct) for language, own in names.items()}

@@ -1,7 +1,7 @@
 """The language stage: the text tower learns free wording, to the embeddings of a locked image tower.
 
-Locked-image tuning (Zhai et al., LiT, CVPR 2022): images are embedded once, texts are trained to them, and no vector of an
-image changes. Free captions learn from the start's embeddings of the composed ones as well, which say the same.
+Locked-image tuning (Zhai et al., LiT, CVPR 2022): images are embedded once, texts are trained to them, and no vector of
+an image changes. Free captions learn from the start's embeddings of the composed ones as well, which say the same.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ def _embed_scenes(model: FGClip2ForTraining, pool: ScenePool) -> tuple[Tensor, T
     return torch.cat(images), torch.cat(regions)
 
 
-def _embed_captions(
-    model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, pool: ScenePool, language: str
-) -> Tensor:
+def _embed_captions(model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, pool: ScenePool, language: str) -> Tensor:
     captions = [record["caption"] for record in pool.records[language]]
     return _embed_texts(model, tokenizer(captions, walk_type="long", return_tensors="pt")["input_ids"], "long")
 

@@ -2,8 +2,8 @@
 
     python -m recipes.scenes.train_language
 
-starts from the scene stage's checkpoint and its scenes, embeds these once, trains the text tower, and writes the result to
-`--export`. A run that was interrupted continues from its last checkpoint.
+starts from the scene stage's checkpoint and its scenes, embeds these once, trains the text tower, and writes the result
+to `--export`. A run that was interrupted continues from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fgclip2.drawings.concepts import ConceptTable
-from fgclip2.drawings.phrases import Description
 from fgclip2.languages import detect_language
 from fgclip2.modeling.image_processing_fgclip2 import FGClip2ImageProcessor
-from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 from fgclip2.training import FGClip2Objective
 from recipes.embedded_checkpoint.optimizer import build_optimizer
 from recipes.scenes import ablation
@@ -23,52 +18,13 @@ from recipes.scenes.ablation import SETTINGS, equal_compute, flops_of_a_step, ru
 from recipes.scenes.ablation_report import COLUMNS, cell, markdown, t_interval
 from recipes.scenes.batches import SceneBatches
 from recipes.scenes.experiments import train_and_measure, training_records, write_whole
-from recipes.scenes.grammar import SceneFacts, build_grammars, facts_of
-from recipes.scenes.pool import MAX_PATCHES, ScenePool, _write_chunk, build_pool, patches_of, varied_builder
+from recipes.scenes.grammar import facts_of
+from recipes.scenes.pool import _write_chunk, build_pool, varied_builder
 from recipes.scenes.settings import SceneSettings, lr_factor
 from recipes.scenes.train import shipped_model
 from recipes.scenes.trainee import SceneTrainee, check_checkpoint, load_start
 
-from ..drawings.conftest import make_concept
-
-ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "src" / "fgclip2" / "assets"
-CONCEPTS = 12
-
-
-@pytest.fixture(scope="session")
-def tokenizer():
-    return FGClip2Tokenizer.from_pretrained(ASSETS / "checkpoint")
-
-
-@pytest.fixture(scope="session")
-def records():
-    folder = ASSETS / "demo" / "scenes"
-    return {lang: json.loads((folder / f"scenes_{lang}.json").read_text("utf-8")) for lang in ("en", "zh")}
-
-
-@pytest.fixture(scope="session")
-def things(records):
-    """The things of the bundled scenes, by number of scene and region."""
-    pairs = zip(records["en"], records["zh"], strict=True)
-    regions = [both for en, zh in pairs for both in zip(en["bbox_info"], zh["bbox_info"], strict=True)]
-    return ConceptTable(tuple(make_concept(en["category"], zh["category"]) for en, zh in regions))
-
-
-@pytest.fixture(scope="session")
-def pool(records):
-    images = [np.asarray(Image.open(ASSETS / "demo" / "scenes" / r["f_path"]).convert("RGB")) for r in records["en"]]
-    patches = np.zeros((len(images), MAX_PATCHES, 768), np.uint8)
-    for row, image in enumerate(images):
-        own = patches_of(image)
-        patches[row, : len(own)] = own
-    grids = np.array([[image.shape[0] // 16, image.shape[1] // 16] for image in images])
-    rng = np.random.default_rng(0)
-    concepts = [rng.choice(CONCEPTS, len(r["bbox_info"]), replace=False).tolist() for r in records["en"]]
-    ids = iter(range(sum(map(len, concepts))))
-    said = [[Description(next(ids), "large", "red", "round", (1, 1)) for _ in own] for own in concepts]
-    facts = [SceneFacts(None, tuple(own)) for own in said]
-    return ScenePool([patches], grids, concepts, records, facts)
+from .conftest import ASSETS, CONCEPTS
 
 
 class FakeSingles:
@@ -111,14 +67,9 @@ def settings():
     )
 
 
-def make_batches(settings, pool, tokenizer, things):
-    grammars = build_grammars(things, tokenizer, "train", settings.synonym_share, settings.whole_share)
-    return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer, grammars)
-
-
 @pytest.fixture
-def batches(settings, pool, tokenizer, things):
-    return make_batches(settings, pool, tokenizer, things)
+def batches(settings, pool, tokenizer):
+    return SceneBatches(settings, FakeSingles(tokenizer), pool, tokenizer)
 
 
 def test_patches_are_those_of_the_image_processor(pool, records):
@@ -137,23 +88,6 @@ def test_batches_follow_from_the_step_alone_and_alternate_languages(batches, tok
     english = tokenizer.decode(first["scenes"]["short_input_ids"][0], skip_special_tokens=True)
     chinese = tokenizer.decode(second["scenes"]["short_input_ids"][0], skip_special_tokens=True)
     assert (detect_language(english), detect_language(chinese)) == ("en", "zh")
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_share_of_captions_and_regions_is_in_free_wording(settings, pool, tokenizer, things, records, share):
-    batches = make_batches(replace(settings, grammar_share=share), pool, tokenizer, things)
-    for step, language in ((0, "en"), (1, "zh")):
-        rows, scenes = batches._rows(step), batches.batch(step)["scenes"]
-        own = [records[language][row] for row in rows]
-        composed = {
-            "short_input_ids": [record["short_caption"] for record in own],
-            "long_input_ids": [record["caption"] for record in own],
-            "region_input_ids": [t for r in own for i in r["bbox_info"] for t in (i["short_expr"], i["long_expr"])],
-        }
-        for name, texts in composed.items():
-            decoded = [tokenizer.decode(ids, skip_special_tokens=True) for ids in scenes[name]]
-            found = [text in [one.lower() for one in texts] for text in decoded]
-            assert not any(found) if share else all(found), (name, decoded)
 
 
 def test_a_chunk_of_scenes_has_what_the_grammar_says(cache, table, tmp_path):
