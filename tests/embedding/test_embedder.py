@@ -347,6 +347,19 @@ def test_a_wrong_budget_is_never_skipped(embedder, images, budget):
         embedder.encode_images(images, max_num_patches=budget, on_error="skip")
 
 
+def test_the_automatic_head_keeps_to_the_limit_of_short_captions(saved_folder):
+    texts = ["dog", "狗", "a black cat on the windowsill of a house", "一只黑猫趴在窗台上，旁边是一盆绿植。"]
+    embedder = FGClip2Embedder.from_pretrained(saved_folder, device="cpu", max_caption_tokens=3)
+    assert [count <= 3 for count in embedder.processor.count_tokens(texts)] == [True, True, False, False]
+    expected = [embedder.encode_texts(texts[:2], "short"), embedder.encode_texts(texts[2:], "long")]
+    np.testing.assert_allclose(embedder.encode_texts(texts), np.concatenate(expected), atol=1e-6)
+    as_before = FGClip2Embedder.from_pretrained(saved_folder, device="cpu")
+    np.testing.assert_allclose(as_before.encode_texts(texts), embedder.encode_texts(texts, "short"), atol=1e-6)
+    assert as_before.fingerprint == embedder.fingerprint  # images and texts of each head have the same vectors
+    with pytest.raises(ValueError, match=r"`max_caption_tokens` must be an integer from 0 to 64, got 65"):
+        FGClip2Embedder.from_pretrained(saved_folder, device="cpu", max_caption_tokens=65)
+
+
 def test_boxes_must_be_a_list_for_each_image(embedder, images):
     with pytest.raises(ValueError, match="boxes has 1 entries for 2 images"):
         embedder.encode_regions(images[:2], [[[0, 0, 1, 1]]])

@@ -54,6 +54,7 @@ class ColourProcessor:
 
     text_roles = ("caption",)
     patch_budgets = None
+    max_caption_tokens = LENGTH
     tokenizer = image_processor = None
 
     def text_length(self, role):

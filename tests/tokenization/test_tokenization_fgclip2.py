@@ -112,6 +112,24 @@ def test_own_lengths_are_kept(tmp_path):
     assert [len(tokenizer(ZH, walk_type=walk)["input_ids"]) for walk in ("short", "box", "long")] == [8, 8, 24]
 
 
+def test_the_limit_of_short_captions_is_kept(tmp_path):
+    tokenizer = FGClip2Tokenizer.from_pretrained(GEMMA_SMALL / "raw", max_caption_tokens=16)
+    assert tokenizer.max_caption_tokens == copy.deepcopy(tokenizer).max_caption_tokens == 16
+    tokenizer.max_caption_tokens = 12
+    tokenizer.save_pretrained(tmp_path)
+    assert FGClip2Tokenizer.from_pretrained(tmp_path).max_caption_tokens == 12
+    plain = FGClip2Tokenizer.from_pretrained(GEMMA_SMALL / "raw")
+    assert plain.max_caption_tokens == 64
+    plain.save_pretrained(tmp_path)
+    assert "max_caption_tokens" not in json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("value", [-1, 65, True, 8.0, "8"])
+def test_a_wrong_limit_of_short_captions_is_named(value):
+    with pytest.raises(ValueError, match=r"`max_caption_tokens` must be an integer from 0 to 64, got "):
+        FGClip2Tokenizer.from_pretrained(GEMMA_SMALL / "raw", max_caption_tokens=value)
+
+
 @pytest.mark.parametrize("padding", ["max_length", True, "longest", None])
 @pytest.mark.parametrize("truncation", [True, None, "longest_first"])
 def test_padding_always_reaches_the_length(tokenizer, padding, truncation):

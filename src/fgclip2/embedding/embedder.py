@@ -257,8 +257,9 @@ class BaseEmbedder:
         Args:
             texts: One text or an iterable of them.
             role: What the texts are to the model: `"caption"` or `"long_caption"` to compare with images,
-                `"region_phrase"` to compare with regions and patches; `"auto"`: for each text `"caption"` if it fits,
-                else `"long_caption"` where the family has it. What doesn't fit is cut, with a warning.
+                `"region_phrase"` to compare with regions and patches; `"auto"`: for each text `"caption"` up to the
+                processor's `max_caption_tokens` (all that fit, unless the checkpoint says less), else `"long_caption"`
+                where the family has it. What doesn't fit is cut, with a warning.
             batch_size, show_progress_bar: See the class.
 
         Returns:
@@ -272,11 +273,12 @@ class BaseEmbedder:
         captions = [name for name in ("caption", "long_caption") if name in self.processor.text_roles]
         roles = captions if role == "auto" else [role]
         lengths = {name: self.processor.text_length(name) for name in roles}
+        limits = {**lengths, "caption": self.processor.max_caption_tokens} if len(roles) > 1 else lengths
         several: Iterable[str] = [texts] if isinstance(texts, str) else texts
         if not isinstance(several, Iterable):
             raise ValueError(f"texts must be a string or an iterable of strings, got {type(texts).__name__}")
         batches = batches_of_a_kind(
-            self._choose_roles(several, lengths),
+            self._choose_roles(several, limits),
             lambda text: text.role,
             lambda name: max(1, batch_size * TOKENS_PER_BATCH_ITEM // lengths[name]),
             len(several) if isinstance(several, Sized) else None,
@@ -1021,7 +1023,7 @@ class BaseEmbedder:
         """Return the vectors of texts of one role, float32 (B, D), L2-normalised."""
         raise NotImplementedError
 
-    def _choose_roles(self, texts: Iterable[str], lengths: dict[str, int]) -> Iterator[RoleText]:
+    def _choose_roles(self, texts: Iterable[str], limits: dict[str, int]) -> Iterator[RoleText]:
         """Give each text the first role that takes all its tokens, else the last; warn once of those to be cut."""
         cut = 0
         for chunk in chunks(enumerate(texts), TEXTS_PER_TOKENIZER_CALL):
@@ -1029,14 +1031,14 @@ class BaseEmbedder:
             counts = self.processor.count_tokens(checked)
             # By length: a family may pad the texts of a batch to the longest of them only.
             for (index, text), count in sorted(zip(chunk, counts, strict=True), key=itemgetter(1)):
-                *_, role = lengths
-                role = next((name for name, length in lengths.items() if count <= length), role)
-                cut += count > lengths[role]
+                *_, role = limits
+                role = next((name for name, limit in limits.items() if count <= limit), role)
+                cut += count > limits[role]
                 yield RoleText(index, text, role)
         if cut:
-            could_be_long = [*lengths] == ["caption"] and "long_caption" in self.processor.text_roles
+            could_be_long = [*limits] == ["caption"] and "long_caption" in self.processor.text_roles
             hint = "; 'auto' takes longer ones" if could_be_long else ""
-            logger.warning("%d texts have more than %d tokens and were cut%s", cut, max(lengths.values()), hint)
+            logger.warning("%d texts have more than %d tokens and were cut%s", cut, max(limits.values()), hint)
 
     def _stack(self, vectors: list[np.ndarray]) -> np.ndarray:
         return np.stack(vectors) if vectors else np.zeros((0, self.embedding_size), np.float32)

@@ -101,6 +101,11 @@ class TwoTowerProcessor(ProcessorMixin):
             Path(save_directory, name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
+    @property
+    def max_caption_tokens(self) -> int:
+        """Return how many tokens a text has at most that is a short caption where the role is chosen by length."""
+        return self.tokenizer.max_caption_tokens
+
     def text_length(self, role: str) -> int:
         """Return how many tokens a text of this role has at most, special tokens included."""
         return self.tokenizer.long_length if WALK_OF_ROLE[role] == "long" else self.tokenizer.short_length

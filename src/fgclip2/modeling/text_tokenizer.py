@@ -55,11 +55,13 @@ class TextTokenizer(PreTrainedTokenizerFast):
         tokenizer_object: a `tokenizers.Tokenizer` in place of a file.
         short_length: most tokens of the `"short"` and `"box"` heads, special tokens included.
         long_length: most tokens of the `"long"` head.
+        max_caption_tokens: most tokens of a text that the embedder's automatic choice gives to the `"short"` head;
+            `None`: `short_length`.
         **kwargs: special tokens and other settings of `PreTrainedTokenizerFast`.
 
     Raises:
-        ValueError: neither file nor object given, lengths that are not `1 <= short_length < long_length`, or a
-            vocabulary without an end or padding token.
+        ValueError: neither file nor object given, lengths that are not `1 <= short_length < long_length`,
+            `max_caption_tokens` that is not from 0 to `short_length`, or a vocabulary without an end or padding token.
     """
 
     model_input_names = ["input_ids"]
@@ -85,6 +87,7 @@ class TextTokenizer(PreTrainedTokenizerFast):
         tokenizer_object: Tokenizer | None,
         short_length: int,
         long_length: int,
+        max_caption_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
         if tokenizer_file is None and tokenizer_object is None:
@@ -106,11 +109,28 @@ class TextTokenizer(PreTrainedTokenizerFast):
         )
         self.short_length = short_length
         self.long_length = long_length
+        self._max_caption_tokens = short_length
+        if max_caption_tokens is not None:
+            self.max_caption_tokens = max_caption_tokens
         self._name_special_tokens()
         # What the file keeps from the last call before it was saved.
         self.backend_tokenizer.no_padding()
         self.backend_tokenizer.no_truncation()
         self.update_post_processor()
+
+    @property
+    def max_caption_tokens(self) -> int:
+        """Return how many tokens a text has at most that the embedder's automatic choice gives to the short head."""
+        return self._max_caption_tokens
+
+    @max_caption_tokens.setter
+    def max_caption_tokens(self, value: int) -> None:
+        if type(value) is not int or not 0 <= value <= self.short_length:
+            raise ValueError(
+                f"`max_caption_tokens` must be an integer from 0 to {self.short_length}, got {value!r:.80}"
+            )
+        self._max_caption_tokens = value
+        self.init_kwargs["max_caption_tokens"] = value  # which is what is saved
 
     def _name_special_tokens(self) -> None:
         """Name the special tokens where the folder holds a tokenizer.json only."""

@@ -30,11 +30,12 @@ class FGClip2Tokenizer(TextTokenizer):
         tokenizer_object: a `tokenizers.Tokenizer` in place of a file.
         short_length: tokens of the `"short"` and `"box"` heads, `<eos>` and padding included.
         long_length: tokens of the `"long"` head.
-        **kwargs: special tokens and other settings of `PreTrainedTokenizerFast`.
+        **kwargs: `max_caption_tokens`, the most tokens of a text that the embedder's automatic choice gives to the
+            `"short"` head (default: `short_length`); special tokens and other settings of `PreTrainedTokenizerFast`.
 
     Raises:
-        ValueError: neither file nor object given, lengths that are not `1 <= short_length < long_length`, or a
-            vocabulary without an end or padding token.
+        ValueError: neither file nor object given, lengths that are not `1 <= short_length < long_length`,
+            `max_caption_tokens` that is not from 0 to `short_length`, or a vocabulary without an end or padding token.
 
     Example:
         >>> tokenizer = FGClip2Tokenizer.from_pretrained("path/to/checkpoint")

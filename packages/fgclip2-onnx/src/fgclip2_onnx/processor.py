@@ -59,6 +59,11 @@ class OnnxProcessor:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
+    @property
+    def max_caption_tokens(self) -> int:
+        """Return how many tokens a text has at most that is a short caption where the role is chosen by length."""
+        return self._text["max_caption_tokens"]
+
     def text_length(self, role: str) -> int:
         """Return the most tokens that a text of this role may have, special tokens included."""
         return self._text["roles"][role]["length"]

@@ -85,6 +85,7 @@ class Embedder(BaseEmbedder):
         device: Device | Sequence[Device] | None = None,
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
+        max_caption_tokens: int | None = None,
         backend: Literal["torch", "onnx"] = "torch",
         precision: str | None = None,
         images: str | None = None,
@@ -100,6 +101,8 @@ class Embedder(BaseEmbedder):
             dtype: A torch dtype or its name; `"auto"`: float32 on the CPU and on MPS, else bfloat16 (float16 where the
                 device has none).
             revision: Branch, tag or commit on the hub.
+            max_caption_tokens: Texts of more tokens are long captions to the automatic role, see [`encode_texts`];
+                `None`: what the checkpoint says, which is all that a short caption may have unless it was measured.
             backend: What runs the model: `"torch"`, or `"onnx"`: onnxruntime, on the CPU. Then `name` is a folder that
                 `fgclip2 export OUT --format onnx` wrote, or a checkpoint with such a folder `onnx` in it.
             precision: Of the back end `"onnx"`, one that the folder has; `None`: `"fp32"` if it is there.
@@ -114,6 +117,11 @@ class Embedder(BaseEmbedder):
         """
         check_choice("backend", backend, ("torch", "onnx"))
         if backend == "onnx":
+            if max_caption_tokens is not None:
+                raise ValueError(
+                    f"max_caption_tokens={max_caption_tokens!r} is a setting of backend='torch': leave it out, exported "
+                    "folders say it themselves"
+                )
             if name is None or cls.family is not None:
                 raise ValueError(
                     "backend='onnx' needs an exported folder: Embedder.from_pretrained(OUT, backend='onnx')"
@@ -133,6 +141,8 @@ class Embedder(BaseEmbedder):
             model, processor = load_checkpoint(source, family, **hub_arguments)
         except OSError as error:  # which does not always name the checkpoint
             raise OSError(f"can't load the checkpoint {source}: {error}") from error
+        if max_caption_tokens is not None:
+            processor.tokenizer.max_caption_tokens = max_caption_tokens
         return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:

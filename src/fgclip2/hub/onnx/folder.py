@@ -233,7 +233,7 @@ def describe(model: Any, processor: Any, family: Family, texts: Any, square_side
             "width": width,
             "vocabulary_size": vocabulary_size,
             # Texts of more tokens are long captions, where a text's length decides.
-            "max_caption_tokens": getattr(processor, "max_caption_tokens", processor.text_length("caption")),
+            "max_caption_tokens": processor.max_caption_tokens,
             "roles": roles,
         },
         "image": {
