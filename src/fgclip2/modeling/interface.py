@@ -90,16 +90,17 @@ class DualEncoderProcessor(Protocol):
         text_roles: The roles that the family has a head for.
         patch_budgets: Numbers of patches that an image may have, from which `"auto"` chooses by its size; `None`:
             every image becomes one square, and there is nothing to choose.
-        max_caption_tokens: Most tokens of a text that is a `"caption"` where the role is chosen by the length; longer
-            ones are `"long_caption"`.
         tokenizer, image_processor: As of any processor of transformers.
     """
 
     text_roles: Any
     patch_budgets: Any
-    max_caption_tokens: Any
     tokenizer: Any
     image_processor: Any
+
+    @property
+    def max_caption_tokens(self) -> int:
+        """Return how many tokens a text has at most that is a short caption where the role is chosen by length."""
 
     def text_length(self, role: Any) -> int:
         """Return the most tokens that a text of this role may have, special tokens included."""
