@@ -111,10 +111,10 @@ class LanguageSettings:
     full_text_share: float = 0.2  # of the steps, those that pad region texts to 64 tokens as users do
 
     # Schedule
-    total_steps: int = 1200
+    total_steps: int = 750
     warmup_steps: int = 50
     ema_decay: float = 0.99
-    eval_every: int = 400
+    eval_every: int = 375
     save_every: int = 100
     validation_scenes: int = 300
 
