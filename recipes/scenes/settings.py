@@ -102,19 +102,19 @@ class LanguageSettings:
     num_chunks: int = 12  # of the scene stage's, the first ones
 
     # Batches
-    scenes_per_batch: int = 96
-    hard_regions_per_batch: int = 48
-    labels_per_batch: int = 64  # names and keywords whose embeddings are kept
+    scenes_per_batch: int = 64
+    hard_regions_per_batch: int = 16
+    labels_per_batch: int = 32  # names and keywords whose embeddings are kept
     grammar_share: float = 0.75  # of captions and region texts, those in the grammar's free wording
     synonym_share: float = 0.5  # of the words of these that have synonyms, those replaced by one
     whole_share: float = 0.5  # of these texts, those that say everything; the others say some objects and properties
     full_text_share: float = 0.2  # of the steps, those that pad region texts to 64 tokens as users do
 
     # Schedule
-    total_steps: int = 750
+    total_steps: int = 650
     warmup_steps: int = 50
     ema_decay: float = 0.99
-    eval_every: int = 375
+    eval_every: int = 325
     save_every: int = 100
     validation_scenes: int = 300
 
