@@ -67,10 +67,11 @@ bench: setup
 	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table --no-plot
 	$(VENV)/bin/fgclip2 bench report docs/bundled_benchmark --output docs/bundled_benchmark/table_zh --no-plot --language zh
 
-# Trains the embedded checkpoint anew in its two stages (hours of CPU time), into .cache/scenes/export.
+# Trains the embedded checkpoint anew in its three stages (hours of CPU time), into .cache/language/export.
 checkpoint: setup
 	$(RUN) -m recipes.embedded_checkpoint.train
 	$(RUN) -m recipes.scenes.train
+	$(RUN) -m recipes.scenes.train_language
 
 # What each term of the objective is worth: 5 settings, 3 seeds, equal compute and equal steps (hours; resumable).
 ablation: setup

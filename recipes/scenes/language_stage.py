@@ -1,7 +1,7 @@
 """The language stage: the text tower learns free wording, to the embeddings of a locked image tower.
 
 Locked-image tuning (Zhai et al., LiT, CVPR 2022): images are embedded once, texts are trained to them, and no vector of
-an image changes. Free captions learn from the start's embeddings of the composed ones as well, which say the same.
+an image changes. Captions learn from the start's embeddings of the composed ones as well, which say all of a scene.
 """
 
 from __future__ import annotations
@@ -142,18 +142,23 @@ class LanguageBatches(ReadyBatches):
         settings, locked = self.settings, self.locked
         rng = np.random.default_rng([settings.seed, 1, step])
         language = LANGUAGES[step % 2]
+        grammar = self.grammars[language]
         epoch, index = divmod(step, len(self.pool) // settings.scenes_per_batch)
         rows = self._order(epoch)[index * settings.scenes_per_batch :][: settings.scenes_per_batch]
         short, long, regions, infos = [], [], [], []
         for row in rows:
             record, facts = self.pool.records[language][row], self.pool.facts[row]
-            short.append(self._caption(record["short_caption"], facts, language, SHORT_TOKENS, rng))
-            long.append(self._caption(record["caption"], facts, language, LONG_TOKENS, rng))
+            for captions, composed, tokens in (
+                (short, record["short_caption"], SHORT_TOKENS),
+                (long, record["caption"], LONG_TOKENS),
+            ):
+                is_free = rng.random() < settings.grammar_share
+                captions.append(grammar.caption(facts, rng, tokens) if is_free else composed)
             infos += record["bbox_info"]
             for info, said in zip(record["bbox_info"], facts.objects, strict=True):
                 composed = info["long_expr" if rng.random() < 0.5 else "short_expr"]
                 is_free = rng.random() < settings.grammar_share
-                regions.append(self.grammars[language].region_phrase(said, rng) if is_free else composed)
+                regions.append(grammar.region_phrase(said, rng) if is_free else composed)
         of_scene = [torch.arange(*locked.first_region[[row, row + 1]].tolist()) for row in rows]
         region_embeds = locked.regions[torch.cat(of_scene)]
         hard = torch.from_numpy(np.sort(rng.permutation(len(regions))[: settings.hard_regions_per_batch]))
@@ -168,23 +173,13 @@ class LanguageBatches(ReadyBatches):
             "region_embeds": region_embeds,
             "hard_region_embeds": region_embeds[hard],
             "caption_targets": locked.captions[images],
-            "short_input_ids": self.tokenizer([text for text, _ in short], return_tensors="pt")["input_ids"],
-            "short_is_free": torch.tensor([is_free for _, is_free in short]),
-            "long_input_ids": self.tokenizer([text for text, _ in long], walk_type="long", return_tensors="pt")[
-                "input_ids"
-            ],
-            "long_is_free": torch.tensor([is_free for _, is_free in long]),
+            "short_input_ids": self.tokenizer(short, return_tensors="pt")["input_ids"],
+            "long_input_ids": self.tokenizer(long, walk_type="long", return_tensors="pt")["input_ids"],
             "region_input_ids": phrases[: len(regions)],
             "hard_input_ids": phrases[len(regions) :].unflatten(0, (len(hard), -1)),
             "label_input_ids": self.label_ids[labels],
             "label_targets": locked.labels[:, labels],
         }
-
-    def _caption(self, composed: str, facts, language: str, tokens: int, rng: np.random.Generator) -> tuple[str, bool]:
-        """Return a caption, and whether it is in free wording."""
-        if rng.random() < self.settings.grammar_share:
-            return self.grammars[language].caption(facts, rng, tokens), True
-        return composed, False
 
     def _tokenize(self, texts: Sequence[str], is_full: bool) -> Tensor:
         """Mostly cut to the longest of these texts, for padding costs time."""
@@ -225,10 +220,7 @@ class LanguageTrainee(nn.Module):
         of_objective = self.objective(outputs)
         losses = {
             "objective": of_objective.pop("loss"),
-            "caption_distillation": sum(
-                _distance(embeds[is_free], batch["caption_targets"][is_free])
-                for embeds, is_free in ((short, batch["short_is_free"]), (long, batch["long_is_free"]))
-            ),
+            "caption_distillation": _distance(torch.stack([short, long]), batch["caption_targets"]),
             "label_distillation": _distance(self._embed_labels(batch["label_input_ids"]), batch["label_targets"]),
         }
         loss = sum(self.weights[name] * value for name, value in losses.items())
@@ -244,5 +236,5 @@ class LanguageTrainee(nn.Module):
 
 
 def _distance(embeds: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of one minus the cosine of L2-normalised rows; 0 where there are none."""
-    return (1 - (embeds * targets).sum(-1)).sum() / max(1, targets[..., 0].numel())
+    """Return the mean of one minus the cosine of L2-normalised rows."""
+    return (1 - (embeds * targets).sum(-1)).mean()

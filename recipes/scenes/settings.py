@@ -129,7 +129,7 @@ class LanguageSettings:
     region_scale: float = math.log(30.0)  # start of both region scales
     objective: dict[str, Any] = field(default_factory=lambda: dict(OBJECTIVE))
     objective_weight: float = 1.0
-    caption_distillation_weight: float = 10.0
+    caption_distillation_weight: float = 20.0
     label_distillation_weight: float = 10.0
 
     # Export
