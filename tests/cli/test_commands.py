@@ -628,7 +628,7 @@ def test_every_command_takes_an_adapter(run, embedder, adapter):
 def embedded(saved_folder, monkeypatch, tmp_path) -> Path:
     """Let a checkpoint be the one inside the package; returns where its known answers belong."""
     known = tmp_path / "known_answers.json"
-    monkeypatch.setattr("fgclip2.embedding.embedder.embedded_checkpoint", lambda: saved_folder)
+    monkeypatch.setattr("fgclip2.embedding.backends.torch.embedded_checkpoint", lambda: saved_folder)
     monkeypatch.setattr("fgclip2.diagnostics._known_answers_file", lambda: known)
     return known
 
@@ -670,7 +670,7 @@ def test_doctor_reports_a_missing_embedded_checkpoint_and_goes_on(run, monkeypat
     def missing():
         raise FileNotFoundError("this installation lacks it")
 
-    monkeypatch.setattr("fgclip2.embedding.embedder.embedded_checkpoint", missing)
+    monkeypatch.setattr("fgclip2.embedding.backends.torch.embedded_checkpoint", missing)
     result = run.json("doctor", "--checkpoint", saved_folder, code=1, model=False)
     assert [check["ok"] for check in result["checks"]] == [False, True]
     assert "parameters, vectors of 32 values" in result["checks"][1]["detail"]

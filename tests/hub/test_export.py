@@ -43,6 +43,7 @@ def test_files(exported):
         "model.safetensors",
         f"modeling_{family}.py",
         "modules.json",
+        "pixels.py",
         "preprocessor_config.json",
         f"processing_{family}.py",
         "processor_config.json",

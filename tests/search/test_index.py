@@ -472,7 +472,7 @@ def test_unchanged_files_cost_20_microseconds_each(tmp_path, files):
     fake = FakeEmbedder()
     assert ImageIndex.build(tmp_path, fake).report.added == files
     taken = []
-    for _ in range(3):
+    for _ in range(7):
         began = time.process_time()
         ImageIndex.load(tmp_path)
         loaded = time.process_time()
@@ -512,7 +512,7 @@ def test_an_index_of_another_model_is_refused_unless_rebuilt(photos, embedder, o
 
 def test_an_index_at_another_resolution_is_refused(photos, embedder):
     ImageIndex.build(photos, embedder, max_num_patches=64)
-    with pytest.raises(IncompatibleIndexError, match=r"'max_num_patches': 64\}, not \{'max_num_patches': 'auto'}"):
+    with pytest.raises(IncompatibleIndexError, match=r"'max_num_patches': 64, .*, not \{'max_num_patches': 'auto',"):
         ImageIndex.build(photos, embedder)
 
 

@@ -1,0 +1,1 @@
+../../../../../../src/fgclip2/lexicon/__init__.py

@@ -1,0 +1,1 @@
+../../../../../../src/fgclip2/lexicon/english.py
