@@ -87,16 +87,10 @@ class FGClip2Embedder(Embedder):
         Args:
             texts: One text or an iterable of them.
             walk_type: The text head: `"short"` (up to 64 tokens) or `"long"` (up to 196) to compare with images,
-<<<<<<< HEAD
-                `"box"` (64) to compare with regions and dense features; `"auto"`: for each text `"short"` if it fits,
-                else `"long"`. What doesn't fit is cut, with a warning.
-            batch_size, show_progress_bar: See [`BaseEmbedder`].
-=======
                 `"box"` (64) to compare with regions and dense features; `"auto"`: for each text `"short"` up to the
                 processor's `max_caption_tokens` (64, unless the checkpoint says less), else `"long"`. What doesn't fit
                 is cut, with a warning.
-            batch_size, show_progress_bar: See [`Embedder`].
->>>>>>> efacbba (Let a checkpoint say up to which length captions are short)
+            batch_size, show_progress_bar: See [`BaseEmbedder`].
             role: What [`Embedder.encode_texts`] takes, in place of `walk_type`.
 
         Returns:

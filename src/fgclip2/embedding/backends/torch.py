@@ -119,8 +119,8 @@ class Embedder(BaseEmbedder):
         if backend == "onnx":
             if max_caption_tokens is not None:
                 raise ValueError(
-                    f"max_caption_tokens={max_caption_tokens!r} is a setting of backend='torch': leave it out, exported "
-                    "folders say it themselves"
+                    f"max_caption_tokens={max_caption_tokens!r} is a setting of backend='torch': leave it out, for "
+                    "exported folders say it themselves"
                 )
             if name is None or cls.family is not None:
                 raise ValueError(
