@@ -143,7 +143,8 @@ def run_without_torch(wheel: Path, folder: Path) -> None:
     seconds = []
     for _ in range(STARTS):
         command = [python, "-c", FIRST_VECTORS, exported, picture]
-        answer = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True, text=True)
+        # Not in `folder`, whose `torch` would be a package to an interpreter that was started there.
+        answer = subprocess.run(command, check=True, cwd=exported, env=environment, capture_output=True, text=True)
         result = json.loads(answer.stdout)
         seconds.append(result["seconds"])
     difference = float(np.abs(np.array(result["vectors"]) - expected).max())

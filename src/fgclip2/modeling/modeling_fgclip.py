@@ -108,7 +108,7 @@ class FGClipVisionEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         self.check(pixel_values, interpolate_pos_encoding)
         patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # (B, D, h, w)
-        first = self.class_embedding.expand(len(patches), 1, -1)  # (B, 1, D)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # (B, 1, D)
         # Called, not read: where weights are offloaded, the call fetches them.
         table = self.position_embedding(torch.arange(self.num_positions, device=patches.device))
         table = resize_position_table(table, *patches.shape[2:])  # (1 + h * w, D)
