@@ -126,14 +126,12 @@ def assert_stock_classes_agree(python: str, stock: tuple[list[Path], dict[str, t
     actual = load_file(output)
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
-        if "pixel_values" in name:  # releases of Pillow and CLIP's processor round otherwise: some by one level of 255
+        if name.startswith("1 pixel_values"):  # CLIP's processor: releases differ by one level of 255 here and there
             difference = (actual[name] - tensor).abs()
             assert difference.max() < 0.016, name
             assert (difference > 1e-5).float().mean() < 0.03, name
-        elif tensor.is_floating_point():
+        elif tensor.is_floating_point() and not name.startswith("0 pixel_values"):
             torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
-            if name.startswith("0 pixel_values"):
-                assert torch.equal(actual[name], tensor), name
         else:
             assert torch.equal(actual[name], tensor), name
 
