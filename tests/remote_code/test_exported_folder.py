@@ -131,7 +131,9 @@ def assert_stock_classes_agree(python: str, stock: tuple[list[Path], dict[str, t
             assert difference.max() < 0.016, name
             assert (difference > 1e-5).float().mean() < 0.03, name
         elif tensor.is_floating_point() and not name.startswith("0 pixel_values"):
-            torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+            allowed = 0.02 if name.startswith("1 image") else 1e-5  # of those pixels
+            message = f"{name}: {{}}".format
+            torch.testing.assert_close(actual[name], tensor, rtol=0, atol=allowed, msg=message)
         else:
             assert torch.equal(actual[name], tensor), name
 
