@@ -34,7 +34,7 @@ _PART = 64  # scenes or texts that are embedded at once
 
 @dataclass(frozen=True)
 class LockedEmbeddings:
-    """What the model that the stage starts from makes of scenes and labels; all rows are L2-normalised.
+    """Embeddings of scenes and labels by the model that the stage starts from; all rows are L2-normalised.
 
     Args:
         images: Shape (scenes, D).

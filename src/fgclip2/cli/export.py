@@ -26,9 +26,9 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="What the folder is for: transformers (its Auto classes and pipelines, and sentence-transformers), "
-            "hub (the same with more on its card, loaded by these libraries before it is kept), or onnx (graphs for "
-            "run times without torch)."
+            help="Write for transformers (its Auto classes and pipelines, and sentence-transformers), for the hub (the "
+            "same with more on its card, loaded by these libraries before it is kept), or as onnx (graphs for run times "
+            "without torch)."
         ),
     ] = "transformers",
     license: Annotated[
@@ -52,7 +52,7 @@ def export(
     ] = None,
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="What --push makes of a new repository.  [default: private]"),
+        typer.Option("--private/--public", help="Let --push make a new repository private.  [default: private]"),
     ] = None,
     precisions: Annotated[
         list[str] | None,

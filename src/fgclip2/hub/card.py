@@ -19,7 +19,7 @@ UNKNOWN = "unknown"  # what the hub calls a licence that nobody has named
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says of a model that its weights don't.
+    """The statements of a card that the weights don't make.
 
     Args:
         license: Licence of the weights, an identifier of the hub, e.g. `"apache-2.0"`.

@@ -1,4 +1,4 @@
-"""What transformers' own tokenizers and image processors read in a folder, for users who run none of its code."""
+"""Settings that transformers' own tokenizers and image processors read, for users who run no code of a folder."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether others will get this package's vectors from a folder: it is loaded in interpreters of their own."""
+"""Check that others get this package's vectors from a folder, by loading it in interpreters of their own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What becomes of the pixels of an image: sizes by patch budgets, patches, normalised values by a table."""
+"""Pixels of an image as the models take them: sizes by patch budgets, patches, normalised values by a table."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -175,7 +175,7 @@ class OnnxModel:
 
     @property
     def has_dense_features(self) -> bool:
-        """Whether there is a graph for dense maps of such images."""
+        """Return whether there is a graph for dense maps of such images."""
         graphs = self.manifest["precisions"].get(self.image_precision, {}).get("graphs", {})
         return self._image_graph == "image" and "image_dense" in graphs
 

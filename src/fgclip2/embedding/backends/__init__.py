@@ -1,1 +1,1 @@
-"""What runs the model of an embedder: torch, or onnxruntime."""
+"""The back ends that run the model of an embedder: torch, and onnxruntime."""

@@ -143,6 +143,7 @@ def _make_processor(graphs: Any) -> Any:
         tokenizer_file=str(graphs.folder / text["tokenizer"]),
         short_length=text["roles"]["caption"]["length"],
         long_length=text["roles"]["long_caption"]["length"],
+        max_caption_tokens=text["max_caption_tokens"],
     )
     names = ("resample", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
     settings = {name: image[name] for name in names}

@@ -1,4 +1,4 @@
-"""What the numbers of a graph are: float32, float16, or 8 bit."""
+"""Precisions of a graph: float32, float16, or 8 bit."""
 
 from __future__ import annotations
 

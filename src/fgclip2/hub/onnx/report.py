@@ -1,4 +1,4 @@
-"""What a folder of graphs gives, compared with torch on bundled pictures and texts, as JSON and as tables."""
+"""Folders of graphs compared with torch on bundled pictures and texts, as JSON and as tables."""
 
 from __future__ import annotations
 

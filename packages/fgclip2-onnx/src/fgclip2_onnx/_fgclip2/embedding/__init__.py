@@ -1,1 +1,1 @@
-"""What an embedder does whatever runs its model."""
+"""The part of an embedder that is the same whatever runs its model."""
