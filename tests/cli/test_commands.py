@@ -1,6 +1,8 @@
 """What each subcommand prints and writes, against the embedder called directly."""
 
+import inspect
 import json
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -748,17 +750,45 @@ def test_export_for_the_hub_has_the_results_on_its_card(run, monkeypatch):
     assert {"bundled-scenes-short-zh", "bundled-scenes-short-en"} <= names
     assert all(0 <= result.metric_value <= 1 for result in card.data.eval_results)
     # They are of the embedded checkpoint, and of no other.
-    refused = run("export", "另一个", "--format", "hub", "--results", results, code=1)
-    assert "none of the whole of a benchmark by" in refused.stderr
+    refused = run("export", "另一个", "--format", "hub", "--results", results, code=1).stderr
+    assert "none of the whole of a benchmark by" in refused
+    assert re.search(r"they are by embedded \(\w{8}\), pixel nearest neighbour, untrained \(\w{8}\)$", refused)
     assert not Path("另一个").exists()
 
 
-def test_export_says_what_does_not_go_together(run, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--push", "acme/tiny"], "Invalid value for --push: works with --format hub, got --format transformers"),
+        (["--format", "hub", "--public"], "Invalid value for --public: works with --push"),
+        (["--format", "hub", "--private"], "Invalid value for --private: works with --push"),
+        (["--precision", "int8"], "Invalid value for --precision: works with --format onnx, got"),
+        (["--square-side", "96"], "Invalid value for --square-side: works with --format onnx, got"),
+        (["--compared-items", "0"], "Invalid value for --compared-items: works with --format onnx, got"),
+        (
+            ["--format", "onnx", "--license", "mit"],
+            "--license: works with --format transformers or --format hub, got --format onnx",
+        ),
+        # The first in the order of the help, whatever that on the command line.
+        (
+            ["--format", "onnx", "--public", "--dataset", "a", "--push", "a/b"],
+            "Invalid value for --dataset: works with",
+        ),
+    ],
+)
+def test_export_says_what_does_not_go_together(options, message, run):
+    assert message in " ".join(run("export", "导出", *options, code=2).stderr.split())
+    assert not Path("导出").exists()
+
+
+def test_every_option_of_a_format_is_an_argument_of_its_function():
+    for chosen in FORMATS.values():
+        _, _, _, *arguments = inspect.signature(chosen.write).parameters
+        assert list(chosen.options) == arguments
+
+
+def test_export_without_a_token_pushes_nothing(run, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert "--push" in run("export", "导出", "--push", "acme/tiny", code=2).stderr
-    assert "works with --push" in run("export", "导出", "--format", "hub", "--public", code=2).stderr
-    for option in (("--precision", "int8"), ("--square-side", "96"), ("--compared-items", "0")):
-        assert option[0] in run("export", "导出", *option, code=2).stderr
     unknown = run("export", "导出", "--format", "hub", "--push", "acme/tiny", code=1).stderr
     assert "HF_TOKEN" in unknown
     assert not Path("导出").exists()

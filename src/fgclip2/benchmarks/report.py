@@ -106,7 +106,7 @@ _CSV_COLUMNS = (
 # What a result says
 
 
-def _model(result: Result) -> str:
+def model_title(result: Result) -> str:
     """Return what to call the model of a result, e.g. "embedded@main (1f2e3d4c)"."""
     model = result["model"]
     revision = f"@{model['revision']}" if model.get("revision") else ""
@@ -203,8 +203,8 @@ def _overview(results: Sequence[Result], language: str) -> list[str]:
         for result, data_name in zip(its_results, _data_names(its_results), strict=True):
             is_usual = result["preset"] == "paper" and not result["changed"] and not has_several_languages
             settings = [] if is_usual else [_settings(result, language)]
-            rows.setdefault((benchmark, *settings, *data_name), {})[_model(result)] = result
-    models = list(dict.fromkeys(_model(result) for result in results))
+            rows.setdefault((benchmark, *settings, *data_name), {})[model_title(result)] = result
+    models = list(dict.fromkeys(model_title(result) for result in results))
     tables = []
     for start in range(0, len(models), _MODELS_BESIDE):
         beside = models[start : start + _MODELS_BESIDE]
@@ -235,7 +235,7 @@ def _tables(benchmark: str, results: Sequence[Result], language: str, sources: d
         details += [texts["count_left_out"].format(count=left_out_count(result))] if left_out_count(result) else []
         details += [created[:10]] if (created := result.get("created", "")) else []
         values = {metric: _value(metric, result) for metric in result["metrics"]}
-        measured.append((_model(result) + _marks(result), values, "; ".join(details)))
+        measured.append((model_title(result) + _marks(result), values, "; ".join(details)))
     rows: dict[tuple[str, Source, str | None], dict[str, str]] = {}
     for number in published:
         sources.setdefault(number.source, len(sources) + 1)
@@ -293,7 +293,7 @@ def _settings(result: Result, language: str) -> str:
 
 def _left_out_note(result: Result, language: str) -> str:
     texts = _TEXTS[language]
-    title = texts["left_out"].format(model=_model(result), settings=_settings(result, language))
+    title = texts["left_out"].format(model=model_title(result), settings=_settings(result, language))
     lines = [f"{record['source']}: {record['reason']}" for record in result["left_out"][:_LISTED]]
     if left_out_count(result) > _LISTED:
         lines.append(texts["more"].format(count=left_out_count(result) - _LISTED))
@@ -378,7 +378,7 @@ def _points(benchmark: str, results: Sequence[Result], metric: str) -> list[Poin
     for result, data_name in zip(results, _data_names(results), strict=True):
         if content := result["metrics"].get(metric):
             marks = _marks(result).replace("†", "+")
-            label = f"{', '.join([_model(result), result['preset'], result['language'], *data_name])}{marks}"
+            label = f"{', '.join([model_title(result), result['preset'], result['language'], *data_name])}{marks}"
             points.append((label, content["value"], content.get("interval") or (content["value"],) * 2))
     for number in published_numbers(benchmark):
         if number.metric == metric:

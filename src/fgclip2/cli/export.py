@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +27,8 @@ def export(
         str,
         typer.Option(
             help="Write for transformers (its Auto classes and pipelines, and sentence-transformers), for the hub (the "
-            "same with more on its card, loaded by these libraries before it is kept), or as onnx (graphs for run times "
-            "without torch)."
+            "same with more on its card, loaded by these libraries before it is kept), or as onnx (graphs for run "
+            "times without torch)."
         ),
     ] = "transformers",
     license: Annotated[
@@ -76,51 +76,96 @@ def export(
     The folder has the code beside the weights, and transformers loads it with trust_remote_code=True; or it has graphs
     for ONNX run times. An adapter is merged into its base model. Nothing is uploaded without --push.
     """
-    from ..assets import embedded_checkpoint
-    from ..benchmarks.report import headline_scores
-    from ..benchmarks.results import read_results
-    from ..checkpoints import locate_checkpoint
+    given = options_of_format(
+        format,
+        license=license,
+        base_model=base_model,
+        datasets=datasets,
+        results=results,
+        push=push,
+        private=private,
+        precisions=precisions,
+        square_side=square_side,
+        compared_items=compared_items,
+    )
+    name, written = write_folder(format, model, folder, given)
+    if as_json:
+        common.print_json({"model": name, "format": format, "output": str(written)})
+    else:
+        typer.echo(written)
+
+
+def options_of_format(format: str, **options: Any) -> dict[str, Any]:
+    """Return the options that were given, as the function of the format takes them.
+
+    Raises:
+        typer.BadParameter: There is no such format, or an option does not go with it or with the other options.
+    """
     from ..checks import one_of
-    from ..embedding.fingerprint import checkpoint_fingerprint, model_fingerprint
-    from ..embedding.loading import choose_family, load_checkpoint
-    from ..hub.card import stated_license
     from ..hub.formats import FORMATS
 
     if format not in FORMATS:
         raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
-    options = {
-        "license": license,
-        "base_model": base_model,
-        "datasets": datasets,
-        "results": results,
-        "push": push,
-        "private": private,
-        "precisions": precisions,
-        "square_side": square_side,
-        "compared_items": compared_items,
-    }
-    given: dict[str, Any] = {option: value for option, value in options.items() if value not in (None, [])}
-    known = inspect.signature(FORMATS[format]).parameters
-    for option in given.keys() - known.keys():
-        flag = {"datasets": "--dataset", "precisions": "--precision"}.get(option, f"--{option.replace('_', '-')}")
-        raise typer.BadParameter(f"does not go with --format {format}: leave it out", param_hint=flag)
-    if private is not None and push is None:
-        raise typer.BadParameter("works with --push", param_hint="--private")
-    measured = read_results(results) if results else []
+    given = {option: value for option, value in options.items() if value not in (None, [])}
+    flags = {"datasets": "--dataset", "precisions": "--precision", "private": "--private"}
+    if options["private"] is False:
+        flags["private"] = "--public"
+    for option in given:
+        if option not in FORMATS[format].options:
+            having = " or ".join(f"--format {name}" for name, known in FORMATS.items() if option in known.options)
+            raise typer.BadParameter(
+                f"works with {having}, got --format {format}",
+                param_hint=flags.get(option, f"--{option.replace('_', '-')}"),
+            )
+    if "private" in given and "push" not in given:
+        raise typer.BadParameter("works with --push", param_hint=flags["private"])
+    return given
+
+
+def write_folder(format: str, model: str | None, folder: Path, options: dict[str, Any]) -> tuple[str, Path]:
+    """Load a checkpoint and write it; return its name and the folder.
+
+    Args:
+        format: A name in `FORMATS`.
+        model: The checkpoint, as `--model` names it.
+        folder: Where to write.
+        options: What [`options_of_format`] returned.
+    """
+    from ..assets import embedded_checkpoint
+    from ..benchmarks.results import read_results
+    from ..checkpoints import locate_checkpoint
+    from ..embedding.loading import choose_family, load_checkpoint
+    from ..hub.card import stated_license
+    from ..hub.formats import FORMATS
+
+    measured = read_results(options["results"]) if "results" in options else []
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
     # As it is stored, not as an embedder computes: an export should not grow.
     family = choose_family(source, "fgclip2 export", **hub_arguments)
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
-    if license is None and "license" in known:
-        given["license"] = stated_license(source, **hub_arguments) if model else "apache-2.0"
+    if "license" in FORMATS[format].options and "license" not in options:
+        options["license"] = stated_license(source, **hub_arguments) if model else "apache-2.0"
     if measured:
-        fingerprint = checkpoint_fingerprint(model_fingerprint(loaded), loaded.config, processor)
-        given["results"] = headline_scores(measured, fingerprint)
-        if not given["results"]:
-            raise ValueError(f"--results has {len(measured)} results, and none of the whole of a benchmark by {name}")
-    written = FORMATS[format](loaded, processor, folder, **given)
-    if as_json:
-        common.print_json({"model": name, "format": format, "output": str(written)})
-    else:
-        typer.echo(written)
+        options["results"] = scores_of_model(measured, loaded, processor, name)
+    return name, FORMATS[format].write(loaded, processor, folder, **options)
+
+
+def scores_of_model(measured: Sequence[dict[str, Any]], model: Any, processor: Any, name: str) -> list[Any]:
+    """Return what the card of a model says of its results.
+
+    Raises:
+        ValueError: None of them is of the whole of a benchmark by this model.
+    """
+    from ..benchmarks.report import headline_scores, model_title
+    from ..embedding.fingerprint import checkpoint_fingerprint, model_fingerprint
+
+    fingerprint = checkpoint_fingerprint(model_fingerprint(model), model.config, processor)
+    scores = headline_scores(measured, fingerprint)
+    if not scores:
+        models = ", ".join(sorted(set(map(model_title, measured))))
+        raise ValueError(
+            f"--results has {len(measured)} results, and none of the whole of a benchmark by {name} "
+            f"({fingerprint[:8]}): they are by {models}"
+        )
+    return scores

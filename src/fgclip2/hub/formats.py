@@ -1,16 +1,32 @@
-"""Formats of `fgclip2 export`: one function for each."""
+"""Formats of `fgclip2 export`: a function for each, and the options that go with it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from .export import export_checkpoint
 from .onnx import export_onnx
 from .publish import export_for_hub
 
-# Each takes (model, processor, new folder) and writes the folder whole or not at all. Options of the command that a
-# format has are further arguments of its function, by name.
-FORMATS: dict[str, Callable[..., Path]] = {
-    "transformers": export_checkpoint,
-    "hub": export_for_hub,
-    "onnx": export_onnx,
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of folder that a checkpoint can be exported as.
+
+    Attributes:
+        write: Takes (model, processor, new folder) and, by name, the options; writes the folder whole or not at all,
+            and returns it.
+        options: Options of the command that go with this format, as `write` calls them.
+    """
+
+    write: Callable[..., Path]
+    options: tuple[str, ...]
+
+
+CARD = ("license", "base_model", "datasets", "results")  # what a model card says
+
+FORMATS = {
+    "transformers": Format(export_checkpoint, CARD),
+    "hub": Format(export_for_hub, (*CARD, "push", "private")),
+    "onnx": Format(export_onnx, ("precisions", "square_side", "compared_items")),
 }
