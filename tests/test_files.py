@@ -1,5 +1,6 @@
 """JSON in UTF-8, and writing that is whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_after_an_error_the_old_file_is_left_and_nothing_else(tmp_path):
         interrupted(path)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path):
+    def full(path):
+        with replacing(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"):
+        full(tmp_path / "a.txt")
 
 
 def test_two_writers_at_once_do_not_share_a_name(tmp_path):

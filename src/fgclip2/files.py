@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -129,6 +130,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     A reader sees the old file or the whole new one, also where two processes write at once, and after a power cut;
     after an error nothing is left behind. Beside its final place, because a rename is all or nothing only within one
     file system.
+
+    Raises:
+        OSError: `path` can't be written. Where the disk is full, of which the system names no file, it names `path`.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -137,6 +141,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         flush_to_disk(unfinished)
         patiently(lambda: unfinished.replace(path))
         flush_to_disk(path.parent)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            error.filename = os.fspath(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
