@@ -1,5 +1,6 @@
 """Stored dense maps: how near they are to fresh ones, searched without pictures, kept up to date, never wrong."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
 from fgclip2.embedding import DenseMap
-from fgclip2.search import ImageIndex, IndexReport, store
+from fgclip2.search import ImageIndex, IndexReport, build, store
 from fgclip2.search.dense_maps import MapBlock, bytes_per_map, describe_size, pack
 from fgclip2.search.scan import ImageFile
 from tests.search.fakes import FakeEmbedder, is_map_of
@@ -215,6 +216,36 @@ def test_maps_are_added_changed_and_removed_on_demand(photos):
         ImageIndex.build(photos, FakeEmbedder(), dense="int4")
 
 
+def test_a_rebuilt_index_keeps_the_kind_of_its_maps(photos):
+    ImageIndex.build(photos, FakeEmbedder(), dense="int8")
+    embedder = FakeEmbedder()
+    index = ImageIndex.build(photos, embedder, rebuild=True)
+    assert index.dense == ImageIndex.load(photos).dense == "int8"
+    assert len(embedder.mapped) == 6
+    check(index)
+    other = FakeEmbedder()
+    other.fingerprint = "0" * 64  # another model, whose vectors and maps don't fit those of the index
+    assert ImageIndex.build(photos, other, rebuild=True).dense == "int8"
+    assert ImageIndex.build(photos, other, rebuild=True, dense="fp16").dense == "fp16"
+    (photos / ".fgclip2_index" / "manifest.json").write_text(json.dumps({**manifest_of(photos), "digest": ""}))
+    assert ImageIndex.build(photos, other, rebuild=True).dense == "fp16"  # of a damaged manifest, too
+    assert ImageIndex.build(photos, other, rebuild=True, dense="none").dense is None
+    assert ImageIndex.build(photos, other, rebuild=True).dense is None
+
+
+def test_a_model_without_dense_features_rebuilds_no_index_with_maps(photos):
+    def lack():
+        raise ValueError("it has no dense features")
+
+    ImageIndex.build(photos, FakeEmbedder(), dense="int8")
+    embedder = FakeEmbedder()
+    embedder.require_dense_features = lack
+    with pytest.raises(ValueError, match=r"maps as int8, which this model can't make: it has .*`.*--dense none`"):
+        ImageIndex.build(photos, embedder, rebuild=True)
+    check(ImageIndex.load(photos))
+    assert ImageIndex.build(photos, embedder, rebuild=True, dense="none").dense is None
+
+
 def test_an_interrupted_run_keeps_its_maps(photos):
     embedder = FakeEmbedder(broken_after=4)
     with pytest.raises(KeyboardInterrupt, match="4 of 6 images are saved in the index"):
@@ -223,6 +254,17 @@ def test_an_interrupted_run_keeps_its_maps(photos):
     embedder = FakeEmbedder()
     check(ImageIndex.build(photos, embedder))
     assert len(embedder.mapped) == 2
+    with pytest.raises(KeyboardInterrupt, match=r"4 of 6 .* without rebuild \(`--rebuild`\) goes on from there"):
+        ImageIndex.build(photos, FakeEmbedder(broken_after=4), rebuild=True)
+
+
+def test_what_is_said_to_be_saved_is_saved(photos, monkeypatch):
+    def interrupted_again(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "write_index", interrupted_again)
+    with pytest.raises(KeyboardInterrupt, match="0 of 6 images are saved in the index; the next run goes on from"):
+        ImageIndex.build(photos, FakeEmbedder(broken_after=4), dense="int8")
 
 
 def test_touched_files_of_the_same_content_keep_their_maps(photos):
@@ -263,6 +305,47 @@ def test_full_blocks_stay_and_small_ones_are_gathered(photos, monkeypatch):
     assert sum(entry["rows"] - len(entry["dropped"]) for entry in manifest_of(photos)["dense"]["blocks"]) == 3
     assert {entry["name"] for entry in manifest_of(photos)["dense"]["blocks"]} == map_blocks_of(photos).keys()
     check(first)  # whose blocks are gone, but open
+
+
+def test_a_last_block_that_has_not_changed_stays(photos, monkeypatch):
+    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 4)
+    ImageIndex.build(photos, FakeEmbedder(), dense="int8")
+
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_ino for path in (photos / ".fgclip2_index").glob("*.safetensors")}
+
+    before = written()
+    assert len(before) == 3  # vectors of 4 and 2 images, and all maps
+    (photos / "外.png").symlink_to("/nowhere.png")
+    (refused,) = ImageIndex.build(photos, FakeEmbedder()).unusable
+    assert [refused] == ImageIndex.load(photos).unusable
+    assert written() == before
+    check(ImageIndex.load(photos))
+    (photos / "图9.png").write_bytes(b"new")
+    check(ImageIndex.build(photos, FakeEmbedder()))
+    assert len(written().items() - before.items()) == 2  # the last block of vectors, and that of the maps
+    check(ImageIndex.load(photos))
+
+
+def test_a_full_disk_leaves_the_index_as_it_was(photos, monkeypatch):
+    ImageIndex.build(photos, FakeEmbedder(), dense="int8")
+    (photos / "图9.png").write_bytes(b"new")
+
+    write_bytes = Path.write_bytes
+
+    def full(path, content):
+        if len(content) > 500:  # there is room for the name of the lock's owner
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*safetensors'"):
+            ImageIndex.build(photos, FakeEmbedder())
+    check(ImageIndex.load(photos))
+    assert len(ImageIndex.load(photos)) == 6
+    check(ImageIndex.build(photos, FakeEmbedder()))
+    assert not list((photos / ".fgclip2_index").glob(".*"))
 
 
 def test_a_truncated_block_is_left_out_and_made_anew(photos):

@@ -24,6 +24,7 @@ from .store import (
     StoredIndex,
     add_map,
     is_newest,
+    kind_of_maps,
     locked,
     read_index,
     refuse_foreign_manifest,
@@ -82,6 +83,7 @@ class IndexBuild:
         follow_links: As in [`scan_folder`], and as in [`read_index`].
         compare_contents: Tell changed files by their contents rather than by size and time.
         dense: Dense maps that the index is to have: "fp16", "int8" or "none"; `None`: those that it has.
+        rebuild: Make the index anew; of a former one only the kind of its dense maps is used.
     """
 
     folder: Path
@@ -92,19 +94,20 @@ class IndexBuild:
     follow_links: bool = False
     compare_contents: bool = False
     dense: str | None = None
+    rebuild: bool = False
 
-    def run(self, rebuild: bool, show_progress_bar: bool | None) -> tuple[StoredIndex, IndexReport]:
+    def run(self, show_progress_bar: bool | None) -> tuple[StoredIndex, IndexReport]:
         """Embed, save, and report. Where nothing is to be done, nothing is written and no other run is waited for.
 
         Raises:
             KeyboardInterrupt: It was interrupted; what was done is saved, and the message says how much.
         """
         refuse_foreign_manifest(self.index_folder)
-        plan = self._plan(rebuild)
+        plan = self._plan()
         if plan.new or plan.unmapped or plan.old is None or not _says_the_same(plan.old, plan.index):
             with locked(self.index_folder):
-                if rebuild or not is_newest(self.index_folder, plan.old):
-                    plan = self._plan(rebuild)  # another run has written, and may have seen files that we have not
+                if self.rebuild or not is_newest(self.index_folder, plan.old):
+                    plan = self._plan()  # another run has written, and may have seen files that we have not
                 if plan.old is not None and plan.old.format == 1:
                     self._recheck(plan.index)
                 self._embed(plan.index, [*plan.new, *plan.unmapped], show_progress_bar)
@@ -142,9 +145,9 @@ class IndexBuild:
     def _settings(self) -> dict[str, Any]:
         return {"max_num_patches": self.max_num_patches, **self.embedder.describe_vectors()}
 
-    def _plan(self, rebuild: bool) -> Plan:
+    def _plan(self) -> Plan:
         """Look at the index and the folder as they are."""
-        old = None if rebuild else self._read()
+        old = None if self.rebuild else self._read()
         scan = scan_folder(self.folder, self.follow_links)
         if self.compare_contents:
             scan = scan._replace(images=with_digests(self.folder, scan.images))
@@ -157,10 +160,7 @@ class IndexBuild:
         index = StoredIndex(
             model, self._settings, _versions(), self.embedder.max_pixels, refused=scan.unusable, left_out=scan.left_out
         )
-        kind = self.dense or (old.dense if old else None)
-        index.dense = None if kind == "none" else kind
-        if index.dense:
-            self.embedder.require_dense_features()
+        index.dense = self._kind_of_maps(old)
         if old is None:
             return Plan(old, scan, index, scan.images, [])
         index.blocks, index.retired, index.map_blocks = old.blocks, old.retired, [*old.map_blocks]
@@ -186,6 +186,22 @@ class IndexBuild:
         unmapped = [file for file in index.rows if file not in index.maps] if index.dense else []
         return Plan(old, scan, index, new, unmapped)
 
+    def _kind_of_maps(self, old: StoredIndex | None) -> str | None:
+        """Return which dense maps the index is to have; one that is made anew has those of the index in its place."""
+        kind = self.dense or (old.dense if old else kind_of_maps(self.index_folder, self.follow_links))
+        if kind in (None, "none"):
+            return None
+        try:
+            self.embedder.require_dense_features()
+        except ValueError as error:
+            if self.dense:
+                raise
+            raise ValueError(
+                f"the index {printable(self.index_folder)} has dense maps as {kind}, which this model can't make: "
+                f"{error}; to make it anew without them, give `fgclip2 index --rebuild --dense none` (dense='none')"
+            ) from error
+        return kind
+
     def _recheck(self, index: StoredIndex) -> None:
         """Embed a few files of an index of format 1 again: it does not say how its images were prepared."""
         files = sorted(index.rows)
@@ -206,6 +222,8 @@ class IndexBuild:
         stream = self.embedder.stream_dense_maps if index.dense else self.embedder.stream_images
         next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
         total = len(index.rows.keys() | set(files))
+        kept = index.maps if index.dense else index.rows
+        saved = len(kept)
         result: np.ndarray | tuple[np.ndarray, DenseMap] | Skipped
         try:
             try:
@@ -224,13 +242,14 @@ class IndexBuild:
                     began = time.monotonic()
                     if began >= next_save:
                         write_index(self.index_folder, index)
-                        done = time.monotonic()
+                        saved, done = len(kept), time.monotonic()
                         next_save = done + max(SECONDS_BETWEEN_SAVES, (done - began) / SAVING_TAKES_AT_MOST)
             finally:
                 write_index(self.index_folder, index)
-        except KeyboardInterrupt as error:
-            saved = len(index.maps if index.dense else index.rows)
-            message = f"{saved} of {total} images are saved in the index; the next run goes on from there"
+                saved = len(kept)
+        except KeyboardInterrupt as error:  # a second one may have interrupted the last save
+            next_run = "the next run without rebuild (`--rebuild`)" if self.rebuild and saved else "the next run"
+            message = f"{saved} of {total} images are saved in the index; {next_run} goes on from there"
             raise KeyboardInterrupt(message) from error
 
     def _note_unusable(self, index: StoredIndex, file: ImageFile, reason: str) -> None:

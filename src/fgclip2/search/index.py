@@ -139,8 +139,9 @@ class ImageIndex:
             compare_contents: Read each file and compare hashes, to see changes that leave size and time as they were.
                 Files whose hash the index does not have yet are embedded again. Dense maps are read and checked, too.
             dense: Keep dense maps for re-ranking: `"fp16"`, `"int8"` (half the space, cosines within about 0.01) or
-                `"none"`; `None`: what the index has, and none in a new one. Of 256 patches and 768 values they take
-                393 or 197 kB an image. Images without one, or with the other kind, run through the model again.
+                `"none"`; `None`: what the index has, also where it is rebuilt, and none in a new one. Of 256 patches
+                and 768 values they take 393 or 197 kB an image. Images without one, or with the other kind, run
+                through the model again.
 
         Raises:
             ValueError: There is no such folder, or `dense` has another value or a model without dense features.
@@ -154,8 +155,9 @@ class ImageIndex:
         if max_num_patches is None and embedder.processor.patch_budgets is not None:
             max_num_patches = embedder.processor.image_processor.max_num_patches
         where = _index_folder(folder, index_folder, follow_links)
-        build = IndexBuild(folder, where, embedder, max_num_patches, batch_size, follow_links, compare_contents, dense)
-        return cls._of(folder, *build.run(rebuild, show_progress_bar))
+        options = (max_num_patches, batch_size, follow_links, compare_contents, dense, rebuild)
+        build = IndexBuild(folder, where, embedder, *options)
+        return cls._of(folder, *build.run(show_progress_bar))
 
     @classmethod
     def load(

@@ -180,8 +180,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def write_index(folder: Path, index: StoredIndex) -> None:
     """Write the next generation of an index. Whatever happens in between, the old or the new one can be read.
 
-    Only new rows are written, and those of blocks that are not full, or that have more dropped rows than others. Call
-    it under [`locked`].
+    Only new rows are written, with those of the last block, which is not full yet, and of blocks that have more dropped
+    rows than others. Where none of these has changed, nothing but the manifest is written. Call it under [`locked`].
 
     Args:
         folder: Of the index.
@@ -191,7 +191,8 @@ def write_index(folder: Path, index: StoredIndex) -> None:
         IncompatibleIndexError: The folder has a manifest of something else.
     """
     refuse_foreign_manifest(folder)
-    blocks = []
+    blocks: list[Block] = []
+    others: list[Block] = []
     moving = dict(index.rows)
     for block in index.blocks:
         dropped = frozenset(row for row, file in enumerate(block.files) if file not in index.rows)
@@ -199,9 +200,14 @@ def write_index(folder: Path, index: StoredIndex) -> None:
             blocks.append(Block(block.name, block.files, dropped))
             for file in blocks[-1].live_files():
                 moving.pop(file, None)
-    remaining = iter(moving.items())
-    while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
-        blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
+        else:
+            others.append(block)
+    if len(others) == 1 and moving.keys() == set(others[0].files):
+        blocks.append(Block(others[0].name, others[0].files))
+    else:
+        remaining = iter(moving.items())
+        while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
+            blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
     _gather_maps(folder, index)
 
     now, names = time.time(), {block.name for block in blocks} | {block.name for block in index.map_blocks}
@@ -236,29 +242,40 @@ def _write_maps(folder: Path, index: StoredIndex) -> None:
     if index.new_maps:
         block = MapBlock.write(folder, list(index.new_maps), list(index.new_maps.values()))
         index.map_blocks.append(block)
-        index.maps |= {file: StoredMap(block, row) for row, file in enumerate(block.files)}
+        index.maps |= _maps_of(block)
         index.new_maps, index.new_bytes = {}, 0
+
+
+def _maps_of(block: MapBlock) -> dict[ImageFile, StoredMap]:
+    return {file: StoredMap(block, row) for row, file in enumerate(block.files)}
 
 
 def _gather_maps(folder: Path, index: StoredIndex) -> None:
     """Write the maps that wait, and with them those of blocks that are less than half full or have mostly dropped maps.
 
-    A file whose time has changed, but not its content, has its map written anew under its new time.
+    At most one block is less than half full, the last one; where it would only be written again, it stays. A file whose
+    time has changed, but not its content, has its map written anew under its new time.
     """
-    kept = []
+    kept: list[MapBlock] = []
+    others: list[MapBlock] = []
     for block in index.map_blocks:
         live = sum(index.maps.get(file) == (block, row) for row, file in enumerate(block.files))
-        if 2 * block.nbytes >= BYTES_PER_BLOCK and 2 * live >= len(block.files):
-            kept.append(block)
-        else:
-            index.retired[block.name] = time.time()
-    index.map_blocks = kept
+        is_full = 2 * block.nbytes >= BYTES_PER_BLOCK and 2 * live >= len(block.files)
+        (kept if is_full else others).append(block)
     names = {block.name for block in kept}
-    for file, (block, row) in list(index.maps.items()):
-        if block.name not in names or block.files[row] != file:
-            del index.maps[file]
-            with suppress(*DAMAGE):  # the next update makes it anew
-                add_map(folder, index, file, block.read(row))
+    moving = {
+        file: place
+        for file, place in index.maps.items()
+        if place.block.name not in names or place.block.files[place.row] != file
+    }
+    if not index.new_maps and len(others) == 1 and moving == _maps_of(others[0]):
+        return
+    index.map_blocks = kept
+    index.retired |= {block.name: time.time() for block in others}
+    for file, (block, row) in moving.items():
+        del index.maps[file]
+        with suppress(*DAMAGE):  # the next update makes it anew
+            add_map(folder, index, file, block.read(row))
     _write_maps(folder, index)
 
 
@@ -378,6 +395,15 @@ def is_newest(folder: Path, index: StoredIndex | None) -> bool:
     """Return whether `folder` still has the generation that was read, or still none."""
     manifest = _read_manifest(folder, follow_links=True)  # of which nothing is used but the digest
     return (manifest and manifest.get("digest", "")) == (index and index.digest)
+
+
+def kind_of_maps(folder: Path, follow_links: bool = False) -> str | None:
+    """Return which dense maps an index has by its manifest, which need not fit; `None`: none, or nobody can tell."""
+    try:
+        kind = _decode(_read(folder, MANIFEST, follow_links))["dense"]["kind"]
+    except (OSError, *DAMAGE):
+        return None
+    return kind if kind in KINDS else None
 
 
 def refuse_foreign_manifest(folder: Path) -> None:
