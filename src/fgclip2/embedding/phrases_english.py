@@ -41,7 +41,7 @@ _BEFORE_LANDMARK = re.compile(r"^.*\b(?:the|an?|this|that|its|his|her|their)\s+"
 # "show me a dog": what is asked of a search engine, not of the picture.
 _REQUEST = re.compile(
     r"^\s*(?:please\s+)?(?:(?:can|could)\s+you\s+)?"
-    r"(?:(?:show|give|get|find)\s+me|find|(?:search|look)\s+for|i(?:['’]m|\s+am)\s+looking\s+for)\s+",
+    r"(?:(?:show|give|get|find)\s+me|find|(?:search|look(?:ing)?)\s+for|i(?:['’]m|\s+am)\s+looking\s+for)\s+",
     re.IGNORECASE,
 )
 _HAS = re.compile("ha(?:s|ve|ving) ", re.IGNORECASE)
