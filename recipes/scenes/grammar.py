@@ -35,6 +35,8 @@ from fgclip2.files import read_json
 from fgclip2.languages import LANGUAGES, Language
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
+from .unknown_words import made_up
+
 GrammarSplit = Literal["train", "validation", "test"]
 GRAMMAR_SPLITS: tuple[GrammarSplit, ...] = ("train", "validation", "test")
 FOLDER = Path(__file__).parent / "language"
@@ -47,7 +49,7 @@ _SLOT = re.compile(r"{(\w+)}")
 _ARTICLE = re.compile(r"\ba (\S+)")
 _SENTENCE_START = re.compile(r"(^|[.?!] )([a-z])")
 # "in the upper left corner" -> "upper left corner", as people write into a search box
-_BEFORE_SIDE = re.compile(r"^(at|in|on|to|near) the ")
+_BEFORE_SIDE = re.compile(r"^(at|in|on|to|near|towards) the ")
 
 Slots = Mapping[str, str | None]  # None: unsaid
 
@@ -85,6 +87,8 @@ class Grammar:
         synonym_share: How often a word is replaced by a synonym of the split where there is one: 0 keeps the words of
             the composed captions, 1 avoids them.
         whole_share: How often a caption says everything that fits; the others say some of the objects and properties.
+        unknown_share: Of the words that `synonym_share` replaces, names of things left out, those that a made-up word
+            stands in for, in training only.
     """
 
     def __init__(
@@ -95,11 +99,12 @@ class Grammar:
         split: GrammarSplit,
         synonym_share: float,
         whole_share: float = 1.0,
+        unknown_share: float = 0.0,
     ):
         patterns = read_json(FOLDER / f"patterns_{language}.json")
         words = read_json(FOLDER / f"words_{language}.json")
         self.table, self.tokenizer, self.language, self.split = table, tokenizer, language, split
-        self.synonym_share, self.whole_share = synonym_share, whole_share
+        self.synonym_share, self.whole_share, self.unknown_share = synonym_share, whole_share, unknown_share
         self.patterns: list[dict[str, Any]] = patterns["captions"][split]
         self.region_patterns: list[str] = patterns["regions"]
         self.words, self.same_words = words[split], words["same"]
@@ -185,13 +190,21 @@ class Grammar:
 
     def _word(self, kind: str, key: str, rng: np.random.Generator, own: str | None = None) -> str:
         """Return a synonym of `key`, or `own` (by default `key` itself)."""
+        if kind != "things" and self._is_unknown(rng):
+            side = key[:-1] if self.language == "zh" else _BEFORE_SIDE.sub("", key)
+            return made_up(self.language, kind, own or key, side, rng)
         synonyms = self.words[kind].get(key, ())
         if synonyms and rng.random() < self.synonym_share:
             return synonyms[rng.integers(len(synonyms))]
         return own or key
 
+    def _is_unknown(self, rng: np.random.Generator) -> bool:
+        return self.unknown_share > 0 and rng.random() < self.synonym_share * self.unknown_share
+
     def _option(self, kind: str, key: str, rng: np.random.Generator) -> str:
         """Return a template with other words, or one with the words of the composed captions."""
+        if self._is_unknown(rng):
+            return made_up(self.language, f"{key} {kind}", "", "", rng)
         words = self.words if rng.random() < self.synonym_share else self.same_words
         return words[kind][key][rng.integers(len(words[kind][key]))]
 
@@ -203,10 +216,16 @@ class Grammar:
 
 
 def build_grammars(
-    table: ConceptTable, tokenizer: FGClip2Tokenizer, split: GrammarSplit, synonym_share: float, whole_share: float = 1
+    table: ConceptTable,
+    tokenizer: FGClip2Tokenizer,
+    split: GrammarSplit,
+    synonym_share: float,
+    whole_share: float = 1.0,
+    unknown_share: float = 0.0,
 ) -> dict[str, Grammar]:
     """Return the grammar of each language; arguments as those of `Grammar`."""
-    return {language: Grammar(table, tokenizer, language, split, synonym_share, whole_share) for language in LANGUAGES}
+    shares = synonym_share, whole_share, unknown_share
+    return {language: Grammar(table, tokenizer, language, split, *shares) for language in LANGUAGES}
 
 
 def _needs_place(*templates: str) -> bool:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fgclip2.drawings.concepts import ConceptTable
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_fgclip2 import SCALES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
@@ -25,7 +26,7 @@ from fgclip2.training import FGClip2ForTraining, FGClip2Objective
 
 from ..embedded_checkpoint.loop import ReadyBatches
 from ..embedded_checkpoint.losses import unit
-from .grammar import LONG_TOKENS, SHORT_TOKENS, Grammar
+from .grammar import LONG_TOKENS, SHORT_TOKENS, Grammar, build_grammars
 from .pool import ScenePool
 from .settings import LanguageSettings
 
@@ -104,6 +105,17 @@ def _embed_texts(model: FGClip2ForTraining, ids: Tensor, walk: str) -> Tensor:
     return torch.cat([unit(model.get_text_features(part, walk_type=walk)) for part in parts])
 
 
+def training_grammars(
+    table: ConceptTable, tokenizer: FGClip2Tokenizer, settings: LanguageSettings
+) -> dict[str, list[Grammar]]:
+    """Return language -> the training split's grammars, one for each pair of the settings' `word_shares`."""
+    grammars = [
+        build_grammars(table, tokenizer, "train", synonym_share, settings.whole_share, unknown_share)
+        for synonym_share, unknown_share in settings.word_shares
+    ]
+    return {language: [of_shares[language] for of_shares in grammars] for language in LANGUAGES}
+
+
 class LanguageBatches(ReadyBatches):
     """Batches from `start` to the last step, all texts of scenes in one language, which alternates.
 
@@ -113,7 +125,7 @@ class LanguageBatches(ReadyBatches):
         locked: Their embeddings.
         label_ids: Names and keywords, integer, shape (texts, 64).
         tokenizer: Of the checkpoint.
-        grammars: Language -> the training split's grammar, which writes a share of the texts.
+        grammars: Of [`training_grammars`]; one of them, by chance, writes each text that does not stay as composed.
     """
 
     def __init__(
@@ -123,7 +135,7 @@ class LanguageBatches(ReadyBatches):
         locked: LockedEmbeddings,
         label_ids: Tensor,
         tokenizer: FGClip2Tokenizer,
-        grammars: Mapping[str, Grammar],
+        grammars: Mapping[str, Sequence[Grammar]],
     ):
         self.settings, self.pool, self.locked, self.label_ids = settings, pool, locked, label_ids
         self.tokenizer, self.grammars = tokenizer, grammars
@@ -142,7 +154,13 @@ class LanguageBatches(ReadyBatches):
         settings, locked = self.settings, self.locked
         rng = np.random.default_rng([settings.seed, 1, step])
         language = LANGUAGES[step % 2]
-        grammar = self.grammars[language]
+        grammars = self.grammars[language]
+
+        def free() -> Grammar | None:
+            """Return what writes a text, None where it stays as composed."""
+            is_free = rng.random() < settings.grammar_share
+            return grammars[rng.integers(len(grammars))] if is_free else None
+
         epoch, index = divmod(step, len(self.pool) // settings.scenes_per_batch)
         rows = self._order(epoch)[index * settings.scenes_per_batch :][: settings.scenes_per_batch]
         short, long, regions, infos = [], [], [], []
@@ -152,13 +170,13 @@ class LanguageBatches(ReadyBatches):
                 (short, record["short_caption"], SHORT_TOKENS),
                 (long, record["caption"], LONG_TOKENS),
             ):
-                is_free = rng.random() < settings.grammar_share
-                captions.append(grammar.caption(facts, rng, tokens) if is_free else composed)
+                grammar = free()
+                captions.append(grammar.caption(facts, rng, tokens) if grammar else composed)
             infos += record["bbox_info"]
             for info, said in zip(record["bbox_info"], facts.objects, strict=True):
                 composed = info["long_expr" if rng.random() < 0.5 else "short_expr"]
-                is_free = rng.random() < settings.grammar_share
-                regions.append(grammar.region_phrase(said, rng) if is_free else composed)
+                grammar = free()
+                regions.append(grammar.region_phrase(said, rng) if grammar else composed)
         of_scene = [torch.arange(*locked.first_region[[row, row + 1]].tolist()) for row in rows]
         region_embeds = locked.regions[torch.cat(of_scene)]
         hard = torch.from_numpy(np.sort(rng.permutation(len(regions))[: settings.hard_regions_per_batch]))

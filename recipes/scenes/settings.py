@@ -105,16 +105,18 @@ class LanguageSettings:
     scenes_per_batch: int = 64
     hard_regions_per_batch: int = 16
     labels_per_batch: int = 32  # names and keywords whose embeddings are kept
-    grammar_share: float = 0.75  # of captions and region texts, those in the grammar's free wording
-    synonym_share: float = 0.5  # of the words of these that have synonyms, those replaced by one
+    grammar_share: float = 0.65  # of captions and region texts, those in the grammar's free wording
+    # Of the words of these that have synonyms, those replaced; of those replaced, made-up ones. Each text draws a pair:
+    # some have the composed captions' words only, some have none of them.
+    word_shares: tuple[tuple[float, float], ...] = ((0.0, 0.0), (0.5, 0.4), (1.0, 0.3), (1.0, 0.8))
     whole_share: float = 0.5  # of these texts, those that say everything; the others say some objects and properties
     full_text_share: float = 0.2  # of the steps, those that pad region texts to 64 tokens as users do
 
     # Schedule
-    total_steps: int = 650
+    total_steps: int = 1000
     warmup_steps: int = 50
     ema_decay: float = 0.99
-    eval_every: int = 325
+    eval_every: int = 250
     save_every: int = 100
     validation_scenes: int = 300
 
@@ -134,6 +136,7 @@ class LanguageSettings:
 
     # Export
     export_patches: int = 36
+    max_caption_tokens: int = 16  # of the automatic head, as `heads.py` has measured it
 
     @property
     def loss_weights(self) -> dict[str, float]:

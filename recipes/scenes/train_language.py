@@ -28,8 +28,7 @@ from ..embedded_checkpoint.export import export
 from ..embedded_checkpoint.loop import run_training
 from ..embedded_checkpoint.optimizer import build_optimizer
 from ..embedded_checkpoint.texts import texts_by_kind
-from .grammar import build_grammars
-from .language_stage import LanguageBatches, LanguageTrainee, locked_embeddings
+from .language_stage import LanguageBatches, LanguageTrainee, locked_embeddings, training_grammars
 from .pool import build_pool
 from .settings import LanguageSettings, SceneSettings, lr_factor
 from .train import shipped_model
@@ -78,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     check_checkpoint(options.checkpoint)
     build_data(["--cache", str(options.cache), "--skip-described"])
-    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint)
+    tokenizer = FGClip2Tokenizer.from_pretrained(options.checkpoint, max_caption_tokens=settings.max_caption_tokens)
     table = load_concepts(options.cache)
     scenes = replace(SceneSettings(), num_chunks=settings.num_chunks)
     if options.smoke:
@@ -91,12 +90,11 @@ def main(arguments: list[str] | None = None) -> None:
     model = load_start(options.checkpoint, settings.region_scale)
     model.set_attn_implementation("sdpa")  # faster than eager attention for 196 tokens
     locked = locked_embeddings(options.work / "locked.safetensors", model, tokenizer, pool, label_ids)
-    grammars = build_grammars(table, tokenizer, "train", settings.synonym_share, settings.whole_share)
     trainee = LanguageTrainee(model, settings)
     start = FGClip2Model.from_pretrained(options.checkpoint, dtype=torch.float32)
     run_training(
         trainee,
-        LanguageBatches(settings, pool, locked, label_ids, tokenizer, grammars),
+        LanguageBatches(settings, pool, locked, label_ids, tokenizer, training_grammars(table, tokenizer, settings)),
         build_optimizer(trainee, settings.muon_lr, settings.adam_lr, settings.weight_decay),
         partial(lr_factor, settings),
         settings,

@@ -231,3 +231,22 @@ def test_an_adjective_keeps_its_particle_before_short_chinese_nouns_and_phrases(
     ]
     assert {found for text in texts for found in re.findall("大的?[^的]+", text)} >= {"大的马", "大的打开", "大工具箱"}
     assert not any("大马" in text or "大打开" in text for text in texts)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_made_up_words_stand_in_for_all_but_the_things(things, tokenizer, language):
+    own = ["en", "zh"].index(language)
+    words = json.loads((FOLDER / f"words_{language}.json").read_text("utf-8"))
+    sizes = [word for split in GRAMMAR_SPLITS for listed in words[split]["sizes"].values() for word in listed]
+    colours = [names[own] for names in COLOURS.values()]
+    grammar = Grammar(things, tokenizer, language, "train", 1.0, unknown_share=1.0)
+    said, in_compounds = 0, 0
+    for seed in range(100):
+        facts = random_facts(np.random.default_rng(seed), 3)
+        text = grammar.caption(facts, np.random.default_rng(seed), LONG_TOKENS)
+        assert text == grammar.caption(facts, np.random.default_rng(seed), LONG_TOKENS)
+        assert not re.search(r"[][{}]|  ", text), text
+        assert not mentioned(text, sizes, language), text
+        said += sum(one.colour is not None for one in facts.objects)
+        in_compounds += sum(mentioned(text, colours, language).values())
+    assert 0.5 < in_compounds / said < 0.9  # two of three made-up colours are compounds of the known one

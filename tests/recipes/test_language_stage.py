@@ -9,8 +9,7 @@ import torch
 from fgclip2 import Embedder, FGClip2Processor
 from fgclip2.languages import detect_language
 from recipes.embedded_checkpoint.optimizer import build_optimizer
-from recipes.scenes.grammar import build_grammars
-from recipes.scenes.language_stage import LanguageBatches, LanguageTrainee, locked_embeddings
+from recipes.scenes.language_stage import LanguageBatches, LanguageTrainee, locked_embeddings, training_grammars
 from recipes.scenes.settings import LanguageSettings
 from recipes.scenes.trainee import load_start
 
@@ -37,7 +36,7 @@ def locked(tmp_path_factory, pool, tokenizer, label_ids, settings):
 
 
 def make_batches(settings, pool, locked, label_ids, tokenizer, things):
-    grammars = build_grammars(things, tokenizer, "train", settings.synonym_share, settings.whole_share)
+    grammars = training_grammars(things, tokenizer, settings)
     return LanguageBatches(settings, pool, locked, label_ids, tokenizer, grammars)
 
 
