@@ -6,6 +6,8 @@ an image changes. Captions learn from the start's embeddings of the composed one
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fgclip2.drawings.concepts import ConceptTable
+from fgclip2.embedding.fingerprint import model_fingerprint
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_fgclip2 import SCALES
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
@@ -53,20 +56,24 @@ class LockedEmbeddings:
 
 
 def locked_embeddings(
-    file: Path, model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, pool: ScenePool, label_ids: Tensor
+    folder: Path, model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, pool: ScenePool, label_ids: Tensor
 ) -> LockedEmbeddings:
-    """Embed scenes and labels by a model, or read what an earlier call has written to `file`."""
+    """Embed scenes and labels by a model, or read what an earlier call has written to `folder` for the same ones."""
+    captions = {language: [record["caption"] for record in pool.records[language]] for language in LANGUAGES}
+    texts = json.dumps([model_fingerprint(model), captions]).encode()
+    digest = hashlib.sha256(b"".join([texts, pool.grids.tobytes(), label_ids.numpy().tobytes()])).hexdigest()
+    file = folder / f"locked-{digest[:12]}.safetensors"
     if not file.exists():
         with torch.inference_mode():
             images, regions = _embed_scenes(model, pool)
-            captions = sum(_embed_captions(model, tokenizer, pool, language) for language in LANGUAGES)
+            whole = sum(_embed_captions(model, tokenizer, captions[language]) for language in LANGUAGES)
             heads = [_embed_texts(model, label_ids, walk) for walk in ("short", "box")]
         counts = torch.tensor([0, *map(len, pool.concepts)])
         tensors = {
             "images": images,
             "regions": regions,
             "first_region": counts.cumsum(0),
-            "captions": F.normalize(captions, dim=-1),
+            "captions": F.normalize(whole, dim=-1),
             "labels": torch.stack(heads),
         }
         save_file(tensors, file)
@@ -95,8 +102,7 @@ def _embed_scenes(model: FGClip2ForTraining, pool: ScenePool) -> tuple[Tensor, T
     return torch.cat(images), torch.cat(regions)
 
 
-def _embed_captions(model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, pool: ScenePool, language: str) -> Tensor:
-    captions = [record["caption"] for record in pool.records[language]]
+def _embed_captions(model: FGClip2ForTraining, tokenizer: FGClip2Tokenizer, captions: list[str]) -> Tensor:
     return _embed_texts(model, tokenizer(captions, walk_type="long", return_tensors="pt")["input_ids"], "long")
 
 

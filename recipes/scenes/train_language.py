@@ -59,15 +59,19 @@ def main(arguments: list[str] | None = None) -> None:
         "--checkpoint", type=Path, default=START / "export", help="Checkpoint to start from (default: %(default)s)."
     )
     parser.add_argument(
-        "--work", type=Path, default=WORK, help="Folder of checkpoints and logs (default: %(default)s)."
+        "--work", type=Path, help=f"Folder of checkpoints and logs (default: {WORK}, `smoke` in it with `--smoke`)."
     )
     parser.add_argument(
-        "--pool", type=Path, default=START / "pool", help="Folder of training scenes (default: %(default)s)."
+        "--pool",
+        type=Path,
+        help=f"Folder of training scenes (default: {START / 'pool'}, `pool` in `--work` with `--smoke`).",
     )
     parser.add_argument("--export", type=Path, help="Folder of the result (default: `export` in `--work`).")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--smoke", action="store_true", help="Run a few steps, which only show that everything works.")
     options = parser.parse_args(arguments)
+    options.work = options.work or (WORK / "smoke" if options.smoke else WORK)
+    options.pool = options.pool or (options.work if options.smoke else START) / "pool"
     options.export = options.export or options.work / "export"
     options.work.mkdir(parents=True, exist_ok=True)
     settings = replace(LanguageSettings(), **SMOKE) if options.smoke else LanguageSettings()
@@ -89,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     label_ids = tokenizer(list(unique), return_tensors="pt")["input_ids"]
     model = load_start(options.checkpoint, settings.region_scale)
     model.set_attn_implementation("sdpa")  # faster than eager attention for 196 tokens
-    locked = locked_embeddings(options.work / "locked.safetensors", model, tokenizer, pool, label_ids)
+    locked = locked_embeddings(options.work, model, tokenizer, pool, label_ids)
     trainee = LanguageTrainee(model, settings)
     start = FGClip2Model.from_pretrained(options.checkpoint, dtype=torch.float32)
     run_training(

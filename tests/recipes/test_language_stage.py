@@ -31,8 +31,7 @@ def label_ids(tokenizer):
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory, pool, tokenizer, label_ids, settings):
     model = load_start(ASSETS / "checkpoint", settings.region_scale)
-    file = tmp_path_factory.mktemp("language") / "locked.safetensors"
-    return locked_embeddings(file, model, tokenizer, pool, label_ids)
+    return locked_embeddings(tmp_path_factory.mktemp("language"), model, tokenizer, pool, label_ids)
 
 
 def make_batches(settings, pool, locked, label_ids, tokenizer, things):
@@ -65,11 +64,19 @@ def test_locked_embeddings_are_those_of_the_embedder(locked, pool, records):
         np.testing.assert_allclose(own.numpy(), embedder.encode_texts(LABELS, role=role), atol=1e-5)
 
 
-def test_embeddings_are_read_again(tmp_path, pool, tokenizer, label_ids, settings, locked):
+def test_embeddings_are_read_again_where_nothing_has_changed(
+    tmp_path, pool, tokenizer, label_ids, settings, monkeypatch
+):
     model = load_start(ASSETS / "checkpoint", settings.region_scale)
-    file = tmp_path / "locked.safetensors"
-    first = locked_embeddings(file, model, tokenizer, pool, label_ids)
-    again = locked_embeddings(file, None, None, None, None)  # type: ignore[arg-type]
+    first = locked_embeddings(tmp_path, model, tokenizer, pool, label_ids)
+    other = load_start(ASSETS / "checkpoint", settings.region_scale)
+    with torch.no_grad():
+        other.text_model.head.weight.mul_(-1)
+    changed = locked_embeddings(tmp_path, other, tokenizer, pool, label_ids)
+    assert not torch.equal(changed.labels, first.labels)
+    assert len(locked_embeddings(tmp_path, model, tokenizer, pool, label_ids[:1]).labels[0]) == 1
+    monkeypatch.setattr("recipes.scenes.language_stage._embed_scenes", None)  # a call of it would fail
+    again = locked_embeddings(tmp_path, model, tokenizer, pool, label_ids)
     assert all(torch.equal(getattr(first, name), getattr(again, name)) for name in vars(first))
 
 
