@@ -8,6 +8,9 @@ from PIL import Image
 
 # The patch budgets that the model was trained with; an image takes the smallest that holds its own patches.
 PATCH_BUDGETS = (128, 256, 576, 784, 1024)
+# Settings of an image processor: those of [`lookup_table`], and all that its pixels depend on beside their number.
+VALUE_SETTINGS = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+PIXEL_SETTINGS = ("resample", *VALUE_SETTINGS)
 
 
 def patch_budget(height: int, width: int, patch_size: int = 16) -> int:
@@ -113,6 +116,8 @@ def collate_patches(images: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.
 
 __all__ = [
     "PATCH_BUDGETS",
+    "PIXEL_SETTINGS",
+    "VALUE_SETTINGS",
     "collate_patches",
     "cut_into_patches",
     "look_up_channels",

@@ -1,12 +1,15 @@
 """What is made of traced graphs, on graphs of a few nodes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from fgclip2.files import read_json
 from fgclip2.hub.onnx import graphs
 from fgclip2.hub.onnx.precisions import quantise
-from fgclip2.hub.onnx.report import bundled_images, bundled_texts, measure_graph
+from fgclip2.hub.onnx.report import bundled_image_files, bundled_texts, measure_graph, one_by_one, write_report
 from fgclip2.modeling.modeling_fgclip2 import patchify
 
 onnx = pytest.importorskip("onnx", reason='needs the extra: pip install "fgclip2[onnx]"')
@@ -114,4 +117,20 @@ def test_bundled_texts_and_images_are_many_in_both_languages():
     assert len(set(texts)) == 200
     assert 80 < sum(text.isascii() for text in texts) < 120
     assert max(map(len, texts[:4])) > 60  # long captions come first
-    assert len(list(bundled_images(12))) == 12
+    assert len(bundled_image_files(12)) == 12
+
+
+def test_the_report_counts_what_there_was_to_compare(tmp_path):
+    comparison = SimpleNamespace(items=10**6, run=dict, folder=tmp_path, manifest={"title": "FG-CLIP 2"})
+    write_report(comparison, "图")
+    report = read_json(tmp_path / "report.json")
+    assert 200 <= report["images"] == len(bundled_image_files(10**6)) < 10**6
+    assert 200 <= report["texts"] == len(bundled_texts(10**6)) < 10**6
+
+
+def test_texts_alone_have_no_padding_for_others():
+    feeds = {"inputs_embeds": np.arange(24.0).reshape(2, 6, 2), "end_index": np.array([2, 5])}
+    first, second = one_by_one(feeds)
+    assert np.array_equal(first["inputs_embeds"], feeds["inputs_embeds"][:1, :3])
+    assert np.array_equal(second["inputs_embeds"], feeds["inputs_embeds"][1:])
+    assert second["end_index"] == [5]

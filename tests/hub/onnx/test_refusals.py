@@ -23,3 +23,9 @@ def test_what_can_not_be_is_refused(model, processor, tmp_path, arguments, messa
 def test_a_model_of_another_kind_is_refused(processor, tmp_path):
     with pytest.raises(ValueError, match="got Linear and FGClip2Processor"):
         export_onnx(torch.nn.Linear(2, 2), processor, tmp_path / "图")
+
+
+def test_a_processor_that_does_not_resize_is_refused(model, processor, tmp_path, monkeypatch):
+    monkeypatch.setattr(processor.image_processor, "do_resize", False)
+    with pytest.raises(ValueError, match="the processor has do_resize=False, which run times of graphs don't know"):
+        export_onnx(model, processor, tmp_path / "图")

@@ -15,26 +15,17 @@ from torch import Tensor
 from ..._imports import require
 from ...assets import embedded_checkpoint
 from ...checks import check_choice
+from ...embedding.backends.onnx import MANIFEST
 from ...embedding.fingerprint import checkpoint_fingerprint, model_fingerprint
 from ...files import new_folder, sha256_of_file
 from ...modeling.auto import FAMILIES, Family
+from ...modeling.pixels import PIXEL_SETTINGS
 from ...modeling.processors import TwoTowerProcessor
 from . import graphs
 from .precisions import NO_FAST_IMAGES, PRECISIONS, quantise
 from .report import ITEMS, Comparison, write_report
 
-MANIFEST = "fgclip2_onnx.json"
 FORMAT = 1  # of the folder; it grows when a run time that knows an older one would go wrong
-# Settings of image processors that a run time has to follow.
-_IMAGE_SETTINGS = (
-    "resample",
-    "do_resize",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
 
 
 def export_onnx(
@@ -68,7 +59,7 @@ def export_onnx(
     Raises:
         ImportError: The extra `onnx` is not installed.
         ValueError: `folder` has something in it, `model` or `processor` is not of this package, a precision is unknown,
-            `"int8-fast"` is asked for alone, or squares can't have this side.
+            `"int8-fast"` is asked for alone, squares can't have this side, or the processor doesn't resize images.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor
@@ -89,6 +80,8 @@ def export_onnx(
     if not any(PRECISIONS[name].for_images for name in chosen):
         raise ValueError(f"precisions={chosen} has none for images: add 'fp32' or 'int8'. {NO_FAST_IMAGES}")
     square_side = choose_square(processor, square_side)
+    if not processor.image_processor.do_resize:
+        raise ValueError("the processor has do_resize=False, which run times of graphs don't know: set it to True")
     require("onnx", "onnx")
     require("onnxruntime", "onnx")
     texts, images = graphs.towers_of(model)
@@ -107,6 +100,8 @@ def export_onnx(
             name: {
                 "token_table": f"token_table.{PRECISIONS[name].token_table}.npy",
                 "graphs": {path.stem: f"{name}/{path.name}" for path in sorted((staging / name).glob("*.onnx"))},
+                # Else the vector of a text depends on the others in its batch.
+                "one_by_one": PRECISIONS[name].one_by_one,
             }
             for name in chosen
         }
@@ -196,7 +191,6 @@ def describe(model: Any, processor: Any, family: Family, texts: Any, square_side
     weights = model_fingerprint(model)
     tokenizer, settings = processor.tokenizer, processor.image_processor
     scale, bias = model.get_score_scale_and_bias()
-    vocabulary_size, width = model.get_input_embeddings().weight.shape
     budgets = processor.patch_budgets
     roles = {
         role: {
@@ -225,13 +219,10 @@ def describe(model: Any, processor: Any, family: Family, texts: Any, square_side
             "tokenizer": "tokenizer.json",
             "python_lowercase": tokenizer._prepare("A") == "a",
             "pad_id": tokenizer.pad_token_id,
-            "bos_id": tokenizer.bos_token_id if "bos_token" in tokenizer.template else None,
             "eos_id": tokenizer.eos_token_id,
             # Where features are read at the last position, they depend on how far a text is padded.
             "pad_to_length": "end_index" not in texts.inputs,
             "needs_end_index": "end_index" in texts.inputs,
-            "width": width,
-            "vocabulary_size": vocabulary_size,
             # Texts of more tokens are long captions, where a text's length decides.
             "max_caption_tokens": processor.max_caption_tokens,
             "roles": roles,
@@ -242,7 +233,7 @@ def describe(model: Any, processor: Any, family: Family, texts: Any, square_side
             "max_num_patches": None if budgets is None else settings.max_num_patches,
             "patch_budgets": None if budgets is None else list(budgets),
             "size": [settings.size["height"], settings.size["width"]] if budgets is None else None,
-            **{name: getattr(settings, name) for name in _IMAGE_SETTINGS},
+            **{name: getattr(settings, name) for name in PIXEL_SETTINGS},
         },
         "image_square": {"size": [square_side, square_side]} if square_side else None,
     }

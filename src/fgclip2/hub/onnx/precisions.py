@@ -25,28 +25,31 @@ class Precision:
         dtype: Of the traced tower.
         token_table: NumPy's name of the dtype of the table of tokens; its rows become float32 before the graph.
         for_images: Whether images can have it.
+        one_by_one: Whether texts must run alone: its products have one scale for the inputs of a whole batch.
     """
 
     title: str
     dtype: torch.dtype
     token_table: str
     for_images: bool = True
+    one_by_one: bool = False
 
 
 PRECISIONS = {
     "fp32": Precision("float32", torch.float32, "float32"),
     "fp16": Precision("float16, for accelerators", torch.float16, "float16"),
-    "int8": Precision("weights of matrix products in 8 bit, in blocks of 32", torch.float32, "float16"),
+    "int8": Precision("matrix products in 8 bit, with a scale for every 32 values", torch.float32, "float16"),
     "int8-fast": Precision(
         "matrix products of texts in 8 bit, weights and inputs, but for the values of attention",
         torch.float32,
         "float16",
         for_images=False,
+        one_by_one=True,
     ),
 }
 NO_FAST_IMAGES = (
     "images have no precision 'int8-fast': with the inputs of all matrix products in 8 bit, the cosine to the vectors "
-    "in float32 was as low as 0.25; use 'int8', which keeps the inputs in float32"
+    "in float32 was as low as 0.25; use 'int8', whose weights and inputs have a scale for every 32 values"
 )
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..._imports import require
@@ -26,6 +25,7 @@ from ...assets import demo_images
 from ...files import read_json
 from ...modeling.image_processing_fgclip import FGClipImageProcessor
 from ...modeling.inputs import load_image
+from ...modeling.pixels import PIXEL_SETTINGS
 from ...streams import chunks
 from .precisions import PRECISIONS
 
@@ -35,7 +35,7 @@ Batch = tuple[str, str, Callable[[str], dict[str, Any]], Tensor]
 ITEMS = 200  # images, and texts
 IMAGES_AT_ONCE, TEXTS_AT_ONCE = 8, 20
 # What the time and the memory of a graph are measured with.
-MEASURED_TEXTS, MEASURED_IMAGES, MEASURED_RUNS = 4, 1, 3
+MEASURED_TEXTS, MEASURED_RUNS = 4, 3
 _MEASURE = Path(__file__).with_name("measure_graph.py")
 
 _README = Template("""# $name: ONNX
@@ -72,7 +72,7 @@ class Comparison:
         model, processor: What was exported.
         folder: Has the graphs.
         manifest: Says which.
-        items: Images, and texts, to compare; 0: nothing is compared nor measured.
+        items: Images, and texts, to compare, of which there may be fewer; 0: nothing is compared nor measured.
     """
 
     def __init__(self, model: Any, processor: Any, folder: Path, manifest: dict[str, Any], items: int):
@@ -96,7 +96,10 @@ class Comparison:
                 cosines: dict[str, list[Tensor]] = {}  # output -> of each batch
                 for of_graph, output, make_feeds, expected in batches:
                     if of_graph == graph:
-                        actual = torch.from_numpy(session.run([output], make_feeds(precision))[0])
+                        feeds = make_feeds(precision)
+                        alone = one_by_one(feeds) if PRECISIONS[precision].one_by_one else [feeds]
+                        rows = [torch.from_numpy(session.run([output], inputs)[0]) for inputs in alone]
+                        actual = torch.cat(rows)
                         # Rows of padding are zero in what is expected, and nothing in particular in a graph.
                         found = F.cosine_similarity(actual, expected, dim=-1)[expected.abs().sum(-1) > 0]
                         cosines.setdefault(output, []).append(found.double())
@@ -139,9 +142,9 @@ class Comparison:
         if square:
             # Plain squares are resized and normalised as images in patches are.
             settings = self.processor.image_processor
-            names = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-            to_squares = FGClipImageProcessor(square["size"][0], **{name: getattr(settings, name) for name in names})
-        for images in chunks(bundled_images(self.items), IMAGES_AT_ONCE):
+            of_pixels = {name: getattr(settings, name) for name in PIXEL_SETTINGS}
+            to_squares = FGClipImageProcessor(square["size"][0], **of_pixels)
+        for images in chunks(map(load_image, bundled_image_files(self.items)), IMAGES_AT_ONCE):
             inputs = dict(self.processor.process_images(images))
             # The graphs take integers of one type only.
             tensors = {name: value if value.is_floating_point() else value.long() for name, value in inputs.items()}
@@ -161,7 +164,7 @@ class Comparison:
         """Return time and peak memory of a graph in a process of its own."""
         texts, images = self.manifest["text"], self.manifest["image"]
         is_text = path.stem == "text"
-        batch = MEASURED_TEXTS if is_text else MEASURED_IMAGES
+        batch = MEASURED_TEXTS if is_text and not PRECISIONS[precision].one_by_one else 1
         request: dict[str, Any] = {"graph": str(path), "output": session.get_outputs()[-1].name, "runs": MEASURED_RUNS}
         patches = images["max_num_patches"]
         side = math.isqrt(patches if isinstance(patches, int) else 256)
@@ -179,6 +182,15 @@ class Comparison:
 def in_any_precision(feeds: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
     """Return a function that gives the same inputs for every precision."""
     return lambda precision: feeds
+
+
+def one_by_one(feeds: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the inputs of each text of a batch alone, without the padding that is for the others."""
+    for row in range(len(feeds["inputs_embeds"])):
+        alone = {name: value[row : row + 1] for name, value in feeds.items()}
+        if "end_index" in alone:
+            alone["inputs_embeds"] = alone["inputs_embeds"][:, : alone["end_index"][0] + 1]
+        yield alone
 
 
 def measure_graph(request: dict[str, Any]) -> dict[str, Any]:
@@ -205,13 +217,12 @@ def bundled_texts(count: int) -> list[str]:
     return list(dict.fromkeys(texts))[:count]
 
 
-def bundled_images(count: int) -> Iterator[Image.Image]:
-    """Yield bundled pictures: photographs and scenes first, then drawings."""
+def bundled_image_files(count: int) -> list[Path]:
+    """Return the files of bundled pictures: photographs and scenes first, then drawings."""
     folder = demo_images()
     rows = read_json(folder / "manifest.json")["pictures"]
     rows.sort(key=lambda row: row["kind"] == "thing")
-    for row in rows[:count]:
-        yield load_image(folder / row["file"])
+    return [folder / row["file"] for row in rows[:count]]
 
 
 def write_report(comparison: Comparison, name: str) -> dict[str, dict[str, Any]]:
@@ -222,10 +233,11 @@ def write_report(comparison: Comparison, name: str) -> dict[str, dict[str, Any]]
     """
     packages = ("fgclip2", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
     graphs = comparison.run() if comparison.items else {}
+    items = comparison.items  # more than there are, maybe
+    counts = {"images": len(bundled_image_files(items)), "texts": len(bundled_texts(items))}
     content: dict[str, Any] = {
         "compared_with": "torch, float32",
-        "images": comparison.items,
-        "texts": comparison.items,
+        **counts,
         "threads": 1,
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -235,11 +247,11 @@ def write_report(comparison: Comparison, name: str) -> dict[str, dict[str, Any]]
     report = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     (comparison.folder / "report.json").write_text(report, encoding="utf-8")
     versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
-    count = comparison.items
+    images, texts = counts["images"], counts["texts"]
     about = (
-        f"Cosine to torch in float32 on {count} bundled pictures and {count} texts in both languages; CPU time of one "
+        f"Cosine to torch in float32 on {images} bundled pictures and {texts} texts in both languages; CPU time of one "
         "input on one thread; peak memory of a process with this graph alone.\n\n"
-        f"与 torch（float32）的余弦相似度：{count} 张内置图片和 {count} 条中英文文本；单线程处理一个输入的 CPU 时间；"
+        f"与 torch（float32）的余弦相似度：{images} 张内置图片和 {texts} 条中英文文本；单线程处理一个输入的 CPU 时间；"
         f"仅含该计算图的进程的内存峰值。\n\n{versions}; {content['machine']}, Python {content['python']}"
     )
     readme = _README.substitute(
