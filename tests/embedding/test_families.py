@@ -101,6 +101,15 @@ def test_images_and_texts_meet_in_one_space(embedder, images):
     assert repr(embedder) == "Embedder('colours', ColourModel, D=3, cpu, float32)"
 
 
+def test_values_that_are_not_finite_are_an_error(embedder, images, monkeypatch):
+    monkeypatch.setattr(embedder.model, "get_image_features", lambda pixel_values: torch.full((3, 3), torch.inf))
+    with pytest.raises(RuntimeError, match=r"images\[0\]: the model gave values that are not finite"):
+        embedder.encode_images(images)
+    monkeypatch.setattr(embedder.model, "get_role_features", lambda role, input_ids: torch.full((1, 3), torch.nan))
+    with pytest.raises(RuntimeError, match=r"texts\[0\]: the model gave values that are not finite"):
+        embedder.encode_texts("r")
+
+
 def test_a_softmax_shares_one_among_the_labels(embedder, images):
     scores = embedder.classify(images, ["r", "g"])
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-6)

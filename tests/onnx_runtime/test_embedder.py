@@ -1,7 +1,9 @@
 """OnnxEmbedder, and Embedder on the same graphs, against Embedder on torch."""
 
+import copy
 import inspect
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from PIL import Image
 
 from fgclip2 import Embedder, FGClip2Embedder
 from fgclip2.embedding import BaseEmbedder
+from fgclip2.embedding.backends import onnx as back_end
+from fgclip2.embedding.fingerprint import files_fingerprint
+from fgclip2.search import ImageIndex
 from fgclip2_onnx import MANIFEST, OnnxEmbedder, UnreadableImageError
 
 PACKAGE = Path(__file__).parents[2] / "packages" / "fgclip2-onnx" / "src"
@@ -100,8 +105,9 @@ def test_squares_are_other_vectors(exported, by_onnx, images):
     close(vectors, Embedder.from_pretrained(exported, backend="onnx", images="square").encode_images(images))
     assert np.abs(vectors - by_onnx.encode_images(images)).max() > 1e-3
     assert squares.describe_vectors()["images"] == "square"
-    with pytest.raises(ValueError, match="no graph for dense features of images='square'"):
-        squares.heatmap(images, "一只猫")
+    for lacking in (lambda: squares.heatmap(images, "一只猫"), lambda: squares.encode_regions(images, BOXES)):
+        with pytest.raises(ValueError, match="no graph for dense features of images='square': leave out images='sq"):
+            lacking()
 
 
 def test_texts_of_a_fast_precision_go_with_images_of_another(exported, by_onnx, images):
@@ -110,6 +116,51 @@ def test_texts_of_a_fast_precision_go_with_images_of_another(exported, by_onnx, 
     assert "texts int8-fast, images int8" in repr(fast)
     assert (np.sum(fast.encode_texts(TEXTS) * by_onnx.encode_texts(TEXTS), axis=1) > 0.9).all()
     close(fast.encode_images(images), OnnxEmbedder.from_pretrained(exported, "int8").encode_images(images))
+
+
+def test_a_text_of_a_fast_precision_does_not_depend_on_those_beside_it(exported):
+    fast = OnnxEmbedder.from_pretrained(exported, precision="int8-fast")
+    together = fast.encode_texts(LABELS, role="caption")
+    assert np.array_equal(together, np.stack([fast.encode_texts(label, role="caption") for label in LABELS]))
+
+
+def test_values_that_are_not_finite_are_an_error(embedder, images, monkeypatch):
+    features = np.full((1, embedder.embedding_size), np.nan, np.float32)
+    graphs = getattr(embedder.model, "graphs", embedder.model)
+    dense = np.full((1, 1024, embedder.embedding_size), np.nan, np.float32)
+    monkeypatch.setattr(graphs, "image_features", lambda inputs: features)
+    monkeypatch.setattr(graphs, "text_features", lambda role, ids: features)
+    monkeypatch.setattr(graphs, "dense_features", lambda inputs: dense)
+    monkeypatch.setattr(graphs, "image_and_dense_features", lambda inputs: (features, dense))
+    for call in (
+        lambda: embedder.encode_images(images[0]),
+        lambda: embedder.encode_regions(images[0], BOXES[0]),
+        lambda: next(embedder.stream_dense_maps(images[:1])),
+    ):
+        with pytest.raises(RuntimeError, match=r"images\[0\]: the model gave values that are not finite"):
+            call()
+    with pytest.raises(RuntimeError, match=r"texts\[0\]: the model gave values that are not finite"):
+        embedder.encode_texts("一只猫")
+
+
+def test_copies_open_their_graphs_anew(embedder, images):
+    expected = embedder.encode_images(images[0])
+    for twin in (copy.deepcopy(embedder), pickle.loads(pickle.dumps(embedder))):
+        assert repr(twin) == repr(embedder)
+        assert np.array_equal(twin.encode_images(images[0]), expected)
+
+
+def test_a_folder_is_found_from_another_working_folder(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(exported.parent)
+    embedder = OnnxEmbedder.from_pretrained(exported.name)
+    monkeypatch.chdir(tmp_path)
+    assert embedder.encode_texts("一只猫").shape == (embedder.embedding_size,)
+
+
+def test_reprs_name_the_precision(exported):
+    assert repr(Embedder.from_pretrained(exported, backend="onnx", precision="int8")).endswith("D=96, cpu, int8)")
+    fast = Embedder.from_pretrained(exported, backend="onnx", precision="int8-fast", device="cpu:0")
+    assert repr(fast).endswith("D=96, cpu, texts int8-fast, images int8)")
 
 
 def test_bad_images_and_boxes_are_named(by_onnx, images, tmp_path):
@@ -135,9 +186,29 @@ def test_wrong_folders_and_settings_are_named(exported, tmp_path):
     with pytest.raises(ValueError, match="settings of backend='onnx': leave them out"):
         Embedder.from_pretrained(exported, precision="int8")
     with pytest.raises(ValueError, match=r"needs an exported folder: Embedder.from_pretrained\(OUT, backend='onnx'\)"):
+        Embedder.from_pretrained(backend="onnx")
+    with pytest.raises(ValueError, match=r"FGClip2Embedder runs a model of torch: use Embedder.from_pretrained"):
         FGClip2Embedder.from_pretrained(exported, backend="onnx")
+    with pytest.raises(ValueError, match="is an exported ONNX folder: add backend='onnx'"):
+        Embedder.from_pretrained(exported)
+    with pytest.raises(ValueError, match="opens a folder, which takes no token or revision: leave it out"):
+        Embedder.from_pretrained(exported, backend="onnx", revision="main", token="hf_a")
+    for providers in ("CPUExecutionProvider", []):
+        with pytest.raises(ValueError, match=r"providers must be a list such as \['CPUExecutionProvider'\], got"):
+            OnnxEmbedder.from_pretrained(exported, providers=providers)
+    with pytest.raises(ValueError, match=r"providers must be .*'CPUExecutionProvider'.*, got 'NPU'"):
+        OnnxEmbedder.from_pretrained(exported, providers=["NPU"])
+    with pytest.raises(ValueError, match="graphs can't be saved as a checkpoint: copy the folder"):
+        Embedder.from_pretrained(exported, backend="onnx").save_pretrained(tmp_path / "新")
+    with pytest.raises(AttributeError, match=r"to index folders .* Embedder\.from_pretrained"):
+        ImageIndex.build(tmp_path, OnnxEmbedder.from_pretrained(exported))
     with pytest.raises(ValueError, match="runs on the device cpu in float32"):
         Embedder.from_pretrained(exported, dtype="bfloat16", backend="onnx")
+
+
+def empty(path):
+    """Make a JSON file an empty object of the same size."""
+    path.write_bytes(b"{}".ljust(path.stat().st_size))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +216,7 @@ def test_wrong_folders_and_settings_are_named(exported, tmp_path):
     [
         (lambda folder: (folder / "fp32" / "image.data").write_bytes(b"short"), ValueError, "has 5 bytes instead of"),
         (lambda folder: (folder / "fp32" / "image.onnx").unlink(), OSError, "image.onnx is missing"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), ValueError, "is no tokenizer"),
+        (lambda folder: empty(folder / "tokenizer.json"), ValueError, "is no tokenizer"),
         (lambda folder: (folder / MANIFEST).write_text('{"format": 9}'), ValueError, "must have the format 1, got 9"),
     ],
 )
@@ -154,6 +225,56 @@ def test_damaged_folders_are_named(damage, error, message, exported, images, tmp
     damage(tmp_path / "坏")
     with pytest.raises(error, match=message):
         OnnxEmbedder.from_pretrained(tmp_path / "坏").encode_images(images[0])
+
+
+def with_manifest(exported, folder, change):
+    """Copy an exported folder with links to its files, and change its manifest."""
+    shutil.copytree(exported, folder, copy_function=lambda source, copied: Path(copied).symlink_to(source))
+    manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
+    change(manifest)
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.pop("text"), "text is missing"),
+        (lambda manifest: manifest["text"]["roles"]["caption"].pop("length"), "text.roles.caption.length is missing"),
+        (lambda manifest: manifest.update(precisions={}), "precisions has the value {}"),
+        (lambda manifest: manifest["score"].update(scale="1"), "score.scale has the value '1'"),
+    ],
+)
+def test_damaged_manifests_are_named_with_their_key(change, message, exported, tmp_path):
+    folder = with_manifest(exported, tmp_path / "坏", change)
+    with pytest.raises(ValueError, match=f"fgclip2_onnx.json is damaged, {message}: export it again"):
+        OnnxEmbedder.from_pretrained(folder)
+
+
+def test_damage_that_leaves_the_size_is_found_on_demand(exported, tmp_path):
+    assert OnnxEmbedder.from_pretrained(exported, verify=True).model.folder == exported
+    folder = with_manifest(exported, tmp_path / "坏", lambda manifest: None)
+    content = bytearray((exported / "fp32" / "image.data").read_bytes())
+    content[99] ^= 1
+    (folder / "fp32" / "image.data").unlink()
+    (folder / "fp32" / "image.data").write_bytes(content)
+    with pytest.raises(ValueError, match=r"image\.data is damaged, its SHA-256 is not"):
+        OnnxEmbedder.from_pretrained(folder, verify=True)
+
+
+def test_a_folder_of_texts_alone_says_what_it_lacks(exported, images, by_onnx, tmp_path):
+    def only_texts(manifest):
+        for precision in manifest["precisions"].values():
+            precision["graphs"] = {"text": precision["graphs"]["text"]}
+
+    folder = with_manifest(exported, tmp_path / "文", only_texts)
+    calls = {"encode_images": (images,), "encode_regions": (images, BOXES), "heatmap": (images, "猫")}
+    for embedder in (OnnxEmbedder.from_pretrained(folder), Embedder.from_pretrained(folder, backend="onnx")):
+        close(embedder.encode_texts(LABELS), by_onnx.encode_texts(LABELS))
+        for name, arguments in calls.items():
+            with pytest.raises(ValueError, match=r"FG-CLIP 2.* has no graph for images in .*文, only for texts"):
+                getattr(embedder, name)(*arguments)
 
 
 def test_files_outside_the_folder_are_refused(exported, images, tmp_path):
@@ -165,10 +286,13 @@ def test_files_outside_the_folder_are_refused(exported, images, tmp_path):
         OnnxEmbedder.from_pretrained(tmp_path / "out").encode_images(images[0])
 
 
-def test_graphs_of_other_weights_than_those_beside_them_are_refused(exported, by_torch, model, processor, tmp_path):
+def test_graphs_of_other_weights_than_those_beside_them_are_refused(exported, by_torch, tmp_path, monkeypatch):
     by_torch.save_pretrained(tmp_path / "模型")
     shutil.copytree(exported, tmp_path / "模型" / "onnx")
-    same = Embedder.from_pretrained(tmp_path / "模型", backend="onnx")
+    assert files_fingerprint(tmp_path / "模型") == by_torch.weights_fingerprint
+    with monkeypatch.context() as patch:  # files tell, so no model is made
+        patch.delattr(back_end, "load_checkpoint")
+        same = Embedder.from_pretrained(tmp_path / "模型", backend="onnx")
     assert same.fingerprint == by_torch.fingerprint
     manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
     manifest["weights_fingerprint"] = "0" * 64  # as if the weights had been trained after the export

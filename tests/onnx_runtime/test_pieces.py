@@ -13,6 +13,7 @@ import fgclip2
 from fgclip2 import FGClipImageProcessor, FGClipProcessor
 from fgclip2.embedding import windows
 from fgclip2.modeling import layers
+from fgclip2.modeling.pixels import PIXEL_SETTINGS
 from fgclip2_onnx import OnnxProcessor
 from fgclip2_onnx.dense import best_windows, pool_regions, resize_map
 
@@ -26,7 +27,6 @@ TEXTS = [
     "红色的碗和一只猫。" * 30,
     "a very long text " * 60,
 ]
-SETTINGS = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 BOXES = [[0, 0, 40, 30], [3.5, 2.25, 11, 29.5], [-20, -5, 15, 200], [12, 12, 12.5, 12.5], [39, 29, 80, 60]]
 
 
@@ -49,9 +49,10 @@ def naflex_manifest(processor) -> dict:
         "image": {
             "kind": "naflex",
             "patch_budgets": [128, 256, 576, 784, 1024],
-            **{name: getattr(settings, name) for name in ("patch_size", "max_num_patches", *SETTINGS)},
+            **{name: getattr(settings, name) for name in ("patch_size", "max_num_patches", *PIXEL_SETTINGS)},
         },
         "image_square": {"size": [64, 48]},
+        "files": {},
     }
 
 
@@ -73,13 +74,20 @@ def test_pixels_are_equal_to_the_bit(size, budget, processor, folder):
 
 def test_squares_are_equal_to_the_bit(processor, folder):
     settings = naflex_manifest(processor)
-    of_images = {name: settings["image"][name] for name in SETTINGS}
+    of_images = {name: settings["image"][name] for name in PIXEL_SETTINGS}
     squares = FGClipImageProcessor(size={"height": 64, "width": 48}, **of_images)
     expected = FGClipProcessor(squares, processor.tokenizer).prepare_image(draw(70, 90))["pixel_values"]
     prepared = OnnxProcessor(settings, folder, "square").prepare_image(draw(70, 90))
     assert np.array_equal(prepared["pixel_values"], expected)
     with pytest.raises(ValueError, match="max_num_patches must be None for squares of one size, got 256"):
         OnnxProcessor(settings, folder, "square").prepare_image(draw(70, 90), 256)
+
+
+def test_a_tokenizer_outside_the_folder_is_refused(processor, folder):
+    settings = naflex_manifest(processor)
+    settings["text"]["tokenizer"] = f"../{folder.name}/tokenizer.json"
+    with pytest.raises(ValueError, match=r"names the file '\.\./.*/tokenizer\.json', which lies outside its folder"):
+        OnnxProcessor(settings, folder, "naflex")
 
 
 @pytest.mark.parametrize("role", ["caption", "long_caption", "region_phrase"])

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ..embedding import Embedder
+from ..embedding.backends.torch import title_and_lacks
 from ..embedding.inputs import load_input
 from ..errors import UnreadableImageError
 from ..modeling.interface import DualEncoder, DualEncoderProcessor
@@ -234,6 +235,7 @@ class _ModelInTraining(Embedder):
 
     def __init__(self, model: DualEncoder, processor: DualEncoderProcessor):
         self.replicas, self.processor = [model], processor
+        self.title, self.lacks = title_and_lacks(model)
         self.name, self.revision = "the model in training", None
         self.fingerprint = None  # type: ignore[assignment]
 

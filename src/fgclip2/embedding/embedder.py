@@ -42,6 +42,7 @@ ListResult = np.ndarray | list[np.ndarray] | tuple[np.ndarray | list[np.ndarray]
 TOKENS_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
+NOT_FINITE = "the model gave values that are not finite: its dtype may be too narrow, try 'float32' ('fp32' of graphs)"
 
 
 class BaseEmbedder:
@@ -63,16 +64,22 @@ class BaseEmbedder:
         on_error: `"raise"` an [`UnreadableImageError`] that names the image, or `"skip"` it: then the method returns a
             pair, the result without the inputs that could not be used, and a list of [`Skipped`] (index, reason).
 
-    A subclass sets `processor` and `replicas`, the model and its copies that share the work. It runs them in the
-    methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps` and `_text_vectors`.
+    A subclass sets `processor`, `replicas` (the model and its copies that share the work), `title` and `lacks`. It runs
+    the replicas in the methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps` and
+    `_text_vectors`.
 
     Attributes:
+        title: The name of the family, as people write it.
+        lacks: What it can't give, of "images", "regions" and "dense features" -> what it has instead, for errors, e.g.
+            "no regions, it embeds whole images".
         max_pixels: Files of more pixels are unreadable images, refused before they are decoded. Decoding takes up to
             12 bytes a pixel in most formats; set it to what your memory allows.
     """
 
     processor: Any
     replicas: list[Any]
+    title: str
+    lacks: dict[str, str]
     score_scale_and_bias: tuple[float, float]
     max_pixels: int = MAX_PIXELS
     out_of_memory: ClassVar[type[BaseException]] = MemoryError  # after which a batch is taken in halves
@@ -239,7 +246,8 @@ class BaseEmbedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box is not finite, inverted, of no area or outside its image, or the family has no regions.
         """
-        self._require_regions()
+        if "regions" in self.lacks:
+            raise self._lack("regions")
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
         several = [boxes] if is_image(images) else boxes
         return self._encode(self._region_vectors, images, several, options)
@@ -298,6 +306,9 @@ class BaseEmbedder:
             if vectors is None:
                 batch_size = max(1, batch_size // 2)
                 vectors = _in_halves(self._text_vectors, self.model, batch)
+            for text, vector in zip(batch, vectors, strict=True):
+                if not np.isfinite(vector).all():
+                    raise RuntimeError(f"texts[{text.index}]: {NOT_FINITE}")
             results.update(zip((text.index for text in batch), vectors, strict=True))
         vectors = self._stack([results[index] for index in sorted(results)])
         return vectors[0] if isinstance(texts, str) else vectors
@@ -558,7 +569,8 @@ class BaseEmbedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box or the labels can't be used, or the family has no regions.
         """
-        self._require_regions()
+        if "regions" in self.lacks:
+            raise self._lack("regions")
         label_vectors = self.encode_labels(labels, templates, role="region_phrase")
         encoded = self.encode_regions(
             images, boxes, box_format, max_num_patches, batch_size, show_progress_bar, on_error
@@ -902,11 +914,14 @@ class BaseEmbedder:
             raise ValueError(f"box_format must be 'xyxy' or 'xywh', got {box_format!r}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+        if "images" in self.lacks:
+            raise self._lack("images")
         if max_num_patches is not None:
             check_max_num_patches(max_num_patches)
             if self.processor.patch_budgets is None:
-                raise self._lack(
-                    "no patch budgets, its images have one size: leave out max_num_patches (--max-patches)"
+                raise ValueError(
+                    f"{self.title} has no patch budgets, its images have one size: leave out max_num_patches "
+                    "(--max-patches)"
                 )
         if is_image(images):
             images = [images]  # type: ignore[list-item]
@@ -957,7 +972,11 @@ class BaseEmbedder:
             if results is None:  # here, where no traceback keeps the tensors of the first try
                 batch_size = max(1, batch_size // 2)  # of the batches that follow
                 results = _in_halves(forward, self.replicas[0], batch)
-            for record in batch:
+            for record, result in zip(batch, results, strict=True):
+                # Other results than arrays are tuples of them and of dense maps, which are checked where they are kept.
+                arrays = result if isinstance(result, tuple) else (result,)
+                if not all(np.isfinite(array).all() for array in arrays if isinstance(array, np.ndarray)):
+                    raise RuntimeError(f"images[{record.index}]: {NOT_FINITE}")
                 doubtful.add(record.boxes, *record.image_size, f"boxes[{record.index}]")
             yield from zip((record.index for record in batch), results, strict=True)
         doubtful.warn()
@@ -1054,18 +1073,11 @@ class BaseEmbedder:
 
     def require_dense_features(self) -> None:
         """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""
-        raise NotImplementedError
-
-    def _require_regions(self) -> None:
-        raise NotImplementedError
-
-    @property
-    def _title(self) -> str:
-        """The name of the family, as people write it."""
-        raise NotImplementedError
+        if "dense features" in self.lacks:
+            raise self._lack("dense features")
 
     def _lack(self, what: str) -> ValueError:
-        return ValueError(f"{self._title} has {what}")
+        return ValueError(f"{self.title} has {self.lacks[what]}")
 
 
 class _Options(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig
 
 from ..modeling.interface import DualEncoderProcessor
+from ..modeling.weights import find_weights, read_floats, read_headers
 
 # Capitals, accents, both widths of letters, digits, an emoji and white space: what normalisers treat apart.
 PROBE_TEXTS = (
@@ -27,6 +29,27 @@ def model_fingerprint(model: nn.Module) -> str:
         values = weight.detach().float().cpu().contiguous().numpy()
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         digest.update(values.astype("<f4", copy=False).data)
+    return digest.hexdigest()
+
+
+def files_fingerprint(folder: str | os.PathLike) -> str:
+    """Hash the files of a checkpoint as [`model_fingerprint`] hashes its model, without making that.
+
+    Returns:
+        The same SHA-256 if the files have the weights under the names that the model has for them.
+
+    Raises:
+        OSError: There are no weights.
+        ValueError: A file is damaged.
+    """
+    headers = dict(sorted(read_headers(find_weights(folder)).items()))
+    digest = hashlib.sha256()
+    last = ""
+    for name, values in read_floats(headers):
+        if name != last:  # the first piece of a weight
+            digest.update(f"{name}{headers[name][1].shape}".encode())
+        digest.update(values.float().numpy().astype("<f4", copy=False).data)
+        last = name
     return digest.hexdigest()
 
 

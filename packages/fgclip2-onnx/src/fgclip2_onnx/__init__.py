@@ -8,7 +8,8 @@ from ._fgclip2.embedding.phrases import split_phrases
 from ._fgclip2.embedding.reranker import PhraseMatch, RerankedHit
 from ._fgclip2.errors import UnreadableImageError
 from .embedder import OnnxEmbedder
-from .model import MANIFEST, OnnxModel
+from .manifest import MANIFEST
+from .model import OnnxModel
 from .processor import OnnxProcessor
 
 __version__ = "0.2.0"

@@ -42,6 +42,7 @@ class OnnxEmbedder(BaseEmbedder):
     def __init__(self, model: OnnxModel, processor: OnnxProcessor):
         self.replicas = [model]
         self.processor = processor
+        self.title, self.lacks = model.title, model.lacks
         manifest = model.manifest
         self.name: str = manifest["name"]
         self.revision: str | None = manifest["revision"]
@@ -55,25 +56,23 @@ class OnnxEmbedder(BaseEmbedder):
         folder: str | os.PathLike,
         precision: str | None = None,
         images: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Any] | None = None,
+        verify: bool = False,
     ) -> OnnxEmbedder:
         """Open an exported folder; the arguments are those of [`OnnxModel`].
 
         Raises:
             OSError: The folder has no `fgclip2_onnx.json`, or a file of it is missing.
-            ValueError: A file is damaged, or the folder has no such precision or images.
+            ValueError: A file is damaged, the folder has no such precision or images, or onnxruntime no such provider.
         """
-        model = OnnxModel(folder, precision, images, providers)
+        model = OnnxModel(folder, precision, images, providers, verify)
         return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
 
     def describe_vectors(self) -> dict[str, Any]:
         return self.model.describe_vectors()
 
     def __repr__(self) -> str:
-        precision = self.model.precision
-        if self.model.image_precision != precision:
-            precision = f"texts {precision}, images {self.model.image_precision}"
-        parts = (repr(self.name), self._title, f"D={self.embedding_size}", self.model.images, precision)
+        parts = (repr(self.name), self.title, f"D={self.embedding_size}", self.model.images, self.model.precisions)
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _image_vectors(self, model: OnnxModel, records: list[ImageRecord]) -> np.ndarray:
@@ -127,14 +126,3 @@ class OnnxEmbedder(BaseEmbedder):
             cosines, boxes = best_windows(dense, vectors)
             found.append(ImageWindows(cosines, boxes * np.array([width, height] * 2, np.float32)))
         return found
-
-    def require_dense_features(self) -> None:
-        if not self.model.has_dense_features:
-            raise self._lack(f"no graph for dense features of images={self.model.images!r}: leave out images")
-
-    def _require_regions(self) -> None:
-        self.require_dense_features()
-
-    @property
-    def _title(self) -> str:
-        return self.model.manifest["title"]

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ._fgclip2.checks import check_choice
-from ._fgclip2.files import read_json
+from ._fgclip2.checks import check_choice, check_flag
+from ._fgclip2.files import sha256_of_file
+from .manifest import path_of, read_manifest
 
-MANIFEST = "fgclip2_onnx.json"
-FORMAT = 1
 # Asked for none, the first of these that a folder has; the others are smaller, and further from the model.
 PREFERRED_PRECISIONS = ("fp32", "int8")
 
@@ -31,16 +30,22 @@ class OnnxModel:
             else in the first that has images.
         images: `"naflex"` (own size and aspect ratio) or `"square"`; `None`: what the family was trained with. Of
             FG-CLIP 2, squares give other vectors, which never compare with those of NaFlex.
-        providers: Execution providers of onnxruntime in the order of preference; `None`: the CPU.
+        providers: Execution providers of onnxruntime in the order of preference, names or (name, options); `None`: the
+            CPU.
+        verify: Read every file of the folder, and compare its SHA-256 with that in the manifest. Without it only sizes
+            are compared, of files that are opened.
 
     Attributes:
+        folder: The folder.
         manifest: The content of `fgclip2_onnx.json`.
         precision, image_precision: The precisions of texts and of images.
         images: `"naflex"` or `"square"`.
+        title: The name of the family.
+        lacks: What there is no graph for, of "images", "regions" and "dense features" -> what to say of it.
 
     Raises:
         OSError: The folder is none of these, or a file of it is missing.
-        ValueError: A file is damaged, or the folder has no such precision or images.
+        ValueError: A file is damaged, the folder has no such precision or images, or onnxruntime no such provider.
     """
 
     device = "cpu"
@@ -50,19 +55,14 @@ class OnnxModel:
         folder: str | os.PathLike,
         precision: str | None = None,
         images: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Any] | None = None,
+        verify: bool = False,
     ):
-        self.folder = Path(folder)
-        if not (self.folder / MANIFEST).is_file():
-            raise OSError(
-                f"{folder} has no {MANIFEST}, so it is no ONNX folder: make one with `fgclip2 export OUT --format onnx`"
-            )
-        self.manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
-        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
-            found = self.manifest.get("format") if isinstance(self.manifest, dict) else self.manifest
-            raise ValueError(
-                f"{self.folder / MANIFEST} must have the format {FORMAT}, got {found!r:.80}: export it again"
-            )
+        self.folder = Path(folder).absolute()  # files are opened later, maybe from another working folder
+        self.manifest: dict[str, Any] = read_manifest(self.folder)
+        check_flag("verify", verify)
+        if verify:
+            self._compare_digests()
         available = self.manifest["precisions"]
         preferred = next((name for name in PREFERRED_PRECISIONS if name in available), next(iter(available)))
         self.precision: str = preferred if precision is None else precision
@@ -75,7 +75,7 @@ class OnnxModel:
         having = [name for name in (self.precision, "int8", *available) if name in available]
         graphs = {name: available[name]["graphs"] for name in having}
         self.image_precision: str | None = next((name for name in having if self._image_graph in graphs[name]), None)
-        self._providers = ["CPUExecutionProvider"] if providers is None else list(providers)
+        self._providers = _check_providers(providers)
         self._lock = threading.Lock()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         score = self.manifest["score"]
@@ -84,6 +84,28 @@ class OnnxModel:
         self.region_logit_scale: float = score["region_scale"]
         self.embedding_size: int = self.manifest["embedding_size"]
         self._positions: dict[str, np.ndarray] = {}
+        self.title: str = self.manifest["title"]
+        self.lacks: dict[str, str] = {}
+        if self.image_precision is None:
+            missing = f"no graph for images in {self.folder}, only for texts: export it again with one"
+            self.lacks = dict.fromkeys(("images", "regions", "dense features"), missing)
+        elif self._image_graph == "image_square":
+            missing = "no graph for dense features of images='square': leave out images='square'"
+            self.lacks = dict.fromkeys(("regions", "dense features"), missing)
+        elif "image_dense" not in graphs[self.image_precision]:
+            missing = f"no graph for dense features in the precision {self.image_precision!r}: export it again with one"
+            self.lacks = dict.fromkeys(("regions", "dense features"), missing)
+
+    def __reduce__(self) -> Any:
+        """Copies and other processes get the settings, and open the graphs anew: sessions of onnxruntime can't move."""
+        return type(self), (self.folder, self.precision, self.images, self._providers)
+
+    @property
+    def precisions(self) -> str:
+        """Return the precisions of texts and images as people read them, e.g. `"texts int8-fast, images int8"`."""
+        if self.image_precision in (None, self.precision):
+            return self.precision
+        return f"texts {self.precision}, images {self.image_precision}"
 
     def describe_vectors(self) -> dict[str, Any]:
         """Return what [`BaseEmbedder.describe_vectors`] does."""
@@ -96,17 +118,20 @@ class OnnxModel:
             described["image_size"] = self.manifest["image_square"]["size"]
         return described
 
-    def _path(self, name: str) -> Path:
-        """Return the path of a file of the folder, as large as it was written."""
-        path = self.folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{self.folder / MANIFEST} names the file {name!r}, which lies outside its folder")
-        if not path.is_file():
-            raise OSError(f"{path} is missing: export the folder again")
-        expected = self.manifest["files"].get(name, {}).get("bytes")
-        if expected is not None and path.stat().st_size != expected:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes instead of {expected}: export the folder again")
-        return path
+    def path_of(self, name: str) -> Path:
+        """Return the path of a file that the manifest names.
+
+        Raises:
+            OSError: There is no such file.
+            ValueError: The name leads out of the folder, or the file has not the size that it was written with.
+        """
+        return path_of(name, self.folder, self.manifest)
+
+    def _compare_digests(self) -> None:
+        for name, file in self.manifest["files"].items():
+            path = self.path_of(name)
+            if sha256_of_file(path) != file["sha256"]:
+                raise ValueError(f"{path} is damaged, its SHA-256 is not {file['sha256']}: export the folder again")
 
     def _session(self, precision: str, graph: str) -> onnxruntime.InferenceSession:
         name = self.manifest["precisions"][precision]["graphs"][graph]
@@ -114,11 +139,11 @@ class OnnxModel:
             if name not in self._sessions:
                 for file in self.manifest["files"]:  # the weights, too: without them onnxruntime says little
                     if Path(file).parent == Path(name).parent:
-                        self._path(file)
+                        self.path_of(file)
                 options = onnxruntime.SessionOptions()
                 options.log_severity_level = 3  # errors: warnings are about graphs, which their users don't make
                 try:
-                    session = onnxruntime.InferenceSession(str(self._path(name)), options, providers=self._providers)
+                    session = onnxruntime.InferenceSession(str(self.path_of(name)), options, providers=self._providers)
                 except OSError:
                     raise
                 except Exception as error:  # the classes of onnxruntime's errors are not public
@@ -129,7 +154,7 @@ class OnnxModel:
     @cached_property
     def _token_table(self) -> np.ndarray:
         """The vectors of tokens (V, D), of which only the rows in use are read from the disk."""
-        return np.load(self._path(self.manifest["precisions"][self.precision]["token_table"]), mmap_mode="r")
+        return np.load(self.path_of(self.manifest["precisions"][self.precision]["token_table"]), mmap_mode="r")
 
     def text_features(self, role: str, input_ids: np.ndarray) -> np.ndarray:
         """Embed texts.
@@ -142,10 +167,16 @@ class OnnxModel:
             Float32 (B, E), not normalised.
         """
         settings = self.manifest["text"]
+        one_by_one = self.manifest["precisions"][self.precision].get("one_by_one")
+        if one_by_one and len(input_ids) > 1:
+            # Products that round their inputs have one scale for all of them: each text would depend on the others.
+            return np.concatenate([self.text_features(role, row[None]) for row in input_ids])
+        if one_by_one and settings["needs_end_index"]:  # nor may it depend on how far they are padded
+            input_ids = input_ids[:, : (input_ids == settings["eos_id"]).argmax() + 1]
         of_role = settings["roles"][role]
         name = of_role["positions"]
         if name not in self._positions:
-            self._positions[name] = np.load(self._path(name))  # (length, D)
+            self._positions[name] = np.load(self.path_of(name))  # (length, D)
         positions = self._positions[name][: input_ids.shape[1]]
         inputs = {"inputs_embeds": self._token_table[input_ids].astype(np.float32) + positions}  # (B, T, D)
         if settings["needs_end_index"]:
@@ -173,16 +204,26 @@ class OnnxModel:
         side = self.manifest["image"]["patch_size"]
         return np.array([[size // side for size in image.shape[1:]] for image in inputs["pixel_values"]])
 
-    @property
-    def has_dense_features(self) -> bool:
-        """Return whether there is a graph for dense maps of such images."""
-        graphs = self.manifest["precisions"].get(self.image_precision, {}).get("graphs", {})
-        return self._image_graph == "image" and "image_dense" in graphs
-
     def _run_images(self, graph: str, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         if self.image_precision is None:
-            raise ValueError(f"{self.folder} has no graph for images in any precision: export it again with one")
+            raise ValueError(f"{self.title} has {self.lacks['images']}")
         session = self._session(self.image_precision, graph)
         taken = {wanted.name: np.int64 if "int64" in wanted.type else np.float32 for wanted in session.get_inputs()}
         # The image processor counts in int32, graphs in int64.
         return session.run(outputs, {name: np.asarray(inputs[name], kind) for name, kind in taken.items()})
+
+
+def _check_providers(providers: Sequence[Any] | None) -> list[Any]:
+    """Return the execution providers to open graphs with.
+
+    Raises:
+        ValueError: They are no list, or onnxruntime has not all of them.
+    """
+    if providers is None:
+        return ["CPUExecutionProvider"]
+    if isinstance(providers, str) or not providers:
+        raise ValueError(f"providers must be a list such as ['CPUExecutionProvider'], got {providers!r}")
+    for provider in providers:
+        name = provider if isinstance(provider, str) else provider[0]  # of (name, options)
+        check_choice("providers", name, onnxruntime.get_available_providers())
+    return list(providers)

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from ._fgclip2.modeling.inputs import check_max_num_patches, check_text
 from ._fgclip2.modeling.pixels import (
+    VALUE_SETTINGS,
     collate_patches,
     cut_into_patches,
     look_up_channels,
@@ -20,6 +21,7 @@ from ._fgclip2.modeling.pixels import (
     naflex_size,
     patch_budget,
 )
+from .manifest import path_of
 
 LONGEST_COUNTED_TEXT = 2**16  # characters, far more than any text head takes
 
@@ -46,9 +48,8 @@ class OnnxProcessor:
         if images == "square":
             size = self._image["size"] if self._image["kind"] == "square" else manifest["image_square"]["size"]
             self._square = tuple(size)  # (height, width) in pixels
-        names = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-        self._table = lookup_table(**{name: self._image[name] for name in names})
-        path = Path(folder, self._text["tokenizer"])
+        self._table = lookup_table(**{name: self._image[name] for name in VALUE_SETTINGS})
+        path = path_of(self._text["tokenizer"], Path(folder), manifest)
         try:
             self.tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except OSError:
@@ -58,6 +59,14 @@ class OnnxProcessor:
         # Texts are cut and padded below: the Rust tokenizer has one length for all threads.
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+
+    @property
+    def image_processor(self) -> Any:
+        """There is none, which what indexes folders and runs benchmarks asks for."""
+        raise AttributeError(
+            "OnnxProcessor has no image processor of transformers: to index folders or to run benchmarks, open the "
+            "folder by fgclip2, Embedder.from_pretrained(OUT, backend='onnx')"
+        )
 
     @property
     def max_caption_tokens(self) -> int:

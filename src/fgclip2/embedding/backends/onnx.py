@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,14 +12,17 @@ import torch
 from torch import Tensor
 
 from ..._imports import require
+from ...checks import check_choice
 from ...modeling.auto import FAMILIES, Family, find_family
 from ...modeling.image_processing_fgclip import FGClipImageProcessor
 from ...modeling.layers import boxes_in_patches, pool_regions
+from ...modeling.pixels import PIXEL_SETTINGS
 from ...modeling.processing_fgclip import FGClipProcessor
 from ...modeling.tokenization_fgclip2 import FGClip2Tokenizer
-from ..fingerprint import model_fingerprint
+from ..fingerprint import files_fingerprint, model_fingerprint
 from ..loading import load_checkpoint
 
+MANIFEST = "fgclip2_onnx.json"  # of an exported folder
 GRAPHS_BESIDE_WEIGHTS = "onnx"  # the folder in a checkpoint
 
 
@@ -36,6 +40,8 @@ class OnnxDualEncoder:
 
     Attributes:
         fingerprint, weights_fingerprint: Those of the exported checkpoint.
+        title, lacks: As of [`BaseEmbedder`].
+        precisions: Of texts and images, as people read them.
     """
 
     device = torch.device("cpu")
@@ -46,6 +52,9 @@ class OnnxDualEncoder:
         manifest = graphs.manifest
         self.fingerprint: str = manifest["fingerprint"]
         self.weights_fingerprint: str = manifest["weights_fingerprint"]
+        self.title = f"{graphs.title} by onnxruntime"
+        self.lacks: dict[str, str] = graphs.lacks
+        self.precisions: str = graphs.precisions
         self.score_function = graphs.score_function
         self.region_logit_scale = graphs.region_logit_scale
         self.embedding_size: int = graphs.embedding_size
@@ -61,12 +70,20 @@ class OnnxDualEncoder:
         Raises:
             ValueError: Another device or dtype is asked for.
         """
-        if device not in (None, self.device) or dtype not in (None, self.dtype):
+        if (device is not None and torch.device(device).type != "cpu") or dtype not in (None, self.dtype):
             raise ValueError(f"the back end 'onnx' runs on the device cpu in float32, got {device} and {dtype}")
         return self
 
     def __deepcopy__(self, memo: Any) -> OnnxDualEncoder:
         return self  # threads may run the same graphs
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Raise a `ValueError`: graphs are no checkpoint."""
+        raise ValueError(f"graphs can't be saved as a checkpoint: copy the folder {self.graphs.folder} instead")
+
+    def describe_vectors(self) -> dict[str, Any]:
+        """Return what [`BaseEmbedder.describe_vectors`] does."""
+        return self.graphs.describe_vectors()
 
     def get_score_scale_and_bias(self) -> tuple[float, float]:
         """Return scale and bias of `score_function(scale * cosine + bias)`."""
@@ -123,11 +140,11 @@ def load_graphs(folder: str | os.PathLike, precision: str | None, images: str | 
     """
     fgclip2_onnx = require("fgclip2_onnx", "onnx")
     inner = Path(folder, GRAPHS_BESIDE_WEIGHTS)
-    is_beside_weights = not Path(folder, fgclip2_onnx.MANIFEST).is_file() and inner.is_dir()
+    is_beside_weights = not Path(folder, MANIFEST).is_file() and inner.is_dir()
     model = OnnxDualEncoder(fgclip2_onnx.OnnxModel(inner if is_beside_weights else folder, precision, images))
     if is_beside_weights:
         family = find_family(folder)
-        if family is not None and model_fingerprint(load_checkpoint(folder, family)[0]) != model.weights_fingerprint:
+        if family is not None and not _has_weights(folder, family, model.weights_fingerprint):
             raise ValueError(
                 f"the graphs in {inner} were exported from other weights than those in {folder}, which may have been "
                 "trained since: export them again with `fgclip2 export OUT --format onnx`"
@@ -135,18 +152,28 @@ def load_graphs(folder: str | os.PathLike, precision: str | None, images: str | 
     return model, _make_processor(model.graphs)
 
 
+def _has_weights(folder: str | os.PathLike, family: Family, fingerprint: str) -> bool:
+    """Return whether the weights in a checkpoint have a fingerprint, without making the model where files tell."""
+    with suppress(OSError):  # an adapter has no weights of its own
+        if files_fingerprint(folder) == fingerprint:
+            return True
+    # Official folders and adapters have other names in their files.
+    return model_fingerprint(load_checkpoint(folder, family)[0]) == fingerprint
+
+
 def _make_processor(graphs: Any) -> Any:
     manifest = graphs.manifest
-    family: Family = next(known for known in FAMILIES if known.model_type == manifest["family"])
+    families = {known.model_type: known for known in FAMILIES}
+    check_choice(f"family in {graphs.folder / MANIFEST}", manifest.get("family"), families)
+    family: Family = families[manifest["family"]]
     text, image = manifest["text"], manifest["image"]
     tokenizer = family.processor.tokenizer_type(
-        tokenizer_file=str(graphs.folder / text["tokenizer"]),
+        tokenizer_file=str(graphs.path_of(text["tokenizer"])),
         short_length=text["roles"]["caption"]["length"],
         long_length=text["roles"]["long_caption"]["length"],
         max_caption_tokens=text["max_caption_tokens"],
     )
-    names = ("resample", "do_resize", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-    settings = {name: image[name] for name in names}
+    settings = {name: image[name] for name in PIXEL_SETTINGS}
     if image["kind"] == "naflex" and graphs.images == "square":
         height, width = manifest["image_square"]["size"]
         squares = FGClipImageProcessor(size={"height": height, "width": width}, **settings)

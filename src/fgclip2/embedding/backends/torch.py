@@ -20,15 +20,18 @@ from ...files import new_folder
 from ...modeling.auto import FAMILIES, Family
 from ...modeling.interface import DualEncoder, DualEncoderProcessor
 from ..devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
-from ..embedder import BaseEmbedder, RoleText
+from ..embedder import NOT_FINITE, BaseEmbedder, RoleText
 from ..fingerprint import checkpoint_fingerprint, model_fingerprint
 from ..inputs import ImageRecord
 from ..loading import choose_family, load_checkpoint
 from ..reranker import ImageWindows
 from ..windows import windows_of_maps
-from .onnx import OnnxDualEncoder, load_graphs
+from .onnx import MANIFEST, OnnxDualEncoder, load_graphs
 
 AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
+
+# Methods that a model may lack.
+METHOD_OF_CAPABILITY = {"dense features": "get_image_dense_feature", "regions": "get_image_region_features"}
 
 
 class Embedder(BaseEmbedder):
@@ -53,6 +56,8 @@ class Embedder(BaseEmbedder):
     """
 
     family: Family | None = None  # of a subclass for one family
+    weights_fingerprint: str
+    fingerprint: str
     out_of_memory = torch.OutOfMemoryError
 
     def __init__(
@@ -68,9 +73,9 @@ class Embedder(BaseEmbedder):
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
         self.replicas = [model]
+        self.title, self.lacks = title_and_lacks(model)
         if isinstance(model, OnnxDualEncoder):  # whose weights are those of the checkpoint that it was exported from
-            self.weights_fingerprint: str = model.weights_fingerprint
-            self.fingerprint: str = model.fingerprint
+            self.weights_fingerprint, self.fingerprint = model.weights_fingerprint, model.fingerprint
         else:
             self.weights_fingerprint = model_fingerprint(self.model)
             self.fingerprint = checkpoint_fingerprint(self.weights_fingerprint, model.config, processor)
@@ -122,16 +127,25 @@ class Embedder(BaseEmbedder):
                     f"max_caption_tokens={max_caption_tokens!r} is a setting of backend='torch': leave it out, for "
                     "exported folders say it themselves"
                 )
-            if name is None or cls.family is not None:
+            if cls.family is not None:
+                raise ValueError(
+                    f"{cls.__name__} runs a model of torch: use Embedder.from_pretrained(OUT, backend='onnx')"
+                )
+            if name is None:
                 raise ValueError(
                     "backend='onnx' needs an exported folder: Embedder.from_pretrained(OUT, backend='onnx')"
                 )
+            given = [*hub_arguments, *(["revision"] if revision is not None else [])]
+            if given:
+                raise ValueError(f"backend='onnx' opens a folder, which takes no {' or '.join(given)}: leave it out")
             graphs, processor = load_graphs(name, precision, images)
             return cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
         if precision is not None or images is not None:
             raise ValueError(
                 f"precision={precision!r} and images={images!r} are settings of backend='onnx': leave them out"
             )
+        if name is not None and Path(name, MANIFEST).is_file():
+            raise ValueError(f"{name} is an exported ONNX folder: add backend='onnx'")
         devices = resolve_devices(device, default_device())
         run_dtype = resolve_dtype(dtype, devices[0])
         hub_arguments = {"revision": revision, **hub_arguments} if revision else hub_arguments
@@ -154,7 +168,7 @@ class Embedder(BaseEmbedder):
             The folder.
 
         Raises:
-            ValueError: `folder` is a file, or has something in it.
+            ValueError: `folder` is a file, or has something in it; or graphs run the model, which are no checkpoint.
         """
         with new_folder(folder) as staging:
             self.model.save_pretrained(staging)
@@ -193,20 +207,21 @@ class Embedder(BaseEmbedder):
         return self.model.dtype
 
     def describe_vectors(self) -> dict[str, Any]:
-        if isinstance(self.model, OnnxDualEncoder):
-            return self.model.graphs.describe_vectors()
+        if hasattr(self.model, "describe_vectors"):
+            return self.model.describe_vectors()
         images = "square" if self.processor.patch_budgets is None else "naflex"
         return {"backend": "torch", "precision": str(self.dtype).removeprefix("torch."), "images": images}
 
     def __repr__(self) -> str:
         devices = ", ".join(str(replica.device) for replica in self.replicas)
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"{type(self).__name__}({self.name!r}, {self._title}, D={self.embedding_size}, {devices}, {dtype})"
+        precision = getattr(self.model, "precisions", str(self.dtype).removeprefix("torch."))
+        return f"{type(self).__name__}({self.name!r}, {self.title}, D={self.embedding_size}, {devices}, {precision})"
 
     @torch.inference_mode()
     def _image_vectors(self, model: Any, records: list[ImageRecord]) -> np.ndarray:
         inputs = self.processor.collate_images([record.inputs for record in records])
-        return unit_vectors(model.get_image_features(**inputs.to(model.device, model.dtype)))
+        features = model.get_image_features(**inputs.to(model.device, model.dtype))  # (B, D)
+        return F.normalize(features.float(), dim=-1).cpu().numpy()
 
     @torch.inference_mode()
     def _region_vectors(self, model: Any, records: list[ImageRecord]) -> list[np.ndarray]:
@@ -216,7 +231,8 @@ class Embedder(BaseEmbedder):
             image_sizes=[record.image_size for record in records],
             region_infos=[record.boxes for record in records],
         )
-        return [unit_vectors(regions) for regions in features]  # (R_i, D) each
+        vectors = F.normalize(torch.cat(features).float(), dim=-1).cpu().numpy()  # (R, D), of all images
+        return np.split(vectors, np.cumsum([len(regions) for regions in features[:-1]], dtype=int))  # (R_i, D) each
 
     @torch.inference_mode()
     def _heat_maps(
@@ -251,7 +267,7 @@ class Embedder(BaseEmbedder):
             patches[: height * width].unflatten(0, (height, width))
             for patches, (height, width) in zip(dense, grids, strict=True)
         ]
-        return unit_vectors(pooled), maps
+        return F.normalize(pooled.float(), dim=-1).cpu().numpy(), maps
 
     def _array_of_map(self, dense: Tensor) -> np.ndarray:
         return dense.float().cpu().numpy()
@@ -269,26 +285,21 @@ class Embedder(BaseEmbedder):
     def _text_vectors(self, model: Any, texts: list[RoleText]) -> np.ndarray:
         role = texts[0].role
         inputs = self.processor.tokenize([text.text for text in texts], role)
-        return unit_vectors(model.get_role_features(role, **inputs.to(model.device)))
+        features = model.get_role_features(role, **inputs.to(model.device))  # (B, D)
+        return F.normalize(features.float(), dim=-1).cpu().numpy()
 
-    def require_dense_features(self) -> None:
-        if isinstance(self.model, OnnxDualEncoder) and not self.model.graphs.has_dense_features:
-            raise self._lack(f"no graph for dense features of images={self.model.graphs.images!r}: leave out images")
-        if not hasattr(self.model, "get_image_dense_feature"):
-            raise self._lack("no dense features, it embeds whole images")
 
-    def _require_regions(self) -> None:
-        if isinstance(self.replicas[0], OnnxDualEncoder):
-            self.require_dense_features()
-        if not hasattr(self.replicas[0], "get_image_region_features"):
-            raise self._lack("no regions, it embeds whole images")
-
-    @property
-    def _title(self) -> str:
-        if isinstance(self.model, OnnxDualEncoder):
-            return f"{self.model.graphs.manifest['title']} by onnxruntime"
-        titles = [family.title for family in FAMILIES if isinstance(self.model, family.model)]
-        return titles[0] if titles else type(self.model).__name__
+def title_and_lacks(model: Any) -> tuple[str, dict[str, str]]:
+    """Return `title` and `lacks` of a [`BaseEmbedder`] with this model, which may have them itself."""
+    if hasattr(model, "lacks"):
+        return model.title, model.lacks
+    lacks = {
+        what: f"no {what}, it embeds whole images"
+        for what, method in METHOD_OF_CAPABILITY.items()
+        if not hasattr(model, method)
+    }
+    titles = [family.title for family in FAMILIES if isinstance(model, family.model)]
+    return titles[0] if titles else type(model).__name__, lacks
 
 
 def unit_vectors(features: Tensor) -> np.ndarray:
@@ -299,5 +310,5 @@ def unit_vectors(features: Tensor) -> np.ndarray:
     """
     vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
     if not np.isfinite(vectors).all():
-        raise RuntimeError("the model gave values that are not finite: its dtype may be too narrow, try 'float32'")
+        raise RuntimeError(NOT_FINITE)
     return vectors
