@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgclip2.files import IMAGE_SUFFIXES, UTF8_BOM, decode_json, new_folder, printable, read_json, replacing
+from fgclip2.files import (
+    IMAGE_SUFFIXES,
+    UTF8_BOM,
+    check_writable,
+    decode_json,
+    new_folder,
+    printable,
+    read_json,
+    replacing,
+)
 from fgclip2.modeling.inputs import IMAGE_FORMATS
 
 
@@ -166,6 +175,17 @@ def test_a_folder_with_something_in_it_is_kept(tmp_path):
         with pytest.raises(ValueError, match="exists and is not an empty folder: choose a new name"), new_folder(taken):
             pass
     assert (tmp_path / "a" / "kept").is_file()
+
+
+def test_a_folder_is_tried_before_the_work_and_nothing_is_left(tmp_path):
+    check_writable(tmp_path / "deep" / "集")
+    check_writable(tmp_path)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "a.txt").write_text("a")
+    for taken in (tmp_path / "a.txt", tmp_path / "a.txt" / "b"):
+        with pytest.raises(NotADirectoryError) as caught:
+            check_writable(taken)
+        assert caught.value.filename == str(taken)
 
 
 def test_every_suffix_of_images_is_of_a_promised_format():

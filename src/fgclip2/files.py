@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,21 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make sure that a folder for results is there or can be made, before there is anything to lose; make nothing.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    nearest = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        error.filename = os.fspath(folder)  # rather than the temporary file
+        raise
 
 
 @contextmanager

@@ -246,8 +246,24 @@ def test_search_refuses_pictures_that_it_can_not_draw(run):
     inside = ("search", "照片", "猫", "--rerank", "phrases", "--explain", "照片/图")
     assert "--explain 照片/图 lies in the searched folder" in run(*inside, code=1).stderr
     over_a_file = ("search", "照片", "猫", "--rerank", "phrases", "--explain", "photo.png")
-    assert "--explain photo.png can't be made" in run(*over_a_file, code=1).stderr
+    assert "photo.png: a part of this path is a file; give a folder" in run(*over_a_file, code=1).stderr
     assert not Path("图").exists()
+
+
+def test_search_draws_the_other_pictures_where_one_has_gone(run, folder):
+    run("index", "照片", "--dense", "int8")  # so that re-ranking opens no image
+    gone = Path("照片/dog.png")
+    gone.unlink()
+    command = ("search", "照片", "猫", "--rerank", "phrases", "--no-update", "--explain")
+    for output in ("图/一", "图/二"):
+        shown = run(*command, output)
+        assert f"{gone} is not drawn: " in shown.stderr
+        assert str(gone) in shown.stdout  # it is a hit of the index as it is
+        (picture,) = Path(output).iterdir()
+        assert str(picture) in shown.stdout
+        gone.write_bytes(b"not a picture")
+    assert "has no index" in run(*command, "图/三", "--index", "无", code=1).stderr
+    assert not Path("图/三").exists()
 
 
 def test_search_prints_hits_on_stdout_and_the_index_on_stderr(run, folder):

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -234,17 +233,6 @@ def result_path(folder: str | Path, result: Mapping[str, Any]) -> Path:
     short_name = re.sub(r"[^\w.-]+", "-", PureWindowsPath(model["name"]).name).strip("-.")[:40]
     first = benchmark if benchmark.endswith(f"-{language}") else f"{benchmark}-{language}"
     return Path(folder) / f"{first}-{short_name}-{result['preset']}-{digest}.json"
-
-
-def check_writable(folder: str | Path) -> None:
-    """Make sure that a folder for results is there or can be made, before there is anything to lose.
-
-    Raises:
-        OSError: Nothing can be written there.
-    """
-    nearest = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
-    with tempfile.TemporaryFile(dir=nearest):
-        pass
 
 
 def write_result(result: Mapping[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import printable
+from ..files import check_writable, printable
 from . import common
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def run(
     from ..benchmarks.bundled import fetch_bundled, find_benchmarks, run_pixels
     from ..benchmarks.encoding import default_cache
     from ..benchmarks.models import UNTRAINED
-    from ..benchmarks.runner import check_reranking, check_writable, run_all
+    from ..benchmarks.runner import check_reranking, run_all
 
     if controls and name != BUNDLED:
         raise typer.BadParameter("works with bundled", param_hint="--controls")

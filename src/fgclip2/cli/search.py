@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..files import printable, replacing
+from ..files import check_writable, printable, replacing
 from . import common
 from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
 
@@ -24,6 +24,21 @@ fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --
 """
 
 
+Rerank = Annotated[
+    str | None,
+    typer.Option(help="Put the first hits of texts in a new order: phrases looks for each phrase in the images."),
+]
+Candidates = Annotated[
+    int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
+]
+Explain = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for a picture of each hit of --rerank, with the boxes of the phrases; made if it is missing."
+    ),
+]
+
+
 def search(
     folder: Folder,
     queries: Annotated[
@@ -31,19 +46,9 @@ def search(
     ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
     top_k: common.TopK = 10,
-    rerank: Annotated[
-        str | None,
-        typer.Option(help="Put the first hits of texts in a new order: phrases looks for each phrase in the images."),
-    ] = None,
-    candidates: Annotated[
-        int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
-    ] = None,
-    explain: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for a picture of each hit of --rerank, with the boxes of the phrases; made if it is missing."
-        ),
-    ] = None,
+    rerank: Rerank = None,
+    candidates: Candidates = None,
+    explain: Explain = None,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -77,25 +82,7 @@ def search(
     for text in texts:
         if not text.strip():
             raise ValueError(f"the query {text!r} is empty: give a text, or an image by --image")
-    if rerank not in (None, "phrases"):
-        raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
-    if rerank and not texts:
-        raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
-    if candidates and not rerank:
-        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
-    if explain is not None:
-        if not rerank:
-            raise typer.BadParameter("needs --rerank phrases, whose hits it shows", param_hint="--explain")
-        if explain.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"--explain {printable(explain)} lies in the searched folder, whose pictures would be searched next "
-                "time: give a folder outside it"
-            )
-        try:  # now rather than after the work
-            explain.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"can't be made ({error.strerror}): give another folder"
-            raise ValueError(f"--explain {printable(explain)} {reason}") from error
+    _check_reranking(folder, texts, rerank, candidates, explain)
     from ..search import ImageIndex
 
     if no_update:
@@ -122,7 +109,33 @@ def search(
     if as_json:
         state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
+    else:
+        _print_results(results)
+
+
+def _check_reranking(
+    folder: Path, texts: list[str], rerank: str | None, candidates: int | None, explain: Path | None
+) -> None:
+    """Refuse options of re-ranking that don't go together, and pictures that can't be kept; see [`search`]."""
+    if rerank not in (None, "phrases"):
+        raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
+    if rerank and not texts:
+        raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
+    if candidates and not rerank:
+        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
+    if explain is None:
         return
+    if not rerank:
+        raise typer.BadParameter("needs --rerank phrases, whose hits it shows", param_hint="--explain")
+    if explain.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--explain {printable(explain)} lies in the searched folder, whose pictures would be searched next "
+            "time: give a folder outside it"
+        )
+    check_writable(explain)  # now rather than after the work
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
     for result in results:
         typer.echo(printable(result["query"]))
         for hit in result["hits"]:
@@ -163,7 +176,10 @@ def _results(
 
 
 def _draw_hits(folder: Path, results: list[dict[str, Any]], max_pixels: int) -> None:
-    """Write a picture of each re-ranked hit, and add its path to the hit as `picture`."""
+    """Write a picture of each re-ranked hit, and add its path to the hit as `picture`.
+
+    One that can't be read any more, or can't be written, is told of on stderr; the others are drawn.
+    """
     from ..embedding import PhraseMatch
     from ..modeling.inputs import load_image
     from ..visualization import overlay_phrases
@@ -173,7 +189,15 @@ def _draw_hits(folder: Path, results: list[dict[str, Any]], max_pixels: int) -> 
             if "phrases" not in hit:  # of a search by an image
                 continue
             output = folder / f"{number}-{place:02}-{Path(hit['path']).stem}.png"
-            matches = [PhraseMatch(**phrase) for phrase in hit["phrases"]]
-            with replacing(output) as unfinished:
-                overlay_phrases(load_image(hit["path"], max_pixels), matches).save(unfinished, "PNG")
-            hit["picture"] = str(output)
+            try:
+                picture = overlay_phrases(
+                    load_image(hit["path"], max_pixels), [PhraseMatch(**phrase) for phrase in hit["phrases"]]
+                )
+                folder.mkdir(parents=True, exist_ok=True)
+                with replacing(output) as unfinished:
+                    picture.save(unfinished, "PNG")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{hit['path']}: ")
+                typer.echo(f"{printable(hit['path'])} is not drawn: {printable(reason)}", err=True)
+            else:
+                hit["picture"] = str(output)
