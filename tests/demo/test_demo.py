@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fgclip2 import FGClip2Embedder
-from fgclip2.demo.page import Card, Row, Section, render
+from fgclip2.demo.page import STYLE, Card, Row, Section, render
 from fgclip2.demo.run import CLASSIFIED, LABELS, SCENE_QUERIES, TEXT_QUERIES, Bundle, run_demo
 
 
@@ -93,6 +93,16 @@ def test_the_page_needs_nothing_else(demo):
     assert "红苹果" in html
     assert "CC-BY-4.0" in html  # the pictures' makers are named
     assert json.loads((page.parent / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
+
+
+@pytest.mark.parametrize(
+    ("kind", "border"), [("right", "3px solid #1a7f37"), ("wrong", "3px dashed #cf222e"), ("wide", "1px solid #eee")]
+)
+def test_right_and_wrong_pictures_have_borders_of_their_own(kind, border):
+    """Of all rules for such a picture, that with the most classes and then the last one wins."""
+    rules = re.findall(r"^((?:\.\w+)+) img \{.*?border: (.*?);", STYLE, re.MULTILINE)
+    its_rules = [rule for rule in rules if set(rule[0].split(".")[1:]) <= {"card", kind}]
+    assert max(reversed(its_rules), key=lambda rule: rule[0].count("."))[1] == border
 
 
 def test_texts_are_escaped():

@@ -19,10 +19,10 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
 .card.wide { width: 20rem; }
 .columns { display: grid; grid-template-columns: 1fr 1fr; column-gap: 2rem; }
 .columns .card { width: 10rem; }
-.right img { border: 3px solid #1a7f37; }
-.wrong img { border: 3px dashed #cf222e; }
 .key { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem; }
 .card img { width: 100%; image-rendering: auto; border: 1px solid #eee; border-radius: 6px; }
+.card.right img { border: 3px solid #1a7f37; }
+.card.wrong img { border: 3px dashed #cf222e; }
 .query { font-weight: 600; }
 .score { color: #666; }
 footer { margin-top: 3rem; font-size: .75rem; color: #666; }
