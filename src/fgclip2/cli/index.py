@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..search import ImageIndex
 
 TYPES_SHOWN = 5
-DENSE_MAPS = ("fp16", "int8", "none")
 
 EXAMPLES = """
 fgclip2 index photos
@@ -35,7 +34,10 @@ FollowLinks = Annotated[
 ]
 CompareContents = Annotated[
     bool,
-    typer.Option("--compare-contents", help="Read each file, to see changes that leave its size and time as is."),
+    typer.Option(
+        "--compare-contents",
+        help="Read each file, to see changes that leave its size and time as is; the first time all are embedded anew.",
+    ),
 ]
 
 
@@ -72,13 +74,13 @@ def index(
     and `fgclip2 search` make those of new images by themselves.
     """
     budget = common.parse_max_patches(max_patches)
-    if dense not in (None, *DENSE_MAPS):
-        raise typer.BadParameter(f"must be fp16, int8 or none, got {dense!r}", param_hint="--dense")
     if show_problems and dense:
         raise typer.BadParameter("leave it out with --show-problems, which updates nothing", param_hint="--dense")
     from ..search import ImageIndex
     from ..search.dense_maps import KINDS, describe_size
 
+    if dense not in (None, *KINDS, "none"):
+        raise typer.BadParameter(f"must be {', '.join(KINDS)} or none, got {dense!r}", param_hint="--dense")
     if show_problems:
         state = describe(ImageIndex.load(folder, index, follow_links))
         if as_json:
