@@ -12,7 +12,7 @@ from PIL import Image
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
 from fgclip2.embedding import fit_weight, split_phrases, spread_weight
-from fgclip2.embedding.reranker import window_sizes
+from fgclip2.embedding.reranker import PhrasesOfPairs, phrase_vectors, window_sizes
 from fgclip2.embedding.windows import best_windows
 from fgclip2.errors import UnreadableImageError
 from tests.embedding.test_families import embedder as embedder_of_colours
@@ -78,6 +78,21 @@ def test_the_fitted_weight_answers_most_queries():
     assert 1 < fit_weight(scores[:2], matches[:2], [1, 0]) < 2
     with pytest.raises(ValueError, match="none of the 1 queries has its right candidate first at any weight"):
         fit_weight(scores[:1], [np.array([0.2, 0.1])], [1])
+
+
+# Phrases ------------------------------------------------------------------------------------------------------------
+
+
+def test_phrases_of_pairs_are_gathered_by_image_and_encoded_once():
+    phrases = PhrasesOfPairs(["b a b", "c a"], [(0, 5), (1, 5), (1, 2)], str.split)
+    assert phrases.of_texts == [["b", "a"], ["c", "a"]]
+    assert phrases.of_images == {2: ["a", "c"], 5: ["a", "b", "c"]}
+    assert list(phrases.rows(5)) == [(0, [1, 0]), (1, [2, 0])]
+    encoded = []
+    vectors = phrase_vectors(phrases.of_texts, lambda texts: encoded.append(texts) or np.eye(3, dtype=np.float32))
+    assert encoded == [["b", "a", "c"]]
+    assert vectors(["c", "b"]).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert vectors([]).shape == (0, 3)
 
 
 # Hits ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -31,7 +30,7 @@ from ..checks import check_choice
 from ..drawings import sources
 from ..embedding import Skipped
 from ..embedding.inputs import load_input
-from ..embedding.reranker import WINDOW_SIDES
+from ..embedding.reranker import WINDOW_SIDES, phrase_vectors
 from ..errors import UnreadableImageError
 from ..files import replacing
 from ..modeling.inputs import check_boxes
@@ -287,13 +286,12 @@ class Encoder:
             raise ValueError(f"{self.model.name} has no dense features, for which a model needs stream_windows")
         stream = self.model.stream_windows
         max_num_patches = self._meant(max_num_patches)
-        row = {phrase: index for index, phrase in enumerate(dict.fromkeys(chain.from_iterable(phrases)))}
-        vectors = self.texts(list(row), "region_phrase", lower_case)
+        vectors = phrase_vectors(phrases, lambda texts: self.texts(texts, "region_phrase", lower_case))
 
         def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[str]]]) -> Block:
             readable = _Readable([content for content, _ in block])
             its_phrases = [block[index][1] for index in readable.indices]
-            rows = [vectors[[row[phrase] for phrase in of_image]] for of_image in its_phrases]  # (P_i, D) each
+            rows = [vectors(of_image) for of_image in its_phrases]  # (P_i, D) each
             cosines: dict[int, np.ndarray] = {}
             skipped: list[Skipped] = []
             options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..embedding import Embedder, split_phrases
-from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, spread_weight
+from ..embedding import Embedder
+from ..embedding.reranker import WEIGHT_OF_SPREAD, WINDOW_SIDES, PhrasesOfPairs, spread_weight
 from ..errors import UnreadableImageError
 from .base import CaptionSettings
 from .encoding import Encoder
@@ -63,23 +62,17 @@ def phrase_means(
         UnreadableImageError: An image can't be read.
     """
     with_dense_features(encoder.model)
-    phrases = [list(dict.fromkeys(split_phrases(text))) for text in texts]
-    texts_of: dict[int, list[int]] = defaultdict(list)
-    for text, image in pairs:
-        texts_of[image].append(text)
-    of_images = [
-        sorted({phrase for text in texts_of[image] for phrase in phrases[text]}) for image in range(len(images))
-    ]
+    phrases = PhrasesOfPairs(texts, pairs)
+    of_images = [phrases.of_images.get(image, []) for image in range(len(images))]
     encoded = encoder.windows(images, of_images, settings.max_num_patches, settings.lower_case)
     if encoded.problems:
         raise UnreadableImageError(str(encoded.problems[0]))
     cosines = np.split(encoded.vectors.reshape(-1), np.cumsum(encoded.rows)[:-1])  # (phrases,) of each image
-    means = {}
-    for image, its_texts in texts_of.items():
-        place = {phrase: index for index, phrase in enumerate(of_images[image])}
-        for text in its_texts:
-            means[text, image] = float(np.mean(cosines[image][[place[phrase] for phrase in phrases[text]]]))
-    return means
+    return {
+        (text, image): float(np.mean(cosines[image][rows]))
+        for image in phrases.of_images
+        for text, rows in phrases.rows(image)
+    }
 
 
 def rerank_both_ways(

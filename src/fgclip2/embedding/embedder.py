@@ -785,8 +785,6 @@ class BaseEmbedder:
             raise ValueError("images must be an iterable of the candidates, got a single image: pass [image]")
         if role == "region_phrase":
             raise ValueError("a query compares with images; only its phrases compare with regions: leave out role")
-        if not callable(split):
-            raise ValueError(f"split must be a function that makes phrases of a text, got {split!r}")
         if weight is not None:
             check_number("weight", weight, 0)
         options = {

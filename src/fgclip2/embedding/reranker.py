@@ -77,7 +77,12 @@ class ImageWindows(NamedTuple):
 
 
 class ImageMatch(NamedTuple):
-    """Where in an image the phrases of a text were found, and the `vector` of [`ImageWindows`]."""
+    """Where in an image the phrases of a text were found.
+
+    Attributes:
+        phrases: A match for each phrase of the text, in the order of the text.
+        vector: Float32 (D,), of the whole image, L2-normalised; `None` where only its stored dense map was read.
+    """
 
     phrases: list[PhraseMatch]
     vector: np.ndarray | None = None
@@ -157,6 +162,58 @@ def fit_weight(scores: Sequence[np.ndarray], matches: Sequence[np.ndarray], righ
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+class PhrasesOfPairs:
+    """The phrases of texts, gathered by the images that they are to be found in.
+
+    Args:
+        texts: The texts.
+        pairs: (text, image) by their indices, each once.
+        split: Makes phrases of a text.
+
+    Attributes:
+        of_texts: For each text its phrases, each once.
+        of_images: Index of an image -> the phrases of all its texts, each once, sorted.
+
+    Raises:
+        ValueError: `split` is no function, or gives no phrases.
+    """
+
+    def __init__(self, texts: Sequence[str], pairs: Iterable[tuple[int, int]], split: Splitter = split_phrases):
+        if not callable(split):
+            raise ValueError(f"split must be a function that makes phrases of a text, got {split!r}")
+        self.of_texts = [_phrases(split, text) for text in texts]
+        self._texts_of: dict[int, list[int]] = defaultdict(list)
+        for text, image in pairs:
+            self._texts_of[image].append(text)
+        self.of_images = {
+            image: sorted({phrase for text in its for phrase in self.of_texts[text]})
+            for image, its in sorted(self._texts_of.items())
+        }
+
+    def rows(self, image: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield each text of an image, and where its phrases stand among those of the image."""
+        row = {phrase: number for number, phrase in enumerate(self.of_images[image])}
+        for text in self._texts_of[image]:
+            yield text, [row[phrase] for phrase in self.of_texts[text]]
+
+
+def phrase_vectors(
+    phrases: Iterable[Sequence[str]], encode: Callable[[list[str]], np.ndarray]
+) -> Callable[[Sequence[str]], np.ndarray]:
+    """Encode all phrases of some lists, each once.
+
+    Args:
+        phrases: The lists, which may have phrases in common.
+        encode: Returns the vectors of N texts, float32 (N, D).
+
+    Returns:
+        A function that takes P of the phrases and returns their vectors, float32 (P, D).
+    """
+    row = {phrase: number for number, phrase in enumerate(dict.fromkeys(itertools.chain.from_iterable(phrases)))}
+    vectors = encode(list(row))
+    return lambda its_phrases: vectors[[row[phrase] for phrase in its_phrases]]
+
+
 def match_pairs(
     embedder: Any,
     texts: Sequence[str],
@@ -182,28 +239,21 @@ def match_pairs(
         (pair, [`Skipped`]) where the image can't be read.
 
     Raises:
-        ValueError: The splitter gives no phrases, or the family lacks what is needed.
+        ValueError: `split` is no function or gives no phrases, or the family lacks what is needed.
     """
-    phrases = [_phrases(split, text) for text in texts]
-    row = {phrase: number for number, phrase in enumerate(dict.fromkeys(itertools.chain.from_iterable(phrases)))}
-    vectors = embedder.encode_texts(list(row), role="region_phrase", show_progress_bar=False)  # (phrases, D)
-    texts_of: dict[int, list[int]] = defaultdict(list)
-    for text, image in pairs:
-        texts_of[image].append(text)
-    rows_of = {
-        image: sorted({row[phrase] for text in its for phrase in phrases[text]})
-        for image, its in sorted(texts_of.items())
-    }
-    vectors_of = {image: vectors[rows] for image, rows in rows_of.items()}
+    phrases = PhrasesOfPairs(texts, pairs, split)
+    vectors = phrase_vectors(
+        phrases.of_texts, lambda texts: embedder.encode_texts(texts, role="region_phrase", show_progress_bar=False)
+    )
+    vectors_of = {image: vectors(its) for image, its in phrases.of_images.items()}
     for image, result in stream_known_windows(embedder, images, vectors_of, stored_map, **options):
-        if isinstance(result, Skipped):
-            yield from (((text, image), result) for text in texts_of[image])
-            continue
-        place = {phrase_row: index for index, phrase_row in enumerate(rows_of[image])}
-        for text in texts_of[image]:
-            found = [(phrase, place[row[phrase]]) for phrase in phrases[text]]
+        for text, rows in phrases.rows(image):
+            if isinstance(result, Skipped):
+                yield (text, image), result
+                continue
             matches = [
-                PhraseMatch(phrase, tuple(result.boxes[at].tolist()), float(result.cosines[at])) for phrase, at in found
+                PhraseMatch(phrase, tuple(result.boxes[row].tolist()), float(result.cosines[row]))
+                for phrase, row in zip(phrases.of_texts[text], rows, strict=True)
             ]
             yield (text, image), ImageMatch(matches, result.vector)
 
