@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,10 +101,10 @@ def stored_map_rows(runs: int) -> list[Row]:
         fresh = (DenseMap(generator.normal(size=(16, 16, 768)).astype(np.float32), (512, 512)) for _ in names)
         with tempfile.TemporaryDirectory() as folder:
             block = MapBlock.write(Path(folder), names, [pack(dense_map, kind) for dense_map in fresh])
-            seconds = median_seconds(lambda block=block: score_stored_maps(block), runs)
+            seconds = median_seconds(lambda block=block: score_stored_maps(block), runs, time.process_time)
             added = in_fresh_process(stored_maps_peak, Path(folder) / block.name) / 1e6
         name = f"{STORED_CANDIDATES} stored candidates as {kind}, 8 phrases, 256 patches"
-        rows.append(Row(f"{name}, time", seconds, "s", "< 0.3", seconds < 0.3))
+        rows.append(Row(f"{name}, CPU time", seconds, "s", "< 0.3", seconds < 0.3))
         rows.append(Row(f"{name}, file for each image", block.nbytes / len(names) / 1000, "kB"))
         rows.append(Row(f"{name}, peak memory beside what is loaded", added, "MB"))
     return rows

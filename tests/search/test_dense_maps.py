@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,9 +160,19 @@ def test_a_damaged_map_costs_the_reading_of_its_image(tmp_path, embedder):
     block = folder / ".fgclip2_index" / name
     block.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     index = ImageIndex.load(folder)
-    with pytest.warns(UserWarning, match="1 dense maps are damaged, so their images were read, e.g. the dense map of"):
+    message = rf"so their images were read, e.g. the dense map of .*: delete {name} in the folder of the index"
+    with pytest.warns(UserWarning, match=message):
         hits = index.search("出租车", embedder, rerank="phrases")
     assert [hit.path for hit in hits] == [hit.path for hit in expected]
+    block.unlink()
+    with pytest.warns(UserWarning, match="damaged blocks of dense maps"):
+        mended = ImageIndex.build(folder, embedder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "dense maps are damaged")
+        hits = mended.search("出租车 船", embedder, rerank="phrases", split=str.split)
+    assert [match.text for match in hits[0].phrases] == ["出租车", "船"]
+    with pytest.raises(ValueError, match="split must be a function that makes phrases of a text, got 'phrases'"):
+        mended.search("出租车", embedder, rerank="phrases", split="phrases")
 
 
 # Keeping ----------------------------------------------------------------------------------------------------------

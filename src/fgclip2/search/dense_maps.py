@@ -112,11 +112,12 @@ class MapBlock:
     """A block that is open: its maps stay readable whatever later generations of the index do.
 
     Args:
-        name: Of its file.
-        files: The images of the maps.
-        details: For each map (height and width of the image in pixels, SHA-256).
-        content: The file, mapped into memory.
-        nbytes: Of the file.
+        name: The name of its file in the folder of the index.
+        files: The image files that the maps are of; row r of the block is the map of `files[r]`.
+        details: For each row the height and the width of the upright image in pixels, and [`PackedMap.digest`].
+        content: The open safetensors file, mapped into memory. Tensor `"r"` has the values of row r, float16 or int8
+            (height, width, D) on the grid of patches; tensor `"r.scales"`, float16 (height, width), is there for int8.
+        nbytes: The size of the file in bytes.
     """
 
     name: str
@@ -176,7 +177,12 @@ class MapBlock:
 
 
 class StoredMap(NamedTuple):
-    """Where a map lies."""
+    """The place where the dense map of an image lies.
+
+    Attributes:
+        block: The open block that has the map.
+        row: The row of the map in that block, from 0 on.
+    """
 
     block: MapBlock
     row: int

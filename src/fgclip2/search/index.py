@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from ..checks import check_choice, check_positive_integer
-from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped
+from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped, split_phrases
 from ..embedding.labels import normalised
+from ..embedding.phrases import Splitter
 from ..embedding.reranker import CANDIDATES, match_pairs, ordered
 from ..errors import IncompatibleIndexError
 from ..files import IMAGE_SUFFIXES, printable
@@ -72,7 +73,8 @@ class ImageIndex:
         left_out: How many files are none of [`IMAGE_SUFFIXES`], by suffix in lower case. After [`load`] as it was when
             the index was last written.
         dense: Which dense maps there are, `"fp16"` or `"int8"`; `None`: none.
-        maps: Where the dense map of each file lies; a file whose map is damaged may lack.
+        maps: The place of the dense map of each file. A file is left out as long as its map is damaged or not made
+            yet; without dense maps there are none.
 
     Example:
         >>> from fgclip2 import FGClip2Embedder
@@ -202,6 +204,7 @@ class ImageIndex:
         rerank: Literal["phrases"],
         candidates: int = CANDIDATES,
         batch_size: int = 32,
+        split: Splitter = split_phrases,
     ) -> list[RerankedSearchHit]: ...
 
     @overload
@@ -214,6 +217,7 @@ class ImageIndex:
         rerank: Literal["phrases"],
         candidates: int = CANDIDATES,
         batch_size: int = 32,
+        split: Splitter = split_phrases,
     ) -> list[list[RerankedSearchHit]]: ...
 
     @overload
@@ -246,6 +250,7 @@ class ImageIndex:
         rerank: str | None = None,
         candidates: int = CANDIDATES,
         batch_size: int = 32,
+        split: Splitter = split_phrases,
     ) -> list[Any]:
         """Find the images nearest to a query.
 
@@ -263,14 +268,15 @@ class ImageIndex:
                 can't be read any more are left out, with a warning.
             candidates: How many of the nearest images are re-ranked, `top_k` at least.
             batch_size: Images of 256 patches that are re-ranked at once.
+            split: Makes the phrases of a text for `rerank`; any function that takes a text and returns a list of texts.
 
         Returns:
             For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists. With
             `rerank` the hits are [`RerankedSearchHit`].
 
         Raises:
-            ValueError: The query is empty or can't be used, `top_k` is below 1, or `rerank` has another value, no text
-                to work with, or a model without dense features.
+            ValueError: The query is empty or can't be used, `top_k` is below 1, `rerank` has another value, no text to
+                work with, or a model without dense features, or `split` is no function or gives no phrases.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
@@ -290,7 +296,7 @@ class ImageIndex:
             if embedder is None or not all(isinstance(query, str) for query in queries):
                 raise ValueError("rerank='phrases' needs queries that are texts: images and vectors have no phrases")
             embedder.require_dense_features()
-            reranked = self._reranked(queries, vectors, embedder, max(top_k, candidates), batch_size)
+            reranked = self._reranked(queries, vectors, embedder, max(top_k, candidates), batch_size, split)
             return reranked[0][:top_k] if single else [hits[:top_k] for hits in reranked]
         found = zip(*nearest(vectors, self.vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
@@ -300,28 +306,37 @@ class ImageIndex:
         return hits[0] if single else hits
 
     def _reranked(
-        self, texts: list[str], vectors: np.ndarray, embedder: Embedder, candidates: int, batch_size: int
+        self,
+        texts: list[str],
+        vectors: np.ndarray,
+        embedder: Embedder,
+        candidates: int,
+        batch_size: int,
+        split: Splitter,
     ) -> list[list[RerankedSearchHit]]:
         """Return the nearest images of each text in their new order; an image without a map is read once."""
         scores, rows = nearest(vectors, self.vectors, candidates)  # (texts, candidates) each
         paths = [self.folder / file.path for file in self.files]
         pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
-        damaged: list[str] = []
+        damaged: dict[str, str] = {}  # name of a block -> reason
 
         def stored_map(row: int) -> DenseMap | None:
             stored = self.maps.get(self.files[row])
+            if stored is None:
+                return None
             try:
-                return stored.block.read(stored.row).unpack() if stored else None
+                return stored.block.read(stored.row).unpack()
             except DAMAGE as error:
-                damaged.append(str(error))
+                damaged[stored.block.name] = str(error)
                 return None
 
         options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
-        matches = dict(match_pairs(embedder, texts, paths, pairs, stored_map=stored_map, **options))
+        matches = dict(match_pairs(embedder, texts, paths, pairs, split, stored_map, **options))
         if damaged:
             warnings.warn(
-                f"{len(damaged)} dense maps are damaged, so their images were read, e.g. {damaged[0]}: make them anew "
-                "(`fgclip2 index --compare-contents`, ImageIndex.build(compare_contents=True))",
+                f"dense maps are damaged, so their images were read, e.g. {next(iter(damaged.values()))}: delete "
+                f"{', '.join(sorted(damaged))} in the folder of the index, and bring it up to date (`fgclip2 index`, "
+                "ImageIndex.build), which makes the maps of the images in it anew",
                 stacklevel=3,
             )
         reasons = sorted({match.reason for match in matches.values() if isinstance(match, Skipped)})
