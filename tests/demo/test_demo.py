@@ -10,6 +10,8 @@ from PIL import Image
 from fgclip2 import FGClip2Embedder
 from fgclip2.demo.page import STYLE, Card, Row, Section, render
 from fgclip2.demo.run import CLASSIFIED, LABELS, SCENE_QUERIES, TEXT_QUERIES, Bundle, run_demo
+from fgclip2.errors import IncompatibleIndexError
+from fgclip2.search import ImageIndex
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,19 @@ def test_the_page_needs_nothing_else(demo):
     assert "红苹果" in html
     assert "CC-BY-4.0" in html  # the pictures' makers are named
     assert json.loads((page.parent / "results.json").read_text(encoding="utf-8")) == json.loads(json.dumps(results))
+
+
+def test_only_an_index_of_another_checkpoint_is_made_anew(tmp_path, monkeypatch):
+    errors, rebuilt = iter([IncompatibleIndexError("another checkpoint"), KeyboardInterrupt]), []
+
+    def build(folder, embedder, *, rebuild=False, **options):
+        rebuilt.append(rebuild)
+        raise next(errors)
+
+    monkeypatch.setattr(ImageIndex, "build", build)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, None)
+    assert rebuilt == [False, True]
 
 
 @pytest.mark.parametrize(

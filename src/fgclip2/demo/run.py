@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..assets import demo_images
 from ..embedding import Embedder, RerankedHit
-from ..files import read_json
+from ..errors import IncompatibleIndexError
+from ..files import read_json, replacing
 from ..languages import LANGUAGES
 from ..modeling.inputs import load_image
 from ..search import ImageIndex
@@ -127,9 +128,11 @@ def run_demo(output: Path, embedder: Embedder) -> tuple[Path, dict[str, Any]]:
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
     bundle = Bundle.load()
-    index = ImageIndex.build(
-        bundle.folder, embedder, index_folder=output / "index", rebuild=True, show_progress_bar=False
-    )
+    options: dict[str, Any] = {"index_folder": output / "index", "show_progress_bar": False}
+    try:
+        index = ImageIndex.build(bundle.folder, embedder, **options)  # goes on where another run was interrupted
+    except IncompatibleIndexError:  # that run had another checkpoint
+        index = ImageIndex.build(bundle.folder, embedder, rebuild=True, **options)
     results: dict[str, Any] = {"indexed": len(index), "version": version("fgclip2"), "checkpoint": embedder.name}
     sections = [
         _search_by_text(index, embedder, bundle, results),
@@ -143,8 +146,12 @@ def run_demo(output: Path, embedder: Embedder) -> tuple[Path, dict[str, Any]]:
     summary = f"{len(index)} pictures indexed, {results['seconds']} s in all, fgclip2 {results['version']}. "
     credits = "Pictures: " + " · ".join(sorted({picture["attribution"] for picture in bundle.pictures}))
     page = output / "index.html"
-    page.write_text(render("fgclip2: demo / 演示", sections, summary + credits), encoding="utf-8")
-    (output / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+    for path, text in (
+        (page, render("fgclip2: demo / 演示", sections, summary + credits)),
+        (output / "results.json", json.dumps(results, ensure_ascii=False, indent=1)),
+    ):
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     return page, results
 
 
