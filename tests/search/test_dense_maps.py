@@ -12,7 +12,8 @@ import pytest
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
-from fgclip2.embedding import DenseMap
+from fgclip2.embedding import DenseMap, PhraseMatch
+from fgclip2.embedding.reranker import ImageMatch
 from fgclip2.search import ImageIndex, IndexReport, build, store
 from fgclip2.search.dense_maps import MapBlock, bytes_per_map, describe_size, pack
 from fgclip2.search.scan import ImageFile
@@ -122,6 +123,23 @@ def test_one_map_is_read_whatever_the_others_are(tmp_path):
 
 
 # Searching --------------------------------------------------------------------------------------------------------
+
+
+def test_only_candidates_are_named(photos, embedder, monkeypatch):
+    """The paths of all images would take longer than the search."""
+    index = ImageIndex.build(photos, FakeEmbedder())
+    index.vectors = np.eye(6, embedder.embedding_size, dtype=np.float32)
+    seen = []
+
+    def match_pairs(embedder, texts, images, pairs, *others, **options):
+        seen.append(len(images))
+        return [(pair, ImageMatch([PhraseMatch("猫", (0, 0, 1, 1), 0.5)])) for pair in pairs]
+
+    monkeypatch.setattr("fgclip2.search.index.match_pairs", match_pairs)
+    monkeypatch.setattr("fgclip2.search.index.made_by", lambda model, embedder: True)
+    hits = index.search(["猫", "猫"], embedder, top_k=2, rerank="phrases", candidates=2)
+    assert seen == [2]
+    assert [hit.path.parent for hit in hits[0]] == [index.folder, index.folder]
 
 
 @pytest.mark.parametrize("kind", ["fp16", "int8"])

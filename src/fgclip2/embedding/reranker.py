@@ -217,7 +217,7 @@ def phrase_vectors(
 def match_pairs(
     embedder: Any,
     texts: Sequence[str],
-    images: Sequence[ImageInput],
+    images: Sequence[ImageInput] | Mapping[int, ImageInput],
     pairs: Iterable[tuple[int, int]],
     split: Splitter = split_phrases,
     stored_map: Callable[[int], DenseMap | None] | None = None,
@@ -228,7 +228,7 @@ def match_pairs(
     Args:
         embedder: An [`Embedder`] of a family with dense features and a head for region phrases.
         texts: The texts.
-        images: The images.
+        images: The images, by their indices; those that no pair has may be left out.
         pairs: (text, image) by their indices, each once.
         split: Makes phrases of a text.
         stored_map: Returns the dense map of an image by its index, or `None`; an image that has one is not opened.
@@ -260,7 +260,7 @@ def match_pairs(
 
 def stream_known_windows(
     embedder: Any,
-    images: Sequence[ImageInput],
+    images: Sequence[ImageInput] | Mapping[int, ImageInput],
     vectors: Mapping[int, np.ndarray],
     stored_map: Callable[[int], DenseMap | None] | None = None,
     batch_size: int = 32,

@@ -316,7 +316,7 @@ class ImageIndex:
     ) -> list[list[RerankedSearchHit]]:
         """Return the nearest images of each text in their new order; an image without a map is read once."""
         scores, rows = nearest(vectors, self.vectors, candidates)  # (texts, candidates) each
-        paths = [self.folder / file.path for file in self.files]
+        paths = {row: self.folder / self.files[row].path for row in np.unique(rows).tolist()}
         pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
         damaged: dict[str, str] = {}  # name of a block -> reason
 

@@ -386,8 +386,8 @@ def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follo
             damaged.append(f"{entry['name']} ({error})")
             continue
         index.map_blocks.append(block)
-        places = {file: StoredMap(block, row) for row, file in enumerate(block.files) if row not in entry["dropped"]}
-        index.maps |= places
+        dropped = set(entry["dropped"])
+        index.maps |= {file: place for file, place in _maps_of(block).items() if place.row not in dropped}
     return damaged
 
 
