@@ -1,5 +1,6 @@
 """What is made of traced graphs, on graphs of a few nodes."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,12 +90,23 @@ def test_squares_are_cut_as_the_model_cuts_them():
 def test_8_bits_stay_near_and_leave_the_log_alone(precision, kept, least, caplog):
     x = np.random.default_rng(1).standard_normal((2, 3, 64), np.float32)
     expected = run(product(), x=x)
+    caplog.set_level(logging.INFO)
     model = quantise(product(), precision, is_image=False)
     assert sum(node.op_type == "MatMul" for node in model.graph.node) == kept  # the values of attention
     for actual, of_graph in zip(run(model, x=x), expected, strict=True):
         cosine = (actual * of_graph).sum() / np.linalg.norm(actual) / np.linalg.norm(of_graph)
         assert cosine > least
-    assert not [record for record in caplog.records if record.name.startswith("onnxruntime")]
+    assert not caplog.records
+    logging.getLogger("of somebody else").info("still heard")
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("is_image", "expected"), [(True, []), (False, [4, 4])])
+def test_8_bit_weights_leave_the_inputs_of_images_in_float32(is_image, expected):
+    model = quantise(product(), "int8", is_image)
+    settings = [attribute for node in model.graph.node for attribute in node.attribute]
+    levels = [attribute.i for attribute in settings if attribute.name == "accuracy_level"]
+    assert levels == expected
 
 
 def test_fast_images_are_refused_with_the_reason():
