@@ -90,7 +90,7 @@ class TestProcessor:
         assert processor.count_tokens(texts)[0] == 4
         for role, length in (("caption", 77), ("long_caption", 248)):
             assert processor.tokenize(texts, role)["input_ids"].shape == (2, length)
-        with pytest.raises(ValueError, match=r"`max_num_patches` must be None for FG-CLIP, .* got 256: leave it out"):
+        with pytest.raises(ValueError, match=r"`max_num_patches` must be None .* got 256: leave it out"):
             processor.prepare_image(photo, 256)
 
     def test_texts_images_and_boxes(self, processor, photo):

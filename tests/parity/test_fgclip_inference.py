@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from torch.testing import assert_close
 
 from fgclip2 import FGClipImageProcessor, FGClipModel
-from fgclip2.modeling.modeling_fgclip import resize_position_table
+from fgclip2.modeling.layers import resize_position_table
 from tests import golden_of_v1
 from tests.golden_of_v1 import DENSE, FEATURES, GOLDEN_V1, LOGITS, OFFICIAL_ARGUMENTS, TABLES
 

@@ -1,25 +1,14 @@
 """Image processor of FG-CLIP, the first version: squares of one size, on PIL and numpy."""
 
 import os
-from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
-from PIL import Image
-from transformers.image_processing_utils import BatchFeature
-from transformers.utils import logging
 
 from .configuration_fgclip import FGClipVisionConfig
 from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
-from .image_processors import TableImageProcessor, run_in_threads
-from .inputs import load_images
-from .pixels import look_up_channels
+from .image_processors import SquareImageProcessor, without_settings_of_clip
+from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
+from .pixels import PATCH_BUDGETS  # noqa: F401  # transformers 4 copies only what is named
 from .weights import find_file, hub_arguments_of
-
-logger = logging.get_logger(__name__)
-
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Files that an image processor may be stored in.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -27,22 +16,7 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _SETTINGS_OF_CLIP = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
-def read_size(size: Any) -> tuple[int, int]:
-    """Return (height, width) of a setting `size`: CLIP's `S` and `{"shortest_edge": S}` are squares of that side.
-
-    Raises:
-        ValueError: It is none of these, or not of positive integers.
-    """
-    sides: Any = (size, size)
-    if isinstance(size, Mapping):
-        edge = size.get("shortest_edge")
-        sides = (size.get("height", edge), size.get("width", edge))
-    if not all(type(side) is int and side >= 1 for side in sides):
-        raise ValueError(f'`size` must be {{"height": pixels, "width": pixels}} or one integer, got {size!r:.80}')
-    return sides
-
-
-class FGClipImageProcessor(TableImageProcessor):
+class FGClipImageProcessor(SquareImageProcessor):
     """Resize images to squares of one size, whatever their aspect ratio, and normalise them.
 
     The result is that of the official code, which squashes images before CLIP's processor sees them: that one alone
@@ -61,26 +35,6 @@ class FGClipImageProcessor(TableImageProcessor):
         >>> inputs["pixel_values"].shape  # (images, 3, 224, 224)
     """
 
-    model_input_names = ["pixel_values"]
-
-    def __init__(
-        self,
-        size: Mapping[str, int] | int = 224,
-        do_resize: bool = True,
-        resample: int = Image.Resampling.BICUBIC,
-        do_rescale: bool = True,
-        rescale_factor: float = 1 / 255,
-        do_normalize: bool = True,
-        image_mean: Sequence[float] | float = IMAGE_MEAN,
-        image_std: Sequence[float] | float = IMAGE_STD,
-        **kwargs: Any,
-    ):
-        super().__init__(do_rescale, rescale_factor, do_normalize, image_mean, image_std, **kwargs)
-        height, width = read_size(size)
-        self.size = {"height": height, "width": width}
-        self.do_resize = do_resize
-        self.resample = int(resample)
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
         """Load from a folder or a hub id; if it stores no image processor, by the size of images in its config.json."""
@@ -92,56 +46,11 @@ class FGClipImageProcessor(TableImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> "FGClipImageProcessor":
-        settings = dict(image_processor_dict)
-        if settings.get("do_center_crop") is False and settings.get("size") == settings.pop("crop_size", None):
-            settings.pop("do_center_crop")  # an exported folder, which CLIP's processor reads too
-            settings.pop("do_convert_rgb", None)
-        elif settings.get("image_processor_type") != cls.__name__:
+        settings = without_settings_of_clip(image_processor_dict)
+        if settings is image_processor_dict and settings.get("image_processor_type") != cls.__name__:
             known = {name: settings[name] for name in _SETTINGS_OF_CLIP if name in settings}
             settings = {**known, "size": settings.get("size", 224)}
         return super().from_dict(settings, **kwargs)
-
-    def preprocess(
-        self,
-        images: Any,
-        size: Mapping[str, int] | int | None = None,
-        do_resize: bool | None = None,
-        return_tensors: str | None = None,
-        **kwargs: Any,
-    ) -> BatchFeature:
-        """Process one image or a list of images.
-
-        Args:
-            images: What [`load_image`] takes, or a list of it.
-            size, do_resize: Override the processor's own setting.
-            return_tensors: `"pt"` for tensors, `"np"` (the default) for arrays.
-
-        Returns:
-            `pixel_values` float32 (B, 3, height, width).
-
-        Raises:
-            ValueError: The list is empty, an image can't be used (the message says which), or an argument is wrong.
-        """
-        if kwargs:
-            logger.warning_once(f"{type(self).__name__} ignores {sorted(kwargs)}")
-        height, width = read_size(self.size if size is None else size)
-        do_resize = self.do_resize if do_resize is None else do_resize
-        loaded = load_images(images)
-        table = self._lookup_table()
-        pixel_values = np.empty((len(loaded), 3, height, width), np.float32)
-
-        def fill(index: int) -> None:
-            """Resize an image and look its values up while copying them into the batch."""
-            image = loaded[index].resize((width, height), self.resample) if do_resize else loaded[index]
-            if image.size != (width, height):
-                raise ValueError(
-                    f"images[{index}] is {image.width} x {image.height} pixels; without resizing allowed: "
-                    f"{width} x {height} (width x height)"
-                )
-            look_up_channels(image, table, pixel_values[index])
-
-        run_in_threads(fill, len(loaded))
-        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors or "np")
 
 
 __all__ = ["FGClipImageProcessor"]

@@ -1,5 +1,6 @@
 """Layers that the model families share: transformer layers, and region features pooled from dense maps."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,12 +140,17 @@ class SelfAttention(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def activation_of(config: Any) -> Any:
+    """Return the activation that a configuration names in `hidden_act`, or raise a `ValueError`."""
+    if config.hidden_act not in ACT2FN:
+        raise ValueError(f"hidden_act={config.hidden_act!r}; allowed: a name in transformers.activations.ACT2FN")
+    return ACT2FN[config.hidden_act]
+
+
 class MLP(nn.Module):
     def __init__(self, config: Any):
         super().__init__()
-        if config.hidden_act not in ACT2FN:
-            raise ValueError(f"hidden_act={config.hidden_act!r}; allowed: a name in transformers.activations.ACT2FN")
-        self.activation_fn = ACT2FN[config.hidden_act]
+        self.activation_fn = activation_of(config)
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
@@ -211,6 +217,69 @@ class TextEmbeddings(nn.Module):
         else:
             positions = self.position_embedding(index)  # (T, D)
         return self.token_embedding(input_ids) + positions
+
+
+def resize_position_table(table: Tensor, height: int, width: int) -> Tensor:
+    """Resize a position table, whose first row is that of the class token, to one grid.
+
+    Args:
+        table: Shape (1 + G * G, D).
+        height, width: Size of the grid in patches.
+
+    Returns:
+        Shape (1 + height * width, D): the first row as it is, the others by bicubic interpolation in float32.
+    """
+    side = math.isqrt(len(table) - 1)
+    if (height, width) == (side, side):
+        return table
+    grid = table[1:].float().unflatten(0, (side, side)).permute(2, 0, 1)  # (D, G, G)
+    grid = F.interpolate(grid[None], (height, width), mode="bicubic", align_corners=False)[0]  # (D, height, width)
+    return torch.cat([table[:1], grid.flatten(1).T.to(table.dtype)])
+
+
+class ImageEmbeddings(nn.Module):
+    """CLIP's class token and convolution over square patches, plus the position table.
+
+    Images (B, 3, S, S) become (B, 1 + N, D). Families subclass it, for settings name the class that is sharded or
+    offloaded.
+    """
+
+    remedy = "resize them, as the image processor does"
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.image_size, self.patch_size = config.image_size, config.patch_size
+        self.num_positions = 1 + (config.image_size // config.patch_size) ** 2
+        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False
+        )
+        self.position_embedding = nn.Embedding(self.num_positions, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        self.check(pixel_values, interpolate_pos_encoding)
+        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # (B, D, h, w)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # (B, 1, D)
+        # Called, not read: where weights are offloaded, the call fetches them.
+        table = self.position_embedding(torch.arange(self.num_positions, device=patches.device))
+        table = resize_position_table(table, *patches.shape[2:])  # (1 + h * w, D)
+        return torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + table
+
+    def check(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
+        """Raise a `ValueError` unless the position table fits the images, or may be made to."""
+        if pixel_values.ndim != 4:
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; allowed: (images, channels, height, width)"
+            )
+        height, width = pixel_values.shape[2:]
+        if not interpolate_pos_encoding and (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"pixel_values has images of {height}x{width}, not {self.image_size}x{self.image_size}: {self.remedy}"
+            )
+        if height % self.patch_size or width % self.patch_size or not height or not width:
+            raise ValueError(
+                f"pixel_values has images of {height}x{width}; sides must be multiples of {self.patch_size}"
+            )
 
 
 def choose_walk(input_ids: Tensor, walk_type: str | None, short_length: int) -> str:

@@ -17,6 +17,7 @@ from .configurations import check_sizes  # noqa: F401  # transformers 4 copies o
 from .layers import (
     Encoder,
     EncoderLayer,
+    ImageEmbeddings,
     TextEmbeddings,
     boxes_in_patches,
     choose_walk,
@@ -74,62 +75,10 @@ class FGClipTextEmbeddings(TextEmbeddings):
     """Token embeddings plus the position table of the walk."""
 
 
-def resize_position_table(table: Tensor, height: int, width: int) -> Tensor:
-    """Resize a position table, whose first row is that of the class token, to one grid.
+class FGClipVisionEmbeddings(ImageEmbeddings):
+    """A class token and patches, plus the position table."""
 
-    Args:
-        table: Shape (1 + G * G, D).
-        height, width: Size of the grid in patches.
-
-    Returns:
-        Shape (1 + height * width, D): the first row as it is, the others by bicubic interpolation in float32.
-    """
-    side = math.isqrt(len(table) - 1)
-    if (height, width) == (side, side):
-        return table
-    grid = table[1:].float().unflatten(0, (side, side)).permute(2, 0, 1)  # (D, G, G)
-    grid = F.interpolate(grid[None], (height, width), mode="bicubic", align_corners=False)[0]  # (D, height, width)
-    return torch.cat([table[:1], grid.flatten(1).T.to(table.dtype)])
-
-
-class FGClipVisionEmbeddings(nn.Module):
-    """A class token and a convolution over square patches, plus the position table."""
-
-    def __init__(self, config: FGClipVisionConfig):
-        super().__init__()
-        self.image_size, self.patch_size = config.image_size, config.patch_size
-        self.num_positions = 1 + (config.image_size // config.patch_size) ** 2
-        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        self.patch_embedding = nn.Conv2d(
-            config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False
-        )
-        self.position_embedding = nn.Embedding(self.num_positions, config.hidden_size)
-
-    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        self.check(pixel_values, interpolate_pos_encoding)
-        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # (B, D, h, w)
-        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # (B, 1, D)
-        # Called, not read: where weights are offloaded, the call fetches them.
-        table = self.position_embedding(torch.arange(self.num_positions, device=patches.device))
-        table = resize_position_table(table, *patches.shape[2:])  # (1 + h * w, D)
-        return torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + table
-
-    def check(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
-        """Raise a `ValueError` unless the position table fits the images, or may be made to."""
-        if pixel_values.ndim != 4:
-            raise ValueError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}; allowed: (images, channels, height, width)"
-            )
-        height, width = pixel_values.shape[2:]
-        if not interpolate_pos_encoding and (height, width) != (self.image_size, self.image_size):
-            raise ValueError(
-                f"pixel_values has images of {height}x{width}, not {self.image_size}x{self.image_size}: "
-                "resize them (FGClipImageProcessor does), or pass interpolate_pos_encoding=True"
-            )
-        if height % self.patch_size or width % self.patch_size or not height or not width:
-            raise ValueError(
-                f"pixel_values has images of {height}x{width}; sides must be multiples of {self.patch_size}"
-            )
+    remedy = f"{ImageEmbeddings.remedy}, or pass interpolate_pos_encoding=True"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 
 from .configuration_fgclip import FGClipConfig  # noqa: F401  # transformers 4 copies only what is named
@@ -14,13 +11,13 @@ from .image_processing_fgclip import PROCESSOR_FILES, FGClipImageProcessor
 from .image_processors import TableImageProcessor  # noqa: F401  # transformers 4 copies only what is named
 from .inputs import is_image  # noqa: F401  # transformers 4 copies only what is named
 from .pixels import PATCH_BUDGETS  # noqa: F401  # transformers 4 copies only what is named
-from .processors import TwoTowerProcessor
+from .processors import SquareProcessor
 from .text_tokenizer import TextTokenizer  # noqa: F401  # transformers 4 copies only what is named
 from .tokenization_fgclip import FGClipTokenizer
 from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
 
 
-class FGClipProcessor(TwoTowerProcessor):
+class FGClipProcessor(SquareProcessor):
     """One object for the model's inputs: an [`FGClipImageProcessor`] and an [`FGClipTokenizer`].
 
     `from_pretrained` gives these classes for every folder, official ones included, whose own files name CLIP's: those
@@ -47,30 +44,6 @@ class FGClipProcessor(TwoTowerProcessor):
         **kwargs: Any,
     ):
         super().__init__(image_processor or FGClipImageProcessor(), tokenizer)
-
-    # Every image becomes one square, for the parts of the package that know no family by name.
-    patch_budgets = None
-
-    def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
-        """Process one upright RGB image: `pixel_values`, float32 (3, S, S).
-
-        Raises:
-            ValueError: `max_num_patches` is given, which means nothing to squares of one size.
-        """
-        return {"pixel_values": self.process_images([image], max_num_patches)["pixel_values"][0].numpy()}
-
-    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> BatchFeature:
-        """Stack prepared images: `pixel_values`, float32 (B, 3, S, S)."""
-        return BatchFeature({"pixel_values": torch.from_numpy(np.stack([image["pixel_values"] for image in images]))})
-
-    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
-        """Process a batch of upright RGB images at once: what [`collate_images`] gives for them."""
-        if max_num_patches is not None:
-            raise ValueError(
-                f"`max_num_patches` must be None for FG-CLIP, whose images are squares of one size, got "
-                f"{max_num_patches!r}: leave it out"
-            )
-        return self.image_processor(list(images), return_tensors="pt")
 
     def __call__(
         self,

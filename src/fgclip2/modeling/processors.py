@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
+from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding
@@ -154,6 +157,34 @@ class TwoTowerProcessor(ProcessorMixin):
             batch["image_sizes"] = [(image.height, image.width) for image in images]
             batch["region_infos"] = _check_boxes_of_images(boxes, batch["image_sizes"])
         return batch
+
+
+class SquareProcessor(TwoTowerProcessor):
+    """The processor of a family whose image processor makes squares of one size."""
+
+    # Every image becomes one square, for the parts of the package that know no family by name.
+    patch_budgets = None
+
+    def prepare_image(self, image: Image.Image, max_num_patches: int | str | None = None) -> dict[str, np.ndarray]:
+        """Process one upright RGB image: `pixel_values`, float32 (3, S, S).
+
+        Raises:
+            ValueError: `max_num_patches` is given, which means nothing to squares of one size.
+        """
+        return {"pixel_values": self.process_images([image], max_num_patches)["pixel_values"][0].numpy()}
+
+    def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> BatchFeature:
+        """Stack prepared images: `pixel_values`, float32 (B, 3, S, S)."""
+        return BatchFeature({"pixel_values": torch.from_numpy(np.stack([image["pixel_values"] for image in images]))})
+
+    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
+        """Process a batch of upright RGB images at once: what [`collate_images`] gives for them."""
+        if max_num_patches is not None:
+            raise ValueError(
+                f"`max_num_patches` must be None for a family whose images are squares of one size, got "
+                f"{max_num_patches!r}: leave it out"
+            )
+        return self.image_processor(list(images), return_tensors="pt")
 
 
 def _merge_kwargs(

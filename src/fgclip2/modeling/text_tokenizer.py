@@ -54,7 +54,7 @@ class TextTokenizer(PreTrainedTokenizerFast):
         tokenizer_file: path of a `tokenizer.json`.
         tokenizer_object: a `tokenizers.Tokenizer` in place of a file.
         short_length: most tokens of the `"short"` and `"box"` heads, special tokens included.
-        long_length: most tokens of the `"long"` head.
+        long_length: most tokens of the `"long"` head; `None`: there is none.
         max_caption_tokens: most tokens of a text that the embedder's automatic choice gives to the `"short"` head;
             `None`: `short_length`.
         **kwargs: special tokens and other settings of `PreTrainedTokenizerFast`.
@@ -86,13 +86,13 @@ class TextTokenizer(PreTrainedTokenizerFast):
         tokenizer_file: str | None,
         tokenizer_object: Tokenizer | None,
         short_length: int,
-        long_length: int,
+        long_length: int | None,
         max_caption_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
         if tokenizer_file is None and tokenizer_object is None:
             raise ValueError(f"{type(self).__name__} needs a tokenizer.json: the folder has none, or no file was given")
-        if not 1 <= short_length < long_length:
+        if short_length < 1 or (long_length is not None and long_length <= short_length):
             raise ValueError(f"need 1 <= short_length < long_length, got {short_length} and {long_length}")
         for key in OVERRULED_SETTINGS:
             kwargs.pop(key, None)
@@ -103,8 +103,8 @@ class TextTokenizer(PreTrainedTokenizerFast):
             long_length=long_length,
             padding_side="right",
             truncation_side="right",
-            model_input_names=["input_ids"],
-            model_max_length=long_length,
+            model_input_names=list(self.model_input_names),
+            model_max_length=long_length or short_length,
             **kwargs,
         )
         self.short_length = short_length
@@ -137,7 +137,7 @@ class TextTokenizer(PreTrainedTokenizerFast):
         for name, token in self.default_special_tokens.items():
             if getattr(self, name) is None and self.backend_tokenizer.token_to_id(token) is not None:
                 setattr(self, name, token)
-        for name in ("pad_token", "eos_token"):
+        for name in ("pad_token", self.template[-1]):
             if getattr(self, name) is None:
                 token = self.default_special_tokens[name]
                 raise ValueError(f"the vocabulary has no {token} and no {name} was named: pass {name}=...")
@@ -156,7 +156,7 @@ class TextTokenizer(PreTrainedTokenizerFast):
         ids = {token: self.backend_tokenizer.token_to_id(token) for token in tokens.values()}
         for name, token in tokens.items():
             if ids[token] is None:
-                kind = {"bos_token": "start", "eos_token": "end"}[name]
+                kind = "end" if name == self.template[-1] else "start"
                 raise ValueError(f"the vocabulary has no {kind} token {token!r}: pass {name}=... that it has")
         self.backend_tokenizer.post_processor = processors.TemplateProcessing(
             single=[tokens.get(name, name) for name in self.template], special_tokens=list(ids.items())
@@ -196,6 +196,25 @@ class TextTokenizer(PreTrainedTokenizerFast):
             beginnings = [self._beginning(one, length) for one in ([text] if isinstance(text, str) else text)]
             text = beginnings[0] if isinstance(text, str) else beginnings
         return super().__call__(text, padding=padding, truncation=truncation, max_length=length, **kwargs)
+
+    def _encode_and_pad(
+        self,
+        text: str | Sequence[str],
+        text_pair: None,
+        walk_type: str | None,
+        padding: bool | str | None,
+        truncation: bool | str | None,
+        max_length: int | None,
+        **kwargs: Any,
+    ) -> BatchEncoding:
+        """Tokenize texts and, unless `padding` says otherwise, pad them to the longest; arguments as in `__call__`."""
+        pads_to_longest = padding in (True, "longest", None)
+        if not pads_to_longest or isinstance(text, str):  # the longest of one text is the text
+            padding = False if pads_to_longest else padding
+            return self._encode_texts(text, text_pair, walk_type, padding, truncation, max_length, **kwargs)
+        options = {name: kwargs.pop(name, None) for name in ("return_tensors", "pad_to_multiple_of")}
+        encoded = self._encode_texts(text, text_pair, walk_type, False, truncation, max_length, **kwargs)
+        return self.pad(encoded, padding="longest", **options)
 
     def encode(self, text: str, text_pair: None = None, **kwargs: Any) -> list[int]:
         """Return the ids of one text, special tokens included: not padded, not cut (unless asked for in `kwargs`)."""
@@ -279,6 +298,8 @@ class TextTokenizer(PreTrainedTokenizerFast):
         if walk_type is None and max_length is not None:
             return max_length
         length = self.long_length if walk_type == "long" else self.short_length
+        if length is None:
+            raise ValueError(f"walk_type='long' has no head here: texts have up to {self.short_length} tokens")
         if max_length not in (None, length):
             raise ValueError(
                 f"walk_type={walk_type!r} means {length} tokens, but max_length={max_length} was given: leave out "

@@ -143,13 +143,7 @@ class FGClipTokenizer(TextTokenizer):
                 pair, which has no UTF-8 form), pairs of texts, an unknown `walk_type`, one that contradicts
                 `max_length`.
         """
-        pads_to_longest = padding in (True, "longest", None)
-        if not pads_to_longest or isinstance(text, str):  # the longest of one text is the text
-            padding = False if pads_to_longest else padding
-            return self._encode_texts(text, text_pair, walk_type, padding, truncation, max_length, **kwargs)
-        options = {name: kwargs.pop(name, None) for name in ("return_tensors", "pad_to_multiple_of")}
-        encoded = self._encode_texts(text, text_pair, walk_type, False, truncation, max_length, **kwargs)
-        return self.pad(encoded, padding="longest", **options)
+        return self._encode_and_pad(text, text_pair, walk_type, padding, truncation, max_length, **kwargs)
 
 
 __all__ = ["FGClipTokenizer"]
