@@ -36,6 +36,16 @@ PUBLIC_NAMES = [
     "FGClipTokenizer",
     "FGClipVisionConfig",
     "FGClipVisionModel",
+    "R2D2Config",
+    "R2D2CrossConfig",
+    "R2D2ImageProcessor",
+    "R2D2Model",
+    "R2D2Processor",
+    "R2D2TextConfig",
+    "R2D2TextModel",
+    "R2D2Tokenizer",
+    "R2D2VisionConfig",
+    "R2D2VisionModel",
     "__version__",
     "embedded_checkpoint",
 ]
@@ -186,7 +196,7 @@ def relative_imports(file: Path) -> set[str]:
     return set(re.findall(r"^\s*from \.(\w+) import", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("family", ["fgclip2", "fgclip"])
+@pytest.mark.parametrize("family", ["fgclip2", "fgclip", "r2d2"])
 def test_a_class_of_remote_code_names_every_file_that_it_needs(family):
     """Transformers 4 copies a file and those that it imports, but not those that these import."""
     for path in sorted((SOURCE / "modeling").glob(f"*_{family}.py")):

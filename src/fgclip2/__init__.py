@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from .embedding import Embedder, FGClip2Embedder
     from .modeling.configuration_fgclip import FGClipConfig, FGClipTextConfig, FGClipVisionConfig
     from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+    from .modeling.configuration_r2d2 import R2D2Config, R2D2CrossConfig, R2D2TextConfig, R2D2VisionConfig
     from .modeling.image_processing_fgclip import FGClipImageProcessor
     from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
+    from .modeling.image_processing_r2d2 import R2D2ImageProcessor
     from .modeling.modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
     from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+    from .modeling.modeling_r2d2 import R2D2Model, R2D2TextModel, R2D2VisionModel
     from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
     from .modeling.processing_fgclip import FGClipProcessor
     from .modeling.processing_fgclip2 import FGClip2Processor
+    from .modeling.processing_r2d2 import R2D2Processor
     from .modeling.tokenization_fgclip import FGClipTokenizer
     from .modeling.tokenization_fgclip2 import FGClip2Tokenizer
+    from .modeling.tokenization_r2d2 import R2D2Tokenizer
     from .training import FGClip2Trainer, FGClip2TrainingArguments
 
     __version__: str
@@ -53,6 +58,16 @@ _HOMES = {
     "FGClipTokenizer": ".modeling.tokenization_fgclip",
     "FGClipVisionConfig": ".modeling.configuration_fgclip",
     "FGClipVisionModel": ".modeling.modeling_fgclip",
+    "R2D2Config": ".modeling.configuration_r2d2",
+    "R2D2CrossConfig": ".modeling.configuration_r2d2",
+    "R2D2ImageProcessor": ".modeling.image_processing_r2d2",
+    "R2D2Model": ".modeling.modeling_r2d2",
+    "R2D2Processor": ".modeling.processing_r2d2",
+    "R2D2TextConfig": ".modeling.configuration_r2d2",
+    "R2D2TextModel": ".modeling.modeling_r2d2",
+    "R2D2Tokenizer": ".modeling.tokenization_r2d2",
+    "R2D2VisionConfig": ".modeling.configuration_r2d2",
+    "R2D2VisionModel": ".modeling.modeling_r2d2",
     "embedded_checkpoint": ".assets",
 }
 
@@ -80,6 +95,16 @@ __all__ = [
     "FGClipTokenizer",
     "FGClipVisionConfig",
     "FGClipVisionModel",
+    "R2D2Config",
+    "R2D2CrossConfig",
+    "R2D2ImageProcessor",
+    "R2D2Model",
+    "R2D2Processor",
+    "R2D2TextConfig",
+    "R2D2TextModel",
+    "R2D2Tokenizer",
+    "R2D2VisionConfig",
+    "R2D2VisionModel",
     "__version__",
     "embedded_checkpoint",
 ]
