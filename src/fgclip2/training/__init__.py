@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .objective import FGClip2Objective
     from .tasks.fgclip import FGClipForTraining
     from .tasks.fgclip2 import FGClip2ForTraining
+    from .tasks.r2d2 import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
     from .trainer import FGClip2Trainer
 
 # Loaded when first used: start weights and losses need no Trainer.
@@ -17,6 +18,8 @@ _LAZY = {
     "FGClip2Trainer": ".trainer",
     "FGClip2TrainingArguments": ".arguments",
     "FGClipForTraining": ".tasks.fgclip",
+    "R2D2ForImageTextMatching": ".tasks.r2d2",
+    "R2D2ForImageTextRetrieval": ".tasks.r2d2",
 }
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
     "FGClip2Trainer",
     "FGClip2TrainingArguments",
     "FGClipForTraining",
+    "R2D2ForImageTextMatching",
+    "R2D2ForImageTextRetrieval",
 ]
 
 
