@@ -102,7 +102,7 @@ OPTIONS = {
     },
     "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
-    "convert": {"folder", "output", "--json"},
+    "convert": {"folder", "output", "--vocabulary", "--config", "--json"},
     "export": {
         *("folder", "--model", "-m", "--format", "--license", "--base-model", "--dataset", "--results", "--push"),
         *("--private", "--public", "--precision", "--square-side", "--compared-items", "--json"),
