@@ -8,7 +8,7 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses node package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -52,6 +52,11 @@ harnesses: setup
 	$(RUN) -m scripts.environments .cache/harnesses "numpy<2.4" "mteb~=2.26" --editable ".[bench]"
 	$(VENV)/bin/python -m pip --python .cache/harnesses/bin/python install --quiet --no-deps "clip-benchmark~=1.6.2"
 	HF_HUB_OFFLINE=1 FGCLIP2_HARNESSES=1 .cache/harnesses/bin/python -m pytest tests/benchmarks/harnesses
+
+# The exported folders that JavaScript reads, in Node.js, which has to be there; npm's packages are installed beside the tests.
+node: setup
+	npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --loglevel error
+	HF_HUB_OFFLINE=1 FGCLIP2_NODE=1 $(RUN) -m pytest tests/javascript
 
 # The wheel, checked, installed in a bare environment, its doctor and demo run from there.
 package: setup

@@ -778,8 +778,14 @@ def test_export_for_the_hub_has_the_results_on_its_card(run, monkeypatch):
         (["--push", "acme/tiny"], "Invalid value for --push: works with --format hub, got --format transformers"),
         (["--format", "hub", "--public"], "Invalid value for --public: works with --push"),
         (["--format", "hub", "--private"], "Invalid value for --private: works with --push"),
-        (["--precision", "int8"], "Invalid value for --precision: works with --format onnx, got"),
-        (["--square-side", "96"], "Invalid value for --square-side: works with --format onnx, got"),
+        (
+            ["--precision", "int8"],
+            "--precision: works with --format onnx or --format transformers.js or --format immich, got",
+        ),
+        (
+            ["--square-side", "96"],
+            "--square-side: works with --format onnx or --format transformers.js or --format immich, got",
+        ),
         (["--compared-items", "0"], "Invalid value for --compared-items: works with --format onnx, got"),
         (
             ["--format", "onnx", "--license", "mit"],

@@ -17,6 +17,7 @@ fgclip2 export merged --model my-adapter
 fgclip2 export to_share --format hub --results docs/bundled_benchmark
 fgclip2 export 发布 --format hub --model 我的模型 --license apache-2.0 --push 我的用户名/模型
 fgclip2 export 图 --format onnx --precision fp32 --precision int8
+fgclip2 export web --format transformers.js
 """
 
 
@@ -27,8 +28,9 @@ def export(
         str,
         typer.Option(
             help="Write for transformers (its Auto classes and pipelines, and sentence-transformers), for the hub (the "
-            "same with more on its card, loaded by these libraries before it is kept), or as onnx (graphs for run "
-            "times without torch)."
+            "same with more on its card, loaded by these libraries before it is kept), as onnx (graphs for run times "
+            "without torch), for transformers.js (JavaScript, in Node.js and in browsers), or for immich (a server for "
+            "photo libraries)."
         ),
     ] = "transformers",
     license: Annotated[
@@ -58,12 +60,13 @@ def export(
         list[str] | None,
         typer.Option(
             "--precision",
-            help="For onnx, once for each: fp32 (default), fp16, int8 (weights in 8 bit), int8-fast (texts only).",
+            help="Precision of graphs: fp32, fp16, int8 (weights in 8 bit), int8-fast (onnx only, texts only); may be "
+            "repeated.  [default: fp32; for transformers.js fp32 and int8]",
         ),
     ] = None,
     square_side: Annotated[
         int | None,
-        typer.Option(help="Side in pixels of plain squares (onnx only).  [default: by the model's patch budget]"),
+        typer.Option(help="Side in pixels of plain squares, in graphs.  [default: by the model's patch budget]"),
     ] = None,
     compared_items: Annotated[
         int | None,

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .export import export_checkpoint
+from .immich import export_immich
 from .onnx import export_onnx
 from .publish import export_for_hub
+from .transformers_js import export_transformers_js
 
 
 @dataclass(frozen=True)
@@ -29,4 +31,6 @@ FORMATS = {
     "transformers": Format(export_checkpoint, CARD),
     "hub": Format(export_for_hub, (*CARD, "push", "private")),
     "onnx": Format(export_onnx, ("precisions", "square_side", "compared_items")),
+    "transformers.js": Format(export_transformers_js, ("precisions", "square_side")),
+    "immich": Format(export_immich, ("precisions", "square_side")),
 }
