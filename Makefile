@@ -8,7 +8,7 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 RUN = $(VENV)/bin/python
 LOWEST_PYTHON ?= python3.10
 
-.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses node package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses node browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -53,10 +53,17 @@ harnesses: setup
 	$(VENV)/bin/python -m pip --python .cache/harnesses/bin/python install --quiet --no-deps "clip-benchmark~=1.6.2"
 	HF_HUB_OFFLINE=1 FGCLIP2_HARNESSES=1 .cache/harnesses/bin/python -m pytest tests/benchmarks/harnesses
 
-# The exported folders that JavaScript reads, in Node.js, which has to be there; npm's packages are installed beside the tests.
+# The exported folders that JavaScript reads, in Node.js, and the page of examples/browser, in Chromium. Both programs have to be
+# there; npm's packages are installed beside the tests and the page.
 node: setup
 	npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --loglevel error
+	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund --loglevel error
 	HF_HUB_OFFLINE=1 FGCLIP2_NODE=1 $(RUN) -m pytest tests/javascript
+
+# A page that searches the bundled drawings in the browser, as a folder of plain files: python -m http.server --directory browser_page
+browser-page: setup
+	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund --loglevel error
+	HF_HUB_OFFLINE=1 $(RUN) -m scripts.browser_page browser_page
 
 # The wheel, checked, installed in a bare environment, its doctor and demo run from there.
 package: setup

@@ -269,8 +269,6 @@ def for_squares(graph_model: Any, side: int, patch_size: int) -> Any:
     constants = {
         "squares/cut": [0, 3, cells, patch_size, cells, patch_size],  # 0: as it is
         "squares/flat": [0, cells * cells, length],
-        "squares/zero": [0],
-        "squares/one": [1],
         "squares/length": [cells * cells],
         "squares/two": [2],
     }

@@ -1,0 +1,162 @@
+// Searches the pictures of this page by a text, by one of them, or by a picture of the visitor, all in the browser.
+import { Tokenizer } from "./tokenizers.min.mjs";
+import * as ort from "./ort.wasm.bundle.min.mjs";
+
+const SHOWN = 12;
+const TEXTS = {
+  en: {
+    title: "Search pictures in Chinese and English",
+    about: "The embedded checkpoint of fgclip2 runs in this browser: what you type, and pictures that you choose, stay here.",
+    placeholder: "a red apple, 消防车, something to drink …",
+    own: "Or search by a picture of your own:",
+    loading: "Loading the model …",
+    found: (count, milliseconds) => `${count} pictures compared in ${milliseconds} ms`,
+    failed: "It does not work here: ",
+    sources: "Sources and licences of the pictures:",
+    other: "中文",
+  },
+  zh: {
+    title: "用中文和英文搜索图片",
+    about: "fgclip2 的内置检查点就在这个浏览器里运行：输入的文字和选择的图片都不会离开这里。",
+    placeholder: "红苹果、fire engine、喝的东西……",
+    own: "或者用自己的图片搜索：",
+    loading: "正在加载模型……",
+    found: (count, milliseconds) => `与 ${count} 张图片比较，用时 ${milliseconds} 毫秒`,
+    failed: "在这里无法运行：",
+    sources: "图片的来源和许可：",
+    other: "English",
+  },
+};
+
+const byId = (id) => document.getElementById(id);
+const file = (name) => new URL(name, import.meta.url).href;
+const json = async (name) => (await fetch(file(name))).json();
+
+let language = (new URLSearchParams(location.search).get("lang") ?? navigator.language).startsWith("zh") ? "zh" : "en";
+let describeStatus = (texts) => texts.loading; // what the status line says, in either language
+let ranked = []; // the hits on the page: { picture, score }
+
+function show() {
+  const texts = TEXTS[language];
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll("[data-text]")) {
+    element.textContent = texts[element.dataset.text];
+  }
+  byId("language").textContent = texts.other;
+  byId("query").placeholder = texts.placeholder;
+  byId("status").textContent = describeStatus(texts);
+  byId("hits").replaceChildren(...ranked.map(hit));
+}
+
+function hit({ picture, score }) {
+  const name = language === "zh" ? picture.name_zh : picture.name_en;
+  const image = Object.assign(new Image(), { src: file(picture.file), alt: name });
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = picture.attribution;
+  button.append(image);
+  button.addEventListener("click", () => {
+    byId("query").value = "";
+    search(name, async ({ vectorOf }) => vectorOf(picture));
+  });
+  const number = document.createElement("div");
+  number.className = "score";
+  number.textContent = score.toFixed(2);
+  const item = document.createElement("li");
+  item.dataset.file = picture.file;
+  item.dataset.score = score;
+  item.append(button, name, number);
+  return item;
+}
+
+async function load() {
+  ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
+  ort.env.wasm.wasmPaths = { wasm: file("ort-wasm-simd-threaded.wasm") };
+  const [settings, pictures, vocabulary, buffer] = await Promise.all([
+    json("settings.json"),
+    json("pictures.json"),
+    json("tokenizer.json"),
+    fetch(file("vectors.bin")).then((response) => response.arrayBuffer()),
+  ]);
+  const tokenizer = new Tokenizer(vocabulary, {});
+  const textTower = await ort.InferenceSession.create(file("text.onnx"));
+  const imageTower = await ort.InferenceSession.create(file("image.onnx"));
+  const vectors = new Float32Array(buffer); // one row of settings.size values for each picture
+
+  return {
+    pictures,
+    vectorOf: (picture) => {
+      const row = pictures.indexOf(picture) * settings.size;
+      return vectors.subarray(row, row + settings.size);
+    },
+    async encodeText(text) {
+      const ids = new BigInt64Array(settings.length).fill(BigInt(settings.pad_id));
+      // The graph ends a text itself that is cut here.
+      ids.set(tokenizer.encode(text.toLowerCase()).ids.slice(0, settings.length).map(BigInt));
+      const outputs = await textTower.run({ input_ids: new ort.Tensor("int64", ids, [1, settings.length]) });
+      return outputs.embedding.data;
+    },
+    async encodeImage(blob) {
+      const side = settings.side;
+      const context = new OffscreenCanvas(side, side).getContext("2d");
+      context.fillStyle = "white"; // under what is transparent
+      context.fillRect(0, 0, side, side);
+      context.drawImage(await createImageBitmap(blob), 0, 0, side, side);
+      const { data } = context.getImageData(0, 0, side, side); // red, green, blue, alpha of each pixel
+      const pixels = Float32Array.from({ length: 3 * side * side }, (_, index) => {
+        const channel = Math.floor(index / (side * side));
+        return (data[4 * (index % (side * side)) + channel] / 255 - settings.mean[channel]) / settings.std[channel];
+      });
+      const outputs = await imageTower.run({ pixel_values: new ort.Tensor("float32", pixels, [1, 3, side, side]) });
+      return outputs.embedding.data;
+    },
+  };
+}
+
+const model = load();
+let latest = 0; // number of the last search that was asked for
+let turn = model; // searches run one after the other: a session takes one input at a time
+
+// Shows the pictures nearest to what `encode` makes of the model; `about` says what was searched for.
+function search(about, encode) {
+  const number = ++latest;
+  turn = turn
+    .then(async () => {
+      if (number !== latest) return; // something was typed in the meantime
+      const { pictures, vectorOf } = await model;
+      const start = performance.now();
+      const query = await encode(await model);
+      const scored = query && pictures.map((picture) => {
+        const vector = vectorOf(picture);
+        return { picture, score: vector.reduce((sum, value, index) => sum + value * query[index], 0) };
+      });
+      if (number !== latest) return;
+      ranked = scored ? scored.sort((one, other) => other.score - one.score).slice(0, SHOWN) : [];
+      const milliseconds = Math.round(performance.now() - start);
+      describeStatus = (texts) => (scored ? texts.found(pictures.length, milliseconds) : "");
+      show();
+      document.body.dataset.shown = about; // for tests, which wait for it
+    })
+    .catch((error) => {
+      describeStatus = (texts) => texts.failed + error.message;
+      show();
+      document.body.dataset.failed = error.message; // for tests, too
+    });
+}
+
+const searchText = () => {
+  const text = byId("query").value.trim();
+  search(text, async ({ encodeText }) => (text ? encodeText(text) : null));
+};
+byId("query").addEventListener("input", searchText);
+byId("picture").addEventListener("change", ({ target }) => {
+  const [picture] = target.files;
+  byId("query").value = "";
+  if (picture) search(picture.name, ({ encodeImage }) => encodeImage(picture));
+});
+byId("language").addEventListener("click", () => {
+  language = language === "zh" ? "en" : "zh";
+  show();
+});
+show();
+searchText(); // also what a browser has kept in the field
