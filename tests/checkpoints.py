@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizerFast
 
-from fgclip2.hub import convert_checkpoint, export_checkpoint
+from fgclip2.hub import convert_checkpoint, convert_r2d2, export_checkpoint
 from fgclip2.modeling.auto import find_family
+from tests import golden_of_r2d2
+from tests.golden_of_r2d2 import GOLDEN_R2D2
 from tests.golden_of_v1 import GOLDEN_V1
 from tests.tokenization.clip_vocabulary import write_tiny_vocabulary
 
@@ -132,8 +134,24 @@ def official_folder(tmp_path_factory) -> Path:
     return write_official_folder(tmp_path_factory.mktemp("checkpoints") / "official")
 
 
+@pytest.fixture(scope="session")
+def official_r2d2_folder(tmp_path_factory) -> Path:
+    """A released R2D2 pickle, converted: there is no other official folder. Don't write into it."""
+    place = tmp_path_factory.mktemp("checkpoints")
+    torch.save({"model": golden_of_r2d2.weights()}, place / "r2d2.pth")
+    folder = place / "official_r2d2"
+    convert_r2d2(place / "r2d2.pth", folder, GOLDEN_R2D2 / "vocab.txt", golden_of_r2d2.config())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_r2d2_folder(official_r2d2_folder, tmp_path_factory) -> Path:
+    """Don't write into it."""
+    return export_checkpoint(*load(official_r2d2_folder), tmp_path_factory.mktemp("checkpoints") / "exported_r2d2")
+
+
 def load(folder: Path) -> tuple[Any, Any]:
-    """Return the model and the processor of a folder of either family."""
+    """Return the model and the processor of a folder of any family."""
     family = find_family(folder)
     return family.model.from_pretrained(folder), family.processor.from_pretrained(folder)
 

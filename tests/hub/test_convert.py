@@ -217,7 +217,7 @@ def test_weights_that_do_not_fit_the_config_are_named(change, message, source, t
 
 def test_other_models_are_refused(source, tmp_path):
     (source / "config.json").write_text('{"model_type": "siglip2"}')
-    with pytest.raises(ValueError, match="`model_type` must be 'fgclip2' or 'fgclip', got 'siglip2'"):
+    with pytest.raises(ValueError, match="`model_type` must be 'fgclip2' or 'fgclip' or 'r2d2', got 'siglip2'"):
         convert_checkpoint(source, tmp_path / "out")
 
 

@@ -27,6 +27,8 @@ def images() -> list[Image.Image]:
 @torch.no_grad()
 def compute(model, processor, tokenizer, image_processor) -> dict[str, torch.Tensor]:
     """What each way in gives: token ids and features per walk, pixels, image, dense and region features, logits."""
+    if model.config.model_type == "r2d2":
+        return compute_r2d2(model, processor, tokenizer, image_processor)
     outputs = {}
     for walk in ("short", "long", "box"):
         ids = tokenizer(TEXTS, walk_type=walk, return_tensors="pt")["input_ids"]
@@ -40,6 +42,17 @@ def compute(model, processor, tokenizer, image_processor) -> dict[str, torch.Ten
     inputs = processor(images=images(), boxes=boxes)
     outputs["regions"] = torch.cat(model.get_image_region_features(**inputs))
     outputs["logits"] = model(**processor(text=TEXTS, images=images())).logits_per_image
+    return outputs
+
+
+def compute_r2d2(model, processor, tokenizer, image_processor) -> dict[str, torch.Tensor]:
+    """The same of R2D2, which has one text head, no regions, and scores of pairs."""
+    texts, pixels = tokenizer(TEXTS, return_tensors="pt"), image_processor(images(), return_tensors="pt")
+    outputs = {**texts, **pixels}
+    outputs["text"], outputs["image"] = model.get_text_features(**texts), model.get_image_features(**pixels)
+    forward = model(**processor(text=TEXTS, images=images()))
+    outputs["logits"] = forward.logits_per_image
+    outputs["scores"] = model.rank_scores(forward.image_tokens, forward.text_tokens, texts["attention_mask"])
     return outputs
 
 
@@ -57,7 +70,7 @@ def compute_pipelines(folder: str, **kwargs) -> dict[str, torch.Tensor]:
 
 def check_origin(loaded: object, way: str) -> None:
     cls = type(loaded)
-    assert cls.__name__.startswith("FGClip"), cls
+    assert cls.__name__.startswith(("FGClip", "R2D2")), cls
     origins = {"remote-code": "transformers_modules.", "package": "fgclip2."}
     # Where both could run, transformers decides for each Auto class; the code is the same.
     assert cls.__module__.startswith(origins.get(way, tuple(origins.values()))), cls

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 TEXTS = ["A black CAT on the Window", "一只黑猫趴在窗台上", "Ⅷ 😀 naïve", "many words " * 300]
-WAYS = {"fgclip2": (("short", 64), ("long", 196)), "fgclip": (("short", 77), ("long", 248))}
-IMAGE_ARGUMENTS = {"fgclip2": ({}, {"max_num_patches": 128}), "fgclip": ({},)}
+WAYS = {"fgclip2": (("short", 64), ("long", 196)), "fgclip": (("short", 77), ("long", 248)), "r2d2": (("short", 24),)}
+IMAGE_ARGUMENTS = {"fgclip2": ({}, {"max_num_patches": 128}), "fgclip": ({},), "r2d2": ({},)}
 
 
 def images() -> list[Image.Image]:
@@ -29,9 +29,9 @@ def compute(model, tokenizer, image_processor) -> dict[str, torch.Tensor]:
     family = model.config.model_type
     for walk, length in WAYS[family]:
         ids = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        assert list(ids) == ["input_ids"]
+        assert list(ids) == (["input_ids", "attention_mask"] if family == "r2d2" else ["input_ids"])
         outputs[f"ids {walk}"] = ids["input_ids"]
-        outputs[f"text {walk}"] = model.get_text_features(**ids, walk_type=walk)
+        outputs[f"text {walk}"] = model.get_text_features(**ids, **({} if family == "r2d2" else {"walk_type": walk}))
     for index, arguments in enumerate(IMAGE_ARGUMENTS[family]):
         pixels = image_processor(images(), return_tensors="pt", **arguments)
         outputs |= {f"{name} {index}": tensor for name, tensor in pixels.items()}

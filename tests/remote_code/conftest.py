@@ -1,3 +1,17 @@
-from tests.checkpoints import exported_fgclip_folder, exported_folder, official_fgclip_folder, official_folder
+from tests.checkpoints import (
+    exported_fgclip_folder,
+    exported_folder,
+    exported_r2d2_folder,
+    official_fgclip_folder,
+    official_folder,
+    official_r2d2_folder,
+)
 
-__all__ = ["exported_fgclip_folder", "exported_folder", "official_fgclip_folder", "official_folder"]
+__all__ = [
+    "exported_fgclip_folder",
+    "exported_folder",
+    "exported_r2d2_folder",
+    "official_fgclip_folder",
+    "official_folder",
+    "official_r2d2_folder",
+]

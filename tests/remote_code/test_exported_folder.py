@@ -72,7 +72,7 @@ def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
             assert torch.equal(actual[name], tensor), name
 
 
-# One way of the second family by default: how a folder is exported does not depend on the family.
+# One way of the other families by default: how a folder is exported does not depend on the family.
 MORE = {"marks": pytest.mark.slow}
 
 
@@ -83,6 +83,9 @@ MORE = {"marks": pytest.mark.slow}
         ("fgclip2", "package"),
         ("fgclip2", "package-and-remote-code"),
         ("fgclip", "remote-code"),
+        ("r2d2", "remote-code"),
+        pytest.param("r2d2", "package", **MORE),
+        pytest.param("r2d2", "package-and-remote-code", **MORE),
         pytest.param("fgclip", "package", **MORE),
         pytest.param("fgclip", "package-and-remote-code", **MORE),
     ],
@@ -94,7 +97,7 @@ def test_in_a_fresh_interpreter(exported, way, tmp_path):
     assert_same(load_file(output), exported.expected)
 
 
-@pytest.mark.parametrize("exported", ["fgclip2", "fgclip"], indirect=True)
+@pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2"], indirect=True)
 @pytest.mark.parametrize("python", OTHER_PYTHONS)
 def test_in_other_environments(python, exported, tmp_path):
     output = tmp_path / "outputs.safetensors"
@@ -103,9 +106,9 @@ def test_in_other_environments(python, exported, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def stock(exported_folder, exported_fgclip_folder) -> tuple[list[Path], dict[str, torch.Tensor]]:
-    """Exported folders of both families, and what this package's own classes make of them."""
-    folders, outputs = [exported_folder, exported_fgclip_folder], {}
+def stock(exported_folder, exported_fgclip_folder, exported_r2d2_folder) -> tuple[list[Path], dict[str, torch.Tensor]]:
+    """Exported folders of all families, and what this package's own classes make of them."""
+    folders, outputs = [exported_folder, exported_fgclip_folder, exported_r2d2_folder], {}
     for number, folder in enumerate(folders):
         model, processor = load(folder)
         found = check_stock.compute(model.eval(), processor.tokenizer, processor.image_processor)
@@ -126,12 +129,14 @@ def assert_stock_classes_agree(python: str, stock: tuple[list[Path], dict[str, t
     actual = load_file(output)
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
-        if name.startswith("1 pixel_values"):  # CLIP's processor: releases differ by one level of 255 here and there
+        if name.startswith(
+            ("1 pixel_values", "2 pixel_values")
+        ):  # CLIP's processor: releases differ by one level of 255 here and there
             difference = (actual[name] - tensor).abs()
             assert difference.max() < 0.016, name
             assert (difference > 1e-5).float().mean() < 0.03, name
         elif tensor.is_floating_point() and not name.startswith("0 pixel_values"):
-            allowed = 0.02 if name.startswith("1 image") else 1e-5  # of those pixels
+            allowed = 0.02 if name.startswith(("1 image", "2 image")) else 1e-5  # of those pixels
             message = f"{name}: {{}}".format
             torch.testing.assert_close(actual[name], tensor, rtol=0, atol=allowed, msg=message)
         else:
@@ -166,23 +171,28 @@ def snippets(folder: Path, language: str) -> str:
 
 @pytest.mark.parametrize(
     ("exported", "language"),
-    [("fgclip2", "en"), ("fgclip2", "zh"), pytest.param("fgclip", "en", **MORE), pytest.param("fgclip", "zh", **MORE)],
+    [
+        ("fgclip2", "en"),
+        ("fgclip2", "zh"),
+        *(pytest.param(family, language, **MORE) for family in ("fgclip", "r2d2") for language in ("en", "zh")),
+    ],
     indirect=["exported"],
 )
 def test_snippets_of_the_model_card(exported, language, tmp_path):
     width = exported.expected["image"].shape[1]
+    parts = f"similarity.shape == (2, 2) and caption_features.shape == (1, {width})"
     checks = f"""
 assert probabilities.shape == (1, 2) and (0 < probabilities).all() and (probabilities < 1).all()
-assert similarity.shape == (2, 2) and caption_features.shape == (1, {width})
+assert {"scores_of_pairs.shape == (2,)" if exported.family == "r2d2" else parts}
 assert len(scores) == 2 and all(0 < row["score"] < 1 for row in scores)
 """
-    if exported.family == "fgclip":
+    if exported.family != "fgclip2":
         checks += "assert abs(probabilities.sum() - 1) < 1e-5 and abs(sum(row['score'] for row in scores) - 1) < 1e-5\n"
     code = "import sys; sys.modules['fgclip2'] = None\n" + snippets(exported.folder, language) + checks
     run([sys.executable, "-c", code], tmp_path / "cache", cwd=exported.folder)
 
 
-@pytest.mark.parametrize("exported", ["fgclip2", "fgclip"], indirect=True)
+@pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2"], indirect=True)
 def test_snippets_of_both_languages_do_the_same(exported):
     def without_words(code: str) -> str:
         return re.sub(r'"[^"]*"|#.*', "", code)
@@ -195,6 +205,7 @@ def test_snippets_of_both_languages_do_the_same(exported):
     [
         ("fgclip2", ["en", "zh"], "A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture"),
         ("fgclip", ["en"], "squares of 40 pixels, whatever their aspect ratio. Texts should be English"),
+        ("r2d2", ["zh"], "Texts should be Chinese; they have up to 24 tokens"),
     ],
     indirect=["exported"],
 )

@@ -95,18 +95,7 @@ with torch.no_grad():
     probabilities = model(**inputs).logits_per_image.$score  # (images, texts)
 ```
 
-Regions, compared with short phrases of the walk `box`, and long captions (up to $long_length tokens):
-
-```python
-regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
-phrases = processor(text=["the upper left part", "the lower right part"], walk_type="box")
-caption = processor(text="A plain red picture, without any object in it.", walk_type="long")
-with torch.no_grad():
-    region_features = model.get_image_region_features(**regions)[0]  # (boxes, D)
-    phrase_features = model.get_text_features(**phrases, walk_type="box")  # (phrases, D)
-    caption_features = model.get_text_features(**caption, walk_type="long")  # (1, D)
-similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
-```
+$more
 
 As a pipeline; $score_about:
 
@@ -118,7 +107,7 @@ scores = classifier(image, candidate_labels=["red", "blue"], hypothesis_template
 ```
 
 sentence-transformers 6.2 or later loads it by `SentenceTransformer(checkpoint, trust_remote_code=True)`, for images and
-short texts; `processing_kwargs={"text": $long_texts}` of `encode` is for long ones.
+$st_texts.
 
 Without `trust_remote_code`, `AutoTokenizer` and `AutoImageProcessor` are transformers' own classes. They give the same
 ids and pixels as long as the length is always said ($stock_about):
@@ -131,7 +120,7 @@ tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
 image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
 with torch.no_grad():
-    text_vectors = model.get_text_features(**ids, walk_type="short")
+    text_vectors = model.get_text_features(**ids$stock_walk)
     image_vectors = model.get_image_features(**image_processor(image, $stock_images))
 ```
 $results
@@ -161,18 +150,7 @@ with torch.no_grad():
     probabilities = model(**inputs).logits_per_image.$score  # (图像数, 文本数)
 ```
 
-区域特征与 `box` 方式编码的短语比较；长文本（最多 $long_length 个词元）用 `long`：
-
-```python
-regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
-phrases = processor(text=$phrases_zh, walk_type="box")
-caption = processor(text=$caption_zh, walk_type="long")
-with torch.no_grad():
-    region_features = model.get_image_region_features(**regions)[0]  # (区域数, D)
-    phrase_features = model.get_text_features(**phrases, walk_type="box")  # (短语数, D)
-    caption_features = model.get_text_features(**caption, walk_type="long")  # (1, D)
-similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
-```
+$more_zh
 
 用 pipeline；$score_about_zh：
 
@@ -184,7 +162,7 @@ scores = classifier(image, candidate_labels=$labels_zh, hypothesis_template=$tem
 ```
 
 sentence-transformers 6.2 及以上用 `SentenceTransformer(checkpoint, trust_remote_code=True)` 加载，
-用于图像和短文本；长文本请给 `encode` 传 `processing_kwargs={"text": $long_texts}`。
+用于图像和$st_texts_zh。
 
 不加 `trust_remote_code` 时，`AutoTokenizer` 和 `AutoImageProcessor` 是 transformers 自带的类。
 只要始终写明长度，得到的编号和像素完全相同（$stock_about_zh）：
@@ -197,7 +175,7 @@ tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
 image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
 ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
 with torch.no_grad():
-    text_vectors = model.get_text_features(**ids, walk_type="short")
+    text_vectors = model.get_text_features(**ids$stock_walk)
     image_vectors = model.get_image_features(**image_processor(image, $stock_images))
 ```
 $results_zh""")
@@ -211,9 +189,66 @@ $rows
 """)
 
 
+_REGIONS = """\
+Regions, compared with short phrases of the walk `box`, and long captions (up to $long_length tokens):
+
+```python
+regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
+phrases = processor(text=["the upper left part", "the lower right part"], walk_type="box")
+caption = processor(text="A plain red picture, without any object in it.", walk_type="long")
+with torch.no_grad():
+    region_features = model.get_image_region_features(**regions)[0]  # (boxes, D)
+    phrase_features = model.get_text_features(**phrases, walk_type="box")  # (phrases, D)
+    caption_features = model.get_text_features(**caption, walk_type="long")  # (1, D)
+similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
+```"""
+
+_REGIONS_ZH = """\
+区域特征与 `box` 方式编码的短语比较；长文本（最多 $long_length 个词元）用 `long`：
+
+```python
+regions = processor(images=[image], boxes=[[[0, 0, 320, 240], [320, 240, 640, 480]]])
+phrases = processor(text=$phrases_zh, walk_type="box")
+caption = processor(text=$caption_zh, walk_type="long")
+with torch.no_grad():
+    region_features = model.get_image_region_features(**regions)[0]  # (区域数, D)
+    phrase_features = model.get_text_features(**phrases, walk_type="box")  # (短语数, D)
+    caption_features = model.get_text_features(**caption, walk_type="long")  # (1, D)
+similarity = torch.cosine_similarity(region_features[:, None], phrase_features[None], dim=-1)
+```"""
+
+_OF_LONG_TEXTS = {
+    "more": _REGIONS,
+    "more_zh": _REGIONS_ZH,
+    "st_texts": 'short texts; `processing_kwargs={"text": $long_texts}` of `encode` is for long ones',
+    "st_texts_zh": '短文本；长文本请给 `encode` 传 `processing_kwargs={"text": $long_texts}`',
+    "stock_walk": ', walk_type="short"',
+}
+
+_RANKING = """\
+Pairs worth it, compared token by token: the mean match probability of two cross encoders, plus the cosine:
+
+```python
+with torch.no_grad():
+    outputs = model(**inputs)
+    images = outputs.image_tokens.expand(2, -1, -1)  # the image with each of the two texts
+    scores_of_pairs = model.rank_scores(images, outputs.text_tokens, inputs["attention_mask"])  # (pairs,)
+```"""
+
+_RANKING_ZH = """\
+对值得的图文对逐词元比较：两个交叉编码器的平均匹配概率，加上余弦：
+
+```python
+with torch.no_grad():
+    outputs = model(**inputs)
+    images = outputs.image_tokens.expand(2, -1, -1)  # 图像与两条文本各配一对
+    scores_of_pairs = model.rank_scores(images, outputs.text_tokens, inputs["attention_mask"])  # (图文对数,)
+```"""
+
 # What the card of one family says, and that of another does not, by model type.
 _OF_FAMILY = {
     "fgclip2": {
+        **_OF_LONG_TEXTS,
         "stock_texts": '["a red square", "一只黑猫"]',
         "stock_images": 'max_num_patches=256, return_tensors="pt"',
         "stock_about": """\
@@ -237,6 +272,7 @@ regions, and dense features.""",
         "template_zh": '"一张{}的图片"',
     },
     "fgclip": {
+        **_OF_LONG_TEXTS,
         "stock_texts": '["a red square", "a black cat"]',
         "stock_images": 'return_tensors="pt"',
         "stock_about": "texts are not cut by themselves; `padding=True` gives the same vectors here",
@@ -261,10 +297,39 @@ that of CLIP, to which Chinese characters are bytes.""",
         "labels_zh": '["red", "blue"]',
         "template_zh": '"a {} picture"',
     },
+    "r2d2": {
+        "more": _RANKING,
+        "more_zh": _RANKING_ZH,
+        "st_texts": "texts",
+        "st_texts_zh": "文本",
+        "stock_walk": "",
+        "stock_texts": '["a red square", "一只黑猫"]',
+        "stock_images": 'return_tensors="pt"',
+        "stock_about": "texts are not cut by themselves; padding is masked, and `padding=True` gives the same vectors",
+        "stock_about_zh": "文本不会自动截断；补齐的部分被遮住，`padding=True` 得到的向量相同",
+        "about": """\
+An image-text model of the R2D2 architecture ([arXiv 2205.03860](https://arxiv.org/abs/2205.03860)): vectors of images
+and texts, and two cross encoders that compare pairs (none in PRD2). Images become squares of $image_size pixels,
+whatever their aspect ratio. Texts should be Chinese; they have up to $short_length tokens.""",
+        "about_zh": """\
+这是 R2D2（[arXiv 2205.03860](https://arxiv.org/abs/2205.03860)）结构的图文模型：提供图像和文本的向量，
+以及比较图文对的两个交叉编码器（PRD2 没有）。图像一律缩放成边长 $image_size 像素的正方形，不保持长宽比。
+文本请用中文，最多 $short_length 个词元。""",
+        "score": "softmax(-1)",
+        "score_about": "the scores of an image are a softmax over the labels, and sum to 1",
+        "score_about_zh": "每张图像的分数是对各标签的 softmax，总和为 1",
+        "captions_zh": '["一个红色方块", "一只黑猫"]',
+        "labels_zh": '["红色", "蓝色"]',
+        "template_zh": '"一张{}的图片"',
+    },
 }
 
-_LANGUAGES = {"fgclip2": ["en", "zh"], "fgclip": ["en"]}
-_TAGS = {"fgclip2": ["fgclip2", "clip", "siglip", "bilingual"], "fgclip": ["fgclip", "clip"]}
+_LANGUAGES = {"fgclip2": ["en", "zh"], "fgclip": ["en"], "r2d2": ["zh"]}
+_TAGS = {
+    "fgclip2": ["fgclip2", "clip", "siglip", "bilingual"],
+    "fgclip": ["fgclip", "clip"],
+    "r2d2": ["r2d2", "clip", "reranking"],
+}
 
 
 def model_card(name: str, facts: Facts, family: Family, model: Any, processor: Any) -> str:
@@ -306,7 +371,10 @@ def model_card(name: str, facts: Facts, family: Family, model: Any, processor: A
     }
     tables = {place: _RESULTS.substitute(words, rows=rows) if rows else "" for place, words in titles.items()}
     towers = {"vision": model.config.vision_config, "text": model.config.text_config}
-    card = Template(_CARD.safe_substitute(_OF_FAMILY[family.model_type]))
+    parts = _OF_FAMILY[family.model_type]
+    if not getattr(model.config, "has_cross_encoders", True):
+        parts = {**parts, "more": "It has no cross encoders.", "more_zh": "它没有交叉编码器。"}
+    card = Template(Template(_CARD.safe_substitute(parts)).safe_substitute(parts))  # twice, for parts name others
     return card.substitute(
         tables,
         front_matter=data.to_yaml(),
@@ -316,6 +384,6 @@ def model_card(name: str, facts: Facts, family: Family, model: Any, processor: A
         parameters=f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         image_size=getattr(towers["vision"], "image_size", None),  # of families with squares
         short_length=processor.text_length("caption"),
-        long_length=processor.text_length("long_caption"),
+        long_length=processor.text_length("long_caption") if "long_caption" in processor.text_roles else None,
         **{tower: f"{config.num_hidden_layers} x {config.hidden_size}" for tower, config in towers.items()},
     )

@@ -35,7 +35,7 @@ def export_checkpoint(
     `padding="max_length", truncation=True` and the same pixels, FG-CLIP 2's for an integer `max_num_patches`.
 
     Args:
-        model: An [`FGClip2Model`] or [`FGClipModel`]; scales that only training has are left out.
+        model: An [`FGClip2Model`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
         processor: Its processor.
         folder: Where to write; new or empty.
         license, base_model, datasets, results: What the card says beside what the model itself shows, see [`Facts`].

@@ -20,8 +20,8 @@ def by_transformers(folder: str, picture: Image.Image, texts: list[str]) -> tupl
 
     model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    ids = processor(text=texts)["input_ids"]
-    image_vectors, text_vectors = model.get_image_features(**processor(images=[picture])), model.get_text_features(ids)
+    image_vectors = model.get_image_features(**processor(images=[picture]))
+    text_vectors = model.get_text_features(**processor(text=texts))
 
     stock = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

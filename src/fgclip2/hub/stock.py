@@ -32,7 +32,11 @@ def _squares(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 # By model type: the settings of our image processor -> what has to change for one of transformers' own.
-_IMAGE_PROCESSORS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"fgclip2": _naflex, "fgclip": _squares}
+_IMAGE_PROCESSORS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "fgclip2": _naflex,
+    "fgclip": _squares,
+    "r2d2": _squares,
+}
 
 
 def name_stock_classes(folder: Path, family: Family) -> None:

@@ -54,7 +54,7 @@ def verify_folder(folder: str | os.PathLike) -> dict[str, float]:
     with torch.no_grad():
         expected = {
             "images": model.get_image_features(**processor(images=[picture])),
-            "texts": model.get_text_features(processor(text=TEXTS)["input_ids"]),
+            "texts": model.get_text_features(**processor(text=TEXTS)),
         }
     expected = {name: torch.nn.functional.normalize(rows, dim=-1) for name, rows in expected.items()}
     script = Path(__file__).with_name("fresh_process.py").read_text(encoding="utf-8")

@@ -13,11 +13,14 @@ from transformers import PretrainedConfig
 
 from .configuration_fgclip import OFFICIAL_MODEL_TYPE, FGClipConfig
 from .configuration_fgclip2 import FGClip2Config
+from .configuration_r2d2 import R2D2Config
 from .modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
 from .modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+from .modeling_r2d2 import R2D2Model, R2D2TextModel, R2D2VisionModel
 from .pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
 from .processing_fgclip import FGClipProcessor
 from .processing_fgclip2 import FGClip2Processor
+from .processing_r2d2 import R2D2Processor
 from .weights import INDEX, WEIGHTS, base_of_adapter, find_file, read_header, read_json_object
 
 
@@ -58,6 +61,7 @@ FAMILIES = (
         official_model_type=OFFICIAL_MODEL_TYPE,
         own_tensor="text_filip_projection.weight",
     ),
+    Family("R2D2", "r2d2", R2D2Config, R2D2Model, R2D2Processor, (R2D2TextModel, R2D2VisionModel)),
 )
 
 

@@ -155,9 +155,16 @@ TOWERS: tuple[tuple[type[Any], type[Any], type[Any]], ...] = (
 
 
 def towers_of(model: Any) -> tuple[_Tower, _Tower]:
-    """Return the text tower and the image tower of a model, ready to be traced; they share its weights."""
-    texts, images = next((texts, images) for family, texts, images in TOWERS if isinstance(model, family))
-    return texts(model), images(model)
+    """Return the text tower and the image tower of a model, ready to be traced; they share its weights.
+
+    Raises:
+        ValueError: There are no graphs of such a model.
+    """
+    for family, texts, images in TOWERS:
+        if isinstance(model, family):
+            return texts(model), images(model)
+    known = ", ".join(family.__name__ for family, _, _ in TOWERS)
+    raise ValueError(f"ONNX graphs can be made of {known}, and of {type(model).__name__} they can't")
 
 
 def trace(tower: _Tower, dtype: torch.dtype) -> Any:
