@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.work,
         measure=SceneValidation(options.cache, FGClip2Processor(None, tokenizer), settings.validation_scenes),
         write=lambda average: export(
-            shipped_model(average, start, 0.0), tokenizer, options.export, settings.export_patches
+            shipped_model(average, start, settings.start_share), tokenizer, options.export, settings.export_patches
         ),
     )
 
