@@ -7,6 +7,7 @@ import pytest
 
 from fgclip2.drawings.phrases import Description
 from fgclip2.embedding import split_phrases
+from recipes.reranking import evidence
 from recipes.reranking.ablation import SPLITTERS, Setting, markdown, variations, wins
 from recipes.reranking.texts import clauses, words
 
@@ -48,3 +49,11 @@ def test_wins_and_their_table():
     assert first == "| - | - | - | - | 10.0 | 10.0 |"
     assert second.startswith("| rules | 0.2, 0.3, 0.4, 0.6 | 20 | spread x 3 | 20.0 |")
     assert len(set(variations())) == len(variations())
+
+
+def test_evidence_counts_what_comes_first_before_and_after():
+    rows = np.array([[0, 1], [0, 1], [3, 0], [3, 2]])
+    ablation = SimpleNamespace(nearest={("long", "en"): (None, rows)}, recall=lambda setting, *key: 75.0)
+    measured = evidence.measure(ablation, "long", "en")
+    assert measured == {"before, recall@1": 50.0, "before, recall@20": 75.0, "after, recall@1": 75.0}
+    assert evidence.markdown({"long en": measured}, 4).splitlines()[-1] == "| long en | 50.0 | 75.0 | 75.0 | 25.0 |"
