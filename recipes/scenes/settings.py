@@ -135,7 +135,7 @@ class LanguageSettings:
     label_distillation_weight: float = 10.0
 
     # Export
-    start_share: float = 0.2  # of the start's weights in those that ship
+    start_share: float = 0.1  # of the start's weights in those that ship
     export_patches: int = 36
     max_caption_tokens: int = 16  # of the automatic head, as `heads.py` has measured it
 
