@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 # Not the top-level name: some releases put a dummy there that asks for torchvision.
@@ -26,20 +27,20 @@ from .modeling.auto import FAMILIES
 
 logger = logging.getLogger("fgclip2")
 
-_from_dict_of_transformers = ImageProcessingMixin.from_dict.__func__  # type: ignore[attr-defined]
-
 
 @functools.cache
 def register() -> None:
     """Make transformers' Auto classes and pipelines find this package's models, also in the official layout.
 
-    Official folders of the first FG-CLIP say that they are CLIP, and stay that to transformers. The environment
+    Official folders of the first FG-CLIP say that they are CLIP, and stay that to transformers. Folders that
+    [`export_checkpoint`] wrote name classes of transformers beside ours: of these, ours are made, also where a class of
+    transformers is asked for by its own name, e.g. `Siglip2ImageProcessor.from_pretrained(folder)`. The environment
     variable `FGCLIP2_NO_REGISTER=1` turns all this off.
     """
     if environment_flag("FGCLIP2_NO_REGISTER"):
         return
     for family in FAMILIES:
-        if family.model_type in CONFIG_MAPPING:
+        if family.model_type in CONFIG_MAPPING and CONFIG_MAPPING[family.model_type] is not family.config:
             logger.warning(
                 "transformers has a model '%s' of its own; its Auto classes now give that of the package fgclip2 "
                 "(FGCLIP2_NO_REGISTER=1 leaves them as they are)",
@@ -57,12 +58,36 @@ def register() -> None:
         AutoImageProcessor.register(family.config, slow_image_processor_class=image_processor, exist_ok=True)
         AutoTokenizer.register(family.config, fast_tokenizer_class=tokenizer, exist_ok=True)
         AutoProcessor.register(family.config, family.processor, exist_ok=True)
-    ZeroShotImageClassificationPipeline.__new__ = _new_zero_shot_pipeline  # type: ignore[method-assign]
-    PreTrainedTokenizerFast.__new__ = _new_tokenizer  # type: ignore[method-assign]
-    ImageProcessingMixin.from_dict = classmethod(_image_processor_from_dict)  # type: ignore[method-assign, assignment]
+    replace_once(ZeroShotImageClassificationPipeline, "__new__", new_zero_shot_pipeline)
+    replace_once(PreTrainedTokenizerFast, "__new__", new_tokenizer)
+    replace_once(ImageProcessingMixin, "from_dict", image_processor_from_dict)
 
 
-def _new_zero_shot_pipeline(cls: type, *args: Any, **kwargs: Any) -> Any:
+def replace_once(owner: type, name: str, replacement: Callable[..., Any]) -> None:
+    """Let `replacement(previous, cls, ...)` answer for a static or class method of a class of transformers.
+
+    What others have put there is `previous`, and goes on to be called. Where a replacement of ours is there already,
+    e.g. before this module was loaded again, it stays.
+    """
+    method = getattr(owner, name)
+    previous = getattr(method, "__func__", method)
+    if getattr(previous, "of_fgclip2", False):
+        return
+
+    @functools.wraps(previous)
+    def replaced(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return replacement(previous, cls, *args, **kwargs)
+
+    replaced.of_fgclip2 = True  # type: ignore[attr-defined]
+    setattr(owner, name, staticmethod(replaced) if previous is method else classmethod(replaced))
+
+
+def new_instance(previous: Callable[..., Any], cls: type, *args: Any, **kwargs: Any) -> Any:
+    """Make an empty instance by what was `__new__` before; that of `object` takes no arguments."""
+    return previous(cls) if previous is object.__new__ else previous(cls, *args, **kwargs)
+
+
+def new_zero_shot_pipeline(previous: Callable[..., Any], cls: type, *args: Any, **kwargs: Any) -> Any:
     """Make transformers' zero-shot pipeline, as ours if it is for a model of ours.
 
     `pipeline()` chooses its class by the task alone. A class registered for the task would take the place of
@@ -73,10 +98,10 @@ def _new_zero_shot_pipeline(cls: type, *args: Any, **kwargs: Any) -> Any:
     model_type = getattr(getattr(kwargs.get("model"), "config", None), "model_type", None)
     if cls is ZeroShotImageClassificationPipeline:
         cls = next((family.pipeline for family in FAMILIES if family.model_type == model_type and family.pipeline), cls)
-    return object.__new__(cls)
+    return new_instance(previous, cls, *args, **kwargs)
 
 
-def _names(settings: dict[str, Any], auto_class: str, cls: type) -> bool:
+def code_of_folder_has(settings: dict[str, Any], auto_class: str, cls: type) -> bool:
     """Return whether the settings of a folder say that its own code has a class `cls` for `auto_class`."""
     auto_map = settings.get("auto_map")
     named = auto_map.get(auto_class) if isinstance(auto_map, dict) else None
@@ -84,7 +109,7 @@ def _names(settings: dict[str, Any], auto_class: str, cls: type) -> bool:
     return any(str(name).rpartition(".")[2] == cls.__name__ for name in (named if isinstance(named, list) else [named]))
 
 
-def _new_tokenizer(cls: type, *args: Any, **kwargs: Any) -> Any:
+def new_tokenizer(previous: Callable[..., Any], cls: type, *args: Any, **kwargs: Any) -> Any:
     """Make a tokenizer, as ours where transformers' own is about to be made for a folder that has our code too.
 
     Exported folders name transformers' class, so that they can be read without their code and without this package,
@@ -92,14 +117,17 @@ def _new_tokenizer(cls: type, *args: Any, **kwargs: Any) -> Any:
     """
     if cls is PreTrainedTokenizerFast:
         ours = (family.processor.tokenizer_type for family in FAMILIES)
-        cls = next((tokenizer for tokenizer in ours if _names(kwargs, "AutoTokenizer", tokenizer)), cls)
-    return object.__new__(cls)
+        cls = next((known for known in ours if code_of_folder_has(kwargs, "AutoTokenizer", known)), cls)
+    return new_instance(previous, cls, *args, **kwargs)
 
 
-def _image_processor_from_dict(cls: type, image_processor_dict: Any, **kwargs: Any) -> Any:
-    """Make an image processor of a folder's settings, as ours where [`_new_tokenizer`] would."""
-    for family in FAMILIES:
-        ours = family.processor.image_processor_type
-        if cls.__module__.startswith("transformers.") and _names(image_processor_dict, "AutoImageProcessor", ours):
-            return ours.from_dict(image_processor_dict, **kwargs)
-    return _from_dict_of_transformers(cls, image_processor_dict, **kwargs)
+def image_processor_from_dict(
+    previous: Callable[..., Any], cls: type, image_processor_dict: dict[str, Any], **kwargs: Any
+) -> Any:
+    """Make an image processor of a folder's settings, as ours where [`new_tokenizer`] would."""
+    if cls.__module__.startswith("transformers."):
+        for family in FAMILIES:
+            ours = family.processor.image_processor_type
+            if code_of_folder_has(image_processor_dict, "AutoImageProcessor", ours):
+                return ours.from_dict(image_processor_dict, **kwargs)
+    return previous(cls, image_processor_dict, **kwargs)

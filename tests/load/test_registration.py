@@ -71,15 +71,39 @@ mappings = (CONFIG_MAPPING, MODEL_MAPPING, TOKENIZER_MAPPING, IMAGE_PROCESSOR_MA
 import fgclip2
 assert fgclip2.FGClip2Model.from_pretrained(sys.argv[1]).config.model_type == "fgclip2"
 patched = ("__new__" in vars(cls) for cls in (ZeroShotImageClassificationPipeline, PreTrainedTokenizerFast))
-print([dict(mapping._extra_content) for mapping in mappings], *patched, ImageProcessingMixin.from_dict.__module__)
+patched = [*patched, hasattr(ImageProcessingMixin.from_dict, "of_fgclip2")]
+print([dict(mapping._extra_content) for mapping in mappings], *patched)
 """
     done = run(code, FGCLIP2_NO_REGISTER="1")
-    expected = "[{}, {}, {}, {}, {}] False False transformers.image_processing_base"
+    expected = "[{}, {}, {}, {}, {}] False False False"
     assert done.stdout.strip() == expected, done.stderr
     native = run(
         f"{NATIVE}\nimport fgclip2\nprint(CONFIG_MAPPING['fgclip2'] is native.FGClip2Config)", FGCLIP2_NO_REGISTER="1"
     )
     assert (native.stdout, native.stderr) == ("True\n", "")
+
+
+def test_what_others_have_changed_goes_on_to_be_called_and_a_reload_changes_nothing():
+    code = """
+import importlib, sys
+from tokenizers import Tokenizer, models
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+made = []
+def new(cls, *args, **kwargs):
+    made.append(cls.__name__)
+    return object.__new__(cls)
+PreTrainedTokenizerFast.__new__ = new
+import fgclip2
+from fgclip2 import _registration
+ours = PreTrainedTokenizerFast.__new__
+importlib.reload(_registration).register()
+assert PreTrainedTokenizerFast.__new__ is ours is not new
+PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+AutoProcessor.from_pretrained(sys.argv[1])
+print(made)
+"""
+    done = run(code)
+    assert (done.stdout, done.stderr) == ("['TokenizersBackend', 'FGClip2Tokenizer']\n", "")
 
 
 @pytest.fixture

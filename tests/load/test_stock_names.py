@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoProcessor, AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from fgclip2 import (
@@ -38,6 +38,15 @@ def test_auto_classes_give_ours(folder, photo):
     assert tokenizer(TEXTS, padding=True) == processor.tokenizer(TEXTS)
     pixels = image_processor(photo, return_tensors="pt")["pixel_values"]
     assert torch.equal(pixels, processor.image_processor(photo, return_tensors="pt")["pixel_values"])
+
+
+def test_classes_of_transformers_by_name_give_ours_too(folder, official_folder, official_fgclip_folder):
+    """An official folder gives the class of transformers whose name is in the exported one."""
+    official = official_folder if "fgclip2" in (folder / "config.json").read_text() else official_fgclip_folder
+    stock = type(AutoImageProcessor.from_pretrained(official))
+    assert stock.__module__.startswith("transformers.")
+    assert type(stock.from_pretrained(folder)) in (FGClip2ImageProcessor, FGClipImageProcessor)
+    assert type(PreTrainedTokenizerFast.from_pretrained(folder)) in (FGClip2Tokenizer, FGClipTokenizer)
 
 
 def test_settings_of_ours_are_as_they_were(folder, official_folder, official_fgclip_folder):
