@@ -4,8 +4,8 @@
 
 The environment of fgclip2 gets this one's torch and what the wheel's own metadata asks for, that of fgclip2-onnx what
 its metadata asks for and nothing else; neither has anything of this checkout. Then `dist/` has what a release consists
-of: wheels, sdist, a list of the packages of the first environment (SBOM, CycloneDX JSON) and `SHA256SUMS`. The wheel of
-fgclip2 is the same bytes wherever and whenever the same commit is built.
+of: wheels, sdist, a list of the packages of the first environment (SBOM, CycloneDX JSON) and `SHA256SUMS`. The wheels
+are the same bytes wherever and whenever the same commit is built.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from .environments import ROOT, link_torch, make_environment
 
 LIMIT_MEGABYTES = 20
 SBOM_TOOL = "cyclonedx-bom>=7.5,<8"
-ONNX_PACKAGE = ROOT / "packages" / "fgclip2-onnx"
+ONNX_PACKAGE = "packages/fgclip2-onnx"  # from the root, in a checkout and in the sdist
 LIMIT_SECONDS = 1.5  # of CPU, from the start of the process to the first vector, of the embedded checkpoint
 STARTS = 3  # of which the fastest counts
 
@@ -46,19 +46,21 @@ def run(*command: str | Path, **kwargs: object) -> None:
     subprocess.run([str(part) for part in command], check=True, **kwargs)  # type: ignore[call-overload]
 
 
-def build(output: Path) -> Path:
+def build(output: Path) -> tuple[Path, Path]:
+    """Build the sdist and the wheels of fgclip2 and of fgclip2-onnx, and return the wheels."""
     # Its time would otherwise be that of the files where a release is built from a checkout.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": source_date()}
     run(sys.executable, "-m", "build", "--outdir", output, ROOT, env=environment)
     # The source of the second is in the sdist of the first.
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", output, ONNX_PACKAGE, env=environment)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", output, ROOT / ONNX_PACKAGE, env=environment)
     run(sys.executable, "-m", "twine", "check", "--strict", *sorted(output.iterdir()))
     (wheel,) = output.glob("fgclip2-*.whl")
     size = wheel.stat().st_size / 1e6
     print(f"{wheel.name}: {size:.1f} MB (limit {LIMIT_MEGABYTES})", flush=True)
     if size > LIMIT_MEGABYTES:
         raise SystemExit(f"{wheel.name} is larger than {LIMIT_MEGABYTES} MB")
-    return wheel
+    (onnx_wheel,) = output.glob("fgclip2_onnx-*.whl")
+    return wheel, onnx_wheel
 
 
 def source_date() -> str:
@@ -69,8 +71,8 @@ def source_date() -> str:
     return done.stdout.strip()
 
 
-def build_again(wheel: Path, folder: Path) -> None:
-    """Build the wheel again from the sdist, elsewhere, with other times and permissions of files, and compare bytes."""
+def build_again(wheel: Path, onnx_wheel: Path, folder: Path) -> None:
+    """Build both wheels again from the sdist, elsewhere, with other times and permissions, and compare bytes."""
     (sdist,) = wheel.parent.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / "sources", filter="data")
@@ -79,10 +81,11 @@ def build_again(wheel: Path, folder: Path) -> None:
         path.chmod(0o700 if path.is_dir() else 0o600)
         os.utime(path, (1e9, 1e9))
     environment = {**os.environ, "SOURCE_DATE_EPOCH": source_date()}
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "again", sources, env=environment)
-    if (folder / "again" / wheel.name).read_bytes() != wheel.read_bytes():
-        raise SystemExit(f"{wheel.name} differs between two builds of the same sources")
-    print(f"{wheel.name}: the same bytes from two builds", flush=True)
+    for first, package in ((wheel, sources), (onnx_wheel, sources / ONNX_PACKAGE)):
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "again", package, env=environment)
+        if (folder / "again" / first.name).read_bytes() != first.read_bytes():
+            raise SystemExit(f"{first.name} differs between two builds of the same sources")
+        print(f"{first.name}: the same bytes from two builds", flush=True)
 
 
 def run_installed(wheel: Path, folder: Path) -> Path:
@@ -158,11 +161,10 @@ def run_without_torch(wheel: Path, folder: Path) -> None:
 def main() -> None:
     output = ROOT / "dist"
     shutil.rmtree(output, ignore_errors=True)
-    wheel = build(output)
+    wheel, onnx_wheel = build(output)
     with tempfile.TemporaryDirectory() as folder:
-        build_again(wheel, Path(folder))
+        build_again(wheel, onnx_wheel, Path(folder))
         write_sbom(wheel, run_installed(wheel, Path(folder)))
-        (onnx_wheel,) = output.glob("fgclip2_onnx-*.whl")
         run_without_torch(onnx_wheel, Path(folder))
     write_hashes(output)
     print("package: all good")
