@@ -168,7 +168,8 @@ def saved_folder(official_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_folder(official_folder, tmp_path_factory) -> Path:
     """The same checkpoint with this package's code. Don't write into it."""
-    return export_checkpoint(*load(official_folder), tmp_path_factory.mktemp("checkpoints") / "exported")
+    folder = tmp_path_factory.mktemp("checkpoints") / "exported"
+    return export_checkpoint(*load(official_folder), folder, license="apache-2.0")
 
 
 @pytest.fixture(scope="session")
@@ -186,4 +187,5 @@ def converted_fgclip_folder(official_fgclip_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_fgclip_folder(official_fgclip_folder, tmp_path_factory) -> Path:
     """Don't write into it."""
-    return export_checkpoint(*load(official_fgclip_folder), tmp_path_factory.mktemp("checkpoints") / "exported_fgclip")
+    folder = tmp_path_factory.mktemp("checkpoints") / "exported_fgclip"
+    return export_checkpoint(*load(official_fgclip_folder), folder, license="apache-2.0")

@@ -791,6 +791,7 @@ def test_export_for_the_hub_has_the_results_on_its_card(run, monkeypatch):
             ["--format", "onnx", "--license", "mit"],
             "--license: works with --format transformers or --format hub, got --format onnx",
         ),
+        (["--format", "onnx", "--onnx", "fp32"], "--onnx: works with --format transformers or --format hub, got"),
         # The first in the order of the help, whatever that on the command line.
         (
             ["--format", "onnx", "--public", "--dataset", "a", "--push", "a/b"],
@@ -809,8 +810,12 @@ def test_every_option_of_a_format_is_an_argument_of_its_function():
         assert list(chosen.options) == arguments
 
 
-def test_export_without_a_token_pushes_nothing(run, monkeypatch):
+def test_what_a_push_lacks_is_said_before_the_model_is_loaded(run, monkeypatch):
+    monkeypatch.setattr("fgclip2.embedding.loading.load_checkpoint", None)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    unknown = run("export", "导出", "--format", "hub", "--push", "acme/tiny", code=1).stderr
-    assert "HF_TOKEN" in unknown
+    arguments = ("export", "导出", "--format", "hub", "--push")
+    assert "must be 'namespace/name', got 'tiny'" in run(*arguments, "tiny", code=1).stderr
+    assert "HF_TOKEN" in run(*arguments, "acme/tiny", code=1).stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    assert "licence of the weights is unknown" in run(*arguments, "acme/tiny", code=1).stderr
     assert not Path("导出").exists()

@@ -104,8 +104,8 @@ OPTIONS = {
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--vocabulary", "--config", "--json"},
     "export": {
-        *("folder", "--model", "-m", "--format", "--license", "--base-model", "--dataset", "--results", "--push"),
-        *("--private", "--public", "--precision", "--square-side", "--compared-items", "--json"),
+        *("folder", "--model", "-m", "--format", "--license", "--base-model", "--dataset", "--results", "--onnx"),
+        *("--push", "--private", "--public", "--precision", "--square-side", "--compared-items", "--json"),
     },
     "init": {
         *("paths", "--num-patches", "--revision", "--preset", "--config", "--tokenizer", "--texts", "--vocab-size"),

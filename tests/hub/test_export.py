@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,37 @@ def test_license_reaches_the_card(loaded, tmp_path):
     assert "license: cc-by-4.0\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_licence_is_that_of_the_checkpoints_own_card(official_folder, loaded, tmp_path):
+    def license_of_export(model, name: str) -> str:
+        return stated_license(export_checkpoint(model, loaded[1], tmp_path / name))
+
+    assert license_of_export(loaded[0], "无卡片") == UNKNOWN
+    folder = shutil.copytree(official_folder, tmp_path / "模型")
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# 模型\n", encoding="utf-8")
+    model = FGClip2Model.from_pretrained(folder)
+    assert license_of_export(model, "有卡片") == "cc-by-nc-4.0"
+    shutil.rmtree(folder)
+    assert license_of_export(model, "已删除") == UNKNOWN
+
+
+def test_graphs_go_beside_the_weights_and_onto_the_card(loaded, tmp_path, monkeypatch):
+    def write_graphs(model, processor, folder, precisions):
+        assert (model, processor, folder.name) == (*loaded, "onnx")
+        folder.mkdir()
+        (folder / "precisions").write_text(" ".join(precisions))
+
+    monkeypatch.setattr(export, "export_onnx", write_graphs)
+    folder = export_checkpoint(*loaded, tmp_path / "图", onnx=["fp32", "int8", "fp32"])
+    assert (folder / "onnx" / "precisions").read_text() == "fp32 int8"
+    english, chinese = (folder / "README.md").read_text(encoding="utf-8").split("## 中文")
+    assert "ONNX graphs (fp32, int8)" in english
+    assert "ONNX 计算图（fp32, int8）" in chinese
+    for text in (english, chinese):
+        assert 'OnnxEmbedder.from_pretrained("onnx", precision="fp32")' in text
+    plain = export_checkpoint(*loaded, tmp_path / "无图")
+    assert "onnx" not in (plain / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
@@ -174,12 +206,30 @@ def test_facts_and_results_reach_the_card(loaded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "card", [None, "", "no front matter\nlicense: mit-0\n", "---\nlicense: [a, b]\n---\n", "---\n"]
+    "card",
+    [
+        None,
+        "",
+        "no front matter\nlicense: mit-0\n",
+        "---\nlicense: [a, b]\n---\n",
+        "---\nlicense: Apache 2.0\n---\n",
+        "---\nlicense: [a\n---\n",
+        "---\n- license\n---\n",
+        "---\n",
+    ],
 )
 def test_a_card_without_a_licence(card, tmp_path):
     if card is not None:
         (tmp_path / "README.md").write_text(card, encoding="utf-8")
     assert stated_license(tmp_path) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "front_matter", ["license: mit  # as in LICENSE\n", "tags: [a]\r\nlicense: 'mit'\r\n", '"license": mit\n']
+)
+def test_a_licence_as_yaml_has_it(front_matter, tmp_path):
+    (tmp_path / "README.md").write_bytes(f"---\n{front_matter}---\n# 模型\n".encode())
+    assert stated_license(tmp_path) == "mit"
 
 
 def test_an_empty_folder_is_filled(loaded, tmp_path):

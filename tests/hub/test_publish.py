@@ -1,12 +1,18 @@
 """publish: what would be uploaded, and what is."""
 
+import json
+import math
+import shlex
 import shutil
 from importlib import import_module
 
 import pytest
+import torch
 from huggingface_hub import HfApi, constants
 
-from fgclip2.hub import export_for_hub, publish, verify_folder
+from fgclip2.hub import export_for_hub, publish, verify, verify_folder
+from fgclip2.hub.fresh_process import check_close
+from fgclip2.hub.verify import largest_difference
 from tests.checkpoints import load
 from tests.hub.server import stand_in
 
@@ -95,8 +101,32 @@ def test_offline_a_real_run_fails_loudly(folder, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    with pytest.raises(OfflineModeIsEnabled):
+    with pytest.raises(OSError, match=r"the repository acme/tiny can't be made: .*offline") as raised:
         publish(folder, "acme/tiny", dry_run=False)
+    assert isinstance(raised.value.__cause__, OfflineModeIsEnabled)
+
+
+def test_a_failed_upload_says_how_to_go_on(folder, monkeypatch):
+    class Unreachable(RecordingApi):
+        def upload_folder(self, **kwargs):
+            raise RuntimeError("connection reset")  # as libraries below the hub's own raise
+
+    folder = folder.rename(folder.with_name("模型 'a'"))
+    with pytest.raises(
+        OSError, match=r"can't be uploaded to acme/tiny: connection reset\. The folder is compl"
+    ) as raised:
+        publish(folder, "acme/tiny", dry_run=False, api=Unreachable(), private=False)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    # The command is a line of a shell, and does what failed.
+    command = shlex.split(str(raised.value).partition("to push it again: ")[2])
+    assert command[:2] == ["python", "-c"]
+    api = RecordingApi()
+    monkeypatch.setattr(publishing, "HfApi", lambda token: api)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    exec(command[2], {})
+    assert [call[0] for call in api.calls] == ["create_repo", "upload_folder"]
+    assert api.calls[0][2]["private"] is False
+    assert api.calls[1][1]["folder_path"] == folder
 
 
 def test_without_a_token_in_the_environment_nothing_is_uploaded(folder, monkeypatch):
@@ -121,7 +151,7 @@ def steps(monkeypatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(publishing, "verify_folder", lambda folder: done.append("verified"))
     monkeypatch.setattr(publishing, "publish", lambda *arguments, **options: done.append(f"published {options}"))
-    monkeypatch.setattr(publishing, "missing_checks", lambda: [])
+    monkeypatch.setattr(publishing, "missing_checks", lambda has_graphs: [])
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     return done
 
@@ -158,7 +188,12 @@ def test_what_a_push_lacks_is_said_before_the_work(loaded, steps, tmp_path, monk
         export_for_hub(*loaded, tmp_path / "导出", push="acme/tiny")
     with pytest.raises(ValueError, match=r"(?i)repo"):
         export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/ti ny")
-    monkeypatch.setattr(publishing, "missing_checks", lambda: ["sentence-transformers>=6.2"])
+    with pytest.raises(ValueError, match="`repo_id` must be 'namespace/name', got 'tiny'"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="tiny")
+    monkeypatch.setattr(publishing, "missing_checks", lambda has_graphs: ["fgclip2-onnx"] if has_graphs else [])
+    with pytest.raises(ImportError, match="pip install fgclip2-onnx"):
+        export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", onnx=["fp32"], push="acme/tiny")
+    monkeypatch.setattr(publishing, "missing_checks", lambda has_graphs: ["sentence-transformers>=6.2"])
     with pytest.raises(ImportError, match=r"pip install 'sentence-transformers>=6\.2'"):
         export_for_hub(*loaded, tmp_path / "导出", "apache-2.0", push="acme/tiny")
     monkeypatch.delenv("HF_TOKEN")
@@ -168,6 +203,22 @@ def test_what_a_push_lacks_is_said_before_the_work(loaded, steps, tmp_path, monk
     assert steps == []
 
 
+def test_a_difference_that_is_not_a_number_is_one():
+    nan, zero = torch.tensor([[0.0, math.nan]]), torch.zeros(1, 2)
+    assert math.isnan(largest_difference([(zero, zero), (nan, zero)]))
+    assert largest_difference([(zero + 0.5, zero), (zero, zero)]) == 0.5
+    check_close("pixels", zero.numpy(), zero.numpy() + 1e-5, 1e-4)
+    for found, message in ((nan, "pixels are nan off"), (zero[:, :1], r"pixels have the shape \(1, 1\)")):
+        with pytest.raises(SystemExit, match=message):
+            check_close("pixels", found.numpy(), zero.numpy(), 1e-4)
+
+
+def test_the_check_of_graphs_is_asked_for_where_there_are_graphs(monkeypatch):
+    monkeypatch.setattr(verify, "find_spec", lambda module: None)
+    assert verify.missing_checks() == ["transformers", "sentence-transformers>=6.2"]
+    assert verify.missing_checks(has_graphs=True)[-1] == "fgclip2-onnx"
+
+
 @pytest.mark.slow
 def test_verification_compares_the_vectors_of_another_interpreter(folder):
     assert verify_folder(folder)["transformers"] < 1e-4
@@ -175,3 +226,18 @@ def test_verification_compares_the_vectors_of_another_interpreter(folder):
     (folder / "tokenization_fgclip2.py").write_text(code.replace("return text.lower()", "return text + '!'"), "utf-8")
     with pytest.raises(ValueError, match=r"(?s)transformers (gives other vectors|can't load).*"):
         verify_folder(folder)
+
+
+@pytest.mark.slow
+def test_verification_compares_the_pixels_of_transformers_own_class(folder):
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        settings.get("image_processor", settings)["image_processor_type"] = "CLIPImageProcessor"  # squares
+        (folder / name).write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match="pixels by AutoImageProcessor without the code of the folder have the shape"):
+        verify_folder(folder)
+
+
+@pytest.mark.slow
+def test_the_first_version_is_verified_too(exported_fgclip_folder):
+    assert verify_folder(exported_fgclip_folder)["transformers"] < 1e-4

@@ -53,6 +53,7 @@ def main() -> None:
             assert type(part).__module__.startswith("transformers."), type(part)
         # The length is that of the short head where none is given.
         default = parts[0](TEXTS, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+        assert parts[0](["cat"], padding=True, return_tensors="pt")["input_ids"].shape[1] < 9  # as cards warn
         found = compute(model, *parts)
         assert torch.equal(default, found["ids short"])
         outputs |= {f"{number} {name}": tensor.contiguous() for name, tensor in found.items()}

@@ -16,6 +16,7 @@ fgclip2 export 导出 --model 我的模型
 fgclip2 export merged --model my-adapter
 fgclip2 export to_share --format hub --results docs/bundled_benchmark
 fgclip2 export 发布 --format hub --model 我的模型 --license apache-2.0 --push 我的用户名/模型
+fgclip2 export to_share --format hub --onnx fp32 --onnx int8
 fgclip2 export 图 --format onnx --precision fp32 --precision int8
 fgclip2 export web --format transformers.js
 """
@@ -47,6 +48,14 @@ def export(
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Result file of fgclip2 bench run, or folder of them, for the card; may be repeated."),
+    ] = None,
+    onnx: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRECISION",
+            help="Write ONNX graphs too, e.g. fp32, into the folder onnx beside the weights (of transformers or hub); "
+            "may be repeated.",
+        ),
     ] = None,
     push: Annotated[
         str | None,
@@ -85,6 +94,7 @@ def export(
         base_model=base_model,
         datasets=datasets,
         results=results,
+        onnx=onnx,
         push=push,
         private=private,
         precisions=precisions,
@@ -140,15 +150,18 @@ def write_folder(format: str, model: str | None, folder: Path, options: dict[str
     from ..embedding.loading import choose_family, load_checkpoint
     from ..hub.card import stated_license
     from ..hub.formats import FORMATS
+    from ..hub.publish import check_push
 
     measured = read_results(options["results"]) if "results" in options else []
     name = model or str(embedded_checkpoint())
     source, hub_arguments = locate_checkpoint(name)
+    if "license" in FORMATS[format].options and "license" not in options:
+        options["license"] = stated_license(source, **hub_arguments) if model else "apache-2.0"
+    if "push" in options:  # before anything large is fetched
+        check_push(options["push"], options["license"], "onnx" in options)
     # As it is stored, not as an embedder computes: an export should not grow.
     family = choose_family(source, "fgclip2 export", **hub_arguments)
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
-    if "license" in FORMATS[format].options and "license" not in options:
-        options["license"] = stated_license(source, **hub_arguments) if model else "apache-2.0"
     if measured:
         options["results"] = scores_of_model(measured, loaded, processor, name)
     return name, FORMATS[format].write(loaded, processor, folder, **options)

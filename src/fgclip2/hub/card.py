@@ -4,17 +4,17 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData, metadata_load
 
 from ..modeling.auto import Family
 from ..modeling.weights import find_file
 
 Score = tuple[str, str, str, str, float]  # (benchmark, kind of benchmark, language, metric, share of 1)
 UNKNOWN = "unknown"  # what the hub calls a licence that nobody has named
+LICENSE = r"[a-z0-9]+([.-][a-z0-9]+)*"  # its identifiers
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Facts:
         base_model: Id on the hub of the model that this one was made from.
         datasets: Ids on the hub of the data that it was trained on.
         results: Its scores.
+        precisions: Precisions of the ONNX graphs in the folder `onnx`; none: there is no such folder.
 
     Raises:
         ValueError: The licence is no such identifier, or an id is none.
@@ -35,9 +36,10 @@ class Facts:
     base_model: str | None = None
     datasets: Sequence[str] = ()
     results: Sequence[Score] = ()
+    precisions: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", self.license):
+        if not re.fullmatch(LICENSE, self.license):
             raise ValueError(
                 f"`license` must be an identifier of the hub such as 'apache-2.0', 'cc-by-4.0' or 'other', got "
                 f"{self.license!r}"
@@ -54,14 +56,40 @@ def stated_license(source: str | os.PathLike, **hub_arguments: Any) -> str:
     Args:
         source, hub_arguments: What [`locate_checkpoint`] returned.
     """
-    path = find_file(source, "README.md", **hub_arguments)
-    if path is None:
-        return UNKNOWN
-    before, _, rest = Path(path).read_text(encoding="utf-8", errors="replace").partition("---\n")
-    front_matter = "" if before.strip() else rest.partition("\n---")[0]
-    found = re.search(r"""^license: *["']?([a-z0-9.-]+)["']? *$""", front_matter, re.MULTILINE)
-    return found[1] if found else UNKNOWN
+    import yaml
 
+    path = find_file(source, "README.md", **hub_arguments)
+    try:
+        stated = (metadata_load(path) or {}).get("license") if path else None
+    except (ValueError, yaml.YAMLError):  # which the hub would not take either
+        stated = None
+    return stated if isinstance(stated, str) and re.fullmatch(LICENSE, stated) else UNKNOWN
+
+
+def license_of(model: Any) -> str:
+    """Return the licence that the card beside the weights of a loaded model names; [`UNKNOWN`] if there is none.
+
+    The card is looked for in the folder, or the cache of the hub, that the model was loaded from. Nothing is fetched.
+    """
+    source = getattr(model.config, "_name_or_path", "")
+    revision = getattr(model.config, "_commit_hash", None)
+    try:
+        return stated_license(source, local_files_only=True, revision=revision) if source else UNKNOWN
+    except OSError:  # the folder is gone, or nothing is in the cache
+        return UNKNOWN
+
+
+_STOCK_CODE = """```python
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
+with torch.no_grad():
+    text_vectors = model.get_text_features(**ids$stock_walk)
+    image_vectors = model.get_image_features(**image_processor(image, $stock_images))
+```"""
 
 _CARD = Template("""---
 $front_matter
@@ -110,20 +138,10 @@ sentence-transformers 6.2 or later loads it by `SentenceTransformer(checkpoint, 
 $st_texts.
 
 Without `trust_remote_code`, `AutoTokenizer` and `AutoImageProcessor` are transformers' own classes. They give the same
-ids and pixels as long as the length is always said ($stock_about):
+ids where `padding="max_length"` is said in every call, and $stock_pixels; $stock_about:
 
-```python
-from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True).eval()
-tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
-with torch.no_grad():
-    text_vectors = model.get_text_features(**ids$stock_walk)
-    image_vectors = model.get_image_features(**image_processor(image, $stock_images))
-```
-$results
+$stock_code
+$graphs$results
 ## 中文
 
 $about_zh
@@ -165,20 +183,29 @@ sentence-transformers 6.2 及以上用 `SentenceTransformer(checkpoint, trust_re
 用于图像和$st_texts_zh。
 
 不加 `trust_remote_code` 时，`AutoTokenizer` 和 `AutoImageProcessor` 是 transformers 自带的类。
-只要始终写明长度，得到的编号和像素完全相同（$stock_about_zh）：
+只要每次调用都写明 `padding="max_length"`，得到的编号就相同；$stock_pixels_zh。$stock_about_zh：
+
+$stock_code
+$graphs_zh$results_zh""")
+
+_GRAPHS = Template("""
+$about
 
 ```python
-from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
+from fgclip2_onnx import OnnxEmbedder
 
-model = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True).eval()
-tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-image_processor = AutoImageProcessor.from_pretrained(checkpoint, trust_remote_code=False)
-ids = tokenizer($stock_texts, padding="max_length", truncation=True, max_length=$short_length, return_tensors="pt")
-with torch.no_grad():
-    text_vectors = model.get_text_features(**ids$stock_walk)
-    image_vectors = model.get_image_features(**image_processor(image, $stock_images))
+embedder = OnnxEmbedder.from_pretrained("onnx", precision="$precision")
+vectors = embedder.encode_images([image]), embedder.encode_texts($texts)  # float32, L2-normalised
 ```
-$results_zh""")
+""")
+_ABOUT_GRAPHS = {
+    "graphs": """\
+The folder `onnx` has the same model as ONNX graphs ({precisions}), for `pip install fgclip2-onnx`, which needs neither
+torch nor transformers; its README says how far their vectors are from those of torch:""",
+    "graphs_zh": """\
+文件夹 `onnx` 中是同一模型的 ONNX 计算图（{precisions}），用 `pip install fgclip2-onnx` 运行，
+不需要 torch 和 transformers；与 torch 向量的差别见其中的 README：""",
+}
 
 _RESULTS = Template("""
 $title
@@ -251,12 +278,14 @@ _OF_FAMILY = {
         **_OF_LONG_TEXTS,
         "stock_texts": '["a red square", "一只黑猫"]',
         "stock_images": 'max_num_patches=256, return_tensors="pt"',
+        "stock_pixels": "the same pixels for a `max_num_patches` that is an integer",
+        "stock_pixels_zh": "`max_num_patches` 为整数时像素也相同",
         "stock_about": """\
-`padding=True` pads to the longest text, which gives other vectors without a word; `max_num_patches` is an integer, for
-"auto" is beyond them""",
+`padding=True` pads to the longest text whatever tokenizer.json says, which gives other vectors without a word, and
+"auto" is no `max_num_patches` to them""",
         "stock_about_zh": """\
-`padding=True` 只补到最长的文本，得到的向量会不同，而且没有任何提示；
-`max_num_patches` 只能是整数，这些类没有 "auto" 这种设置""",
+无论 tokenizer.json 怎么写，`padding=True` 都只补到最长的文本，得到的向量会不同，而且没有任何提示；
+这些类的 `max_num_patches` 没有 "auto" 这种设置""",
         "about": """\
 A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture: embeddings of images, texts and
 regions, and dense features.""",
@@ -275,6 +304,8 @@ regions, and dense features.""",
         **_OF_LONG_TEXTS,
         "stock_texts": '["a red square", "a black cat"]',
         "stock_images": 'return_tensors="pt"',
+        "stock_pixels": "pixels within one level of 255",
+        "stock_pixels_zh": "像素相差不超过 255 级中的一级",
         "stock_about": "texts are not cut by themselves; `padding=True` gives the same vectors here",
         "stock_about_zh": "文本不会自动截断；这里 `padding=True` 得到的向量相同",
         "about": """\
@@ -305,6 +336,8 @@ that of CLIP, to which Chinese characters are bytes.""",
         "stock_walk": "",
         "stock_texts": '["a red square", "一只黑猫"]',
         "stock_images": 'return_tensors="pt"',
+        "stock_pixels": "pixels within one level of 255",
+        "stock_pixels_zh": "像素相差不超过 255 级中的一级",
         "stock_about": "texts are not cut by themselves; padding is masked, and `padding=True` gives the same vectors",
         "stock_about_zh": "文本不会自动截断；补齐的部分被遮住，`padding=True` 得到的向量相同",
         "about": """\
@@ -370,13 +403,18 @@ def model_card(name: str, facts: Facts, family: Family, model: Any, processor: A
         "results_zh": {"title": "`fgclip2 bench run` 的结果：", "benchmark": "评测", "metric": "指标"},
     }
     tables = {place: _RESULTS.substitute(words, rows=rows) if rows else "" for place, words in titles.items()}
+    graphs = dict.fromkeys(_ABOUT_GRAPHS, "")
+    if facts.precisions:
+        words = {"precision": facts.precisions[0], "texts": _OF_FAMILY[family.model_type]["stock_texts"]}
+        for place, about in _ABOUT_GRAPHS.items():
+            graphs[place] = _GRAPHS.substitute(words, about=about.format(precisions=", ".join(facts.precisions)))
     towers = {"vision": model.config.vision_config, "text": model.config.text_config}
-    parts = _OF_FAMILY[family.model_type]
+    parts = {**_OF_FAMILY[family.model_type], "stock_code": _STOCK_CODE}
     if not getattr(model.config, "has_cross_encoders", True):
         parts = {**parts, "more": "It has no cross encoders.", "more_zh": "它没有交叉编码器。"}
     card = Template(Template(_CARD.safe_substitute(parts)).safe_substitute(parts))  # twice, for parts name others
     return card.substitute(
-        tables,
+        {**tables, **graphs},
         front_matter=data.to_yaml(),
         name=name,
         license=facts.license,

@@ -11,7 +11,8 @@ from ..files import new_folder, read_json
 from ..modeling import auto
 from ..modeling.auto import FAMILIES, Family
 from ._folders import check_shapes, needed_tensors, update_json
-from .card import Facts, Score, model_card
+from .card import Facts, Score, license_of, model_card
+from .onnx import export_onnx
 from .stock import name_stock_classes
 
 CODE_FOLDER = Path(auto.__file__).parent
@@ -22,31 +23,38 @@ def export_checkpoint(
     model: Any,
     processor: Any,
     folder: str | os.PathLike,
-    license: str = "apache-2.0",
+    license: str | None = None,
     base_model: str | None = None,
     datasets: Sequence[str] = (),
     results: Sequence[Score] = (),
+    onnx: Sequence[str] = (),
 ) -> Path:
     """Write weights, processor files, a model card and the code that loads them without this package.
 
     The folder loads by transformers' `AutoModel`, `AutoProcessor`, `AutoTokenizer`, `AutoImageProcessor` and `pipeline`
     with `trust_remote_code=True`, on transformers 4.57 and 5.18 or later; where this package is imported, without it.
-    Where neither is so, `AutoTokenizer` and `AutoImageProcessor` give classes of transformers, with the same ids for
-    `padding="max_length", truncation=True` and the same pixels, FG-CLIP 2's for an integer `max_num_patches`.
+    Where neither is so, `AutoTokenizer` and `AutoImageProcessor` give classes of transformers. Their ids are the same
+    for `padding="max_length", truncation=True` in every call. Their pixels are the same for FG-CLIP 2 and an integer
+    `max_num_patches`, and within one level of 255 for FG-CLIP v1.
 
     Args:
         model: An [`FGClip2Model`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
         processor: Its processor.
         folder: Where to write; new or empty.
-        license, base_model, datasets, results: What the card says beside what the model itself shows, see [`Facts`].
+        license: Licence of the weights, for the card; `None`: the one that the card of the checkpoint names which the
+            model was loaded from, and `"unknown"` where it names none.
+        base_model, datasets, results: What else the card says beside what the model itself shows, see [`Facts`].
+        onnx: Precisions of ONNX graphs to write beside the weights, into the folder `onnx`, as [`export_onnx`] does;
+            none: no graphs.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: `folder` has something in it, `model` or `processor` is not of this package, or the model has other
-            tensors than its configuration says (an adapter that is not merged); or the licence or another id for the
-            card is none of the hub.
+            tensors than its configuration says (an adapter that is not merged); the licence or another id for the
+            card is none of the hub; or graphs can't have one of the precisions.
+        ImportError: There are to be graphs, and the extra `onnx` is not installed.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor
@@ -54,7 +62,6 @@ def export_checkpoint(
         >>> model, processor = FGClip2Model.from_pretrained(path), FGClip2Processor.from_pretrained(path)
         >>> export_checkpoint(model, processor, "fgclip2-zh-en")
     """
-    facts = Facts(license, base_model, datasets, results)
     of_family = (family for family in FAMILIES if isinstance(model, family.model))
     family = next((family for family in of_family if isinstance(processor, family.processor)), None)
     if family is None:
@@ -63,10 +70,14 @@ def export_checkpoint(
             f"`model` and `processor` must be {', or '.join(pairs)} (of an adapter: model.merge_and_unload()), got "
             f"{type(model).__name__} and {type(processor).__name__}"
         )
+    onnx = list(dict.fromkeys(onnx))
+    facts = Facts(license_of(model) if license is None else license, base_model, datasets, results, onnx)
     state = needed_tensors(model.state_dict(), family)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     check_shapes(shapes, family, model.config, "the model", "Merge adapters first: model.merge_and_unload()")
     with new_folder(folder) as staging:
+        if onnx:
+            export_onnx(model, processor, staging / "onnx", onnx)
         model.save_pretrained(staging, state_dict=state)
         processor.save_pretrained(staging)
         write_code(staging, family)

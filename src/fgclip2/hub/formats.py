@@ -25,11 +25,11 @@ class Format:
     options: tuple[str, ...]
 
 
-CARD = ("license", "base_model", "datasets", "results")  # what a model card says
+CHECKPOINT = ("license", "base_model", "datasets", "results", "onnx")
 
 FORMATS = {
-    "transformers": Format(export_checkpoint, CARD),
-    "hub": Format(export_for_hub, (*CARD, "push", "private")),
+    "transformers": Format(export_checkpoint, CHECKPOINT),
+    "hub": Format(export_for_hub, (*CHECKPOINT, "push", "private")),
     "onnx": Format(export_onnx, ("precisions", "square_side", "compared_items")),
     "transformers.js": Format(export_transformers_js, ("precisions", "square_side")),
     "immich": Format(export_immich, ("precisions", "square_side")),
