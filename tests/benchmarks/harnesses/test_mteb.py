@@ -1,5 +1,6 @@
 """MTEB: its protocol gives the embedder's vectors, its evaluators the package's numbers."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from fgclip2 import FGClip2Embedder, metrics
 from fgclip2.benchmarks.harnesses.mteb import MTEBModel
 from fgclip2.benchmarks.models import PairEmbedder
 from fgclip2.errors import UnreadableImageError
+from fgclip2.hub import export_checkpoint
 
 from .packages import import_or_skip
 from .pictures import CLASSES, NAMES, captions, pictures
@@ -162,6 +164,27 @@ def test_it_is_an_encoder_with_what_mteb_writes_down(model, embedder):
 def test_names_have_an_owner(name, expected):
     meta = MTEBModel(PairEmbedder(lambda *_: [], lambda *_: [], name)).mteb_model_meta
     assert (meta.name, meta.revision) == (expected, "no_revision_available")
+
+
+@pytest.mark.usefixtures("offline")
+def test_their_own_wrapper_takes_an_exported_folder(embedder, tmp_path):
+    from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
+
+    folder = export_checkpoint(embedder.model, embedder.processor, tmp_path / "导出")
+    # What mteb reads of a repository on the hub, to choose the wrapper and to know that there are images.
+    names = ("config_sentence_transformers.json", "sentence_bert_config.json", "modules.json", "config.json")
+    settings = [json.loads((folder / name).read_text(encoding="utf-8")) for name in names]
+    loader, _, modalities = ModelMeta._resolve_loader("acme/exported", *settings)
+    assert (loader, modalities) == (SentenceTransformerEncoderWrapper, ["image", "text"])
+
+    wrapper = loader(str(folder), trust_remote_code=True, device="cpu")
+    wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update={"modalities": modalities})
+    context = {**CONTEXT, "task_metadata": metadata("ZeroShotClassification", "accuracy")}
+    images, texts = wrapper.encode(Loader(image=pictures()), **context), wrapper.encode(Loader(text=NAMES), **context)
+    np.testing.assert_allclose(images, embedder.encode_images(pictures()), atol=1e-5)
+    np.testing.assert_allclose(texts, embedder.encode_texts(NAMES), atol=1e-5)
+    expected = embedder.similarity(embedder.encode_images(pictures()), embedder.encode_texts(NAMES))
+    np.testing.assert_allclose(wrapper.similarity(images, texts), expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("offline")
