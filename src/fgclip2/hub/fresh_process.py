@@ -65,8 +65,7 @@ def by_sentence_transformers(folder: str, picture: Image.Image, texts: list[str]
 
 
 def by_fgclip2_onnx(folder: str, picture: Image.Image, texts: list[str]) -> Vectors:
-    """Return what the graphs in the folder `onnx` give, where neither torch nor transformers is installed."""
-    sys.modules["torch"] = sys.modules["transformers"] = None  # type: ignore[assignment]
+    """Return what the graphs in the folder `onnx` give, without importing torch or transformers."""
     from fgclip2_onnx import OnnxEmbedder
 
     graphs = Path(folder, "onnx")
@@ -74,6 +73,8 @@ def by_fgclip2_onnx(folder: str, picture: Image.Image, texts: list[str]) -> Vect
     for precision in json.loads((graphs / "fgclip2_onnx.json").read_text(encoding="utf-8"))["precisions"]:
         embedder = OnnxEmbedder.from_pretrained(graphs, precision)
         vectors[precision] = embedder.encode_images([picture]), embedder.encode_texts(texts)
+    if imported := sys.modules.keys() & {"torch", "transformers"}:
+        raise SystemExit(f"graphs are to run without {' and '.join(sorted(imported))}, which fgclip2_onnx imported")
     return vectors
 
 
