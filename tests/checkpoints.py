@@ -147,7 +147,8 @@ def official_r2d2_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_r2d2_folder(official_r2d2_folder, tmp_path_factory) -> Path:
     """Don't write into it."""
-    return export_checkpoint(*load(official_r2d2_folder), tmp_path_factory.mktemp("checkpoints") / "exported_r2d2")
+    folder = tmp_path_factory.mktemp("checkpoints") / "exported_r2d2"
+    return export_checkpoint(*load(official_r2d2_folder), folder, license="apache-2.0")
 
 
 def load(folder: Path) -> tuple[Any, Any]:

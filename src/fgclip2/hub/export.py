@@ -35,7 +35,7 @@ def export_checkpoint(
     with `trust_remote_code=True`, on transformers 4.57 and 5.18 or later; where this package is imported, without it.
     Where neither is so, `AutoTokenizer` and `AutoImageProcessor` give classes of transformers. Their ids are the same
     for `padding="max_length", truncation=True` in every call. Their pixels are the same for FG-CLIP 2 and an integer
-    `max_num_patches`, and within one level of 255 for FG-CLIP v1.
+    `max_num_patches`, and within one level of 255 for FG-CLIP v1 and R2D2.
 
     Args:
         model: An [`FGClip2Model`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
