@@ -98,17 +98,18 @@ def test_phrases_of_pairs_are_gathered_by_image_and_encoded_once():
 # Hits ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_captions_find_their_scenes(embedder, images, language):
-    records = json.loads((SCENES / f"scenes_{language}.json").read_text(encoding="utf-8"))
+def test_captions_find_their_scenes(embedder, images):
     first = {"score": 0, "reranked": 0}
-    for index, record in enumerate(records):
-        hits = embedder.rerank(record["short_caption"], images)
-        assert sorted(hit.index for hit in hits) == list(range(len(images)))
-        assert [hit.reranked for hit in hits] == sorted((hit.reranked for hit in hits), reverse=True)
-        for name in first:
-            first[name] += max(hits, key=lambda hit: getattr(hit, name)).index == index
-    assert first["reranked"] >= first["score"]
+    for language in ("en", "zh"):
+        records = json.loads((SCENES / f"scenes_{language}.json").read_text(encoding="utf-8"))
+        for index, record in enumerate(records):
+            hits = embedder.rerank(record["short_caption"], images)
+            assert sorted(hit.index for hit in hits) == list(range(len(images)))
+            assert [hit.reranked for hit in hits] == sorted((hit.reranked for hit in hits), reverse=True)
+            for name in first:
+                first[name] += max(hits, key=lambda hit: getattr(hit, name)).index == index
+    # Of twelve; 2 is chance. How much re-ranking gains among 1,000 scenes is measured in recipes/reranking.
+    assert first["reranked"] >= max(11, first["score"])
 
 
 def test_a_hit_says_where_its_phrases_are(embedder, images):
