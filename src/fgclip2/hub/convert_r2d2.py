@@ -1,8 +1,8 @@
 """From a released R2D2 checkpoint, which is a pickle, to a folder of safetensors."""
 
 import os
-import pickle
 import zipfile
+from collections import Counter
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -12,7 +12,7 @@ from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import new_folder, read_json
+from ..files import new_folder, printable, read_json
 from ..modeling.configuration_r2d2 import PRESETS, R2D2Config
 from ..modeling.image_processing_r2d2 import R2D2ImageProcessor
 from ..modeling.modeling_r2d2 import R2D2Model
@@ -20,6 +20,9 @@ from ..modeling.processing_r2d2 import R2D2Processor
 from ..modeling.tokenization_r2d2 import R2D2Tokenizer
 from ..modeling.weights import WEIGHTS, check_finite, differences, shapes_of
 from .card import UNKNOWN
+
+# Before it, a pickle could corrupt memory in spite of `weights_only` (CVE-2026-24747).
+SAFE_TORCH = "2.10"
 
 _CARD = Template("""---
 $front_matter
@@ -51,8 +54,9 @@ def convert_r2d2(
 ) -> list[str]:
     """Read a released checkpoint of R2D2 once, and write what [`R2D2Model`] and [`R2D2Processor`] load.
 
-    The file is a pickle. It is read by torch's `weights_only`, which makes tensors and plain containers of it and runs
-    nothing. The new folder has the weights under the official names, and a card that calls their licence unknown.
+    The file is a pickle. It is read by `weights_only` of torch 2.10 or newer, which makes tensors and plain containers
+    of it and runs nothing. The new folder has the weights under the official names, and a card that calls their licence
+    unknown.
 
     Args:
         source: File that `torch.save` wrote: the weights, alone or under `"model"`. It stays as it is.
@@ -66,8 +70,9 @@ def convert_r2d2(
 
     Raises:
         ValueError: The file is no such pickle, lacks weights, has others than the configuration says or values that are
-            not finite; the vocabulary is broken or larger than the model's; or `output` has something in it.
+            not finite; the vocabulary is broken or another than the model's; or `output` has something in it.
         OSError: A file is not there.
+        ImportError: torch is older than 2.10, which does not read pickles safely.
     """
     source = Path(source)
     weights = read_weights(source)
@@ -77,7 +82,7 @@ def convert_r2d2(
     wrong = differences({name: shape for name, shape in found.items() if name in expected}, expected)
     if wrong:
         raise ValueError(f"{source} has {len(wrong)} tensors that don't fit the configuration: {'; '.join(wrong[:3])}")
-    needed = {name: weights[name].contiguous() for name in expected}
+    needed = with_own_memory({name: weights[name] for name in expected}, source)
     check_finite(needed.items(), source)
     left_out = sorted(found.keys() - expected.keys())
     tokenizer = read_tokenizer(Path(vocabulary), chosen)
@@ -91,29 +96,72 @@ def convert_r2d2(
         card = _CARD.substitute(
             front_matter=data.to_yaml(),
             name=Path(output).absolute().name,
-            source=source.name,
+            source=shown_as_code(source.name),
             count=len(left_out),
-            left_out="\n".join(f"- `{name}`" for name in left_out) or "-",
+            left_out="\n".join(f"- `{shown_as_code(name)}`" for name in left_out) or "-",
         )
         (staging / "README.md").write_text(card, encoding="utf-8")
     return left_out
 
 
+def shown_as_code(name: str) -> str:
+    """Return a name from outside as it can stand between two backticks of a card."""
+    return printable(name).replace("`", "'")
+
+
 def read_weights(source: Path) -> dict[str, Tensor]:
     """Return the tensors by their names, as they lie in the file."""
+    if torch.__version__ < SAFE_TORCH:
+        raise ImportError(
+            f"pickles are read by torch {SAFE_TORCH} or newer (CVE-2026-24747), this is {torch.__version__}: upgrade"
+        )
     try:
         # Mapped into memory where the format allows it: beside the weights there may be an optimizer's state.
         content: Any = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{source} can't be read as weights alone: it is damaged, no file of torch.save, or has objects that run "
-            f"code when loaded ({str(error).strip().partition(chr(10))[0]:.200})"
-        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # bytes that are no pickle end in errors of any kind
+        # Without torch's message, which advises to read the file unsafely.
+        raise ValueError(why_unreadable(source)) from error
     weights = content.get("model", content) if isinstance(content, dict) else None
-    tensors = {name: value for name, value in weights.items() if torch.is_tensor(value)} if weights else {}
+    named = weights.items() if isinstance(weights, dict) else ()
+    tensors = {name: value for name, value in named if torch.is_tensor(value) and not value.is_nested}
     if not tensors:
         raise ValueError(f"{source} must have tensors by their names, alone or under 'model', got none")
+    for name in tensors:
+        if not isinstance(name, str):
+            raise ValueError(f"{source} must have tensors by their names, got one by {name!r:.80}")
     return tensors
+
+
+def why_unreadable(source: Path) -> str:
+    """Return what is wrong with a file that torch does not read as weights alone."""
+    try:
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(source)
+    except Exception:  # no zip file, or a broken one
+        unsafe = []
+    if unsafe:
+        names = ", ".join(map(printable, sorted(unsafe)[:3]))
+        return (
+            f"{source} has objects other than tensors and plain containers ({names}), which may run code when loaded, "
+            "and is not read"
+        )
+    return f"{source} is damaged, or no file of torch.save (an HTML page that a download service gave in its place?)"
+
+
+def with_own_memory(weights: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
+    """Return weights as safetensors takes them: dense real numbers, none in the memory of another."""
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or not tensor.is_floating_point() or tensor.device.type != "cpu":
+            raise ValueError(
+                f"{source}: {name} must be a dense tensor of floating-point numbers, got {tensor.dtype}, "
+                f"{tensor.layout}, on {tensor.device}"
+            )
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in weights.values())
+    return {
+        name: (tensor.clone() if users[tensor.untyped_storage().data_ptr()] > 1 else tensor).contiguous()
+        for name, tensor in weights.items()
+    }
 
 
 def preset_of(found: dict[str, tuple[int, ...]], source: Path) -> R2D2Config:
@@ -157,7 +205,9 @@ def read_tokenizer(path: Path, config: R2D2Config) -> R2D2Tokenizer:
         )
     except Exception as error:  # the library tokenizers has no class of its own for its errors
         raise ValueError(f"{path} is no vocabulary: {error}") from error
-    rows = config.text_config.vocab_size
-    if len(tokenizer) > rows:
-        raise ValueError(f"{path} has {len(tokenizer)} tokens, and the model {rows}: it is the vocabulary of another")
+    rows, ids = config.text_config.vocab_size, set(tokenizer.get_vocab().values())
+    if ids != set(range(rows)):
+        raise ValueError(
+            f"{path} has {len(ids)} tokens, up to id {max(ids)}, and the model {rows}: it is the vocabulary of another"
+        )
     return tokenizer
