@@ -120,6 +120,18 @@ def test_prd2_has_the_first_stage_only():
             lambda m: m.match(m.get_image_tokens(PIXELS), m.get_text_tokens(IDS[:2])),
             "image_tokens has 3 rows and text_tokens 2; allowed: as many",
         ),
+        (
+            lambda m: m.get_text_features(IDS, MASK[:1]),
+            r"attention_mask has shape \(1, 24\) and input_ids \(3, 24\); allowed: the same",
+        ),
+        (
+            lambda m: m.match(m.get_image_tokens(PIXELS), m.get_text_tokens(IDS), MASK[:1]),
+            r"attention_mask has shape \(1, 24\), and the texts of text_tokens \(3, 24\); allowed: the same",
+        ),
+        (
+            lambda m: m.rank_scores(m.get_image_tokens(PIXELS), m.get_text_tokens(IDS), MASK[:, :1]),
+            r"attention_mask has shape \(3, 1\), and the texts of text_tokens \(3, 24\); allowed: the same",
+        ),
     ],
 )
 def test_wrong_inputs(model, call, message):

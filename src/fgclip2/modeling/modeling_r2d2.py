@@ -316,13 +316,19 @@ class R2D2TextModel(R2D2PreTrainedModel):
             `last_hidden_state` (B, T, D); `pooler_output` (B, D), its first row.
 
         Raises:
-            ValueError: The ids have another number of dimensions, or there are more than positions.
+            ValueError: The ids have another number of dimensions, there are more than positions, or the mask has
+                another shape than they.
         """
         most = self.config.max_position_embeddings
         if input_ids.ndim != 2 or not 1 <= input_ids.shape[1] <= most:
             raise ValueError(
                 f"input_ids has shape {tuple(input_ids.shape)}; allowed: (texts, 1 to {most} tokens), the tokenizer "
                 "truncates"
+            )
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}; "
+                "allowed: the same"
             )
         mask = key_padding_mask(attention_mask, self.config._attn_implementation)
         hidden_states, all_hidden_states = self.encoder(
@@ -517,9 +523,10 @@ class R2D2Model(R2D2PreTrainedModel):
             that in which the image attends to the text. Their softmax has the probability that both match second.
 
         Raises:
-            ValueError: The model has no cross encoders, or there are not as many images as texts.
+            ValueError: The model has no cross encoders, there are not as many images as texts, or the mask is not
+                that of the texts.
         """
-        self._check_pairs(image_tokens, text_tokens)
+        self._check_pairs(image_tokens, text_tokens, attention_mask)
         of_text = self.text_joint_layer(text_tokens, attention_mask, image_tokens, None).pooler_output
         of_image = self.img_joint_layer(self.img_joint_proj(image_tokens), None, text_tokens, attention_mask)
         return self.itm_head(of_text), self.itm_head_i(of_image.pooler_output)
@@ -537,8 +544,8 @@ class R2D2Model(R2D2PreTrainedModel):
         images, texts = self.vision_proj(image_tokens[:, 0]), self.text_proj(text_tokens[:, 0])  # (pairs, D)
         return probability + F.cosine_similarity(images.float(), texts.float(), dim=-1)
 
-    def _check_pairs(self, image_tokens: Tensor, text_tokens: Tensor) -> None:
-        """Raise a `ValueError` unless there are cross encoders, and as many images as texts."""
+    def _check_pairs(self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None) -> None:
+        """Raise a `ValueError` unless there are cross encoders, as many images as texts, and the mask of the texts."""
         if not self.config.has_cross_encoders:
             raise ValueError(
                 "this model has no cross encoders (PRD2 ranks by cosines alone): compare get_image_features with "
@@ -548,6 +555,11 @@ class R2D2Model(R2D2PreTrainedModel):
             raise ValueError(
                 f"image_tokens has {len(image_tokens)} rows and text_tokens {len(text_tokens)}; allowed: as many, row "
                 "i of both being pair i"
+            )
+        if attention_mask is not None and attention_mask.shape != text_tokens.shape[:2]:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}, and the texts of text_tokens "
+                f"{tuple(text_tokens.shape[:2])}; allowed: the same"
             )
 
     def forward(
