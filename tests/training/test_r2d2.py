@@ -162,11 +162,19 @@ def test_forms_of_the_matching_loss():
 
 
 def test_the_temperature_is_clamped_before_a_step():
-    model = golden_of_r2d2.model(R2D2ForImageTextRetrieval)
+    model, part = golden_of_r2d2.model(R2D2ForImageTextRetrieval), batch(slice(0, 6), of_rank(1, 0))
     with torch.no_grad():
         model.temp.fill_(2.0)
-        model(**batch(slice(0, 6), of_rank(1, 0)))
+        model(**part)
+        assert model.temp.item() == 2.0  # evaluation writes no weights
+        model.train()(**part)
     assert model.temp.item() == 0.5
+
+
+def test_two_forwards_before_one_backward():
+    model, part = golden_of_r2d2.model(R2D2ForImageTextRetrieval).train(), batch(slice(0, 6), of_rank(1, 0))
+    (model(**part)["loss"] + model(**part)["loss"]).backward()
+    assert model.temp.grad.isfinite()
 
 
 def test_wrong_models_and_batches():

@@ -75,6 +75,8 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
     ) -> dict[str, Tensor]:
         """Compute the losses of a batch; all ranks have to call this, each with at least one pair.
 
+        While training, the temperature is clamped to `TEMPERATURE_BOUNDS` first.
+
         Args:
             pixel_values: Shape (B, 3, S, S).
             input_ids, attention_mask: Integer, shape (B, T), text i belonging to image i; T may differ between ranks.
@@ -95,8 +97,9 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
                 f"input_ids has {input_ids.shape[1]} tokens per text; allowed: up to {self.config.max_length}, the "
                 "tokenizer truncates"
             )
-        with torch.no_grad():
-            self.temp.clamp_(*TEMPERATURE_BOUNDS)
+        if self.training:
+            # Of `data`, which no graph watches: that of a forward before this one stays good for its backward.
+            self.temp.data.clamp_(*TEMPERATURE_BOUNDS)
         # To equal lengths on all ranks, as the gathers need it.
         input_ids, attention_mask = F.pad(input_ids, (0, missing)), F.pad(attention_mask, (0, missing))
         image_tokens = self.get_image_tokens(pixel_values)
