@@ -77,6 +77,20 @@ def test_saved_and_loaded_again(model, dtype, folder, tmp_path):
     assert not list(again.buffers())
 
 
+@pytest.mark.parametrize(("rows", "tokens"), [(90, 90), (60, 60), (None, 84)])
+def test_resized_saved_and_loaded_again(rows, tokens, tmp_path):
+    model = golden_of_r2d2.model()
+    before = model.get_text_features(IDS % 60, MASK)
+    model.resize_token_embeddings(rows)
+    assert torch.equal(model.get_text_features(IDS % 60, MASK), before)
+    model.save_pretrained(tmp_path)
+    again, info = R2D2Model.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert again.config.text_config.vocab_size == tokens
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
 def test_loading_initialises_nothing_that_was_loaded(model, folder, tmp_path):
     """Transformers 5 runs `_init_weights` over the whole model when a tensor is missing."""
     weights = load_file(folder / "model.safetensors")

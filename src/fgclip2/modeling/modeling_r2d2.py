@@ -427,6 +427,21 @@ class R2D2Model(R2D2PreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.text_encoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Change the number of tokens; arguments and result are those of transformers.
+
+        The tables of the cross encoders, which nothing reads, get as many rows, as loading expects it.
+        """
+        table = super().resize_token_embeddings(*args, **kwargs)
+        if self.config.has_cross_encoders:
+            for encoder in (self.text_joint_layer, self.img_joint_layer):
+                unused = encoder.embeddings.word_embeddings
+                more = table.num_embeddings - unused.num_embeddings  # negative: fewer
+                weight = F.pad(unused.weight.detach(), (0, 0, 0, more))
+                unused.weight = nn.Parameter(weight, requires_grad=unused.weight.requires_grad)
+                unused.num_embeddings = table.num_embeddings
+        return table
+
     @property
     def embedding_size(self) -> int:
         """Length D of the embeddings."""
