@@ -96,7 +96,8 @@ def test_heads_and_probabilities(model):
     of_text, of_image = model.match(*all_pairs(model))
     assert_close(of_text.view(NUM_IMAGES, NUM_TEXTS, 2), OUTPUTS["itm_logits_text_joint"], **TOKENS)
     assert_close(of_image.view(NUM_IMAGES, NUM_TEXTS, 2), OUTPUTS["itm_logits_img_joint"], **TOKENS)
-    probability = (of_text.softmax(-1) + of_image.softmax(-1))[:, 1] / 2
+    probability = model.match_probability(*all_pairs(model))
+    assert probability.dtype == torch.float32
     assert_close(probability.view(NUM_IMAGES, NUM_TEXTS), OUTPUTS["matching_probability"], **EMBEDDINGS)
 
 

@@ -29,6 +29,11 @@ from .weights import find_weights  # noqa: F401  # transformers 4 copies only wh
 CROSS_MODULES = ("text_joint_layer", "img_joint_layer", "img_joint_proj", "itm_head", "itm_head_i")
 
 
+def mean_probabilities(text_joint_logits: Tensor, img_joint_logits: Tensor) -> Tensor:
+    """Return the mean of both heads' probabilities, float32, shape (P, 2), of logits of that shape."""
+    return torch.stack([logits.float().softmax(-1) for logits in (text_joint_logits, img_joint_logits)]).mean(0)
+
+
 @dataclass
 class R2D2Output(ModelOutput):
     """Output of [`R2D2Model`].
@@ -535,7 +540,8 @@ class R2D2Model(R2D2PreTrainedModel):
 
         Returns:
             Logits of two cross encoders, each of shape (pairs, 2): that in which the text attends to the image, and
-            that in which the image attends to the text. Their softmax has the probability that both match second.
+            that in which the image attends to the text. Their softmax has the probability that both match second;
+            [`match_probability`] is the mean of both.
 
         Raises:
             ValueError: The model has no cross encoders, there are not as many images as texts, or the mask is not
@@ -546,16 +552,27 @@ class R2D2Model(R2D2PreTrainedModel):
         of_image = self.img_joint_layer(self.img_joint_proj(image_tokens), None, text_tokens, attention_mask)
         return self.itm_head(of_text), self.itm_head_i(of_image.pooler_output)
 
+    def match_probability(
+        self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Compute how likely an image and a text match: the mean of both cross encoders' probabilities.
+
+        Arguments and errors are those of [`match`].
+
+        Returns:
+            Shape (pairs,), float32, from 0 to 1.
+        """
+        return mean_probabilities(*self.match(image_tokens, text_tokens, attention_mask))[:, 1]
+
     def rank_scores(self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Score pairs for ranking: the mean of both match probabilities, plus the cosine of the embeddings.
+        """Score pairs for ranking: [`match_probability`], plus the cosine of the embeddings.
 
         Arguments and errors are those of [`match`].
 
         Returns:
             Shape (pairs,), float32, from -1 to 2.
         """
-        logits = self.match(image_tokens, text_tokens, attention_mask)
-        probability = torch.stack([head.float().softmax(-1)[:, 1] for head in logits]).mean(0)  # (pairs,)
+        probability = self.match_probability(image_tokens, text_tokens, attention_mask)
         images, texts = self.vision_proj(image_tokens[:, 0]), self.text_proj(text_tokens[:, 0])  # (pairs, D)
         return probability + F.cosine_similarity(images.float(), texts.float(), dim=-1)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 from ...distributed import counts_over_ranks, gather_rows
+from ...modeling.modeling_r2d2 import mean_probabilities
 from .arithmetic import cosines
 
 MatchingForm = Literal["fgr", "nll", "released"]
@@ -108,5 +109,4 @@ def matching_loss(
         # The logarithm of the mean of the probabilities, without leaving the logarithms.
         logs = torch.stack([logits.log_softmax(-1) for logits in heads])  # (2, P, 2)
         return F.nll_loss(logs.logsumexp(0) - torch.log(logs.new_tensor(2.0)), labels)
-    probabilities = torch.stack([logits.softmax(-1) for logits in heads]).mean(0)  # (P, 2)
-    return F.cross_entropy(probabilities, labels)
+    return F.cross_entropy(mean_probabilities(*heads), labels)

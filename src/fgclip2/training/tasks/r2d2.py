@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...distributed import counts_over_ranks, gather_rows, rank
 from ...modeling.configuration_r2d2 import R2D2Config
-from ...modeling.modeling_r2d2 import R2D2Model
+from ...modeling.modeling_r2d2 import R2D2Model, mean_probabilities
 from ..losses.ranking import (
     MatchingForm,
     contrastive_ranking_loss,
@@ -161,7 +161,7 @@ class R2D2ForImageTextMatching(_R2D2ForTraining):
         """
         text_tokens = self.get_text_tokens(input_ids, attention_mask)
         logits = self.match(self.get_image_tokens(pixel_values), text_tokens, attention_mask)
-        probability = torch.stack([head.detach().float().softmax(-1)[:, 1] for head in logits]).mean(0)
+        probability = mean_probabilities(*logits)[:, 1].detach()
         return {"loss": matching_loss(*logits, labels, form), "probability": probability}
 
 
