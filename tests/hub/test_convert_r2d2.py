@@ -196,3 +196,7 @@ def test_by_the_command(tmp_path):
     assert len(json.loads(done.stdout)["left_out"]) == 4
     refused = CliRunner().invoke(app, ["convert", str(tmp_path / "out"), str(tmp_path / "again"), *options])
     assert "are for a .pth file of R2D2" in refused.stderr
+    refused = CliRunner().invoke(app, ["convert", str(tmp_path / "typo.pth"), *options])
+    assert refused.exit_code == 1
+    assert "there is no" in refused.stderr
+    assert "typo.pth" in refused.stderr

@@ -163,6 +163,8 @@ def test_wrong_inputs(model, call, message):
         ),
         ({"cross_config": {"hidden_size": 32}}, r"`cross_config.hidden_size` must be 24, the width .* got 32"),
         ({"cross_config": {"num_hidden_layers": -1}}, r"must be an integer from 0 to 1000, got -1"),
+        ({"cross_config": {"num_hidden_layers": "6"}}, r"must be an integer from 0 to 1000, got '6'"),
+        ({"cross_config": {"num_hidden_layers": None}}, r"must be an integer from 0 to 1000, got None"),
         ({"vision_config": 3}, "`vision_config` must be a configuration or a dict of its fields, got 3"),
     ],
 )

@@ -36,6 +36,8 @@ def convert(
     """
     from ..hub import convert_checkpoint, convert_r2d2
 
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no {folder}")
     target = output or folder.with_name(f"{folder.resolve().name}-fgclip2")
     result: dict[str, Any] = {"source": str(folder), "output": str(target)}
     if folder.is_file():

@@ -174,12 +174,13 @@ class R2D2CrossConfig(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        check_sizes(self, _SIZES)
+        # First, for `check_sizes` compares it, and of other configurations it must be positive.
         if type(num_hidden_layers) is not int or not 0 <= num_hidden_layers <= MAX_LAYERS:
             raise ValueError(
                 f"`num_hidden_layers` of the cross encoders must be an integer from 0 to {MAX_LAYERS}, got "
                 f"{num_hidden_layers!r:.80}"
             )
+        check_sizes(self, _SIZES)
         super().__init__(**kwargs)
 
 

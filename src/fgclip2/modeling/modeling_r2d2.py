@@ -480,7 +480,7 @@ class R2D2Model(R2D2PreTrainedModel):
         """Encode texts into what [`match`] takes, and what [`get_text_features`] projects.
 
         Args:
-            input_ids: Integer, shape (B, T), padded to any length.
+            input_ids: Integer, shape (B, T), padded to any length up to the model's positions, 512 as published.
             attention_mask: Shape (B, T), 1 for tokens and 0 for padding; `None`: nothing is padding.
 
         Returns:
