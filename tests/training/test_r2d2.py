@@ -185,6 +185,55 @@ def test_wrong_models_and_batches():
         model(**{**part, "input_ids": part["input_ids"].repeat(1, 2)})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"ids": torch.arange(5)},
+            "one row for each pair, got .* input_ids 6, attention_mask 6, ids 5, negative_image 6",
+        ),
+        ({"negative_text": torch.zeros(1).long()}, "one row for each pair, got .*, negative_text 1"),
+        (
+            {"ids": torch.arange(6), "negative_image": torch.tensor([1, 2, 6, 0, 0, 0])},
+            "`negative_image` must be rows of the pairs of all ranks, 0 to 5, got 6 in row 2",
+        ),
+        (
+            {"ids": torch.arange(6), "negative_image": None, "negative_text": torch.tensor([1, 2, -1, 0, 0, 0])},
+            "`negative_text` must be rows of the pairs of all ranks, 0 to 5, got -1 in row 2",
+        ),
+        (
+            {"ids": torch.tensor([3, 4, 5, 7, 4, 9]), "negative_image": torch.tensor([1, 4, 0, 0, 0, 0])},
+            "`negative_image` must be pairs of other ids, got 4 in row 1: both have the id 4",
+        ),
+    ],
+)
+def test_wrong_ids_and_negatives(changes, message):
+    model = golden_of_r2d2.model(R2D2ForImageTextRetrieval)
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
+        model(**batch(slice(0, 6), of_rank(1, 0)) | changes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([1, 2]), "`labels` must be 1 for a match, else 0, got 2 in row 1"),
+        (torch.tensor([-100, 1]), "`labels` must be 1 for a match, else 0, got -100 in row 0"),
+        (torch.tensor([1.0, 0.0]), r"`labels` must be integers of shape \(2,\), .*, got torch.float32 of shape \(2,\)"),
+        (torch.tensor([1]), r"`labels` must be integers of shape \(2,\), .*, got torch.int64 of shape \(1,\)"),
+    ],
+)
+def test_wrong_labels(labels, message):
+    with pytest.raises(ValueError, match=message):
+        matching_loss(torch.zeros(2, 2), torch.zeros(2, 2), labels)
+
+
+def test_a_label_for_each_pair():
+    model, rows = golden_of_r2d2.model(R2D2ForImageTextMatching), slice(0, 2)
+    pairs = (INPUTS["pixel_values"][rows], INPUTS["input_ids"][rows], INPUTS["attention_mask"][rows])
+    with pytest.raises(ValueError, match=r"one row for each pair, got .* attention_mask 2, labels 3"):
+        model(*pairs, torch.tensor([1, 0, 1]))
+
+
 def test_checkpoints_are_those_of_the_model(tmp_path):
     model = golden_of_r2d2.model(R2D2ForImageTextRetrieval)
     model.save_pretrained(tmp_path)

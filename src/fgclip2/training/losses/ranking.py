@@ -31,8 +31,21 @@ def contrastive_ranking_loss(image_embeds: Tensor, text_embeds: Tensor, temperat
         mean over ranks of equally many pairs is the loss of one process with all of them.
     """
     counts = [count for (count,) in counts_over_ranks([len(ids)], ids.device)]
-    all_images, all_texts = gather_rows(image_embeds, counts), gather_rows(text_embeds, counts)  # (M, D)
-    equal = ids[:, None] == gather_rows(ids, counts)  # (N, M)
+    gathered = (gather_rows(rows, counts) for rows in (image_embeds, text_embeds, ids))
+    return gathered_contrastive_ranking_loss(image_embeds, text_embeds, temperature, ids, *gathered)
+
+
+def gathered_contrastive_ranking_loss(
+    image_embeds: Tensor,
+    text_embeds: Tensor,
+    temperature: Tensor,
+    ids: Tensor,
+    all_images: Tensor,
+    all_texts: Tensor,
+    all_ids: Tensor,
+) -> Tensor:
+    """Compute [`contrastive_ranking_loss`] of rows that were gathered before: of all ranks, (M, D) and (M,)."""
+    equal = ids[:, None] == all_ids  # (N, M)
     target = equal / equal.sum(1, keepdim=True)
     of_images = cosines(image_embeds, all_texts) / temperature  # (N, M)
     of_texts = cosines(text_embeds, all_images) / temperature
@@ -82,6 +95,24 @@ def draw_negatives(weights: Tensor) -> Tensor:
     return torch.multinomial(weights, 1)[:, 0]
 
 
+def check_negatives(name: str, negatives: Tensor, ids: Tensor, all_ids: Tensor) -> None:
+    """Raise a `ValueError` unless each of the given negatives (N,) is a row of all ranks' pairs, of another id."""
+    outside = (negatives < 0) | (negatives >= len(all_ids))
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"`{name}` must be rows of the pairs of all ranks, 0 to {len(all_ids) - 1}, got {int(negatives[row])} in "
+            f"row {row}"
+        )
+    same = all_ids[negatives] == ids
+    if bool(same.any()):
+        row = int(same.nonzero()[0])
+        raise ValueError(
+            f"`{name}` must be pairs of other ids, got {int(negatives[row])} in row {row}: both have the id "
+            f"{int(ids[row])}"
+        )
+
+
 def matching_loss(
     text_joint_logits: Tensor, img_joint_logits: Tensor, labels: Tensor, form: MatchingForm = "fgr"
 ) -> Tensor:
@@ -98,9 +129,10 @@ def matching_loss(
         Scalar.
 
     Raises:
-        ValueError: The form is unknown.
+        ValueError: The form is unknown, or the labels are not one 0 or 1 for each pair.
     """
     check_choice("`form`", form, MATCHING_FORMS)
+    labels = checked_labels(labels, len(text_joint_logits))
     heads = [logits.float() for logits in (text_joint_logits, img_joint_logits)]
     if form == "fgr":
         weights = heads[0].new_tensor(MATCH_WEIGHTS)
@@ -110,3 +142,17 @@ def matching_loss(
         logs = torch.stack([logits.log_softmax(-1) for logits in heads])  # (2, P, 2)
         return F.nll_loss(logs.logsumexp(0) - torch.log(logs.new_tensor(2.0)), labels)
     return F.cross_entropy(mean_probabilities(*heads), labels)
+
+
+def checked_labels(labels: Tensor, pairs: int) -> Tensor:
+    """Return labels as int64, or raise a `ValueError` unless they are as many integers 0 or 1 as there are pairs."""
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (pairs,):
+        raise ValueError(
+            f"`labels` must be integers of shape ({pairs},), 1 for a match, else 0, got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}"
+        )
+    wrong = (labels != 0) & (labels != 1)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"`labels` must be 1 for a match, else 0, got {int(labels[row])} in row {row}")
+    return labels.long()

@@ -14,8 +14,9 @@ from ...modeling.configuration_r2d2 import R2D2Config
 from ...modeling.modeling_r2d2 import R2D2Model, mean_probabilities
 from ..losses.ranking import (
     MatchingForm,
-    contrastive_ranking_loss,
+    check_negatives,
     draw_negatives,
+    gathered_contrastive_ranking_loss,
     matching_loss,
     negative_weights,
 )
@@ -24,6 +25,13 @@ TEMPERATURE_BOUNDS = (0.001, 0.5)
 
 # The vision tower, and weights of the official files that no output depends on: DDP would wait for their gradient.
 FROZEN = ("visual_encoder.", "text_encoder.pooler.", "text_joint_layer.embeddings.", "img_joint_layer.embeddings.")
+
+
+def _check_rows(**tensors: Tensor) -> None:
+    rows = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in rows.items())
+        raise ValueError(f"all must have one row for each pair, got these numbers of rows: {found}")
 
 
 class _R2D2ForTraining(R2D2Model):
@@ -89,8 +97,12 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
             Scalars `gcpr`, `fgr` and `loss`, their sum.
 
         Raises:
-            ValueError: A pair has no negative, or a text has more tokens than `config.max_length`.
+            ValueError: The arguments have different numbers of rows, a pair has no negative, a given negative is no row
+                or has the pair's id, or a text has more tokens than `config.max_length`.
         """
+        negatives = {"negative_image": negative_image, "negative_text": negative_text}
+        given = {name: rows for name, rows in negatives.items() if rows is not None}
+        _check_rows(pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask, ids=ids, **given)
         missing = self.config.max_length - input_ids.shape[1]
         if missing < 0:
             raise ValueError(
@@ -106,16 +118,16 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
         text_tokens = self.get_text_tokens(input_ids, attention_mask)
         images = F.normalize(self.vision_proj(image_tokens[:, 0]).float(), dim=-1)  # (B, D)
         texts = F.normalize(self.text_proj(text_tokens[:, 0]).float(), dim=-1)
-        gcpr = contrastive_ranking_loss(images, texts, self.temp, ids)
-
         counts = [count for (count,) in counts_over_ranks([len(ids)], ids.device)]
-        if negative_image is None or negative_text is None:
-            all_images, all_texts = (gather_rows(rows.detach(), counts) for rows in (images, texts))
-            all_ids = gather_rows(ids, counts)
-            if negative_text is None:
-                negative_text = draw_negatives(negative_weights(images, all_texts, self.temp, ids, all_ids))
-            if negative_image is None:
-                negative_image = draw_negatives(negative_weights(texts, all_images, self.temp, ids, all_ids))
+        all_images, all_texts, all_ids = (gather_rows(rows, counts) for rows in (images, texts, ids))
+        gcpr = gathered_contrastive_ranking_loss(images, texts, self.temp, ids, all_images, all_texts, all_ids)
+
+        for name, rows in given.items():
+            check_negatives(name, rows, ids, all_ids)
+        if negative_text is None:
+            negative_text = draw_negatives(negative_weights(images, all_texts, self.temp, ids, all_ids))
+        if negative_image is None:
+            negative_image = draw_negatives(negative_weights(texts, all_images, self.temp, ids, all_ids))
         all_image_tokens = gather_rows(image_tokens.detach(), counts)  # (all B, 1 + N, vision width)
         all_text_tokens, all_masks = gather_rows(text_tokens, counts), gather_rows(attention_mask, counts)
         # (image i, text i), then (another image, text i), then (image i, another text)
@@ -158,7 +170,11 @@ class R2D2ForImageTextMatching(_R2D2ForTraining):
 
         Returns:
             `loss`, a scalar, and `probability`, shape (B,), that each pair matches.
+
+        Raises:
+            ValueError: The arguments have different numbers of rows, or a label is neither 0 nor 1.
         """
+        _check_rows(pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask, labels=labels)
         text_tokens = self.get_text_tokens(input_ids, attention_mask)
         logits = self.match(self.get_image_tokens(pixel_values), text_tokens, attention_mask)
         probability = mean_probabilities(*logits)[:, 1].detach()
