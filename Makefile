@@ -63,6 +63,7 @@ node: setup
 # A page that searches the bundled drawings in the browser, as a folder of plain files: python -m http.server --directory browser_page
 browser-page: setup
 	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund --loglevel error
+	rm -rf browser_page
 	HF_HUB_OFFLINE=1 $(RUN) -m scripts.browser_page browser_page
 
 # The wheel, checked, installed in a bare environment, its doctor and demo run from there.
@@ -90,4 +91,4 @@ ablation: setup
 	$(RUN) -m recipes.scenes.ablation --output recipes/scenes/ablation
 
 clean:
-	rm -rf $(VENV) .cache dist build demo_output perf_output
+	rm -rf $(VENV) .cache dist build demo_output perf_output browser_page examples/browser/node_modules tests/javascript/node_modules

@@ -39,6 +39,9 @@ def build_page(folder: Path, packages: Path = SOURCE / "node_modules") -> Path:
     Raises:
         FileNotFoundError: A package is not installed.
     """
+    missing = [source for source in PACKAGES if not (packages / source).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{packages} lacks {', '.join(missing)}: run `npm ci --prefix examples/browser`")
     embedder = Embedder.from_pretrained(device="cpu")
     drawings = [row for row in read_json(demo_images() / "manifest.json")["pictures"] if row["kind"] == "thing"]
     with new_folder(folder) as staging:
@@ -63,7 +66,7 @@ def write_model(folder: Path, embedder: Embedder) -> None:
     from onnx import TensorProto
 
     model, processor = embedder.model, embedder.processor
-    towers = StandaloneGraphs(model, processor, None, "browsers")
+    towers = StandaloneGraphs(model, processor, None, "a browser")
     of_towers = {
         "text": (towers.captions("int8", TensorProto.INT64), "caption"),
         "image": (towers.squares("int8"), "image"),
@@ -73,13 +76,14 @@ def write_model(folder: Path, embedder: Embedder) -> None:
         end_with(graph_model.graph, normalise(features, "embedding"), {"embedding": shape})
         (folder / f"{name}.onnx").write_bytes(graph_model.SerializeToString())
     processor.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    mean, std = towers.mean_and_std()
     settings = {
         "size": model.embedding_size,
         "length": towers.length,
         "pad_id": processor.tokenizer.pad_token_id,
         "side": towers.side,
-        "mean": processor.image_processor.image_mean,
-        "std": processor.image_processor.image_std,
+        "mean": mean,
+        "std": std,
     }
     write_json(folder / "settings.json", settings)
 

@@ -30,25 +30,37 @@ const TEXTS = {
 
 const byId = (id) => document.getElementById(id);
 const file = (name) => new URL(name, import.meta.url).href;
-const json = async (name) => (await fetch(file(name))).json();
+
+async function get(name) {
+  const response = await fetch(file(name));
+  if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
+  return response;
+}
+
+const json = async (name) => (await get(name)).json();
 
 let language = (new URLSearchParams(location.search).get("lang") ?? navigator.language).startsWith("zh") ? "zh" : "en";
 let describeStatus = (texts) => texts.loading; // what the status line says, in either language
-let ranked = []; // the hits on the page: { picture, score }
+let ranked = []; // the hits on the page: { picture, row, score }
 
 function show() {
   const texts = TEXTS[language];
   document.documentElement.lang = language;
+  document.title = texts.title;
   for (const element of document.querySelectorAll("[data-text]")) {
     element.textContent = texts[element.dataset.text];
   }
   byId("language").textContent = texts.other;
+  byId("language").lang = language === "zh" ? "en" : "zh";
   byId("query").placeholder = texts.placeholder;
+  byId("query").ariaLabel = texts.title;
   byId("status").textContent = describeStatus(texts);
+  const hadFocus = byId("hits").contains(document.activeElement);
   byId("hits").replaceChildren(...ranked.map(hit));
+  if (hadFocus) byId("hits").querySelector("button")?.focus(); // for who uses the keyboard
 }
 
-function hit({ picture, score }) {
+function hit({ picture, row, score }) {
   const name = language === "zh" ? picture.name_zh : picture.name_en;
   const image = Object.assign(new Image(), { src: file(picture.file), alt: name });
   const button = document.createElement("button");
@@ -57,7 +69,8 @@ function hit({ picture, score }) {
   button.append(image);
   button.addEventListener("click", () => {
     byId("query").value = "";
-    search(name, async ({ vectorOf }) => vectorOf(picture));
+    byId("picture").value = "";
+    search(name, async ({ vectorOf }) => vectorOf(row));
   });
   const number = document.createElement("div");
   number.className = "score";
@@ -76,7 +89,7 @@ async function load() {
     json("settings.json"),
     json("pictures.json"),
     json("tokenizer.json"),
-    fetch(file("vectors.bin")).then((response) => response.arrayBuffer()),
+    get("vectors.bin").then((response) => response.arrayBuffer()),
   ]);
   const tokenizer = new Tokenizer(vocabulary, {});
   const textTower = await ort.InferenceSession.create(file("text.onnx"));
@@ -85,10 +98,7 @@ async function load() {
 
   return {
     pictures,
-    vectorOf: (picture) => {
-      const row = pictures.indexOf(picture) * settings.size;
-      return vectors.subarray(row, row + settings.size);
-    },
+    vectorOf: (row) => vectors.subarray(row * settings.size, (row + 1) * settings.size),
     async encodeText(text) {
       const ids = new BigInt64Array(settings.length).fill(BigInt(settings.pad_id));
       // The graph ends a text itself that is cut here.
@@ -101,7 +111,10 @@ async function load() {
       const context = new OffscreenCanvas(side, side).getContext("2d");
       context.fillStyle = "white"; // under what is transparent
       context.fillRect(0, 0, side, side);
-      context.drawImage(await createImageBitmap(blob), 0, 0, side, side);
+      context.imageSmoothingQuality = "high"; // the default skips pixels of large pictures
+      const bitmap = await createImageBitmap(blob);
+      context.drawImage(bitmap, 0, 0, side, side);
+      bitmap.close();
       const { data } = context.getImageData(0, 0, side, side); // red, green, blue, alpha of each pixel
       const pixels = Float32Array.from({ length: 3 * side * side }, (_, index) => {
         const channel = Math.floor(index / (side * side));
@@ -126,9 +139,9 @@ function search(about, encode) {
       const { pictures, vectorOf } = await model;
       const start = performance.now();
       const query = await encode(await model);
-      const scored = query && pictures.map((picture) => {
-        const vector = vectorOf(picture);
-        return { picture, score: vector.reduce((sum, value, index) => sum + value * query[index], 0) };
+      const scored = query && pictures.map((picture, row) => {
+        const score = vectorOf(row).reduce((sum, value, index) => sum + value * query[index], 0);
+        return { picture, row, score };
       });
       if (number !== latest) return;
       ranked = scored ? scored.sort((one, other) => other.score - one.score).slice(0, SHOWN) : [];
@@ -138,6 +151,8 @@ function search(about, encode) {
       document.body.dataset.shown = about; // for tests, which wait for it
     })
     .catch((error) => {
+      if (number !== latest) return;
+      ranked = [];
       describeStatus = (texts) => texts.failed + error.message;
       show();
       document.body.dataset.failed = error.message; // for tests, too
@@ -148,7 +163,11 @@ const searchText = () => {
   const text = byId("query").value.trim();
   search(text, async ({ encodeText }) => (text ? encodeText(text) : null));
 };
-byId("query").addEventListener("input", searchText);
+byId("query").addEventListener("input", ({ isComposing }) => {
+  byId("picture").value = ""; // so that the same file can be chosen again
+  if (!isComposing) searchText(); // what an input method composes is no text yet
+});
+byId("query").addEventListener("compositionend", searchText);
 byId("picture").addEventListener("change", ({ target }) => {
   const [picture] = target.files;
   byId("query").value = "";

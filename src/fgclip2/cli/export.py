@@ -75,7 +75,10 @@ def export(
     ] = None,
     square_side: Annotated[
         int | None,
-        typer.Option(help="Side in pixels of plain squares, in graphs.  [default: by the model's patch budget]"),
+        typer.Option(
+            help="Side in pixels of plain squares, in graphs.  [default: as many patches as the processor's budget (at "
+            "most, for a square), and 256 where the budget is auto, as official checkpoints have it]"
+        ),
     ] = None,
     compared_items: Annotated[
         int | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +37,9 @@ def export_immich(
         processor: Its processor, which scales pixels to the range from 0 to 1, as immich does.
         folder: Where to write; new or empty.
         precisions: One of `"fp32"`, `"fp16"`, `"int8"` (weights in 8 bit), for immich reads one file for each tower.
-        square_side: Side in pixels of the squares; `None`: as many patches as the processor gives images. Their vectors
-            are others than those of images in their own shape: an index holds one kind of them.
+        square_side: Side in pixels of the squares; `None`: as many patches as the processor's budget (at most, for a
+            square), and 256 where the budget is `"auto"`, as official checkpoints have it. Their vectors are others
+            than those of images in their own shape: an index holds one kind of them.
 
     Returns:
         The folder.
@@ -47,7 +47,8 @@ def export_immich(
     Raises:
         ImportError: The extra `onnx` is not installed.
         ValueError: `folder` has something in it, `model` or `processor` is not of FG-CLIP 2, a precision is unknown or
-            not the only one, squares can't have this side, or the processor scales pixels otherwise.
+            not the only one, squares can't have this side, or the processor doesn't resize images or scales pixels
+            otherwise.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor
@@ -90,11 +91,7 @@ def settings_of(towers: StandaloneGraphs) -> dict[str, dict[str, Any]]:
         ValueError: Images are not scaled to the range from 0 to 1, which immich does without asking.
     """
     images = towers.processor.image_processor
-    if not images.do_rescale or not math.isclose(images.rescale_factor, 1 / 255):
-        raise ValueError(
-            f"immich scales pixels by 1/255, but the processor has do_rescale={images.do_rescale} and "
-            f"rescale_factor={images.rescale_factor}: set them to True and 1/255 if that is what the model learnt"
-        )
+    mean, std = towers.mean_and_std()
     return {
         "config.json": {
             "embed_dim": towers.model.embedding_size,
@@ -105,8 +102,8 @@ def settings_of(towers: StandaloneGraphs) -> dict[str, dict[str, Any]]:
         "visual/preprocess_cfg.json": {
             "size": [towers.side, towers.side],
             "mode": "RGB",
-            "mean": images.image_mean if images.do_normalize else [0.0, 0.0, 0.0],
-            "std": images.image_std if images.do_normalize else [1.0, 1.0, 1.0],
+            "mean": mean,
+            "std": std,
             "interpolation": Image.Resampling(images.resample).name.lower(),
             "resize_mode": "squash",  # its default would cut off what sticks out of the square
         },

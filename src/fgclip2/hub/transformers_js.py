@@ -13,13 +13,14 @@ import numpy as np
 from .._imports import require
 from ..checks import check_choice, one_of
 from ..files import new_folder
+from ..modeling.pixels import PIXEL_SETTINGS
 from .onnx import graphs
 from .onnx.folder import checkpoint_name
 from .onnx.standalone import StandaloneGraphs, end_with, free_names, normalise, rename_values
 
 # Names of precisions -> what transformers.js expects at the end of a file's name: of its dtypes fp32, fp16 and q8.
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}
-_IMAGE_SETTINGS = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "resample", "do_resize")
+_IMAGE_SETTINGS = ("do_resize", *PIXEL_SETTINGS)
 _SPECIAL_TOKENS = ("pad_token", "eos_token", "bos_token", "unk_token")
 
 
@@ -42,8 +43,9 @@ def export_transformers_js(
         folder: Where to write; new or empty.
         precisions: `"fp32"`, which Node.js loads by itself, `"fp16"`, and `"int8"`, which browsers load by themselves
             (weights in 8 bit; transformers.js calls it q8).
-        square_side: Side in pixels of the squares; `None`: as many patches as the processor gives images. Their vectors
-            are others than those of images in their own shape: an index holds one kind of them.
+        square_side: Side in pixels of the squares; `None`: as many patches as the processor's budget (at most, for a
+            square), and 256 where the budget is `"auto"`, as official checkpoints have it. Their vectors are others
+            than those of images in their own shape: an index holds one kind of them.
 
     Returns:
         The folder.
@@ -51,7 +53,7 @@ def export_transformers_js(
     Raises:
         ImportError: The extra `onnx` is not installed.
         ValueError: `folder` has something in it, `model` or `processor` is not of FG-CLIP 2, a precision is unknown or
-            none is given, or squares can't have this side.
+            none is given, squares can't have this side, or the processor doesn't resize images.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor

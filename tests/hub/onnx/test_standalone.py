@@ -48,6 +48,14 @@ def test_other_programs_get_fgclip2_only(processor, tmp_path, export):
         export(torch.nn.Linear(2, 2), processor, tmp_path / "图")
 
 
+@pytest.mark.parametrize("export", [export_transformers_js, export_immich])
+def test_other_programs_resize_images(model, processor, monkeypatch, tmp_path, export):
+    monkeypatch.setattr(processor.image_processor, "do_resize", False)
+    with pytest.raises(ValueError, match="the processor has do_resize=False"):
+        export(model, processor, tmp_path / "图")
+    assert not any(tmp_path.iterdir())
+
+
 def test_immich_scales_pixels_in_one_way(model, processor, tmp_path):
     processor = copy.deepcopy(processor)
     processor.image_processor.rescale_factor = 1 / 127.5

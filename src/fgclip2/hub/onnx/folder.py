@@ -49,8 +49,9 @@ def export_onnx(
         folder: Where to write; new or empty.
         precisions: Names in `PRECISIONS`: `"fp32"`, `"fp16"`, `"int8"` (weights in 8 bit), `"int8-fast"` (texts only;
             images then are those of another precision that is asked for).
-        square_side: Side in pixels of the plain squares; `None`: as many patches as the processor gives images. Their
-            vectors are others than those of images in their own shape: an index holds one kind of them.
+        square_side: Side in pixels of the plain squares; `None`: as many patches as the processor's budget (at most,
+            for a square), and 256 where the budget is `"auto"`, as official checkpoints have it. Their vectors are
+            others than those of images in their own shape: an index holds one kind of them.
         compared_items: Bundled images, and texts, to compare with torch; 0 compares and measures nothing.
 
     Returns:
@@ -80,8 +81,6 @@ def export_onnx(
     if not any(PRECISIONS[name].for_images for name in chosen):
         raise ValueError(f"precisions={chosen} has none for images: add 'fp32' or 'int8'. {NO_FAST_IMAGES}")
     square_side = choose_square(processor, square_side)
-    if not processor.image_processor.do_resize:
-        raise ValueError("the processor has do_resize=False, which run times of graphs don't know: set it to True")
     require("onnx", "onnx")
     require("onnxruntime", "onnx")
     texts, images = graphs.towers_of(model)
@@ -123,8 +122,11 @@ def choose_square(processor: Any, side: int | None) -> int | None:
     """Return the side of plain squares, or `None` for a family whose images are squares anyhow.
 
     Raises:
-        ValueError: The family has no choice, or `side` is no positive multiple of the patch size.
+        ValueError: The processor doesn't resize images, the family has no choice, or `side` is no positive multiple of
+            the patch size.
     """
+    if not processor.image_processor.do_resize:
+        raise ValueError("the processor has do_resize=False, which run times of graphs don't know: set it to True")
     if processor.patch_budgets is None:
         if side is not None:
             raise ValueError(f"square_side={side}, but all images of this family are squares of one size: leave it out")

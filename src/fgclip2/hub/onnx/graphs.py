@@ -338,5 +338,5 @@ def save(graph_model: Any, path: Path, data_file: str) -> None:
 
 
 def default_square(max_num_patches: int | str, patch_size: int) -> int:
-    """Return the side in pixels of squares that have as many patches as the processor gives images."""
+    """Return the side in pixels of squares of at most so many patches, and of 256 where the budget is `"auto"`."""
     return math.isqrt(max_num_patches if isinstance(max_num_patches, int) else 256) * patch_size

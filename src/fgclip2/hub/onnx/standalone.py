@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ class StandaloneGraphs:
     Args:
         model: An [`FGClip2Model`], in any dtype; it stays as it is.
         processor: Its processor.
-        square_side: Side in pixels of the squares; `None`: as many patches as the processor gives images.
+        square_side: Side in pixels of the squares; `None`: as many patches as the processor's budget (at most, for a
+            square), and 256 where the budget is `"auto"`, as official checkpoints have it.
         program: Which program the graphs are for, as a message names it.
 
     Attributes:
@@ -31,7 +33,8 @@ class StandaloneGraphs:
 
     Raises:
         ImportError: The extra `onnx` is not installed.
-        ValueError: `model` or `processor` is not of FG-CLIP 2, or squares can't have this side.
+        ValueError: `model` or `processor` is not of FG-CLIP 2, squares can't have this side, or the processor doesn't
+            resize images.
     """
 
     def __init__(self, model: Any, processor: Any, square_side: int | None, program: str):
@@ -45,7 +48,7 @@ class StandaloneGraphs:
         require("onnxruntime", "onnx")
         self._onnx = require("onnx", "onnx")
         self.model: Any = model
-        self.processor, self.side = processor, side
+        self.processor, self.side, self.program = processor, side, program
         self.length = processor.text_length("caption")
         self._traced: dict[torch.dtype, list[Any]] = {}  # texts and images
 
@@ -104,6 +107,22 @@ class StandaloneGraphs:
         _, traced = self._trace(precision)
         images = quantise(graphs.with_outputs(traced, ["image"]), precision, is_image=True)
         return graphs.for_squares(images, self.side, self.model.config.vision_config.patch_size)
+
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Return mean and standard deviation of each channel, for programs that scale pixels to the range from 0 to 1.
+
+        Raises:
+            ValueError: The processor scales pixels otherwise.
+        """
+        images = self.processor.image_processor
+        if not images.do_rescale or not math.isclose(images.rescale_factor, 1 / 255):
+            raise ValueError(
+                f"{self.program} scales pixels by 1/255, but the processor has do_rescale={images.do_rescale} and "
+                f"rescale_factor={images.rescale_factor}: set them to True and 1/255 if that is what the model learnt"
+            )
+        if not images.do_normalize:
+            return [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+        return images.image_mean, images.image_std
 
 
 def put_before(graph: Any, nodes: Sequence[Any]) -> None:
