@@ -220,12 +220,10 @@ def build_grammars(
     tokenizer: FGClip2Tokenizer,
     split: GrammarSplit,
     synonym_share: float,
-    whole_share: float = 1.0,
-    unknown_share: float = 0.0,
+    **shares: float,
 ) -> dict[str, Grammar]:
     """Return the grammar of each language; arguments as those of `Grammar`."""
-    shares = synonym_share, whole_share, unknown_share
-    return {language: Grammar(table, tokenizer, language, split, *shares) for language in LANGUAGES}
+    return {language: Grammar(table, tokenizer, language, split, synonym_share, **shares) for language in LANGUAGES}
 
 
 def _needs_place(*templates: str) -> bool:

@@ -116,7 +116,9 @@ def training_grammars(
 ) -> dict[str, list[Grammar]]:
     """Return language -> the training split's grammars, one for each pair of the settings' `word_shares`."""
     grammars = [
-        build_grammars(table, tokenizer, "train", synonym_share, settings.whole_share, unknown_share)
+        build_grammars(
+            table, tokenizer, "train", synonym_share, whole_share=settings.whole_share, unknown_share=unknown_share
+        )
         for synonym_share, unknown_share in settings.word_shares
     ]
     return {language: [of_shares[language] for of_shares in grammars] for language in LANGUAGES}

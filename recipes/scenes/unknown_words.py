@@ -2,7 +2,7 @@
 
 A tower that has only ever met known words takes an unknown one for some other, and finds another picture. A made-up
 word in a caption says nothing of the picture: what can be learnt from it is to go by the rest, and by what is known
-within a compound ("wremish-blue", 罗垂红色).
+within a compound ("wremish-blue", 罗红色).
 """
 
 from __future__ import annotations
@@ -11,44 +11,10 @@ import numpy as np
 
 from fgclip2.languages import Language
 
-_STARTS = (
-    *"bcdfghjklmnprstvwz",
-    "bl",
-    "br",
-    "cr",
-    "dr",
-    "fl",
-    "gl",
-    "gr",
-    "pl",
-    "sc",
-    "sk",
-    "sl",
-    "sp",
-    "st",
-    "str",
-    "thr",
-)
-_VOWELS = (*"aeiouy", "ai", "ea", "ee", "oa", "oo", "ou")
-_ENDS = (
-    *"dlmnprtxy",
-    "ble",
-    "ck",
-    "ng",
-    "nt",
-    "rd",
-    "rm",
-    "sh",
-    "sk",
-    "ss",
-    "st",
-    "th",
-    "ish",
-    "ous",
-    "ine",
-    "al",
-    "er",
-)
+# Parts of made-up English words; those of the run that made what ships, so leave them as they are.
+_STARTS = "b c d f g h j k l m n p r s t v w z bl br cr dr fl gl gr pl sc sk sl sp st str th tr wh wr".split()  # noqa: SIM905
+_VOWELS = ("a", "e", "i", "o", "u", "y", "ai", "ea", "ee", "oa", "oo", "ou")
+_ENDS = "ble ck d l ld m n nd ng nt p r rd rm s sh sk ss st t th ve x y ish ous ine al er".split()  # noqa: SIM905
 
 # What a made-up word may stand in for: templates of the word, its first character, and what is known of it
 _TEMPLATES: dict[Language, dict[str, tuple[str, ...]]] = {

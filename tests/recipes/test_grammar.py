@@ -23,6 +23,7 @@ from recipes.scenes.grammar import (
     build_grammars,
     facts_of,
 )
+from recipes.scenes.unknown_words import made_up
 
 from ..drawings.conftest import make_concept
 
@@ -250,3 +251,10 @@ def test_made_up_words_stand_in_for_all_but_the_things(things, tokenizer, langua
         said += sum(one.colour is not None for one in facts.objects)
         in_compounds += sum(mentioned(text, colours, language).values())
     assert 0.5 < in_compounds / said < 0.9  # two of three made-up colours are compounds of the known one
+
+
+def test_made_up_words_are_those_of_the_run_that_made_what_ships():
+    made = [
+        made_up(language, "sizes", "", "", np.random.default_rng(seed)) for language in ("en", "zh") for seed in (0, 1)
+    ]
+    assert made == ["flaimock", "bloaal", "蜒群的", "络铭的"]
