@@ -76,6 +76,7 @@ class Setting:
     windows: str = next(iter(WINDOWS))
     candidates: int = CANDIDATES
     weight: str = f"spread x {WEIGHT_OF_SPREAD:g}"  # or a number, or "fitted"
+    patches: str = "own"  # or "another's": a control, those of the next scene
 
 
 def variations() -> list[Setting]:
@@ -92,6 +93,7 @@ def variations() -> list[Setting]:
             if factor != WEIGHT_OF_SPREAD
         ),
         *(replace(default, weight=weight) for weight in ("1", "2", "3", "5", "fitted")),
+        replace(default, patches="another's"),
     ]
 
 
@@ -106,7 +108,7 @@ class CachedScenes:
     """
 
     def __init__(self, embedder: FGClip2Embedder, scenes: SceneSet, cache: Path, count: int):
-        self.embedder, self.sides = embedder, WINDOW_SIDES
+        self.embedder, self.sides, self.shift = embedder, WINDOW_SIDES, 0
         path = cache / f"{scenes.folder.name}-{embedder.fingerprint[:16]}.safetensors"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,10 +133,14 @@ class CachedScenes:
         return self.embedder.encode_texts(texts, **options)  # type: ignore[arg-type]
 
     def stream_windows(self, images: Sequence[int], vectors: Sequence[np.ndarray], **options: object) -> Iterator:
-        """Find the windows of scenes, see [`Embedder.stream_windows`]; boxes are shares of the sides."""
+        """Find the windows of scenes, see [`Embedder.stream_windows`]; boxes are shares of the sides.
+
+        With a `shift`, they are those of the scene that comes so many places after.
+        """
         for number, image in enumerate(images):
-            height, width = self.grids[image].tolist()
-            dense = torch.from_numpy(self.maps[image, : height * width]).unflatten(0, (1, height, width))
+            shown = (image + self.shift) % len(self.maps)
+            height, width = self.grids[shown].tolist()
+            dense = torch.from_numpy(self.maps[shown, : height * width]).unflatten(0, (1, height, width))
             best = best_windows(dense, [torch.from_numpy(vectors[number])], self.sides)[0]
             yield number, ImageWindows(*best)
 
@@ -162,7 +168,7 @@ class Ablation:
     def matches(self, setting: Setting, kind: str, language: str) -> np.ndarray:
         """Means (texts, candidates) of the phrases' cosines."""
         rows = self.nearest[kind, language][1][:, : setting.candidates]
-        self.scenes.sides = WINDOWS[setting.windows]
+        self.scenes.sides, self.scenes.shift = WINDOWS[setting.windows], int(setting.patches != "own")
         images = range(len(self.scenes.vectors))
         pairs = [(text, row) for text, its in enumerate(rows.tolist()) for row in its]
         found = match_pairs(self.scenes, self.texts[kind][language], images, pairs, SPLITTERS[setting.splitter])  # type: ignore[arg-type]
@@ -171,7 +177,7 @@ class Ablation:
 
     def recall(self, setting: Setting, kind: str, language: str) -> float:
         """Percent of texts whose scene comes first after re-ranking."""
-        key = (setting.splitter, setting.windows, kind, language)
+        key = (setting.splitter, setting.windows, setting.patches, kind, language)
         if key not in self.known or self.known[key].shape[1] < setting.candidates:
             self.known[key] = self.matches(setting, kind, language)
         matches = self.known[key][:, : setting.candidates]
@@ -208,24 +214,35 @@ def markdown(rows: Sequence[dict], columns: Sequence[tuple[str, str]], count: in
         "checkpoint. The first row is without re-ranking, the second has the defaults, from which every other differs",
         "in one thing. The kinds of captions: `long` and `short` as generated, `clauses` and `words` of `texts.py`.",
         "",
-        "| splitter | window sides | candidates | weight | " + " | ".join(map(" ".join, columns)) + " | mean |",
-        "|---" * (5 + len(columns)) + "|",
+        "| splitter | window sides | candidates | weight | patches | "
+        + " | ".join(map(" ".join, columns))
+        + " | mean |",
+        "|---" * (6 + len(columns)) + "|",
     ]
     for row in rows:
-        setting = row["setting"] or {"splitter": "-", "windows": "-", "candidates": "-", "weight": "-"}
+        setting = row["setting"] or dict.fromkeys(Setting.__dataclass_fields__, "-")
         values = [row["recall@1"][" ".join(column)] for column in columns]
         cells = [*map(str, setting.values()), *(f"{value:.1f}" for value in [*values, float(np.mean(values))])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def parse_options(description: str | None, scenes: int, arguments: list[str] | None) -> argparse.Namespace:
+    """Read the options that measurements of re-ranking share; `scenes` is how many there are by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), help="Folder of the data (default: %(default)s)."
+    )
+    parser.add_argument("--maps", type=Path, default=ROOT / ".cache" / "reranking", help="Folder of the dense maps.")
+    parser.add_argument("--output", type=Path, required=True, help="Folder of the tables.")
+    parser.add_argument(
+        "--scenes", type=int, default=scenes, help=f"How many of {SCENES} scenes (default: %(default)s)."
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of the data (default: %(default)s)")
-    parser.add_argument("--maps", type=Path, default=ROOT / ".cache" / "reranking", help="folder of the dense maps")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
-    parser.add_argument("--scenes", type=int, default=400, help=f"how many of {SCENES} (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parse_options(__doc__, 400, arguments)
     table = load_concepts(options.cache)
     scene_set = build_scene_set(options.cache, table, "validation", SCENES, SEED)
     scenes = CachedScenes(FGClip2Embedder.from_pretrained(device="cpu"), scene_set, options.maps, options.scenes)

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import build_scene_set
-from fgclip2.drawings.sources import default_cache
 from fgclip2.languages import LANGUAGES
 
 from ..scenes.evaluate import log_test_run
 from ..scenes.free_language import free_captions, scene_facts
-from .ablation import PATCHES, ROOT, SCENES, SEED, Ablation, CachedScenes, Setting
+from .ablation import PATCHES, SCENES, SEED, Ablation, CachedScenes, Setting, parse_options
 
 SPLIT = "test"
 COLUMNS = ("before, recall@1", "before, recall@20", "after, recall@1")
@@ -72,12 +70,7 @@ def markdown(results: dict[str, dict[str, float]], count: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of the data (default: %(default)s)")
-    parser.add_argument("--maps", type=Path, default=ROOT / ".cache" / "reranking", help="folder of the dense maps")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
-    parser.add_argument("--scenes", type=int, default=SCENES, help="how many (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parse_options(__doc__, SCENES, arguments)
     options.split, options.max_num_patches = SPLIT, [PATCHES]
     embedder = FGClip2Embedder.from_pretrained(device="cpu")
     log_test_run(options, embedder.fingerprint)

@@ -46,8 +46,8 @@ def test_wins_and_their_table():
         {"setting": Setting().__dict__, "recall@1": {"long en": 20.0}},
     ]
     *_, first, second = markdown(rows, [("long", "en")], 4).splitlines()
-    assert first == "| - | - | - | - | 10.0 | 10.0 |"
-    assert second.startswith("| rules | 0.2, 0.3, 0.4, 0.6 | 20 | spread x 3 | 20.0 |")
+    assert first == "| - | - | - | - | - | 10.0 | 10.0 |"
+    assert second.startswith("| rules | 0.2, 0.3, 0.4, 0.6 | 20 | spread x 3 | own | 20.0 |")
     assert len(set(variations())) == len(variations())
 
 
