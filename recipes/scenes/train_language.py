@@ -67,14 +67,20 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"Folder of training scenes (default: {START / 'pool'}, `pool` in `--work` with `--smoke`).",
     )
     parser.add_argument("--export", type=Path, help="Folder of the result (default: `export` in `--work`).")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--start-share",
+        type=float,
+        default=LanguageSettings().start_share,
+        help="Share of the start's weights in the result (default: %(default)s); a complete run is only exported.",
+    )
+    parser.add_argument("--threads", type=int, default=2, help="Number of threads (default: %(default)s).")
     parser.add_argument("--smoke", action="store_true", help="Run a few steps, which only show that everything works.")
     options = parser.parse_args(arguments)
     options.work = options.work or (WORK / "smoke" if options.smoke else WORK)
     options.pool = options.pool or (options.work if options.smoke else START) / "pool"
     options.export = options.export or options.work / "export"
     options.work.mkdir(parents=True, exist_ok=True)
-    settings = replace(LanguageSettings(), **SMOKE) if options.smoke else LanguageSettings()
+    settings = replace(LanguageSettings(), start_share=options.start_share, **(SMOKE if options.smoke else {}))
     (options.work / "settings.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
     torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
