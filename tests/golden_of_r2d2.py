@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from fgclip2 import R2D2Config, R2D2Model
+from fgclip2 import Embedder, R2D2Config, R2D2ImageProcessor, R2D2Model, R2D2Processor, R2D2Tokenizer
 
 GOLDEN_R2D2 = Path(__file__).parent / "golden_r2d2"
 
@@ -40,3 +41,17 @@ def model(kind: type = R2D2Model) -> R2D2Model:
     loaded = kind(config())
     loaded.load_state_dict({name: value for name, value in weights().items() if not name.endswith("position_ids")})
     return loaded.eval()
+
+
+def embedder() -> Embedder:
+    """The tiny checkpoint; it sees the golden pixels of image N where the first pixel's red is N."""
+    pixels = tensors("inputs")["pixel_values"].numpy()
+    tokenizer = R2D2Tokenizer(vocab_file=str(GOLDEN_R2D2 / "vocab.txt"), short_length=config().max_length)
+    processor = R2D2Processor(R2D2ImageProcessor(size={"height": 32, "width": 32}), tokenizer)
+    processor.prepare_image = lambda image, _=None: {"pixel_values": pixels[image.getpixel((0, 0))[0]]}
+    return Embedder(model(), processor, device="cpu", name="r2d2")
+
+
+def image(number: int) -> Image.Image:
+    """What [`embedder`] sees as a golden image."""
+    return Image.new("RGB", (4, 4), (number, 0, 0))

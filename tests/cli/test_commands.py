@@ -202,10 +202,13 @@ def test_search_by_phrases_shows_where_they_are(run):
     assert first == f"  {hit['reranked']:.4f}  {hit['score']:.4f}  {hit['path']}"
     box = ", ".join(f"{edge:.0f}" for edge in hit["phrases"][0]["box"])
     assert phrase == f"    {hit['phrases'][0]['cosine']:.4f}  [{box}]  a dog"
-    assert "must be phrases, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
+    assert "must be phrases or model, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
     refused = run("search", "照片", "--image", "photo.png", "--rerank", "phrases", code=2).stderr
-    assert "needs a text: images have no phrases" in refused
-    assert "works with --rerank phrases" in run("search", "照片", "猫", "--candidates", 5, code=2).stderr
+    assert "needs a text: searches by images are not re-ranked" in refused
+    assert "works with --rerank" in run("search", "照片", "猫", "--candidates", 5, code=2).stderr
+    assert "FG-CLIP 2 has no pair scores" in run("search", "照片", "猫", "--rerank", "model", code=1).stderr
+    by_model = ("search", "照片", "猫", "--rerank", "model", "--explain", "图")
+    assert "needs --rerank phrases" in run(*by_model, code=2).stderr
 
 
 def test_dense_maps_are_announced_kept_and_searched(run, embedder, monkeypatch):

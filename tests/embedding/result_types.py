@@ -26,6 +26,7 @@ def check(embedder: Embedder, own: FGClip2Embedder, index: ImageIndex, one: Path
         assert_type(e.encode_labels(["a"]), np.ndarray)
         assert_type(e.heatmap(one, "a"), np.ndarray)
         assert_type(e.rerank("a", many), list[RerankedHit])
+        assert_type(e.rerank("a", many, by="model"), list[RerankedHit])
         assert_type(e.rerank("a", many, on_error="skip"), tuple[list[RerankedHit], list[Skipped]])
         assert_type(e.heatmap(many, "a"), list[np.ndarray])
         assert_type(e.heatmap(many, "a", on_error="skip"), tuple[list[np.ndarray], list[Skipped]])

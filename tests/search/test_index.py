@@ -24,6 +24,7 @@ from fgclip2.assets import demo_images
 from fgclip2.embedding import split_phrases
 from fgclip2.errors import IncompatibleIndexError, LockedIndexError
 from fgclip2.search import ImageIndex, IndexReport, SearchHit, build, nearest, store
+from tests import golden_of_r2d2
 from tests.checkpoints import official_folder, saved_folder
 from tests.search.fakes import FakeEmbedder
 
@@ -944,6 +945,38 @@ def embedded():
     return FGClip2Embedder.from_pretrained(device="cpu")
 
 
+def test_the_model_reorders_the_nearest_images(tmp_path, monkeypatch):
+    embedder, folder = golden_of_r2d2.embedder(), tmp_path / "图"
+    folder.mkdir()
+    for number in range(12):
+        golden_of_r2d2.image(number).save(folder / f"{number:02}.png")
+    index = ImageIndex.build(folder, embedder)
+    captions, outputs = golden_of_r2d2.results()["captions"], golden_of_r2d2.tensors("outputs")
+    encoded = []
+    encode = embedder.model.get_image_features_and_tokens
+    monkeypatch.setattr(
+        embedder.model,
+        "get_image_features_and_tokens",
+        lambda pixel_values: encoded.append(len(pixel_values)) or encode(pixel_values),
+    )
+    results = index.search(captions, embedder, top_k=5, rerank="model", candidates=5)
+    # Each candidate once, though several texts have it.
+    assert sum(encoded) == len(outputs["dual_order_t2i"].unique())
+    for text, hits in enumerate(results):
+        order = [int(hit.path.stem) for hit in hits]
+        assert order == outputs["order_t2i"][text].tolist()
+        expected = outputs["score_t2i"][text][order].tolist()
+        assert [hit.reranked for hit in hits] == pytest.approx(expected, abs=4e-6)
+        assert [hit.score for hit in hits] == pytest.approx(outputs["cosine"][order, text].tolist(), abs=2e-6)
+    (first, *_) = index.search(captions[0], embedder, top_k=1, rerank="model", candidates=5)
+    assert first.path == results[0][0].path
+    first.path.unlink()
+    with pytest.warns(UserWarning, match="1 images of the index can't be read any more and are left out"):
+        assert len(index.search(captions[0], embedder, rerank="model", candidates=5)) == 9
+    with pytest.raises(ValueError, match="split is of phrases, which rerank='model' has none of"):
+        index.search(captions[0], embedder, rerank="model", split=str.split)
+
+
 def test_phrases_reorder_the_nearest_images(tmp_path, embedded, monkeypatch):
     shutil.copytree(demo_images() / "scenes" / "images", tmp_path / "图")
     index = ImageIndex.build(tmp_path / "图", embedded)
@@ -972,7 +1005,9 @@ def test_phrases_reorder_the_nearest_images(tmp_path, embedded, monkeypatch):
         left = index.search(queries[0], embedded, top_k=8, rerank="phrases", candidates=8)
     assert len(left) == len(index) - 1
     assert gone not in [hit.path for hit in left]
+    with pytest.raises(ValueError, match="FG-CLIP 2 has no pair scores, it compares vectors only"):
+        index.search("猫", embedded, rerank="model")
     with pytest.raises(ValueError, match="needs queries that are texts"):
         index.search(near[0].path, embedded, rerank="phrases")
-    with pytest.raises(ValueError, match="rerank must be None or 'phrases', got 'words'"):
+    with pytest.raises(ValueError, match="rerank must be None, 'phrases' or 'model', got 'words'"):
         index.search("猫", embedded, rerank="words")

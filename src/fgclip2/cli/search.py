@@ -21,21 +21,23 @@ fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
 fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50
 fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --explain pictures
+fgclip2 search 照片 "草地上的黑狗" --model r2d2-large --rerank model
 """
 
 
 Rerank = Annotated[
     str | None,
-    typer.Option(help="Put the first hits of texts in a new order: phrases looks for each phrase in the images."),
+    typer.Option(
+        help="Put the first hits of texts in a new order: phrases looks for each phrase in the images, model compares "
+        "the pairs as a model with a ranking stage (R2D2) was trained to."
+    ),
 ]
 Candidates = Annotated[
     int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
 ]
 Explain = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder for a picture of each hit of --rerank, with the boxes of the phrases; made if it is missing."
-    ),
+    typer.Option(help="Folder for a picture of each hit of --rerank phrases, with their boxes; made if it is missing."),
 ]
 
 
@@ -71,7 +73,8 @@ def search(
 
     With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
     phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
-    read again for it, unless the index has dense maps (`fgclip2 index --dense`).
+    read again for it, unless the index has dense maps (`fgclip2 index --dense`). With --rerank model, which needs a
+    model with a ranking stage, there are no phrases, and candidates are always read again.
     With --explain OUT, OUT/1-02-dog.png shows them on the second hit of the first query, dog.jpg; older pictures of
     these names are lost.
     """
@@ -117,15 +120,15 @@ def _check_reranking(
     folder: Path, texts: list[str], rerank: str | None, candidates: int | None, explain: Path | None
 ) -> None:
     """Refuse options of re-ranking that don't go together, and pictures that can't be kept; see [`search`]."""
-    if rerank not in (None, "phrases"):
-        raise typer.BadParameter(f"must be phrases, got {rerank!r}", param_hint="--rerank")
+    if rerank not in (None, "phrases", "model"):
+        raise typer.BadParameter(f"must be phrases or model, got {rerank!r}", param_hint="--rerank")
     if rerank and not texts:
-        raise typer.BadParameter("needs a text: images have no phrases", param_hint="--rerank")
+        raise typer.BadParameter("needs a text: searches by images are not re-ranked", param_hint="--rerank")
     if candidates and not rerank:
-        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
+        raise typer.BadParameter("works with --rerank", param_hint="--candidates")
     if explain is None:
         return
-    if not rerank:
+    if rerank != "phrases":
         raise typer.BadParameter("needs --rerank phrases, whose hits it shows", param_hint="--explain")
     if explain.resolve().is_relative_to(folder.resolve()):
         raise ValueError(

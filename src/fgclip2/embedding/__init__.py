@@ -9,7 +9,7 @@ from .inputs import Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
 from .phrases import Splitter, split_phrases
-from .reranker import DenseMap, PhraseMatch, RerankedHit, fit_weight, spread_weight
+from .reranker import DenseMap, PairScores, PhraseMatch, RerankedHit, fit_weight, spread_weight
 
 __all__ = [
     "REGION_LOGIT_SCALE",
@@ -18,6 +18,7 @@ __all__ = [
     "Embedder",
     "FGClip2Embedder",
     "PairEmbedder",
+    "PairScores",
     "PhraseMatch",
     "RerankedHit",
     "Skipped",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from queue import SimpleQueue
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
@@ -26,7 +27,7 @@ from ..streams import batches_of_a_kind, bounded_map, chunks
 from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 from .phrases import Splitter, split_phrases
-from .reranker import DenseMap, ImageWindows, RerankedHit, rerank
+from .reranker import RERANKERS, DenseMap, ImageWindows, PairScores, RerankedHit, rerank, rerank_by_model
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +66,13 @@ class BaseEmbedder:
             pair, the result without the inputs that could not be used, and a list of [`Skipped`] (index, reason).
 
     A subclass sets `processor`, `replicas` (the model and its copies that share the work), `title` and `lacks`. It runs
-    the replicas in the methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps` and
-    `_text_vectors`.
+    the replicas in the methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps`, `_pair_scores`
+    and `_text_vectors`.
 
     Attributes:
         title: The name of the family, as people write it.
-        lacks: What it can't give, of "images", "regions" and "dense features" -> what it has instead, for errors, e.g.
-            "no regions, it embeds whole images".
+        lacks: What it can't give, of "images", "regions", "dense features" and "pair scores" -> what it has instead,
+            for errors, e.g. "no regions, it embeds whole images".
         max_pixels: Files of more pixels are unreadable images, refused before they are decoded. Decoding takes up to
             12 bytes a pixel in most formats; set it to what your memory allows.
     """
@@ -276,19 +277,15 @@ class BaseEmbedder:
         Raises:
             ValueError: A text is no string or has no UTF-8 form, or the role is unknown.
         """
-        check_choice("role", role, ("auto", *self.processor.text_roles))
+        limits = self._role_limits(role)
         check_positive_integer("batch_size", batch_size)
-        captions = [name for name in ("caption", "long_caption") if name in self.processor.text_roles]
-        roles = captions if role == "auto" else [role]
-        lengths = {name: self.processor.text_length(name) for name in roles}
-        limits = {**lengths, "caption": self.processor.max_caption_tokens} if len(roles) > 1 else lengths
         several: Iterable[str] = [texts] if isinstance(texts, str) else texts
         if not isinstance(several, Iterable):
             raise ValueError(f"texts must be a string or an iterable of strings, got {type(texts).__name__}")
         batches = batches_of_a_kind(
             self._choose_roles(several, limits),
             lambda text: text.role,
-            lambda name: max(1, batch_size * TOKENS_PER_BATCH_ITEM // lengths[name]),
+            lambda name: max(1, batch_size * TOKENS_PER_BATCH_ITEM // self.processor.text_length(name)),
             len(several) if isinstance(several, Sized) else None,
             show_progress_bar,
             "text",
@@ -708,6 +705,7 @@ class BaseEmbedder:
         query: str,
         images: Iterable[ImageInput],
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: Role | Literal["auto"] = "auto",
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -723,6 +721,7 @@ class BaseEmbedder:
         query: str,
         images: Iterable[ImageInput],
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: Role | Literal["auto"] = "auto",
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -738,6 +737,7 @@ class BaseEmbedder:
         query: str,
         images: Iterable[ImageInput],
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: Role | Literal["auto"] = "auto",
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -752,6 +752,7 @@ class BaseEmbedder:
         query: str,
         images: Iterable[ImageInput],
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: Role | Literal["auto"] = "auto",
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -760,41 +761,108 @@ class BaseEmbedder:
         weight: float | None = None,
         on_error: str = "raise",
     ) -> RerankedResult:
-        """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
+        """Order images by a query: by its phrases and parts of the images, or by the model's scores of the pairs.
 
         Args:
             query: A text that describes an image, in Chinese or English.
             images: The candidates, such as the first hits of a search.
+            by: `"phrases"`: the cosine of the query with the whole image, and that of each of its phrases with the part
+                that fits it best. `"model"`: the ranking stage that the model was trained with, such as R2D2's cross
+                encoders.
             role: As in [`encode_texts`], of the whole query, so not `"region_phrase"`, which its phrases have.
             max_num_patches, batch_size, show_progress_bar, on_error: See the class.
-            split: Makes phrases of the query; any function that takes a text and returns a list of texts.
-            weight: Weight of the mean of the phrases' cosines, e.g. of [`fgclip2.embedding.reranker.fit_weight`];
-                `None`: by the spread of the candidates' scores, see [`fgclip2.embedding.reranker.spread_weight`].
+            split: By phrases only: makes them of the query; any function that takes a text and returns a list of texts.
+            weight: By phrases only: weight of the mean of their cosines, e.g. of
+                [`fgclip2.embedding.reranker.fit_weight`]; `None`: by the spread of the candidates' scores, see
+                [`fgclip2.embedding.reranker.spread_weight`].
 
         Returns:
             A [`RerankedHit`] for each image, best first: `index`, `score` (the cosine), `reranked`, and `phrases` with
-            the text, box in pixels and cosine of each phrase; with `on_error="skip"` a pair (see the class).
+            the text, box in pixels and cosine of each phrase, which is empty by the model; with `on_error="skip"` a
+            pair (see the class).
 
         Raises:
             UnreadableImageError: An image can't be read.
             ValueError: The query is no text or a blank one, `images` is a single image, the weight is negative or not
-                finite, the role is `"region_phrase"`, `split` is no function, or the family has no dense features.
+                finite, the role is `"region_phrase"`, `split` is no function, or one of the two is given and `by` is
+                `"model"`; or the family has no dense features, or the model does not score pairs.
         """
-        self.require_dense_features()
+        self.require_reranking(by)
         if is_image(images):
             raise ValueError("images must be an iterable of the candidates, got a single image: pass [image]")
         if role == "region_phrase":
             raise ValueError("a query compares with images; only its phrases compare with regions: leave out role")
+        if by == "model" and (split is not split_phrases or weight is not None):
+            raise ValueError("split and weight are of phrases, which by='model' has none of: leave them out")
         if weight is not None:
             check_number("weight", weight, 0)
+        query = check_text("query", query)
+        if not query.strip():
+            raise ValueError(f"query must be a text that is not blank, got {query!r}")
         options = {
             "max_num_patches": max_num_patches,
             "batch_size": batch_size,
             "show_progress_bar": show_progress_bar,
             "on_error": on_error,
         }
-        hits, skipped = rerank(self, query, list(images), role, split, weight, **options)
+        if by == "model":
+            hits, skipped = rerank_by_model(self, query, list(images), role, **options)
+        else:
+            hits, skipped = rerank(self, query, list(images), role, split, weight, **options)
         return (hits, skipped) if on_error == "skip" else hits
+
+    def stream_pair_scores(
+        self,
+        images: Iterable[ImageInput],
+        texts: Sequence[Sequence[str]],
+        *,
+        score: str = "rank",
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+    ) -> Iterator[tuple[int, PairScores | Skipped]]:
+        """Compare images with texts pair by pair, by the ranking stage of a model that has one.
+
+        Each image runs through its tower once. Its tokens stay in memory until its texts are scored, so that memory
+        does not grow with the number of images or pairs.
+
+        Args:
+            images: An iterable of images.
+            texts: For each image the texts that it is compared with.
+            score: `"rank"`: what orders the candidates of a query, R2D2's match probability plus cosine; `"match"`: the
+                probability alone that both match, from 0 to 1.
+            role: As in [`encode_texts`]; whole images compare with captions only.
+            batch_size: Also how many pairs, and how many texts, run at once.
+            max_num_patches, show_progress_bar, on_error: See the class.
+
+        Yields:
+            (index, [`PairScores`]): scores (T_i,) of the image's texts and the image's vector (D,), as soon as they are
+            done, so not in order; with `on_error="skip"` also (index, [`Skipped`]), at the end.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: There are not as many lists of texts as images, a text is no string, `score` or the role has
+                another value, or the model does not score pairs.
+        """
+        self.require_reranking("model")
+        check_choice("score", score, ("rank", "match"))
+        if role == "region_phrase":
+            raise ValueError("the ranking stage compares whole images with captions: leave out role")
+        if isinstance(images, Sized) and not is_image(images) and len(images) != len(texts):
+            raise ValueError(
+                f"texts has {len(texts)} entries for {len(images)} images: pass one list of texts for each"
+            )
+        limits = self._role_limits(role)
+        different = dict.fromkeys(chain.from_iterable(texts))
+        roles = {text.text: text.role for text in self._choose_roles(different, limits)}
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+
+        def forward(model: Any, records: list[ImageRecord]) -> list[PairScores]:
+            return self._pair_scores(model, records, texts, roles, score, batch_size)
+
+        return self._stream(forward, images, None, options)
 
     def stream_windows(
         self,
@@ -1021,6 +1089,18 @@ class BaseEmbedder:
         """Return a dense map of `_vectors_and_maps` as a float32 array."""
         raise NotImplementedError
 
+    def _pair_scores(
+        self,
+        model: Any,
+        records: list[ImageRecord],
+        texts: Sequence[Sequence[str]],
+        roles: Mapping[str, str],
+        score: str,
+        batch_size: int,
+    ) -> list[PairScores]:
+        """Return the scores of images with their texts, see [`stream_pair_scores`]; `roles` has each text's role."""
+        raise NotImplementedError
+
     def windows_of_maps(
         self, maps: Sequence[Any], image_sizes: Sequence[tuple[int, int]], phrases: Sequence[np.ndarray]
     ) -> list[ImageWindows]:
@@ -1039,6 +1119,14 @@ class BaseEmbedder:
     def _text_vectors(self, model: Any, texts: list[RoleText]) -> np.ndarray:
         """Return the vectors of texts of one role, float32 (B, D), L2-normalised."""
         raise NotImplementedError
+
+    def _role_limits(self, role: str) -> dict[str, int]:
+        """Return the roles that a text may get, and for each the most tokens of a text that gets it."""
+        check_choice("role", role, ("auto", *self.processor.text_roles))
+        captions = [name for name in ("caption", "long_caption") if name in self.processor.text_roles]
+        roles = captions if role == "auto" else [role]
+        lengths = {name: self.processor.text_length(name) for name in roles}
+        return {**lengths, "caption": self.processor.max_caption_tokens} if len(roles) > 1 else lengths
 
     def _choose_roles(self, texts: Iterable[str], limits: dict[str, int]) -> Iterator[RoleText]:
         """Give each text the first role that takes all its tokens, else the last; warn once of those to be cut."""
@@ -1073,6 +1161,14 @@ class BaseEmbedder:
         """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""
         if "dense features" in self.lacks:
             raise self._lack("dense features")
+
+    def require_reranking(self, by: str) -> None:
+        """Raise a `ValueError` unless [`rerank`] can order images by `"phrases"` or the `"model"`, as is asked for."""
+        check_choice("by", by, RERANKERS)
+        if by == "phrases":
+            self.require_dense_features()
+        elif "pair scores" in self.lacks:
+            raise self._lack("pair scores")
 
     def _lack(self, what: str) -> ValueError:
         return ValueError(f"{self.title} has {self.lacks[what]}")

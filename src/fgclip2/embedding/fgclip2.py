@@ -297,6 +297,7 @@ class FGClip2Embedder(Embedder):
         images: Iterable[ImageInput],
         walk_type: str = "auto",
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: str | None = None,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -313,6 +314,7 @@ class FGClip2Embedder(Embedder):
         images: Iterable[ImageInput],
         walk_type: str = "auto",
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: str | None = None,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -329,6 +331,7 @@ class FGClip2Embedder(Embedder):
         images: Iterable[ImageInput],
         walk_type: str = "auto",
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: str | None = None,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -344,6 +347,7 @@ class FGClip2Embedder(Embedder):
         images: Iterable[ImageInput],
         walk_type: str = "auto",
         *,
+        by: Literal["phrases", "model"] = "phrases",
         role: str | None = None,
         max_num_patches: int | str | None = None,
         batch_size: int = 32,
@@ -352,10 +356,10 @@ class FGClip2Embedder(Embedder):
         weight: float | None = None,
         on_error: str = "raise",
     ) -> RerankedResult:
-        """Order images by a query: by its cosine with the whole image, and by each of its phrases with a part of it.
+        """Order images by a query: by its phrases and parts of the images, or by the model's scores of the pairs.
 
         Args:
-            query, images, max_num_patches, batch_size, show_progress_bar, split, weight, on_error: As in
+            query, images, by, max_num_patches, batch_size, show_progress_bar, split, weight, on_error: As in
                 [`Embedder.rerank`].
             walk_type: As in [`encode_texts`], of the whole query; phrases have the walk `"box"`.
             role: What [`Embedder.rerank`] takes, in place of `walk_type`.
@@ -370,6 +374,7 @@ class FGClip2Embedder(Embedder):
         return super().rerank(
             query,
             images,
+            by=by,
             role=_role_of(walk_type, role),
             max_num_patches=max_num_patches,
             batch_size=batch_size,

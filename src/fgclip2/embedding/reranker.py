@@ -1,7 +1,8 @@
-"""Re-ranking of images by phrases of a query: each phrase is compared with windows of an image's dense map.
+"""Re-ranking of images: by phrases of a query, or by what a model has to compare pairs of an image and a text.
 
-A dual encoder has one vector for a whole query. Here every phrase of the query looks for the part of the image that
-fits it best, in the head of regions. Nothing is trained for it.
+A dual encoder has one vector for a whole query. By phrases, every phrase of the query looks for the part of the image
+that fits it best, a window of its dense map, in the head of regions; nothing is trained for it. A model with a ranking
+stage, such as R2D2's cross encoders, scores each pair as it was trained to.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..modeling.inputs import check_text
 from ..streams import batches_of_a_kind
 from .inputs import PATCHES_OF_A_SQUARE, ImageInput, Skipped
 from .phrases import Splitter, split_phrases
@@ -23,6 +23,7 @@ from .phrases import Splitter, split_phrases
 # validation scenes: recipes/reranking.
 WINDOW_SIDES = (0.2, 0.3, 0.4, 0.6)
 CANDIDATES = 20
+RERANKERS = ("phrases", "model")
 WEIGHT_OF_SPREAD = 3.0  # of phrases against cosines, both in standard deviations among the candidates
 
 
@@ -40,8 +41,8 @@ class RerankedHit(NamedTuple):
     Attributes:
         index: Which of the images it is.
         score: Cosine of the image with the whole query.
-        reranked: `score` and the weighted mean of the phrases' cosines.
-        phrases: Where in the image each phrase of the query was found.
+        reranked: By phrases, `score` and the weighted mean of the phrases' cosines; by the model, its score.
+        phrases: Where in the image each phrase of the query was found; by the model, there are none.
     """
 
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
@@ -74,6 +75,18 @@ class ImageWindows(NamedTuple):
     cosines: np.ndarray
     boxes: np.ndarray
     vector: np.ndarray | None = None
+
+
+class PairScores(NamedTuple):
+    """The scores of an image with some texts.
+
+    Attributes:
+        scores: Float32 (T,), one for each text.
+        vector: Float32 (D,), of the whole image, L2-normalised.
+    """
+
+    scores: np.ndarray
+    vector: np.ndarray
 
 
 class ImageMatch(NamedTuple):
@@ -162,6 +175,21 @@ def fit_weight(scores: Sequence[np.ndarray], matches: Sequence[np.ndarray], righ
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def texts_of_images(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """Gather pairs by their images.
+
+    Args:
+        pairs: (text, image) by their indices, each once.
+
+    Returns:
+        Index of an image -> indices of its texts, the images in order.
+    """
+    texts: dict[int, list[int]] = defaultdict(list)
+    for text, image in pairs:
+        texts[image].append(text)
+    return dict(sorted(texts.items()))
+
+
 class PhrasesOfPairs:
     """The phrases of texts, gathered by the images that they are to be found in.
 
@@ -182,12 +210,10 @@ class PhrasesOfPairs:
         if not callable(split):
             raise ValueError(f"split must be a function that makes phrases of a text, got {split!r}")
         self.of_texts = [_phrases(split, text) for text in texts]
-        self._texts_of: dict[int, list[int]] = defaultdict(list)
-        for text, image in pairs:
-            self._texts_of[image].append(text)
+        self._texts_of = texts_of_images(pairs)
         self.of_images = {
             image: sorted({phrase for text in its for phrase in self.of_texts[text]})
-            for image, its in sorted(self._texts_of.items())
+            for image, its in self._texts_of.items()
         }
 
     def rows(self, image: int) -> Iterator[tuple[int, list[int]]]:
@@ -305,6 +331,58 @@ def stream_known_windows(
         yield others[number], result
 
 
+def score_pairs(
+    embedder: Any,
+    texts: Sequence[str],
+    images: Sequence[ImageInput] | Mapping[int, ImageInput],
+    pairs: Iterable[tuple[int, int]],
+    **options: Any,
+) -> Iterator[tuple[tuple[int, int], float | Skipped]]:
+    """Score pairs of a text and an image by the model's ranking stage; each image runs through the towers once.
+
+    Args:
+        embedder: An [`Embedder`] of a model that scores pairs.
+        texts: The texts.
+        images: The images, by their indices; those that no pair has may be left out.
+        pairs: (text, image) by their indices, each once.
+        options: Further arguments of [`Embedder.stream_pair_scores`].
+
+    Yields:
+        (pair, score), in the order in which the images are done; with `on_error="skip"` also (pair, [`Skipped`]) where
+        the image can't be read.
+
+    Raises:
+        ValueError: The model does not score pairs.
+    """
+    of_images = texts_of_images(pairs)
+    indices = list(of_images)
+    its_texts = [[texts[text] for text in of_images[image]] for image in indices]
+    for number, result in embedder.stream_pair_scores([images[image] for image in indices], its_texts, **options):
+        image = indices[number]
+        if isinstance(result, Skipped):
+            result = Skipped(image, result.reason.removeprefix(f"images[{number}]: "))
+            yield from (((text, image), result) for text in of_images[image])
+        else:
+            yield from zip(((text, image) for text in of_images[image]), result.scores.tolist(), strict=True)
+
+
+def rerank_by_model(
+    embedder: Any, query: str, images: Sequence[ImageInput], role: Any, **options: Any
+) -> tuple[list[RerankedHit], list[Skipped]]:
+    """Order images by the model's scores of their pairs with a query, see [`Embedder.rerank`], as [`rerank`] does."""
+    found = sorted(
+        embedder.stream_pair_scores(images, [[query]] * len(images), role=role, **options), key=itemgetter(0)
+    )
+    query_vector = embedder.encode_texts(query, role=role)
+    hits = [
+        RerankedHit(index, float(result.vector @ query_vector), float(result.scores[0]), [])
+        for index, result in found
+        if not isinstance(result, Skipped)
+    ]
+    skipped = [result for _, result in found if isinstance(result, Skipped)]
+    return sorted(hits, key=lambda hit: -hit.reranked), skipped
+
+
 def rerank(
     embedder: Any,
     query: str,
@@ -314,10 +392,7 @@ def rerank(
     weight: float | None,
     **options: Any,
 ) -> tuple[list[RerankedHit], list[Skipped]]:
-    """Order images by a query, see [`Embedder.rerank`]; return those that were left out, too."""
-    query = check_text("query", query)
-    if not query.strip():
-        raise ValueError(f"query must be a text that is not blank, got {query!r}")
+    """Order images by the phrases of a query, see [`Embedder.rerank`]; return those that were left out, too."""
     pairs = [(0, index) for index in range(len(images))]
     found = sorted(match_pairs(embedder, [query], images, pairs, split, **options), key=itemgetter(0))
     skipped = [match for _, match in found if isinstance(match, Skipped)]

@@ -83,6 +83,35 @@ class RegionEncoder(DualEncoder, Protocol):
 
 
 @runtime_checkable
+class PairScorer(DualEncoder, Protocol):
+    """A dual encoder that also compares the tokens of an image with those of a text, one pair at a time.
+
+    Image tokens are (B, N, image width), text tokens (B, T, text width). Where a family has `get_patch_grids`, the
+    tokens of an image are those of its grid, and what follows them is padding, which is cut off before pairs are
+    scored. The mask of texts is the `attention_mask` of the processor, or `None` where it gives none.
+    """
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Return whether this model has what compares pairs; some checkpoints of a family may come without."""
+
+    def get_image_tokens(self, *args: Any, **images: Any) -> Tensor:
+        """Encode images, whose arguments are those of `get_image_features`, into tokens."""
+
+    def get_image_features_and_tokens(self, *args: Any, **images: Any) -> tuple[Tensor, Tensor]:
+        """Return `get_image_features` and `get_image_tokens` of images that run through the model once."""
+
+    def get_text_tokens(self, *args: Any, **texts: Any) -> Tensor:
+        """Encode texts that the processor has tokenized, in any role of captions, into tokens."""
+
+    def match_probability(self, image_tokens: Any, text_tokens: Any, attention_mask: Any = None) -> Tensor:
+        """Return how likely the image and the text of each pair match, float32 (pairs,), from 0 to 1."""
+
+    def rank_scores(self, image_tokens: Any, text_tokens: Any, attention_mask: Any = None) -> Tensor:
+        """Return what orders the candidates of a query, float32 (pairs,); higher is better."""
+
+
+@runtime_checkable
 class DualEncoderProcessor(Protocol):
     """The processor of a [`DualEncoder`]: images and texts into its inputs. Threads may call it at the same time.
 

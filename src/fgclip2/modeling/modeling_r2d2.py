@@ -452,6 +452,11 @@ class R2D2Model(R2D2PreTrainedModel):
         """Length D of the embeddings."""
         return self.config.embed_dim
 
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether there are cross encoders, which [`match`] needs."""
+        return self.config.has_cross_encoders
+
     def get_score_scale_and_bias(self) -> tuple[float, float]:
         """Return what `score_function` takes: scale * cosine + bias."""
         return 1 / self.temp.item(), 0.0
@@ -508,6 +513,21 @@ class R2D2Model(R2D2PreTrainedModel):
         outputs.pooler_output = self.vision_proj(outputs.pooler_output)
         # Annotated as what comes by default: other libraries read the annotation.
         return outputs if return_dict else outputs.pooler_output
+
+    def get_image_features_and_tokens(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [`get_image_features`] and [`get_image_tokens`], which images run through the vision tower once for.
+
+        Args:
+            pixel_values: As in [`get_image_tokens`].
+
+        Returns:
+            Shapes (B, D), not normalised, and (B, 1 + N, vision width).
+
+        Raises:
+            ValueError: The images are of another size.
+        """
+        tokens = self.get_image_tokens(pixel_values)
+        return self.vision_proj(tokens[:, 0]), tokens
 
     def get_text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = False

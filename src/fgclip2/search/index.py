@@ -18,7 +18,7 @@ from ..checks import check_choice, check_positive_integer
 from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped, split_phrases
 from ..embedding.labels import normalised
 from ..embedding.phrases import Splitter
-from ..embedding.reranker import CANDIDATES, match_pairs, ordered
+from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
 from ..errors import IncompatibleIndexError
 from ..files import IMAGE_SUFFIXES, printable
 from .build import IndexBuild, IndexReport, made_by, vector_kind
@@ -201,7 +201,7 @@ class ImageIndex:
         embedder: Embedder,
         top_k: int = 10,
         *,
-        rerank: Literal["phrases"],
+        rerank: Literal["phrases", "model"],
         candidates: int = CANDIDATES,
         batch_size: int = 32,
         split: Splitter = split_phrases,
@@ -214,7 +214,7 @@ class ImageIndex:
         embedder: Embedder,
         top_k: int = 10,
         *,
-        rerank: Literal["phrases"],
+        rerank: Literal["phrases", "model"],
         candidates: int = CANDIDATES,
         batch_size: int = 32,
         split: Splitter = split_phrases,
@@ -263,12 +263,13 @@ class ImageIndex:
             embedder: Embeds texts and images; must be the model that made the index. Vectors need none.
             top_k: How many hits to return at most.
             image: Instead of `query`: an image, or a list of images, in which a `str` is a path too.
-            rerank: `"phrases"`: the nearest images of a text are put in a new order by its phrases, see
-                [`Embedder.rerank`], by their dense maps where the index has them. Others are read again; those that
-                can't be read any more are left out, with a warning.
+            rerank: `"phrases"` or `"model"`: the nearest images of a text are put in a new order, see
+                [`Embedder.rerank`]; by its phrases, from their dense maps where the index has them. Others are read
+                again, as all are by the model; those that can't be read any more are left out, with a warning.
             candidates: How many of the nearest images are re-ranked, `top_k` at least.
-            batch_size: Images of 256 patches that are re-ranked at once.
-            split: Makes the phrases of a text for `rerank`; any function that takes a text and returns a list of texts.
+            batch_size: Images of 256 patches that are re-ranked at once, and by the model so many pairs.
+            split: Makes the phrases of a text for `rerank="phrases"`; any function that takes a text and returns a list
+                of texts.
 
         Returns:
             For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists. With
@@ -276,12 +277,13 @@ class ImageIndex:
 
         Raises:
             ValueError: The query is empty or can't be used, `top_k` is below 1, `rerank` has another value, no text to
-                work with, or a model without dense features, or `split` is no function or gives no phrases.
+                work with, or a model without dense features or without scores of pairs, or `split` is no function or
+                gives no phrases.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
         check_positive_integer("candidates", candidates)
-        check_choice("rerank", rerank, (None, "phrases"))
+        check_choice("rerank", rerank, (None, *RERANKERS))
         if (query is None) == (image is None):
             raise ValueError("search takes one of `query` and `image`: index.search('一只狗', embedder), for instance")
         if image is not None:
@@ -294,9 +296,11 @@ class ImageIndex:
         vectors = self._query_vectors(queries, embedder)
         if rerank is not None:
             if embedder is None or not all(isinstance(query, str) for query in queries):
-                raise ValueError("rerank='phrases' needs queries that are texts: images and vectors have no phrases")
-            embedder.require_dense_features()
-            reranked = self._reranked(queries, vectors, embedder, max(top_k, candidates), batch_size, split)
+                raise ValueError(f"rerank={rerank!r} needs queries that are texts, got an image or a vector")
+            embedder.require_reranking(rerank)
+            if rerank == "model" and split is not split_phrases:
+                raise ValueError("split is of phrases, which rerank='model' has none of: leave it out")
+            reranked = self._reranked(rerank, queries, vectors, embedder, max(top_k, candidates), batch_size, split)
             return reranked[0][:top_k] if single else [hits[:top_k] for hits in reranked]
         found = zip(*nearest(vectors, self.vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
@@ -307,6 +311,7 @@ class ImageIndex:
 
     def _reranked(
         self,
+        rerank: str,
         texts: list[str],
         vectors: np.ndarray,
         embedder: Embedder,
@@ -318,6 +323,45 @@ class ImageIndex:
         scores, rows = nearest(vectors, self.vectors, candidates)  # (texts, candidates) each
         paths = {row: self.folder / self.files[row].path for row in np.unique(rows).tolist()}
         pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
+        options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
+        found: dict[tuple[int, int], Any]  # (text, row) -> where its phrases were found, or the model's score
+        if rerank == "model":
+            found = dict(score_pairs(embedder, texts, paths, pairs, **options))
+        else:
+            found = self._match_phrases(embedder, texts, paths, pairs, split, options)
+        reasons = sorted({result.reason for result in found.values() if isinstance(result, Skipped)})
+        if reasons:
+            warnings.warn(
+                f"{len(reasons)} images of the index can't be read any more and are left out, e.g. {reasons[0]}: bring "
+                "the index up to date (`fgclip2 index`, ImageIndex.build)",
+                stacklevel=3,
+            )
+        results = []
+        for text, (its_scores, its_rows) in enumerate(zip(scores, rows.tolist(), strict=True)):
+            kept: list[tuple[Any, int, Any]] = [
+                (score, row, result)
+                for score, row in zip(its_scores, its_rows, strict=True)
+                if not isinstance(result := found[text, row], Skipped)
+            ]
+            if rerank == "model":
+                hits = [RerankedHit(row, float(score), result, []) for score, row, result in kept]
+                hits.sort(key=lambda hit: -hit.reranked)
+            else:
+                its_scores, its_rows, its_matches = zip(*kept, strict=True) if kept else ((), (), ())
+                hits = ordered(np.array(its_scores), [match.phrases for match in its_matches], its_rows)
+            results.append([RerankedSearchHit(paths[hit.index], *hit[1:]) for hit in hits])
+        return results
+
+    def _match_phrases(
+        self,
+        embedder: Embedder,
+        texts: list[str],
+        paths: Mapping[int, Path],
+        pairs: list[tuple[int, int]],
+        split: Splitter,
+        options: dict[str, Any],
+    ) -> dict[tuple[int, int], ImageMatch | Skipped]:
+        """Find the phrases of texts in images of the index, by their maps where there are any; see [`match_pairs`]."""
         damaged: dict[str, str] = {}  # name of a block -> reason
 
         def stored_map(row: int) -> DenseMap | None:
@@ -330,33 +374,15 @@ class ImageIndex:
                 damaged[stored.block.name] = str(error)
                 return None
 
-        options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
         matches = dict(match_pairs(embedder, texts, paths, pairs, split, stored_map, **options))
         if damaged:
             warnings.warn(
                 f"dense maps are damaged, so their images were read, e.g. {next(iter(damaged.values()))}: delete "
                 f"{', '.join(sorted(damaged))} in the folder of the index, and bring it up to date (`fgclip2 index`, "
                 "ImageIndex.build), which makes the maps of the images in it anew",
-                stacklevel=3,
+                stacklevel=4,
             )
-        reasons = sorted({match.reason for match in matches.values() if isinstance(match, Skipped)})
-        if reasons:
-            warnings.warn(
-                f"{len(reasons)} images of the index can't be read any more and are left out, e.g. {reasons[0]}: bring "
-                "the index up to date (`fgclip2 index`, ImageIndex.build)",
-                stacklevel=3,
-            )
-        results = []
-        for text, (its_scores, its_rows) in enumerate(zip(scores, rows.tolist(), strict=True)):
-            found = [
-                (score, row, match)
-                for score, row in zip(its_scores, its_rows, strict=True)
-                if not isinstance(match := matches[text, row], Skipped)
-            ]
-            its_scores, its_rows, its_matches = zip(*found, strict=True) if found else ((), (), ())
-            hits = ordered(np.array(its_scores), [match.phrases for match in its_matches], its_rows)
-            results.append([RerankedSearchHit(paths[hit.index], *hit[1:]) for hit in hits])
-        return results
+        return matches
 
     def _hits(self, scores: np.ndarray, rows: np.ndarray) -> list[SearchHit]:
         return [

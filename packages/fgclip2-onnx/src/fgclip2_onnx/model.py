@@ -41,7 +41,8 @@ class OnnxModel:
         precision, image_precision: The precisions of texts and of images.
         images: `"naflex"` or `"square"`.
         title: The name of the family.
-        lacks: What there is no graph for, of "images", "regions" and "dense features" -> what to say of it.
+        lacks: What there is no graph for, of "images", "regions", "dense features" and "pair scores" -> what to say of
+            it.
 
     Raises:
         OSError: The folder is none of these, or a file of it is missing.
@@ -85,16 +86,16 @@ class OnnxModel:
         self.embedding_size: int = self.manifest["embedding_size"]
         self._positions: dict[str, np.ndarray] = {}
         self.title: str = self.manifest["title"]
-        self.lacks: dict[str, str] = {}
+        self.lacks: dict[str, str] = {"pair scores": "no graph for pair scores: re-rank with the back end 'torch'"}
         if self.image_precision is None:
             missing = f"no graph for images in {self.folder}, only for texts: export it again with one"
-            self.lacks = dict.fromkeys(("images", "regions", "dense features"), missing)
+            self.lacks |= dict.fromkeys(("images", "regions", "dense features"), missing)
         elif self._image_graph == "image_square":
             missing = "no graph for dense features of images='square': leave out images='square'"
-            self.lacks = dict.fromkeys(("regions", "dense features"), missing)
+            self.lacks |= dict.fromkeys(("regions", "dense features"), missing)
         elif "image_dense" not in graphs[self.image_precision]:
             missing = f"no graph for dense features in the precision {self.image_precision!r}: export it again with one"
-            self.lacks = dict.fromkeys(("regions", "dense features"), missing)
+            self.lacks |= dict.fromkeys(("regions", "dense features"), missing)
 
     def __reduce__(self) -> Any:
         """Copies and other processes get the settings, and open the graphs anew: sessions of onnxruntime can't move."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,13 +21,14 @@ from ...checkpoints import locate_checkpoint
 from ...checks import check_choice
 from ...files import new_folder
 from ...modeling.auto import FAMILIES, Family
-from ...modeling.interface import DualEncoder, DualEncoderProcessor
+from ...modeling.interface import DualEncoder, DualEncoderProcessor, PairScorer
+from ...streams import chunks
 from ..devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
 from ..embedder import NOT_FINITE, BaseEmbedder, RoleText
 from ..fingerprint import checkpoint_fingerprint, model_fingerprint
 from ..inputs import ImageRecord
 from ..loading import choose_family, load_checkpoint
-from ..reranker import ImageWindows
+from ..reranker import ImageWindows, PairScores
 from ..windows import windows_of_maps
 from .onnx import MANIFEST, OnnxDualEncoder, load_graphs
 
@@ -282,6 +286,48 @@ class Embedder(BaseEmbedder):
         return windows_of_maps(tensors, image_sizes, phrases)
 
     @torch.inference_mode()
+    def _pair_scores(
+        self,
+        model: Any,
+        records: list[ImageRecord],
+        texts: Sequence[Sequence[str]],
+        roles: Mapping[str, str],
+        score: str,
+        batch_size: int,
+    ) -> list[PairScores]:
+        inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
+        features, tokens = model.get_image_features_and_tokens(**inputs)  # (B, D), (B, N, image width)
+        counts = [tokens.shape[1]] * len(records)
+        if hasattr(model, "get_patch_grids"):  # of which only the patches are tokens, not the padding
+            counts = model.get_patch_grids(**inputs).prod(dim=1).tolist()
+        method = model.rank_scores if score == "rank" else model.match_probability
+        # Image tokens stay until all their texts are scored; of texts, only a batch of tokens is kept at a time.
+        uses: dict[str, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+        for row, record in enumerate(records):
+            for place, text in enumerate(texts[record.index]):
+                uses[roles[text]][text].append((row, place))
+        scores = [np.empty(len(texts[record.index]), np.float32) for record in records]
+        for role, of_texts in uses.items():
+            for some in chunks(of_texts, batch_size):
+                text_inputs = self.processor.tokenize(some, role).to(model.device)
+                text_tokens = model.get_text_tokens(**text_inputs)  # (texts, T, text width)
+                mask = text_inputs.get("attention_mask")
+                pairs = sorted(
+                    (counts[row], row, place, number)
+                    for number, text in enumerate(some)
+                    for row, place in of_texts[text]
+                )
+                for count, same in groupby(pairs, itemgetter(0)):  # images of as many tokens, so without padding
+                    for batch in chunks(same, batch_size):
+                        _, rows, places, numbers = map(list, zip(*batch, strict=True))
+                        its_mask = None if mask is None else mask[numbers]
+                        values = method(tokens[rows, :count], text_tokens[numbers], its_mask)  # (pairs,)
+                        for row, place, value in zip(rows, places, values.tolist(), strict=True):
+                            scores[row][place] = value
+        vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
+        return list(map(PairScores, scores, vectors))
+
+    @torch.inference_mode()
     def _text_vectors(self, model: Any, texts: list[RoleText]) -> np.ndarray:
         role = texts[0].role
         inputs = self.processor.tokenize([text.text for text in texts], role)
@@ -298,6 +344,10 @@ def title_and_lacks(model: Any) -> tuple[str, dict[str, str]]:
         for what, method in METHOD_OF_CAPABILITY.items()
         if not hasattr(model, method)
     }
+    if not isinstance(model, PairScorer):
+        lacks["pair scores"] = "no pair scores, it compares vectors only"
+    elif not model.scores_pairs:
+        lacks["pair scores"] = "no pair scores, as this checkpoint has no cross encoders"
     titles = [family.title for family in FAMILIES if isinstance(model, family.model)]
     return titles[0] if titles else type(model).__name__, lacks
 
