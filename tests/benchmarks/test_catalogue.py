@@ -67,7 +67,7 @@ def test_every_difference_of_the_presets_is_explained():
             if benchmark.settings(preset) != benchmark.settings("paper"):
                 assert benchmark.differences, benchmark.name
     assert COMMON_DIFFERENCES
-    with pytest.raises(ValueError, match="preset must be 'paper', 'released' or 'fg-clip-v1', got 'best'"):
+    with pytest.raises(ValueError, match="preset must be 'paper', 'released', 'fg-clip-v1' or 'r2d2', got 'best'"):
         find_benchmark("lit-cn").settings("best")
     with pytest.raises(ValueError, match="no benchmark 'lit'; choose one of lit-cn"):
         find_benchmark("lit")

@@ -186,7 +186,7 @@ def test_a_box_outside_its_image_is_found_and_counted(run, boxes, folder):
         ),
         (
             ("bench", "run", "lit-cn", "LIT-CN", "--preset", "best"),
-            "preset must be 'paper', 'released' or 'fg-clip-v1', got 'best'",
+            "preset must be 'paper', 'released', 'fg-clip-v1' or 'r2d2', got 'best'",
         ),
     ],
 )

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -292,22 +292,62 @@ class Encoder:
             readable = _Readable([content for content, _ in block])
             its_phrases = [block[index][1] for index in readable.indices]
             rows = [vectors(of_image) for of_image in its_phrases]  # (P_i, D) each
-            cosines: dict[int, np.ndarray] = {}
-            skipped: list[Skipped] = []
             options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
-            for index, found in stream(readable.items, rows, **options):
-                if isinstance(found, Skipped):
-                    skipped.append(found)
-                else:
-                    cosines[index] = found.cosines[:, None]  # (P_i, 1)
-            stacked = np.concatenate([cosines[index] for index in sorted(cosines)]) if cosines else None
-            return readable.block(stacked, [len(of_image) for of_image in its_phrases], skipped)
+            found = stream(readable.items, rows, **options)
+            return readable.block_of_values(found, "cosines", [len(of_image) for of_image in its_phrases])
 
         settings = {"max_num_patches": max_num_patches, "lower_case": lower_case, "window_sides": list(WINDOW_SIDES)}
         work = _Work(
             kind="windows",
             settings=settings,
             items=list(zip(images, phrases, strict=True)),
+            read=lambda item: (_read(item[0]), item[1]),
+            digest=lambda item: [_digest_of_content(item[0]), list(item[1])],
+            encode=encode,
+        )
+        return self._run(work)
+
+    def pair_scores(
+        self,
+        images: Sequence[StoredImage],
+        texts: Sequence[Sequence[str]],
+        score: str,
+        role: Role,
+        max_num_patches: int | str | None,
+        lower_case: bool = True,
+    ) -> Encoded:
+        """Score pairs of an image and a text by the ranking stage of the model.
+
+        Args:
+            images: N images.
+            texts: The texts of each image.
+            score: `"rank"` or `"match"`, see [`Embedder.stream_pair_scores`].
+            role: What the texts are to the model.
+            max_num_patches: Patch budget of each image.
+            lower_case: As in [`texts`].
+
+        Returns:
+            A row (1,) with the score of each text in place of embeddings.
+
+        Raises:
+            ValueError: The model does not score pairs.
+        """
+        if not hasattr(self.model, "stream_pair_scores"):
+            raise ValueError(f"{self.model.name} does not score pairs, for which a model needs stream_pair_scores")
+        stream = (self.model if lower_case else keep_case(self.model)).stream_pair_scores  # type: ignore[attr-defined]
+        max_num_patches = self._meant(max_num_patches)
+
+        def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[str]]]) -> Block:
+            readable = _Readable([content for content, _ in block])
+            its_texts = [block[index][1] for index in readable.indices]
+            options = {"max_num_patches": max_num_patches, "show_progress_bar": False, "on_error": "skip"}
+            found = stream(readable.items, its_texts, score=score, role=role, **options)
+            return readable.block_of_values(found, "scores", [len(of_image) for of_image in its_texts])
+
+        work = _Work(
+            kind="pair_scores",
+            settings={"score": score, "role": role, "max_num_patches": max_num_patches, "lower_case": lower_case},
+            items=list(zip(images, texts, strict=True)),
             read=lambda item: (_read(item[0]), item[1]),
             digest=lambda item: [_digest_of_content(item[0]), list(item[1])],
             encode=encode,
@@ -415,6 +455,18 @@ class _Readable:
         all_rows = dict(zip(self.indices, rows, strict=True))
         kept = [0 if index in reasons else all_rows[index] for index in range(self._size)]
         return Block(np.zeros((0, 0), np.float32) if vectors is None else vectors, kept, reasons)
+
+    def block_of_values(self, results: Iterable[tuple[int, Any]], name: str, rows: list[int]) -> Block:
+        """Put together one value for each text of an image: the attribute `name` of a stream's results, (T_i,) each."""
+        values: dict[int, np.ndarray] = {}
+        skipped: list[Skipped] = []
+        for index, found in results:
+            if isinstance(found, Skipped):
+                skipped.append(found)
+            else:
+                values[index] = getattr(found, name)[:, None]  # (T_i, 1)
+        stacked = np.concatenate([values[index] for index in sorted(values)]) if values else None
+        return self.block(stacked, rows, skipped)
 
 
 def _read(image: StoredImage) -> bytes | UnreadableImageError:

@@ -16,13 +16,13 @@ from typing import Any
 
 from .. import distributed
 from ..checks import check_choice, check_positive_integer, one_of
-from ..embedding.reranker import CANDIDATES
+from ..embedding.reranker import CANDIDATES, RERANKERS
 from ..files import replacing
 from .base import DataSet, Settings, as_dict
 from .catalogue import Benchmark
 from .encoding import PACKAGES, Encoder
 from .models import UNTRAINED, BenchmarkModel, ignored_settings, load_model, run_on, text_use
-from .reranking import describe_reranking, with_dense_features
+from .reranking import describe_reranking, require_reranking
 from .scores import Scores
 from .tasks import matching, retrieval
 
@@ -42,7 +42,7 @@ def run(
     with_items: bool = False,
     follow_links: bool = False,
     rerank: str | None = None,
-    candidates: int = CANDIDATES,
+    candidates: int | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a data set. In a process group the processes share the work, and all return the result.
 
@@ -51,16 +51,18 @@ def run(
         folder: The data set as its owners publish it.
         model: What [`load_model`] returns, or anything with its methods.
         images: Folder or archive of the images; `None`: beside the rest.
-        preset: One of `PRESETS`: "paper", "released" or "fg-clip-v1".
+        preset: One of `PRESETS`: "paper", "released", "fg-clip-v1" or "r2d2".
         changes: Settings that are to differ from the preset's; the result is marked with them.
         language: Language of the names of classes, where the data set has several; `None`: the benchmark's.
         cache: Folder where embeddings are kept, so that a run that was killed goes on; `None`: nowhere.
         show_progress_bar: With the time left.
         with_items: Whether the result has a number for each item, such as ranks.
         follow_links: Read images that links in the folders lead to outside them; by default these are left out.
-        rerank: "phrases": measure re-ranking by phrases too, see [`Embedder.rerank`], in retrieval and matching. Its
+        rerank: "phrases" or "model": measure re-ranking too, see [`Embedder.rerank`], in retrieval and matching. Its
             metrics have names that begin with `reranked/`, and the result says under `reranking` what it depends on.
-        candidates: How many first candidates of a query are re-ranked; matching has none, all its pairs are scored.
+            `None`: what the preset does, which is "model" in "r2d2" and nothing in all others.
+        candidates: How many first candidates of a query are re-ranked; `None`: as many as the preset says, else 20.
+            Matching has none, all its pairs are scored.
 
     Returns:
         The content of a result file.
@@ -70,10 +72,11 @@ def run(
     """
     started = time.perf_counter()
     settings = benchmark.changed_settings(preset, changes or {})
-    check_reranking(benchmark, rerank)
-    check_positive_integer("candidates", candidates)
+    rerank = check_reranking(benchmark, rerank, preset)
+    if candidates is not None:
+        check_positive_integer("candidates", candidates)
     if rerank:
-        with_dense_features(model)  # now rather than after all images are encoded
+        require_reranking(model, rerank)  # now rather than after all images are encoded
     data = benchmark.read(Path(folder), None if images is None else Path(images), settings, follow_links)
     language = names_language(benchmark, data, language)
     texts = data.own_texts
@@ -84,7 +87,10 @@ def run(
     encoder = Encoder(model, None if cache is None else Path(cache), show_progress_bar)
     options: dict[str, Any] = {}  # kinds that have nothing to re-rank have no such arguments
     if rerank:
-        options = {"rerank_candidates": candidates} if benchmark.task is retrieval else {"rerank": True}
+        options = {"rerank": rerank}
+        if benchmark.task is retrieval:
+            its_preset = benchmark.r2d2_candidates if preset == "r2d2" else None
+            options["candidates"] = candidates or its_preset or CANDIDATES
     scores = benchmark.task.evaluate(data, encoder, settings, language, **options)
     result = make_result(
         benchmark,
@@ -98,14 +104,22 @@ def run(
         started,
         with_items,
     )
-    return {**result, "reranking": describe_reranking(options.get("rerank_candidates"))} if rerank else result
+    if rerank:
+        result["reranking"] = describe_reranking(rerank, benchmark.kind, options.get("candidates"))
+    return result
 
 
-def check_reranking(benchmark: Benchmark, rerank: str | None) -> None:
-    """Raise a `ValueError` if a benchmark is of a kind without re-ranking, or the argument is wrong; see [`run`]."""
-    check_choice("rerank", rerank, (None, "phrases"))
-    if rerank and benchmark.task not in (retrieval, matching):
+def check_reranking(benchmark: Benchmark, rerank: str | None, preset: str) -> str | None:
+    """Return how a benchmark is re-ranked, by the argument of [`run`] or by the preset.
+
+    Raises:
+        ValueError: It is of a kind without re-ranking, or the argument is wrong.
+    """
+    check_choice("rerank", rerank, (None, *RERANKERS))
+    can_be = benchmark.task in (retrieval, matching)
+    if rerank and not can_be:
         raise ValueError(f"{benchmark.name} is of the kind {benchmark.kind}: only retrieval and matching are re-ranked")
+    return "model" if preset == "r2d2" and can_be and rerank is None else rerank
 
 
 def run_all(

@@ -30,6 +30,7 @@ fgclip2 bench run flickr30k-cna Flickr30k-CNA --model OFA-Sys/chinese-clip-vit-b
 fgclip2 bench run coco-boxes coco --set max_num_patches=1024 --set templates=none
 fgclip2 bench run image-folder 照片 --language zh
 fgclip2 bench run lit-cn LIT-CN --rerank phrases --candidates 50
+fgclip2 bench run icr ICR --images IQR_IQM_ICR_ICM_images --model r2d2-large --preset r2d2
 torchrun --nproc-per-node 8 -m fgclip2.cli bench run lit-cn LIT-CN --model qihoo360/fg-clip2-so400m
 """
 REPORT_EXAMPLES = """
@@ -126,7 +127,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="Folder or hub id of FG-CLIP 2, FG-CLIP v1 or another model; untrained is a control with random "
+            help="Folder or hub id of FG-CLIP 2, FG-CLIP v1, R2D2 or another model; untrained is a control with random "
             "weights.  [default: the one in the package]",
         ),
     ] = None,
@@ -139,7 +140,7 @@ def run(
         str,
         typer.Option(
             help="Settings: paper has those of FG-CLIP 2's paper, released those of its authors' scripts, fg-clip-v1 "
-            "those of the scripts of FG-CLIP v1."
+            "and r2d2 those of the scripts of FG-CLIP v1 and R2D2; r2d2 re-ranks by the model."
         ),
     ] = "paper",
     change: Annotated[
@@ -152,12 +153,16 @@ def run(
     rerank: Annotated[
         str | None,
         typer.Option(
-            help="Measure re-ranking too, in retrieval and matching: phrases looks for each phrase in the images."
+            help="Measure re-ranking too, in retrieval and matching: phrases looks for each phrase in the images, "
+            "model compares the pairs as a model with a ranking stage (R2D2) was trained to."
         ),
     ] = None,
     candidates: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of first candidates that --rerank looks at in retrieval.  [default: 20]"),
+        typer.Option(
+            min=1,
+            help="Number of first candidates that --rerank looks at in retrieval.  [default: the preset's, or 20]",
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the result files.")] = Path("bench_results"),
     cache: Annotated[
@@ -189,13 +194,13 @@ def run(
         raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
     if cache and no_cache:
         raise typer.BadParameter("does not go with --cache", param_hint="--no-cache")
-    if candidates and not rerank:
-        raise typer.BadParameter("works with --rerank phrases", param_hint="--candidates")
+    if candidates and not rerank and preset != "r2d2":
+        raise typer.BadParameter("works with --rerank", param_hint="--candidates")
     changes = dict(map(_parse_change, change or []))
     benchmarks = find_benchmarks(name, path, images)
     for benchmark in benchmarks:
         benchmark.changed_settings(preset, changes)  # none must fail after hours for the others
-        check_reranking(benchmark, rerank)
+        check_reranking(benchmark, rerank, preset)
     check_writable(output)
     common.hide_loading_bars()
     distributed.start_process_group()
@@ -219,7 +224,7 @@ def run(
         with_items=items,
         follow_links=follow_links,
         rerank=rerank,
-        **({"candidates": candidates} if candidates else {}),
+        candidates=candidates,
     )
     with common.kept_when_interrupted(kept):
         for result in results:

@@ -12,7 +12,7 @@ from ...checks import check_choice
 from ..base import DataSet, Settings, change
 from ..readers._caption_files import find_file, find_images
 
-PRESETS = ("paper", "released", "fg-clip-v1")
+PRESETS = ("paper", "released", "fg-clip-v1", "r2d2")
 
 
 class PublishedFile(NamedTuple):
@@ -74,6 +74,8 @@ class Benchmark:
         source: Where the data are.
         released: Settings of the scripts that its authors released, where they differ.
         fg_clip_v1: Settings of the scripts of FG-CLIP, the first version, where they differ from the paper's.
+        r2d2_candidates: How many first candidates of a query the scripts of R2D2 re-rank, whose other settings are
+            those of the paper; `None`: they don't measure it.
         differences: What the other presets do otherwise, or none can say; besides `COMMON_DIFFERENCES`.
         published: Published counts: "images", "items" (captions, boxes, pairs), "categories".
         is_fetched: Whether this package makes the data itself, wherever: results name no folder then.
@@ -87,6 +89,7 @@ class Benchmark:
     source: str
     released: Settings | None = None
     fg_clip_v1: Settings | None = None
+    r2d2_candidates: int | None = None
     differences: tuple[str, ...] = ()
     published: Mapping[str, int] = field(default_factory=dict)
     is_fetched: bool = False
@@ -97,13 +100,14 @@ class Benchmark:
         return self.task.__name__.rpartition(".")[2]
 
     def settings(self, preset: str) -> Settings:
-        """Return the settings of a preset: "paper", "released" or "fg-clip-v1".
+        """Return the settings of a preset: "paper", "released", "fg-clip-v1" or "r2d2".
 
         Raises:
             ValueError: There is no such preset.
         """
         check_choice("preset", preset, PRESETS)
-        return {"paper": None, "released": self.released, "fg-clip-v1": self.fg_clip_v1}[preset] or self.paper
+        others = {"released": self.released, "fg-clip-v1": self.fg_clip_v1}
+        return others.get(preset) or self.paper
 
     def changed_settings(self, preset: str, changes: Mapping[str, str]) -> Settings:
         """Return the settings of a preset, some of them changed by values of the command line.

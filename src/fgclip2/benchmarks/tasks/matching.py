@@ -12,7 +12,7 @@ from ...embedding.reranker import spread_weight
 from ...metrics import best_threshold, bootstrap, roc_auc
 from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
-from ..reranking import phrase_means
+from ..reranking import model_scores, phrase_means
 from ..scores import Estimate, Scores, mean, with_spread
 
 _PAIRS_PER_BLOCK = 65536
@@ -48,12 +48,13 @@ def evaluate(
     encoder: Encoder,
     settings: MatchingSettings,
     language: str,
-    rerank: bool = False,
+    rerank: str | None = None,
 ) -> Scores:
     """Compute the area under the ROC curve of the cosines, and the accuracy at the threshold that is best on the pairs.
 
     That accuracy is the highest that any threshold gives, so it is rosy; the area needs no threshold. With `rerank`,
-    scores whose names begin with `reranked/` are of cosines with those of phrases added, for all pairs.
+    scores whose names begin with `reranked/` are of all pairs anew: with "phrases" of cosines with those of phrases
+    added, with "model" of the probabilities that both match, whose `accuracy@0.5` is that at the threshold of a half.
 
     Returns:
         Scores; `per_item` has the cosine of each pair, NaN where the image can't be read.
@@ -85,14 +86,19 @@ def evaluate(
     if rerank:
         its_pairs = list(zip(pairs[is_used, 1].tolist(), rows.tolist(), strict=True))
         pictures = [data.images[index] for index in encoded.owners.tolist()]
-        means = phrase_means(encoder, settings, data.texts, pictures, set(its_pairs))
-        matches = np.array([means[pair] for pair in its_pairs])
-        orders["reranked/"] = cosines + spread_weight(cosines, matches) * matches
+        if rerank == "model":
+            found = model_scores(encoder, settings, data.texts, pictures, sorted(set(its_pairs)), "match")
+        else:
+            found = phrase_means(encoder, settings, data.texts, pictures, sorted(set(its_pairs)))
+        scores = np.array([found[pair] for pair in its_pairs])
+        orders["reranked/"] = scores if rerank == "model" else cosines + spread_weight(cosines, scores) * scores
     metrics: dict[str, Estimate] = {}
     for prefix, values in orders.items():
         interval = partial(_interval_of_area, values, labels, images)
         metrics[f"{prefix}auc"] = Estimate(roc_auc(values, labels), len(labels), interval)
         metrics[f"{prefix}accuracy"] = mean((values >= best_threshold(values, labels)) == labels, images)
+    if rerank == "model":
+        metrics["reranked/accuracy@0.5"] = mean((orders["reranked/"] >= 0.5) == labels, images)
     per_item = np.full(len(pairs), np.nan)
     per_item[is_used] = cosines
     return Scores(metrics, {"cosine": per_item}, encoded.problems)

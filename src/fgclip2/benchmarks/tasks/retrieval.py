@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...checks import check_choice
+from ...embedding.reranker import CANDIDATES
 from ...metrics import bootstrap, count_equal_before, median_rank
 from ..base import CaptionSettings, DataSet
 from ..encoding import Encoder
@@ -51,7 +52,8 @@ def evaluate(
     encoder: Encoder,
     settings: RetrievalSettings,
     language: str,
-    rerank_candidates: int | None = None,
+    rerank: str | None = None,
+    candidates: int = CANDIDATES,
 ) -> Scores:
     """Compute recall at 1, 5 and 10, mean and median rank, both ways; ties count as wrong.
 
@@ -62,7 +64,7 @@ def evaluate(
     own, and the later one comes first, as FG-CLIP 2's released scripts sort them: a stable sort by rising similarity,
     whose end counts.
 
-    With `rerank_candidates`, so many first candidates of each query are re-ranked by phrases as well, and scores whose
+    With `rerank`, "phrases" or "model", so many first candidates of each query are re-ranked as well, and scores whose
     names begin with `reranked/` are of that order, in which captions that say the same tie.
 
     Returns:
@@ -90,14 +92,14 @@ def evaluate(
     scores: dict[str, Estimate] = {}
     per_item: dict[str, np.ndarray] = {}
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    if rerank_candidates:
+    if rerank:
         said = [data.captions[index] for index in captions[firsts].tolist()]
         pictures = [data.images[index] for index in encoded.owners.tolist()]
         both = (texts[firsts], encoded.vectors)
-        found = rerank_both_ways(encoder, settings, said, pictures, *both, rerank_candidates)
+        found = rerank_both_ways(encoder, settings, said, pictures, *both, rerank, candidates)
         rows_of_texts, scores_of_texts = found["text_to_image"]
         found["text_to_image"] = rows_of_texts[candidate], scores_of_texts[candidate]  # of each caption
-    for name, queries, candidates, its_pairs, owners, size in (
+    for name, queries, among, its_pairs, owners, size in (
         (
             "image_to_text",
             encoded.vectors,
@@ -116,10 +118,10 @@ def evaluate(
         ),
     ):
         query, first = np.unique(its_pairs[:, 0], return_index=True)
-        ranks = ranks_of(queries, candidates, its_pairs, encoder.model)
+        ranks = ranks_of(queries, among, its_pairs, encoder.model)
         if is_separate and name == "image_to_text":  # a tie of equal texts goes by their order
             equal = _numbers(vector.tobytes() for vector in texts)
-            ranks = ranks - count_equal_before(queries, candidates, its_pairs, equal)
+            ranks = ranks - count_equal_before(queries, among, its_pairs, equal)
         # The captions of one image are not independent.
         groups = query if name == "image_to_text" else its_pairs[first, 1]
         orders = {name: ranks}
