@@ -1,4 +1,4 @@
-"""What `.ci/run` says of programs that it can't install, before it does anything."""
+"""What `.ci/run` says of programs that it can't install, before it does anything, and how `make` starts Python."""
 
 import os
 import shutil
@@ -41,3 +41,12 @@ def test_programs_that_are_missing_are_named_first(tmp_path, programs, message):
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert (tmp_path / ".venv").is_dir()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_python_keeps_what_it_compiles_whatever_the_environment_says():
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "KEPT": "1"}
+    command = ["make", "--eval=shown: ; @env", "shown"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "KEPT=1" in done.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout
