@@ -21,15 +21,15 @@ from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .environments import ROOT, link_torch, make_environment
+from .environments import PARALLEL, ROOT, link_torch, make_environment
 
 LOWEST = "5.18.0"
 REMOTE_CODE_ONLY = "4.57.6"  # the package needs more, a checkpoint that carries its code does not
-TEST_PACKAGES = ["pytest>=9.0.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "peft>=0.20"]
+TEST_PACKAGES = ["pytest>=9.0.3", "pytest-timeout>=2.3", "pytest-xdist>=3.7", "hypothesis>=6.100", "peft>=0.20"]
 # What transformers has a part in: how models, processors and tokenizers are loaded, saved and exported; its Trainer,
 # with several processes too. Data, drawings, metrics, benchmarks, search, commands use it through these only.
 TESTS = ["parity", "load", "hub", "remote_code", "modeling", "tokenization", "training", "distributed"]
-PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", *PARALLEL]
 
 
 @dataclass
