@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-# Ranks are forked from one process that has imported this and done nothing else, in place of importing it each anew.
-multiprocessing.set_forkserver_preload(["fgclip2", "fgclip2.training"])
+# Its processes are forked from one that has imported this and done nothing else, in place of importing it each anew.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["fgclip2", "fgclip2.training"])
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,19 +15,54 @@ import pytest
 from fgclip2.data import ShardedRecords, read_finehard, write_shards
 from fgclip2.training import FGClip2Trainer
 
+from ..ranks import FORKS
+from . import run_trainer
 from .conftest import make_records
 from .test_trainer import arguments, logs
 
-SCRIPT = Path(__file__).parent / "run_trainer.py"
+
+def train(arguments: list[str], environment: dict[str, str], errors: Path) -> None:
+    os.environ.update(environment)
+    with errors.open("a") as file:
+        os.dup2(file.fileno(), 2)
+    run_trainer.main(arguments)
 
 
-def run(checkpoint, records, output, *options, environment=None, processes=1, expect=0):
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [*launcher, str(SCRIPT), str(checkpoint), str(records), str(output), *options]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+def train_in_forks(arguments: list[str], environment: dict[str, str], processes: int) -> subprocess.CompletedProcess:
+    """Do as `torchrun` without an interpreter to start for each process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} for rank in range(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder) / "stderr"
+        environments = [environment | (address | rank if processes > 1 else {}) for rank in ranks]
+        forks = [FORKS.Process(target=train, args=(arguments, each, errors)) for each in environments]
+        for fork in forks:
+            fork.start()
+        for fork in forks:
+            fork.join(600)
+            fork.kill()  # if it still runs
+            fork.join()
+        return subprocess.CompletedProcess(arguments, forks[0].exitcode, stderr=errors.read_text())
+
+
+def run(checkpoint, records, output, *options, environment=None, processes=1, expect=0, fork=True):
+    """Run `run_trainer.py`.
+
+    Args:
+        fork: Whether its processes are forked from one. Interpreters of their own, started by `torchrun` if there are
+            several, have sets in other orders than these, which shows if a run depends on that.
+    """
+    arguments = [str(checkpoint), str(records), str(output), *options]
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
+    if fork:
+        done = train_in_forks(arguments, environment, processes)
+    else:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [sys.executable, *(torchrun if processes > 1 else []), run_trainer.__file__, *arguments]
+        environment = {**os.environ, **environment}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode == 0) == (expect == 0), done.stderr[-4000:]
     return done
 
@@ -52,32 +90,48 @@ def dropout_checkpoint(saved_folder, tmp_path_factory):
 def whole(dropout_checkpoint, records_folder, tmp_path_factory):
     """A run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    run(dropout_checkpoint, records_folder, folder, "--ema_decay=0.9")
+    run(dropout_checkpoint, records_folder, folder, "--ema_decay=0.9", fork=False)
     return folder
 
 
-@pytest.mark.parametrize(
-    ("kill_at", "name"),
-    # 9 steps an epoch, a checkpoint every 3 steps: within the first and the second
-    [(5, "SIGKILL"), pytest.param(11, "SIGTERM", marks=pytest.mark.slow)],
-)
-def test_a_killed_run_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, whole, tmp_path, kill_at, name):
-    options, killed = ("--ema_decay=0.9",), tmp_path / "killed"
-    environment = {"KILL_AT": str(kill_at), "KILL_SIGNAL": name}
-    done = run(dropout_checkpoint, records_folder, killed, *options, environment=environment, expect=1)
-    assert done.returncode == (128 + signal.SIGTERM if name == "SIGTERM" else -signal.SIGKILL)
-    assert not (killed / "log.json").exists()
-    run(dropout_checkpoint, records_folder, killed, *options)
+def kill_a_run(checkpoint, records, output, step, signal_number):
+    environment = {"KILL_AT": str(step), "KILL_SIGNAL": signal_number.name}
+    done = run(checkpoint, records, output, "--ema_decay=0.9", environment=environment, expect=1)
+    assert done.returncode == (128 + signal.SIGTERM if signal_number == signal.SIGTERM else -signal_number)
+    assert not (output / "log.json").exists()
+
+
+@pytest.fixture(scope="module")
+def killed(dropout_checkpoint, records_folder, tmp_path_factory):
+    """A run that is killed within the first of its epochs of 9 steps, with checkpoints of steps 3 and 6."""
+    folder = tmp_path_factory.mktemp("killed")
+    kill_a_run(dropout_checkpoint, records_folder, folder, 7, signal.SIGKILL)
+    return folder
+
+
+def assert_goes_on_as_if_it_had_not_been(checkpoint, records, killed, whole):
+    run(checkpoint, records, killed, "--ema_decay=0.9")
     assert losses(killed) == losses(whole)
     assert len(losses(killed)) == 18
     weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (killed, whole)]
     assert weights[0] == weights[1]
 
 
+def test_a_killed_run_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, whole, killed, tmp_path):
+    shutil.copytree(killed, tmp_path / "killed")
+    assert_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, tmp_path / "killed", whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_goes_on_in_its_second_epoch(dropout_checkpoint, records_folder, whole, tmp_path):
+    kill_a_run(dropout_checkpoint, records_folder, tmp_path, 11, signal.SIGTERM)
+    assert_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, tmp_path, whole)
+
+
 @pytest.mark.slow
 def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(dropout_checkpoint, records_folder, tmp_path):
     options = ("--per_device_train_batch_size=2", "--num_train_epochs=2")
-    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options, processes=2)
+    run(dropout_checkpoint, records_folder, tmp_path / "whole", *options, processes=2, fork=False)
     environment = {"KILL_AT": "8", "KILL_SIGNAL": "SIGKILL"}
     run(
         dropout_checkpoint,
@@ -92,14 +146,12 @@ def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been(dropout_che
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, records_folder, whole, tmp_path):
-    options, cut = ("--ema_decay=0.9",), tmp_path / "cut"
-    environment = {"KILL_AT": "7", "KILL_SIGNAL": "SIGKILL"}
-    run(dropout_checkpoint, records_folder, cut, *options, environment=environment, expect=1)
+def test_a_checkpoint_that_was_cut_off_is_passed_over(dropout_checkpoint, records_folder, whole, killed, tmp_path):
+    cut = tmp_path / "cut"
+    shutil.copytree(killed, cut)
     (cut / "checkpoint-6" / "checksums.json").unlink()  # as if it had died while it wrote its last checkpoint
     (cut / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
-    run(dropout_checkpoint, records_folder, cut, *options)
-    assert losses(cut) == losses(whole)
+    assert_goes_on_as_if_it_had_not_been(dropout_checkpoint, records_folder, cut, whole)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +183,7 @@ def test_a_killed_run_over_a_stream_goes_on_as_if_it_had_not_been(
     dropout_checkpoint, shards, tmp_path, processes, workers
 ):
     options = (f"--per_device_train_batch_size={4 // processes}", f"--dataloader_num_workers={workers}")
-    run(dropout_checkpoint, shards, tmp_path / "whole", *options, processes=processes)
+    run(dropout_checkpoint, shards, tmp_path / "whole", *options, processes=processes, fork=processes == 1)
     killed, environment = tmp_path / "killed", {"KILL_AT": "14", "KILL_SIGNAL": "SIGKILL"}  # 10 steps an epoch
     run(dropout_checkpoint, shards, killed, *options, environment=environment, processes=processes, expect=1)
     run(dropout_checkpoint, shards, killed, *options, processes=processes)
