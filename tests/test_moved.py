@@ -1,12 +1,13 @@
 """Old paths of modules open the very modules that have the new names."""
 
 import importlib
-import subprocess
 import sys
 
 import pytest
 
 from fgclip2._moved import MOVED
+
+from .interpreters import run_python
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items(), ids=MOVED)
@@ -35,9 +36,8 @@ def test_an_old_import_statement_works_in_a_new_process():
         "assert old is new and pickle.loads(pickle.dumps(old('a', 'b', 'c', 'd'))) == new('a', 'b', 'c', 'd')\n"
         "print(old.__module__)"
     )
-    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "fgclip2.hard_negatives.generation"
+    done = run_python("-c", code)
+    assert done.stdout.strip() == "fgclip2.hard_negatives.generation", done.stderr
 
 
 def test_what_never_was_is_not_found():

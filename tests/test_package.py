@@ -3,13 +3,14 @@
 import ast
 import graphlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import fgclip2
+
+from .interpreters import run_python
 
 SOURCE = Path(fgclip2.__file__).parent
 PUBLIC_NAMES = [
@@ -210,8 +211,8 @@ def test_a_class_of_remote_code_names_every_file_that_it_needs(family):
 
 def test_an_import_brings_no_optional_package():
     code = "import sys, fgclip2; print([n for n in ('datasets', 'peft', 'gradio', 'faiss') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = run_python("-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_every_extra_has_code_that_asks_for_it():

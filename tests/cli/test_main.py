@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fgclip2.cli import train_options
 from fgclip2.cli.common import kept_when_interrupted
 from fgclip2.cli.main import app
+from tests.interpreters import run_python
 
 TOP_LEVEL = get_command(app).commands
 GROUPS = {name: group for name, group in TOP_LEVEL.items() if hasattr(group, "commands")}
@@ -370,7 +371,7 @@ def test_the_list_of_commands_says_what_their_help_says():
 )
 def test_only_the_console_script_does_not_register_at_import(code, registered):
     known = "'transformers' in sys.modules and 'fgclip2' in __import__('transformers').CONFIG_MAPPING"
-    done = subprocess.run([sys.executable, "-c", f"{code}; import sys; print({known})"], capture_output=True, text=True)
+    done = run_python("-c", f"{code}; import sys; print({known})")
     assert done.stdout.strip() == str(registered), done.stderr
 
 
@@ -385,14 +386,14 @@ sys.modules["fgclip2.cli.convert"] = types.ModuleType("fgclip2.cli.convert")
 sys.modules["fgclip2.cli.convert"].__dict__.update(convert=command, EXAMPLES="")
 fgclip2_command.main()
 """
-    done = subprocess.run([sys.executable, "-c", code, "convert"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True"
+    done = run_python("-c", code, "convert")
+    assert done.stdout.strip() == "True", done.stderr
 
 
 @pytest.mark.parametrize("module", ["fgclip2", "fgclip2.cli"])
 def test_runs_as_a_module(module):
-    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == version("fgclip2")
+    done = run_python("-m", module, "--version")
+    assert done.stdout.strip() == version("fgclip2"), done.stderr
 
 
 @pytest.mark.slow

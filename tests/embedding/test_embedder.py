@@ -4,8 +4,6 @@ import itertools
 import logging
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -22,6 +20,7 @@ from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
 from fgclip2.embedding import Skipped
 from fgclip2.errors import UnreadableImageError
 from tests.checkpoints import official_folder, saved_folder
+from tests.interpreters import run_python
 
 __all__ = ["official_folder", "saved_folder"]
 
@@ -702,5 +701,5 @@ def test_the_old_path_has_every_name():
         "model_fingerprint, unit_vectors, fill_templates, average_templates, REGION_LOGIT_SCALE; "
         "import fgclip2; assert FGClip2Embedder is fgclip2.FGClip2Embedder; print(REGION_LOGIT_SCALE)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "100.0"
+    done = run_python("-c", code)
+    assert done.stdout.strip() == "100.0", done.stderr

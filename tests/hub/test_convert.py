@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from fgclip2 import FGClip2ImageProcessor, FGClip2Model, FGClip2Processor, FGClip2Tokenizer, FGClipModel
 from fgclip2.hub import convert, convert_checkpoint
 from tests.checkpoints import read_tensors
+from tests.interpreters import run_python
 
 TEXTS = ["A Black Cat", "一只黑猫"]
 
@@ -159,7 +158,7 @@ def die(path, target):
 shutil.copyfile = die
 convert_checkpoint({str(official_folder)!r}, {str(tmp_path / "out")!r})
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == -9
+    assert run_python("-c", code).returncode == -9
     assert not (tmp_path / "out").exists()
     (partial,) = tmp_path.iterdir()
     assert partial.match(".out.*.partial")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from transformers.utils import logging
 
 from fgclip2 import Embedder, FGClip2Model, embedded_checkpoint
 from fgclip2.modeling import loading
+from tests.interpreters import run_python
 
 # As a release of transformers that has an `fgclip2` of its own, with the same names of classes.
 NATIVE = """
@@ -38,8 +38,7 @@ print([type(part).__module__ for part in (*loaded, loaded[2].tokenizer, loaded[2
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", code, str(embedded_checkpoint())]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return run_python("-c", code, embedded_checkpoint(), env={**os.environ, **environment})
 
 
 def test_our_classes_take_over_from_native_ones_with_one_line():

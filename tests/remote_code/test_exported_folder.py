@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from tests.checkpoints import load
+from tests.interpreters import run_python
 from tests.remote_code import check_stock
 from tests.remote_code.check_exported import LABELS, compute, images
 
@@ -22,8 +23,8 @@ CHECK = Path(__file__).parent / "check_exported.py"
 OTHER_PYTHONS = [path for path in os.environ.get("FGCLIP2_REMOTE_CODE_PYTHONS", "").split(os.pathsep) if path]
 
 
-def run(arguments: list[str], cache: Path, cwd: Path | None = None, may_ask: bool = False) -> None:
-    """Run Python with an empty cache of the hub, offline, and show what it printed if it fails.
+def run(python: str, *arguments: str | Path, cache: Path, cwd: Path | None = None, may_ask: bool = False) -> None:
+    """Run an interpreter with an empty cache of the hub, offline, and show what it printed if it fails.
 
     Args:
         may_ask: Whether transformers may ask if the folder's code is to be run.
@@ -31,9 +32,11 @@ def run(arguments: list[str], cache: Path, cwd: Path | None = None, may_ask: boo
     hidden = {"PYTHONPATH", "HF_HOME", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(
-        arguments, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    if python == sys.executable:
+        process = run_python(*arguments, env=environment, cwd=cwd)
+    else:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.run([python, *arguments], env=environment, cwd=cwd, text=True, check=False, **pipes)
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-6000:]
     # Asked without a terminal, transformers takes the answer for "no" and goes on.
     assert may_ask or "Do you wish to run the custom code" not in process.stdout
@@ -93,7 +96,7 @@ MORE = {"marks": pytest.mark.slow}
 )
 def test_in_a_fresh_interpreter(exported, way, tmp_path):
     output = tmp_path / "outputs.safetensors"
-    run([sys.executable, str(CHECK), str(exported.folder), str(output), way], tmp_path / "cache")
+    run(sys.executable, CHECK, exported.folder, output, way, cache=tmp_path / "cache")
     assert_same(load_file(output), exported.expected)
 
 
@@ -101,7 +104,7 @@ def test_in_a_fresh_interpreter(exported, way, tmp_path):
 @pytest.mark.parametrize("python", OTHER_PYTHONS)
 def test_in_other_environments(python, exported, tmp_path):
     output = tmp_path / "outputs.safetensors"
-    run([python, str(CHECK), str(exported.folder), str(output), "remote-code"], tmp_path / "cache")
+    run(python, CHECK, exported.folder, output, "remote-code", cache=tmp_path / "cache")
     assert_same(load_file(output), exported.expected)
 
 
@@ -125,7 +128,7 @@ def assert_stock_classes_agree(python: str, stock: tuple[list[Path], dict[str, t
     folders, expected = stock
     output = tmp_path / "stock.safetensors"
     # Transformers 5 asks for the sake of the configuration, and goes on without it.
-    run([python, check_stock.__file__, str(output), *map(str, folders)], tmp_path / "cache", may_ask=True)
+    run(python, check_stock.__file__, output, *folders, cache=tmp_path / "cache", may_ask=True)
     actual = load_file(output)
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -160,7 +163,7 @@ def test_from_the_cache_of_the_hub(exported, tmp_path):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(revision)
     output = tmp_path / "outputs.safetensors"
-    run([sys.executable, str(CHECK), "acme/tiny", str(output), "remote-code"], tmp_path / "cache", tmp_path)
+    run(sys.executable, CHECK, "acme/tiny", output, "remote-code", cache=tmp_path / "cache", cwd=tmp_path)
     assert_same(load_file(output), exported.expected)
 
 
@@ -189,7 +192,7 @@ assert len(scores) == 2 and all(0 < row["score"] < 1 for row in scores)
     if exported.family != "fgclip2":
         checks += "assert abs(probabilities.sum() - 1) < 1e-5 and abs(sum(row['score'] for row in scores) - 1) < 1e-5\n"
     code = "import sys; sys.modules['fgclip2'] = None\n" + snippets(exported.folder, language) + checks
-    run([sys.executable, "-c", code], tmp_path / "cache", cwd=exported.folder)
+    run(sys.executable, "-c", code, cache=tmp_path / "cache", cwd=exported.folder)
 
 
 @pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2"], indirect=True)

@@ -7,7 +7,6 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from transformers.utils import PaddingStrategy
 from fgclip2.modeling import text_tokenizer, tokenization_fgclip2
 from fgclip2.modeling.tokenization_fgclip2 import FGClip2Tokenizer
 
+from ..interpreters import run_python
 from .conftest import GEMMA_SMALL
 
 EN, ZH = "A Black CAT on the Window-Sill.", "一只黑猫趴在窗台上，旁边是一盆绿植。"
@@ -471,8 +471,7 @@ def test_remote_code_in_a_fresh_interpreter(tokenizer, slot, tmp_path):
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code, EN, ZH]
-    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = run_python("-c", code, EN, ZH, env=environment, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     name, package_imported, ids = json.loads(run.stdout)
     assert (name, package_imported) == ("FGClip2Tokenizer", False)
