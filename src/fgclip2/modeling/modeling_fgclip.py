@@ -227,7 +227,11 @@ class FGClipVisionModel(FGClipPreTrainedModel):
         return self.embeddings.patch_embedding
 
     def forward(
-        self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, output_hidden_states: bool = False
+        self,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
     ) -> BaseModelOutputWithPooling:
         """Encode images.
 
@@ -235,17 +239,19 @@ class FGClipVisionModel(FGClipPreTrainedModel):
             pixel_values: Shape (B, 3, S, S), S being `config.image_size`.
             interpolate_pos_encoding: Take images of other sizes too, with the position table resized to their grid.
             output_hidden_states: Also return every layer's output, that of the first norm before them.
+            return_dict: `False` returns a plain tuple, as for any model of transformers.
 
         Returns:
             `last_hidden_state` (B, 1 + N, D), not normalised; `pooler_output` (B, D): the normalised class token.
         """
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values, interpolate_pos_encoding))
         hidden_states, all_hidden_states = self.encoder(hidden_states, None, output_hidden_states)
-        return BaseModelOutputWithPooling(
+        outputs = BaseModelOutputWithPooling(
             last_hidden_state=hidden_states,
             pooler_output=self.post_layernorm(hidden_states[:, 0]),
             hidden_states=all_hidden_states,
         )
+        return outputs if return_dict else outputs.to_tuple()  # type: ignore[return-value]  # annotated as what comes by default
 
     def encode_patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """Encode images patch by patch: in the last layer, each attends to itself alone. Arguments as in [`forward`].

@@ -467,6 +467,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
         pixel_attention_mask: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
         output_hidden_states: bool = False,
+        return_dict: bool = True,
     ) -> BaseModelOutputWithPooling:
         """Encode images.
 
@@ -474,7 +475,8 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
             pixel_values: Patches (B, N, 768) of the image processor, or plain images (B, 3, H, W).
             pixel_attention_mask: Shape (B, N), 1 for real patches.
             spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
-            output_hidden_states: Also return every layer's output.
+            output_hidden_states: Also return every layer's output, that of the embeddings before them.
+            return_dict: `False` returns a plain tuple, as for any model of transformers.
 
         Returns:
             `last_hidden_state` (B, N, D), `pooler_output` (B, D) not normalised.
@@ -486,11 +488,12 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
         mask = key_padding_mask(pixel_attention_mask, self.config._attn_implementation)
         hidden_states, all_hidden_states = self.encoder(hidden_states, mask, output_hidden_states)
         last_hidden_state = self.post_layernorm(hidden_states)
-        return BaseModelOutputWithPooling(
+        outputs = BaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
             pooler_output=self.head(last_hidden_state, mask),
             hidden_states=all_hidden_states,
         )
+        return outputs if return_dict else outputs.to_tuple()  # type: ignore[return-value]  # annotated as what comes by default
 
 
 class FGClip2Model(FGClip2PreTrainedModel):

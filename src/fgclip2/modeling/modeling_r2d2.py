@@ -260,21 +260,25 @@ class R2D2VisionModel(R2D2PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embedding
 
-    def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> BaseModelOutputWithPooling:
+    def forward(
+        self, pixel_values: Tensor, output_hidden_states: bool = False, return_dict: bool = True
+    ) -> BaseModelOutputWithPooling:
         """Encode images.
 
         Args:
             pixel_values: Shape (B, 3, S, S), S being `config.image_size`.
             output_hidden_states: Also return every layer's output, that of the first norm before them.
+            return_dict: `False` returns a plain tuple, as for any model of transformers.
 
         Returns:
             `last_hidden_state` (B, 1 + N, D), not normalised; `pooler_output` (B, D), its first row.
         """
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values))  # (B, 1 + N, D)
         hidden_states, all_hidden_states = self.encoder(hidden_states, None, output_hidden_states)
-        return BaseModelOutputWithPooling(
+        outputs = BaseModelOutputWithPooling(
             last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0], hidden_states=all_hidden_states
         )
+        return outputs if return_dict else outputs.to_tuple()  # type: ignore[return-value]  # annotated as what comes by default
 
 
 class R2D2TextModel(R2D2PreTrainedModel):
