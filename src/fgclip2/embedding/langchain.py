@@ -53,7 +53,8 @@ class LangChainEmbeddings:
         Raises:
             ValueError: `text` is no string or has no UTF-8 form.
         """
-        return self.embed_documents([text])[0]
+        # Not by embed_documents, which a subclass may give another meaning: see docs/libraries/langchain.md.
+        return self.embedder.encode_texts([text])[0].tolist()
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Do what [`embed_documents`] does, in a thread."""
