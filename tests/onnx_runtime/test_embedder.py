@@ -44,11 +44,11 @@ def by_onnx(exported):
     return OnnxEmbedder.from_pretrained(exported)
 
 
-@pytest.fixture(scope="module", params=["fgclip2_onnx", "fgclip2"])
+@pytest.fixture(scope="module", params=["fgclip2_onnx", "fgclip2", "openvino"])
 def embedder(request, exported):
     if request.param == "fgclip2_onnx":
         return OnnxEmbedder.from_pretrained(exported, precision="fp32")
-    return Embedder.from_pretrained(exported, backend="onnx")
+    return Embedder.from_pretrained(exported, backend="openvino" if request.param == "openvino" else "onnx")
 
 
 def close(ours, expected):
@@ -95,7 +95,8 @@ def test_the_interface_is_that_of_the_embedder():
 def test_it_knows_its_checkpoint(embedder, by_torch):
     assert embedder.fingerprint == by_torch.fingerprint
     assert embedder.weights_fingerprint == by_torch.weights_fingerprint
-    assert embedder.describe_vectors() == {"backend": "onnx", "precision": "fp32", "images": "naflex"}
+    backend = "openvino" if "openvino" in repr(embedder) else "onnx"
+    assert embedder.describe_vectors() == {"backend": backend, "precision": "fp32", "images": "naflex"}
     assert by_torch.describe_vectors() == {"backend": "torch", "precision": "float32", "images": "naflex"}
 
 
@@ -174,16 +175,16 @@ def test_bad_images_and_boxes_are_named(by_onnx, images, tmp_path):
         by_onnx.encode_regions(images[0], [[5, 5, 5, 9]])
 
 
-def test_wrong_folders_and_settings_are_named(exported, tmp_path):
+def test_wrong_folders_and_settings_are_named(exported, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"has no fgclip2_onnx\.json, so it is no ONNX folder"):
         OnnxEmbedder.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="precision must be 'fp32', 'int8' or 'int8-fast', got 'fp8'"):
         OnnxEmbedder.from_pretrained(exported, precision="fp8")
     with pytest.raises(ValueError, match="images must be 'naflex' or 'square', got 'round'"):
         OnnxEmbedder.from_pretrained(exported, images="round")
-    with pytest.raises(ValueError, match="backend must be 'torch' or 'onnx', got 'tensorrt'"):
+    with pytest.raises(ValueError, match="backend must be 'torch', 'onnx' or 'openvino', got 'tensorrt'"):
         Embedder.from_pretrained(exported, backend="tensorrt")
-    with pytest.raises(ValueError, match="settings of backend='onnx': leave them out"):
+    with pytest.raises(ValueError, match="settings of graphs: leave them out, or add backend='onnx'"):
         Embedder.from_pretrained(exported, precision="int8")
     with pytest.raises(ValueError, match=r"needs an exported folder: Embedder.from_pretrained\(OUT, backend='onnx'\)"):
         Embedder.from_pretrained(backend="onnx")
@@ -198,11 +199,21 @@ def test_wrong_folders_and_settings_are_named(exported, tmp_path):
             OnnxEmbedder.from_pretrained(exported, providers=providers)
     with pytest.raises(ValueError, match=r"providers must be .*'CPUExecutionProvider'.*, got 'NPU'"):
         OnnxEmbedder.from_pretrained(exported, providers=["NPU"])
+    with pytest.raises(ValueError, match=r"providers=\['CPUExecutionProvider'\] are of onnxruntime: leave them out"):
+        OnnxEmbedder.from_pretrained(exported, providers=["CPUExecutionProvider"], runtime="openvino")
+    with pytest.raises(ValueError, match="runtime must be 'onnxruntime' or 'openvino', got 'tensorrt'"):
+        OnnxEmbedder.from_pretrained(exported, runtime="tensorrt")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)
+        with pytest.raises(ImportError, match=r'needs OpenVINO: pip install "fgclip2-onnx\[openvino\]"'):
+            OnnxEmbedder.from_pretrained(exported, runtime="openvino")
+        with pytest.raises(ImportError, match=r'openvino is not installed; run: pip install "fgclip2\[openvino\]"'):
+            Embedder.from_pretrained(exported, backend="openvino")
     with pytest.raises(ValueError, match="graphs can't be saved as a checkpoint: copy the folder"):
         Embedder.from_pretrained(exported, backend="onnx").save_pretrained(tmp_path / "新")
     with pytest.raises(AttributeError, match=r"to index folders .* Embedder\.from_pretrained"):
         ImageIndex.build(tmp_path, OnnxEmbedder.from_pretrained(exported))
-    with pytest.raises(ValueError, match="runs on the device cpu in float32"):
+    with pytest.raises(ValueError, match="run on the device cpu in float32"):
         Embedder.from_pretrained(exported, dtype="bfloat16", backend="onnx")
 
 

@@ -73,3 +73,11 @@ def test_indexes_that_say_only_their_patch_budget_stay_usable():
     assert vector_kind({"max_num_patches": None}) == vector_kind({"max_num_patches": None, **now, "images": "square"})
     sizes = [{"max_num_patches": None, **now, "images": "square", "image_size": [side, side]} for side in (64, 96)]
     assert vector_kind(sizes[0]) != vector_kind(sizes[1])
+
+
+def test_vectors_of_fewer_bits_belong_to_the_run_time_that_made_them():
+    def kind(backend, precision):
+        return vector_kind({"max_num_patches": 64, "backend": backend, "precision": precision, "images": "naflex"})
+
+    assert kind("onnx", "fp32") == kind("openvino", "fp32") == kind("torch", "float32")
+    assert kind("onnx", "int8") != kind("openvino", "int8")

@@ -1152,8 +1152,9 @@ class BaseEmbedder:
         """Return what vectors of images depend on beside the checkpoint and the patch budget.
 
         Returns:
-            `backend`, `"torch"` or `"onnx"`; `precision`, the dtype of torch or the precision of the graph; `images`,
-            `"naflex"` or `"square"`; and `image_size`, [height, width], where squares are not the family's own.
+            `backend`, `"torch"`, `"onnx"` or `"openvino"`; `precision`, the dtype of torch or the precision of the
+            graph; `images`, `"naflex"` or `"square"`; and `image_size`, [height, width], where squares are not the
+            family's own.
         """
         raise NotImplementedError
 

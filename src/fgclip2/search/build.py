@@ -280,11 +280,14 @@ def vector_kind(settings: dict[str, Any]) -> dict[str, Any]:
         settings: Those in the manifest of an index. Older ones have a patch budget only.
     """
     budget, precision = settings["max_num_patches"], settings.get("precision")
+    backend = settings.get("backend", "torch")
+    is_exact = backend == "torch" or precision == "fp32"
     return {
         "max_num_patches": budget,
         "images": settings.get("images", "square" if budget is None else "naflex"),
         "image_size": settings.get("image_size"),
-        "precision": precision if settings.get("backend") == "onnx" and precision != "fp32" else None,
+        "precision": None if is_exact else precision,
+        "backend": None if is_exact else backend,  # run times round differently where there is less than float32
     }
 
 

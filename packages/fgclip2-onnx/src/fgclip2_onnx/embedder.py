@@ -1,4 +1,4 @@
-"""OnnxEmbedder: the interface of fgclip2's Embedder, run by onnxruntime."""
+"""OnnxEmbedder: the interface of fgclip2's Embedder, run by onnxruntime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ._fgclip2.embedding.reranker import ImageWindows
 from .dense import best_windows, pool_regions, resize_map
 from .model import OnnxModel
 from .processor import OnnxProcessor
+from .runtimes import Runtime
 
 
 class OnnxEmbedder(BaseEmbedder):
@@ -58,14 +59,16 @@ class OnnxEmbedder(BaseEmbedder):
         images: str | None = None,
         providers: Sequence[Any] | None = None,
         verify: bool = False,
+        runtime: Runtime = "onnxruntime",
     ) -> OnnxEmbedder:
         """Open an exported folder; the arguments are those of [`OnnxModel`].
 
         Raises:
             OSError: The folder has no `fgclip2_onnx.json`, or a file of it is missing.
-            ValueError: A file is damaged, the folder has no such precision or images, or onnxruntime no such provider.
+            ValueError: A file is damaged, the folder has no such precision or images, or the run time no such provider.
+            ImportError: OpenVINO is asked for, and not installed.
         """
-        model = OnnxModel(folder, precision, images, providers, verify)
+        model = OnnxModel(folder, precision, images, providers, verify, runtime)
         return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
 
     def describe_vectors(self) -> dict[str, Any]:

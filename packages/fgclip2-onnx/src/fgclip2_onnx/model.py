@@ -1,4 +1,4 @@
-"""OnnxModel: the graphs of an exported folder, run by onnxruntime."""
+"""OnnxModel: the graphs of an exported folder, and what goes in and comes out of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from ._fgclip2.checks import check_choice, check_flag
 from ._fgclip2.files import sha256_of_file
 from .manifest import path_of, read_manifest
+from .runtimes import Graph, Runtime, check_runtime, open_graph
 
 # Asked for none, the first of these that a folder has; the others are smaller, and further from the model.
 PREFERRED_PRECISIONS = ("fp32", "int8")
@@ -34,11 +34,13 @@ class OnnxModel:
             CPU.
         verify: Read every file of the folder, and compare its SHA-256 with that in the manifest. Without it only sizes
             are compared, of files that are opened.
+        runtime: What runs the graphs: `"onnxruntime"`, or `"openvino"`, on the CPU, where OpenVINO is installed.
 
     Attributes:
         folder: The folder.
         manifest: The content of `fgclip2_onnx.json`.
         precision, image_precision: The precisions of texts and of images.
+        runtime: What runs the graphs.
         images: `"naflex"` or `"square"`.
         title: The name of the family.
         lacks: What there is no graph for, of "images", "regions", "dense features" and "pair scores" -> what to say of
@@ -46,7 +48,8 @@ class OnnxModel:
 
     Raises:
         OSError: The folder is none of these, or a file of it is missing.
-        ValueError: A file is damaged, the folder has no such precision or images, or onnxruntime no such provider.
+        ValueError: A file is damaged, the folder has no such precision or images, or the run time no such provider.
+        ImportError: OpenVINO is asked for, and not installed.
     """
 
     device = "cpu"
@@ -58,6 +61,7 @@ class OnnxModel:
         images: str | None = None,
         providers: Sequence[Any] | None = None,
         verify: bool = False,
+        runtime: Runtime = "onnxruntime",
     ):
         self.folder = Path(folder).absolute()  # files are opened later, maybe from another working folder
         self.manifest: dict[str, Any] = read_manifest(self.folder)
@@ -76,9 +80,10 @@ class OnnxModel:
         having = [name for name in (self.precision, "int8", *available) if name in available]
         graphs = {name: available[name]["graphs"] for name in having}
         self.image_precision: str | None = next((name for name in having if self._image_graph in graphs[name]), None)
-        self._providers = _check_providers(providers)
+        check_runtime(runtime, providers)
+        self.runtime, self._providers = runtime, providers
         self._lock = threading.Lock()
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._graphs: dict[str, Graph] = {}
         score = self.manifest["score"]
         self.score_function: str = score["function"]
         self.score_scale_and_bias: tuple[float, float] = (score["scale"], score["bias"])
@@ -98,8 +103,8 @@ class OnnxModel:
             self.lacks |= dict.fromkeys(("regions", "dense features"), missing)
 
     def __reduce__(self) -> Any:
-        """Copies and other processes get the settings, and open the graphs anew: sessions of onnxruntime can't move."""
-        return type(self), (self.folder, self.precision, self.images, self._providers)
+        """Copies and other processes get the settings, and open the graphs anew: open ones can't move."""
+        return type(self), (self.folder, self.precision, self.images, self._providers, False, self.runtime)
 
     @property
     def precisions(self) -> str:
@@ -111,7 +116,7 @@ class OnnxModel:
     def describe_vectors(self) -> dict[str, Any]:
         """Return what [`BaseEmbedder.describe_vectors`] does."""
         described: dict[str, Any] = {
-            "backend": "onnx",
+            "backend": "onnx" if self.runtime == "onnxruntime" else self.runtime,
             "precision": self.image_precision or self.precision,
             "images": self.images,
         }
@@ -134,23 +139,20 @@ class OnnxModel:
             if sha256_of_file(path) != file["sha256"]:
                 raise ValueError(f"{path} is damaged, its SHA-256 is not {file['sha256']}: export the folder again")
 
-    def _session(self, precision: str, graph: str) -> onnxruntime.InferenceSession:
+    def _graph(self, precision: str, graph: str) -> Graph:
         name = self.manifest["precisions"][precision]["graphs"][graph]
         with self._lock:
-            if name not in self._sessions:
-                for file in self.manifest["files"]:  # the weights, too: without them onnxruntime says little
+            if name not in self._graphs:
+                for file in self.manifest["files"]:  # the weights, too: without them run times say little
                     if Path(file).parent == Path(name).parent:
                         self.path_of(file)
-                options = onnxruntime.SessionOptions()
-                options.log_severity_level = 3  # errors: warnings are about graphs, which their users don't make
                 try:
-                    session = onnxruntime.InferenceSession(str(self.path_of(name)), options, providers=self._providers)
+                    self._graphs[name] = open_graph(self.path_of(name), self.runtime, self._providers)
                 except OSError:
                     raise
-                except Exception as error:  # the classes of onnxruntime's errors are not public
+                except Exception as error:  # the classes of these errors are not public
                     raise ValueError(f"{self.folder / name} can't be run: {error}") from error
-                self._sessions[name] = session
-            return self._sessions[name]
+            return self._graphs[name]
 
     @cached_property
     def _token_table(self) -> np.ndarray:
@@ -182,7 +184,7 @@ class OnnxModel:
         inputs = {"inputs_embeds": self._token_table[input_ids].astype(np.float32) + positions}  # (B, T, D)
         if settings["needs_end_index"]:
             inputs["end_index"] = (input_ids == settings["eos_id"]).argmax(1).astype(np.int64)  # the first of each text
-        (features,) = self._session(self.precision, "text").run([of_role["output"]], inputs)
+        (features,) = self._graph(self.precision, "text").run([of_role["output"]], inputs)
         return features
 
     def image_features(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -208,23 +210,6 @@ class OnnxModel:
     def _run_images(self, graph: str, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         if self.image_precision is None:
             raise ValueError(f"{self.title} has {self.lacks['images']}")
-        session = self._session(self.image_precision, graph)
-        taken = {wanted.name: np.int64 if "int64" in wanted.type else np.float32 for wanted in session.get_inputs()}
+        opened = self._graph(self.image_precision, graph)
         # The image processor counts in int32, graphs in int64.
-        return session.run(outputs, {name: np.asarray(inputs[name], kind) for name, kind in taken.items()})
-
-
-def _check_providers(providers: Sequence[Any] | None) -> list[Any]:
-    """Return the execution providers to open graphs with.
-
-    Raises:
-        ValueError: They are no list, or onnxruntime has not all of them.
-    """
-    if providers is None:
-        return ["CPUExecutionProvider"]
-    if isinstance(providers, str) or not providers:
-        raise ValueError(f"providers must be a list such as ['CPUExecutionProvider'], got {providers!r}")
-    for provider in providers:
-        name = provider if isinstance(provider, str) else provider[0]  # of (name, options)
-        check_choice("providers", name, onnxruntime.get_available_providers())
-    return list(providers)
+        return opened.run(outputs, {name: np.asarray(inputs[name], dtype) for name, dtype in opened.inputs.items()})

@@ -33,7 +33,7 @@ class SquaresProcessor(FGClipProcessor):
 
 
 class OnnxDualEncoder:
-    """The graphs of an exported folder as a [`RegionEncoder`]: computed by onnxruntime on the CPU, in float32.
+    """The graphs of an exported folder as a [`RegionEncoder`]: computed on the CPU, in float32 outside of them.
 
     Args:
         graphs: A `fgclip2_onnx.OnnxModel`.
@@ -52,7 +52,7 @@ class OnnxDualEncoder:
         manifest = graphs.manifest
         self.fingerprint: str = manifest["fingerprint"]
         self.weights_fingerprint: str = manifest["weights_fingerprint"]
-        self.title = f"{graphs.title} by onnxruntime"
+        self.title = f"{graphs.title} by {graphs.runtime}"
         self.lacks: dict[str, str] = graphs.lacks
         self.precisions: str = graphs.precisions
         self.score_function = graphs.score_function
@@ -71,7 +71,7 @@ class OnnxDualEncoder:
             ValueError: Another device or dtype is asked for.
         """
         if (device is not None and torch.device(device).type != "cpu") or dtype not in (None, self.dtype):
-            raise ValueError(f"the back end 'onnx' runs on the device cpu in float32, got {device} and {dtype}")
+            raise ValueError(f"graphs run on the device cpu in float32, got {device} and {dtype}")
         return self
 
     def __deepcopy__(self, memo: Any) -> OnnxDualEncoder:
@@ -123,12 +123,14 @@ def _arrays(images: dict[str, Tensor]) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in images.items()}
 
 
-def load_graphs(folder: str | os.PathLike, precision: str | None, images: str | None) -> tuple[OnnxDualEncoder, Any]:
+def load_graphs(
+    folder: str | os.PathLike, precision: str | None, images: str | None, runtime: str
+) -> tuple[OnnxDualEncoder, Any]:
     """Open an exported folder, or the folder `onnx` in a checkpoint whose weights are those that were exported.
 
     Args:
         folder: The folder.
-        precision, images: As in `fgclip2_onnx.OnnxModel`.
+        precision, images, runtime: As in `fgclip2_onnx.OnnxModel`.
 
     Returns:
         The model, and a processor of this package for it.
@@ -136,12 +138,15 @@ def load_graphs(folder: str | os.PathLike, precision: str | None, images: str | 
     Raises:
         OSError: There is no such folder, or a file of it is missing.
         ValueError: A file is damaged, there is no such precision, or the graphs are of other weights.
-        ImportError: The extra `onnx` is not installed.
+        ImportError: The extra `onnx`, or that of the run time, is not installed.
     """
     fgclip2_onnx = require("fgclip2_onnx", "onnx")
+    if runtime == "openvino":
+        require("openvino", "openvino")
     inner = Path(folder, GRAPHS_BESIDE_WEIGHTS)
     is_beside_weights = not Path(folder, MANIFEST).is_file() and inner.is_dir()
-    model = OnnxDualEncoder(fgclip2_onnx.OnnxModel(inner if is_beside_weights else folder, precision, images))
+    graphs = fgclip2_onnx.OnnxModel(inner if is_beside_weights else folder, precision, images, runtime=runtime)
+    model = OnnxDualEncoder(graphs)
     if is_beside_weights:
         family = find_family(folder)
         if family is not None and not _has_weights(folder, family, model.weights_fingerprint):

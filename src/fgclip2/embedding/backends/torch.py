@@ -95,7 +95,7 @@ class Embedder(BaseEmbedder):
         dtype: str | torch.dtype = "auto",
         revision: str | None = None,
         max_caption_tokens: int | None = None,
-        backend: Literal["torch", "onnx"] = "torch",
+        backend: Literal["torch", "onnx", "openvino"] = "torch",
         precision: str | None = None,
         images: str | None = None,
         **hub_arguments: Any,
@@ -112,20 +112,21 @@ class Embedder(BaseEmbedder):
             revision: Branch, tag or commit on the hub.
             max_caption_tokens: Texts of more tokens are long captions to the automatic role, see [`encode_texts`];
                 `None`: what the checkpoint says, which is all that a short caption may have unless it was measured.
-            backend: What runs the model: `"torch"`, or `"onnx"`: onnxruntime, on the CPU. Then `name` is a folder that
-                `fgclip2 export OUT --format onnx` wrote, or a checkpoint with such a folder `onnx` in it.
-            precision: Of the back end `"onnx"`, one that the folder has; `None`: `"fp32"` if it is there.
-            images: Of the back end `"onnx"`, `"naflex"` or `"square"`; `None`: what the family was trained with.
+            backend: What runs the model: `"torch"`; or on the CPU `"onnx"`, which is onnxruntime, or `"openvino"`. For
+                these `name` is a folder that `fgclip2 export OUT --format onnx` wrote, or a checkpoint with such a
+                folder `onnx` in it.
+            precision: Of graphs, one that the folder has; `None`: `"fp32"` if it is there.
+            images: Of graphs, `"naflex"` or `"square"`; `None`: what the family was trained with.
             hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
 
         Raises:
             ValueError: The checkpoint is of another family, damaged or not what its configuration says; the dtype or
                 the device is unknown; or graphs are of other weights than those beside them.
             OSError: There is no such checkpoint, or it is not whole.
-            ImportError: It is an adapter, and PEFT is not installed; or the extra `onnx` is not.
+            ImportError: It is an adapter, and PEFT is not installed; or the extra `onnx` or `openvino` is not.
         """
-        check_choice("backend", backend, ("torch", "onnx"))
-        if backend == "onnx":
+        check_choice("backend", backend, ("torch", "onnx", "openvino"))
+        if backend != "torch":
             if max_caption_tokens is not None:
                 raise ValueError(
                     f"max_caption_tokens={max_caption_tokens!r} is a setting of backend='torch': leave it out, for "
@@ -133,20 +134,24 @@ class Embedder(BaseEmbedder):
                 )
             if cls.family is not None:
                 raise ValueError(
-                    f"{cls.__name__} runs a model of torch: use Embedder.from_pretrained(OUT, backend='onnx')"
+                    f"{cls.__name__} runs a model of torch: use Embedder.from_pretrained(OUT, backend={backend!r})"
                 )
             if name is None:
                 raise ValueError(
-                    "backend='onnx' needs an exported folder: Embedder.from_pretrained(OUT, backend='onnx')"
+                    f"backend={backend!r} needs an exported folder: Embedder.from_pretrained(OUT, backend={backend!r})"
                 )
             given = [*hub_arguments, *(["revision"] if revision is not None else [])]
             if given:
-                raise ValueError(f"backend='onnx' opens a folder, which takes no {' or '.join(given)}: leave it out")
-            graphs, processor = load_graphs(name, precision, images)
+                raise ValueError(
+                    f"backend={backend!r} opens a folder, which takes no {' or '.join(given)}: leave it out"
+                )
+            runtime = "onnxruntime" if backend == "onnx" else backend
+            graphs, processor = load_graphs(name, precision, images, runtime)
             return cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
         if precision is not None or images is not None:
             raise ValueError(
-                f"precision={precision!r} and images={images!r} are settings of backend='onnx': leave them out"
+                f"precision={precision!r} and images={images!r} are settings of graphs: leave them out, or add "
+                "backend='onnx'"
             )
         if name is not None and Path(name, MANIFEST).is_file():
             raise ValueError(f"{name} is an exported ONNX folder: add backend='onnx'")
