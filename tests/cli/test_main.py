@@ -116,7 +116,15 @@ OPTIONS = {
     "train": {"arguments", "--dry-run", "--dry_run", "--processes", "--resume", "--json", "--help-all"},
     "data validate": {
         *("path", "--format", "--images-folder", "--images", "--image-column", "--short-caption-column"),
-        *("--long-caption-column", "--language-column", "--language", "--follow-links", "--show", "--threads"),
+        *(
+            "--long-caption-column",
+            "--language-column",
+            "--label-column",
+            "--language",
+            "--follow-links",
+            "--show",
+            "--threads",
+        ),
         "--json",
     },
     "bench list": {"--json"},

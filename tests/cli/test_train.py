@@ -67,7 +67,8 @@ def test_own_settings_change_only_on_purpose():
     assert own == {
         *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
         *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
-        *("short_caption_column", "long_caption_column", "language_column", "shuffle_buffer", "follow_links"),
+        *("short_caption_column", "long_caption_column", "language_column", "label_column"),
+        *("shuffle_buffer", "follow_links"),
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),

@@ -26,7 +26,10 @@ def validate(
     path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
     format: Annotated[
         str | None,
-        typer.Option(help="Format: finehard, fineregion-cn, pairs, folder or shards.  [default: as the files look]"),
+        typer.Option(
+            help="Format: finehard, fineregion-cn, ccmb, flickr30k-cna, pairs, folder or shards.  "
+            "[default: as the files look]"
+        ),
     ] = None,
     images_folder: Annotated[
         Path | None, typer.Option(help="Folder with the images.  [default: that of the records]")
@@ -50,6 +53,10 @@ def validate(
     ] = None,
     language_column: Annotated[
         str | None, typer.Option(help="Column or key of languages, in pairs.  [default: language]")
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="Column or key of labels, 1 where image and caption match, else 0, in pairs."),
     ] = None,
     language: Annotated[
         str | None, typer.Option(help="Language of all records, en or zh.  [default: that of each, or detected]")
@@ -77,7 +84,7 @@ def validate(
         typer.echo(f"format: {format} (by {reason})", err=True)
     if format not in FORMATS:
         raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
-    columns = Columns(image_column, short_caption_column, long_caption_column, language_column)
+    columns = Columns(image_column, short_caption_column, long_caption_column, language_column, label_column)
     if columns != Columns() and format != "pairs":
         raise typer.BadParameter(
             f"only the format pairs has columns, and this is {format}: leave them out", param_hint="--…-column"

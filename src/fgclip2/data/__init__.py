@@ -1,6 +1,15 @@
 """Records and their readers, tar shards, validation, and the bilingual demo data."""
 
-from .readers import Columns, from_dataset, read_finehard, read_fineregion_cn, read_image_folder, read_pairs
+from .readers import (
+    Columns,
+    from_dataset,
+    read_ccmb,
+    read_finehard,
+    read_fineregion_cn,
+    read_flickr30k_cna,
+    read_image_folder,
+    read_pairs,
+)
 from .records import InvalidRecordError, Record, RecordDataset, Region, concatenate, open_record_image
 from .shard_files import BrokenShardError, write_shards
 from .shards import ShardedRecords
@@ -18,8 +27,10 @@ __all__ = [
     "concatenate",
     "from_dataset",
     "open_record_image",
+    "read_ccmb",
     "read_finehard",
     "read_fineregion_cn",
+    "read_flickr30k_cna",
     "read_image_folder",
     "read_pairs",
     "validate",

@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .readers import Columns, read_finehard, read_fineregion_cn, read_image_folder, read_pairs
+from .readers import (
+    Columns,
+    read_ccmb,
+    read_finehard,
+    read_fineregion_cn,
+    read_flickr30k_cna,
+    read_image_folder,
+    read_pairs,
+)
 from .records import RecordDataset
 
-FORMATS = ("finehard", "fineregion-cn", "pairs", "folder", "shards")
+FORMATS = ("finehard", "fineregion-cn", "ccmb", "flickr30k-cna", "pairs", "folder", "shards")
 
 
 def open_records(
@@ -41,4 +49,7 @@ def open_records(
     images_folder = images_folder or str(path if Path(path).is_dir() else Path(path).parent)
     if format == "fineregion-cn":
         return read_fineregion_cn(path, images_folder, language or "zh", follow_links)
+    if format in ("ccmb", "flickr30k-cna"):
+        read = read_ccmb if format == "ccmb" else read_flickr30k_cna
+        return read(path, images_folder, language or "zh", follow_links)
     return read_finehard(path, images_folder, language, follow_links)

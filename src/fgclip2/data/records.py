@@ -55,6 +55,7 @@ class Record:
     language: Language
     regions: tuple[Region, ...]
     source: str  # "file.jsonl:17" (line or item number, from 1), for error messages
+    matches: bool | None = None  # of a labelled pair: whether the caption is one of the image; None: it has no label
 
 
 class RecordDataset(ABC):

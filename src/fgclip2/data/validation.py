@@ -24,7 +24,7 @@ from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, check_count
 
-Format = Literal["finehard", "pairs", "folder", "shards"]
+Format = Literal["finehard", "ccmb", "pairs", "folder", "shards"]
 ImageCheck = Literal["none", "exists", "open"]
 
 IMAGE_CHECKS: tuple[ImageCheck, ...] = ("none", "exists", "open")
@@ -148,6 +148,8 @@ def guess_format(path: str | Path, follow_links: bool = False) -> tuple[Format, 
     item = first_item(file)
     if isinstance(item, dict) and "f_path" in item:
         return "finehard", f"f_path in {file.name}"
+    if isinstance(item, dict) and {"text", "image_path"} <= set(item):
+        return "ccmb", f"text and image_path in {file.name}"
     return "pairs", f"no f_path in {file.name}"
 
 

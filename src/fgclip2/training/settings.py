@@ -48,7 +48,10 @@ class DataSettings:
     )
     data_format: list[str] | None = field(
         default=None,
-        metadata={"help": "finehard, fineregion-cn, pairs, folder or shards; by default seen from the files"},
+        metadata={
+            "help": "finehard, fineregion-cn, ccmb, flickr30k-cna, pairs, folder or shards; "
+            "by default seen from the files"
+        },
     )
     images_folder: list[str] | None = field(
         default=None, metadata={"help": "Folder with the images; by default that of the records"}
@@ -74,6 +77,10 @@ class DataSettings:
     )
     language_column: str | None = field(
         default=None, metadata={"help": "Column or key of languages, in pairs; by default language"}
+    )
+    label_column: str | None = field(
+        default=None,
+        metadata={"help": "Column or key of labels in pairs, 1 where image and caption match, else 0"},
     )
     follow_links: bool = field(
         default=False, metadata={"help": "Read what links in the folders of the data lead to outside them too"}

@@ -19,6 +19,7 @@ _COLUMNS = (
     "short_caption_column",
     "long_caption_column",
     "language_column",
+    "label_column",
 )  # in the order of `Columns`
 
 
@@ -91,7 +92,7 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
     formats = _formats(paths, settings.data_format if same else None, settings)
     if "shards" in formats:
         raise ValueError(
-            f"`eval_data` must be finehard, fineregion-cn, pairs or folder, got shards ({', '.join(paths)}): name the "
+            f"`eval_data` must be records or a folder of images, got shards ({', '.join(paths)}): name the "
             "records that they were made of"
         )
     language = settings.language if settings.language and len(settings.language) == 1 else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...checks import one_of
+from ...data.readers.ccmb import split_key
 from ...data.readers.checks import check_language, check_text, shown
 from ...data.readers.files import scan_list
 from ...data.records import InvalidRecordError
@@ -155,11 +156,7 @@ def _keyed_captions(path: Path, collector: CaptionCollector) -> Iterator[tuple[s
     """Yield (source, image's id, caption) of lines `id#k TAB caption`; some files have a space for the tab."""
     for source, line in numbered_lines(path, collector.doubts):
         with collector.checking():
-            text = decode_text(line, source)
-            key, *caption = text.split(maxsplit=1)
-            if not caption:
-                raise InvalidRecordError(source, "the line", shown(text), "an id, # and a number, a tab and a caption")
-            yield source, key.partition("#")[0], caption[0].strip()
+            yield source, *split_key(decode_text(line, source), source)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

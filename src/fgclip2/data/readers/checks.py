@@ -47,6 +47,15 @@ def optional_text(value: Any, field: str, source: str) -> str | None:
     return None if value is None else check_text(value, field, source)
 
 
+def optional_label(value: Any, field: str, source: str) -> bool | None:
+    """Return None, or whether a label, 0 or 1 as a number or as text, says that image and caption match."""
+    if value is None:
+        return None
+    if isinstance(value, float) or value not in (0, 1, "0", "1"):
+        raise InvalidRecordError(source, field, shown(value), "1 where image and caption match, else 0")
+    return bool(int(value))
+
+
 def check_captions(short: str | None, long: str | None, fields: str, source: str) -> None:
     """Raise unless at least one of the two captions is there."""
     if short is None and long is None:

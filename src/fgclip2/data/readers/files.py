@@ -100,7 +100,8 @@ class FileRecords(RecordDataset):
                 item = self._decode(file.read(int(self._lengths[index])))
         except (ValueError, csv.Error) as error:
             reason = " ".join(str(error).split())
-            allowed = self._decode.allowed if isinstance(self._decode, _Table) else "well-formed JSON in UTF-8"
+            is_json = self._decode is decode_json
+            allowed = "well-formed JSON in UTF-8" if is_json else getattr(self._decode, "allowed", "UTF-8")
             raise InvalidRecordError(source, "the record", f"malformed ({reason})", allowed) from error
         return self._parser(item, source)
 
@@ -187,7 +188,7 @@ def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
         if delimiter is not None:
             table = _read_header(file, path, delimiter)
             return _scan_table(path, table, file.tell()), table
-    return (scan_list(path) if head.startswith(b"[") else _scan_lines(path)), decode_json
+    return (scan_list(path) if head.startswith(b"[") else scan_lines(path, decode_json)), decode_json
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -216,7 +217,8 @@ def _numbered_lines(file: BinaryIO, number: int = 1) -> Iterator[_Line]:
         start, number = start + length, number + 1
 
 
-def _scan_lines(path: Path) -> Iterator[Span]:
+def scan_lines(path: Path, decode: Callable[[bytes], Any]) -> Iterator[Span]:
+    """Yield the items that the lines of a file are, but for blank ones."""
     with path.open("rb") as file:
         for start, number, line, length in _numbered_lines(file):
             if length > MAX_RECORD_BYTES:
@@ -226,7 +228,7 @@ def _scan_lines(path: Path) -> Iterator[Span]:
             content = line[skipped:].strip()
             if content:
                 try:
-                    item = decode_json(content)
+                    item = decode(content)
                 except ValueError:
                     item = None
                 yield Span(start + line.index(content, skipped), len(content), number, item)

@@ -116,8 +116,11 @@ def record_of_item(item: Mapping[str, Any], image: str | bytes, source: str, lan
     check_captions(short_caption, long_caption, "short_caption or caption", source)
     if item.get("is_cn") not in (None, True, False):  # 0 and 1 equal False and True
         raise InvalidRecordError(source, "is_cn", shown(item["is_cn"]), "true or false")
+    if item.get("matches") not in (None, True, False):
+        raise InvalidRecordError(source, "matches", shown(item["matches"]), "true or false")
     regions = _regions(item.get("bbox_info"), source)
-    return Record(image, short_caption, long_caption, language or item_language(item), regions, source)
+    language = language or item_language(item)
+    return Record(image, short_caption, long_caption, language, regions, source, item.get("matches"))
 
 
 def item_language(item: Mapping[str, Any]) -> Language:
@@ -135,6 +138,8 @@ def item_of_record(record: Record) -> dict[str, Any]:
         item["short_caption"] = record.short_caption
     if record.long_caption is not None:
         item["caption"] = record.long_caption
+    if record.matches is not None:
+        item["matches"] = record.matches
     if record.regions:
         item["bbox_info"] = []
     for region in record.regions:

@@ -21,6 +21,7 @@ from .checks import (
     check_path,
     existing_folder,
     language_of_texts,
+    optional_label,
     optional_text,
     shown,
 )
@@ -42,12 +43,14 @@ class Columns:
         long_caption: None takes `long_caption` where there is such a value, else `caption` where that is not the short
             one.
         language: None takes `language`, which need not be there.
+        label: 1 where image and caption match, else 0, for what is trained to tell these apart; None takes none.
     """
 
     image: str | None = None
     short_caption: str | None = None
     long_caption: str | None = None
     language: str | None = None
+    label: str | None = None
 
     def check(self, names: Sequence[str], where: str) -> None:
         """Check against the columns that a table has.
@@ -55,7 +58,7 @@ class Columns:
         Raises:
             ValueError: A column that was asked for is not there, or none with a caption.
         """
-        asked = [self.image_name(names), self.short_caption, self.long_caption, self.language]
+        asked = [self.image_name(names), self.short_caption, self.long_caption, self.language, self.label]
         missing = [name for name in asked if name is not None and name not in names]
         if missing:
             raise ValueError(
@@ -195,7 +198,9 @@ class PairParser:
         long_caption = optional_text(long, long_name, source)
         check_captions(short_caption, long_caption, f"{short_name} or {long_name}", source)
         language = check_language(self.language(item), self.columns.language or "language", source)
-        return Record(image, short_caption, long_caption, language, (), source)
+        label = self.columns.label
+        matches = None if label is None else optional_label(item.get(label), label, source)
+        return Record(image, short_caption, long_caption, language, (), source, matches)
 
     def _image(self, item: Mapping[str, Any], source: str) -> str | bytes | Image.Image:
         field = self.columns.image_name(item)
