@@ -72,7 +72,7 @@ def test_own_settings_change_only_on_purpose():
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
-        *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay"),
+        *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
     }
     assert set(train_options.COMMON_ARGUMENTS) <= inherited
 
@@ -135,7 +135,8 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (
             ["--data_format", "lmdb"],
             1,
-            "`data_format` must be 'finehard', 'fineregion-cn', 'pairs', 'folder' or 'shards', got 'lmdb'",
+            "`data_format` must be 'finehard', 'fineregion-cn', 'ccmb', 'flickr30k-cna', 'pairs', 'folder' or "
+            "'shards', got 'lmdb'",
         ),
         (["--images_folder", "a", "b"], 1, "`images_folder` must have one value, or one for each of 1 sources, got 2"),
         (

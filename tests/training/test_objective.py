@@ -211,7 +211,7 @@ def test_released_weights():
     ("arguments", "message"),
     [
         ({"preset": "stage1"}, "`preset` must be 'released', 'paper' or 'fgclip', got 'stage1'"),
-        ({"fgv_weight": 1.0}, "there is no setting fgv_weight; the objective has short_weight"),
+        ({"fgv_weight": 1.0}, "`objective_settings` must be of caption_loss, .*, got fgv_weight"),
         ({"tic_weight": -1.0}, r"`tic_weight` must be a number from 0 on, got -1.0"),
         ({"tic_weight": float("nan")}, "`tic_weight` must be a number from 0 on, got nan"),
         ({"region_negatives": "all"}, "`region_negatives` must be 'local' or 'global', got 'all'"),

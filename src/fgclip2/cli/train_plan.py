@@ -21,7 +21,8 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
     yield f"model {model['name']}{' with LoRA' if model['lora'] else ''}", _parameter_rows(model["parameters"])
     yield "objective", [(name, str(value)) for name, value in plan["objective"].items()]
     looked_at = plan["data"]["sample"]["looked_at"]
-    yield f"terms of the objective, by the {looked_at:,} records looked at", _term_rows(plan["terms"])
+    if plan["terms"]:
+        yield f"terms of the objective, by the {looked_at:,} records looked at", _term_rows(plan["terms"])
     yield "data", _data_rows(plan["data"])
     if plan["benchmarks"]:
         yield "benchmarks", [(row["name"], _counts(row)) for row in plan["benchmarks"]]
@@ -96,8 +97,8 @@ def _step_rows(steps: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _memory_rows(memory: dict[str, Any]) -> list[tuple[str, str]]:
-    names = ("weights", "gradients", "optimizer", "average", "vision_activations", "text_activations", "similarity")
-    rows = [(name.replace("_", " "), _bytes(memory[name])) for name in names if name in memory]
+    sums = {name: value for name, value in memory.items() if name not in ("strategy", "total", "activations_by_way")}
+    rows = [(name.replace("_", " "), _bytes(value)) for name, value in sums.items()]
     rows.append(("in all", f"{_bytes(memory['total'])} ({memory['strategy']}; beside what torch itself takes)"))
     for way, activations in memory["activations_by_way"].items():
         rows.append((f"activations: {way}", " + ".join(_bytes(value) for value in activations.values())))

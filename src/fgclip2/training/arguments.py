@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import os
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..checks import check_choice, check_positive_integer
-from .objective import ObjectiveSettings
+from .augmentation import AUGMENTATIONS, Augmentation
+from .estimates import Strategy
 
 
 @dataclass
@@ -20,9 +22,11 @@ class FGClip2TrainingArguments(TrainingArguments):
     betas 0.9 and 0.98 and epsilon 1e-6, learning rate 1e-6, weight decay 0.001, cosine schedule with 3% warm-up.
 
     Args:
-        objective: Preset of [`FGClip2Objective`]: `"released"`, `"paper"` or `"fgclip"`; `None`: that of the model's
-            family, `"released"` for FG-CLIP 2 and `"fgclip"` for the first version.
-        objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's, as a dict or JSON text.
+        objective: Preset of the objective: `"released"`, `"paper"` or `"fgclip"` of [`FGClip2Objective`], `"retrieval"`
+            or `"matching"` of R2D2; `None`: that of the model's family, `"released"` for FG-CLIP 2, `"fgclip"` for the
+            first version and `"retrieval"` for R2D2.
+        objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's, or `{"form": ...}` of
+            [`matching_loss`] for `"matching"`; as a dict or JSON text.
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
@@ -30,6 +34,8 @@ class FGClip2TrainingArguments(TrainingArguments):
             only choice for families whose images are squares of one size.
         max_regions: Regions per image and step.
         num_hard_negatives: Hard negatives per region.
+        image_augmentation: `"none"`; or, of pairs (R2D2), random crops, flips and colours: `"r2d2"` flips no image
+            whose caption speaks of left or right, `"r2d2-released"` flips these too ([`augment`]).
         short_caption_prefix: Put before English short captions; the released scripts have `"a photo of "`.
         on_error: What to do about records and images that can't be used: `"raise"`, or `"skip"`, count and report.
         head_learning_rate: Learning rate of the heads, scales and bias; `None`: `learning_rate`.
@@ -41,7 +47,10 @@ class FGClip2TrainingArguments(TrainingArguments):
 
     objective: str | None = field(
         default=None,
-        metadata={"help": "Preset of the objective: released, paper or fgclip; by default that of the model's family"},
+        metadata={
+            "help": "Preset of the objective: released, paper or fgclip; retrieval or matching for R2D2; "
+            "by default that of the model's family"
+        },
     )
     objective_settings: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of the objective that differ from the preset's, as JSON"}
@@ -56,6 +65,10 @@ class FGClip2TrainingArguments(TrainingArguments):
     max_num_patches: str | None = field(default=None, metadata={"help": "Patches per image, or auto, by its size"})
     max_regions: int = field(default=4, metadata={"help": "Number of regions per image and step"})
     num_hard_negatives: int = field(default=10, metadata={"help": "Number of hard negatives per region"})
+    image_augmentation: Augmentation = field(
+        default="none",
+        metadata={"help": "Random crops, flips and colours, for R2D2: none, r2d2 or r2d2-released"},
+    )
     short_caption_prefix: str = field(default="", metadata={"help": "Text to put before English short captions"})
     on_error: Literal["raise", "skip"] = field(
         default="raise",
@@ -87,6 +100,7 @@ class FGClip2TrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("`language_batches`", self.language_batches, ("homogeneous", "mixed"))
+        check_choice("`image_augmentation`", self.image_augmentation, AUGMENTATIONS)
         check_choice("`on_error`", self.on_error, ("raise", "skip"))
         for name in ("gradient_cache_chunk_size", "max_regions", "num_hard_negatives"):
             if getattr(self, name) is not None:
@@ -110,9 +124,6 @@ class FGClip2TrainingArguments(TrainingArguments):
         settings = self.objective_settings or {}
         if not isinstance(settings, dict):
             raise ValueError(f"`objective_settings` must be a dict or a JSON object, got {settings!r}")
-        known = {field.name for field in fields(ObjectiveSettings)}
-        if unknown := sorted(set(settings) - known):
-            raise ValueError(f"`objective_settings` must be of {', '.join(sorted(known))}, got {', '.join(unknown)}")
         # JSON has lists where the settings have tuples.
         self.objective_settings = {
             name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
@@ -126,6 +137,15 @@ class FGClip2TrainingArguments(TrainingArguments):
         """Return `objective_settings`, which are a dict once these arguments exist."""
         assert isinstance(self.objective_settings, dict)
         return self.objective_settings
+
+    @property
+    def strategy(self) -> Strategy:
+        """Return how weights are divided over processes, by these arguments or by what `accelerate launch` has set."""
+        if self.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+            return "zero2"
+        if self.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true":
+            return "fsdp"
+        return "ddp"
 
     @property
     def order_seed(self) -> int:

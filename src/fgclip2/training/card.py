@@ -59,6 +59,7 @@ vectors = embedder.encode_texts($texts)
 # What the card of one family says, and that of another does not, by model type.
 _OF_FAMILY = {
     "fgclip2": {
+        "license": "apache-2.0",
         "languages": "[en, zh]",
         "tags": "[fgclip2, $tag, bilingual]",
         "about": "FG-CLIP 2, a bilingual image-text model",
@@ -68,6 +69,7 @@ _OF_FAMILY = {
         "texts": '["a brown dog", "一只棕色的狗"]',
     },
     "fgclip": {
+        "license": "apache-2.0",
         "languages": "[en]",
         "tags": "[fgclip, $tag]",
         "about": "FG-CLIP, the first version, an image-text model",
@@ -75,6 +77,16 @@ _OF_FAMILY = {
         "language_names": "English",
         "language_names_zh": "英语",
         "texts": '["a brown dog", "two cats"]',
+    },
+    "r2d2": {
+        "license": "unknown",  # as the hub calls what nobody has named
+        "languages": "[zh]",
+        "tags": "[r2d2, $tag]",
+        "about": "R2D2, a Chinese image-text model that ranks in two stages",
+        "about_zh": "分两步排序的中文图文模型 R2D2 ",
+        "language_names": "Chinese",
+        "language_names_zh": "中文",
+        "texts": '["一只棕色的狗", "两只猫"]',
     },
 }
 
@@ -115,7 +127,7 @@ def write_card(
     base: str | None,
     is_adapter: bool,
     data: Sequence[str] = (),
-    license: str = "apache-2.0",
+    license: str | None = None,
     model_type: str = "fgclip2",
 ) -> None:
     """Write README.md into a folder, unless it has one.
@@ -125,7 +137,7 @@ def write_card(
         base: Name of the model that the training started from. Of a folder of this machine, only its own name is told.
         is_adapter: Whether the folder holds an adapter or a whole checkpoint.
         data: Names or paths of the data sets; of paths the last part is told.
-        license: Licence of the weights, an identifier of the hub.
+        license: Licence of the weights, an identifier of the hub; `None`: that of the family's published weights.
         model_type: Family of the model, as in its config.json.
     """
     readme = Path(folder) / "README.md"
@@ -140,9 +152,9 @@ def write_card(
         base_text, base_zh = f"a checkpoint in a folder `{Path(base).name}`", f"文件夹 `{Path(base).name}` 中的检查点"
     else:
         base_text, base_zh = "not stated", "未注明"
-    text = Template(_CARD.safe_substitute(_OF_FAMILY[model_type])).substitute(
+    facts = _OF_FAMILY[model_type] | ({} if license is None else {"license": license})
+    text = Template(_CARD.safe_substitute(facts)).substitute(
         name=Path(folder).absolute().name,
-        license=license,
         library="peft" if is_adapter else "transformers",
         tag="lora" if is_adapter else "clip",
         base_model=f"base_model: {base}\n" if base and is_hub_id(base) else "",

@@ -71,12 +71,13 @@ class FGClip2Collator:
         """
         if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
             return {}
-        records, images, epochs, skipped = self._open(drawn)
-        batch: dict[str, Any] = {**self._prepare(images), "skipped": skipped}
+        records, images, epochs, skipped = open_drawn(drawn, self.on_error)
+        batch: dict[str, Any] = {
+            **prepare_images(self.processor, images, self.max_num_patches),
+            "skipped": skipped,
+        }
         if not self.training:
-            batch["image_hash"] = torch.tensor(
-                [_hash(image.size, image.tobytes()) for image in images], dtype=torch.int64
-            )
+            batch["image_hash"] = hash_images(images)
         prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]
         short = [
             None if record.short_caption is None else prefix + record.short_caption
@@ -90,31 +91,6 @@ class FGClip2Collator:
             batch.update(self._regions([self._choose(record, epoch) for record, epoch in pairs]))
         return batch
 
-    def _open(self, drawn: Sequence[DrawnRecord]) -> tuple[list[Record], list[Image.Image], list[int], list[str]]:
-        records, images, epochs, skipped = [], [], [], []
-        for record, epoch in drawn:
-            try:
-                if isinstance(record, Exception):
-                    raise record
-                images.append(open_record_image(record))
-            except (InvalidRecordError, UnreadableImageError) as error:
-                if self.on_error == "skip":
-                    skipped.append(str(error))
-                    continue
-                if isinstance(error, UnreadableImageError):
-                    remedy = "on_error='skip' leaves such records out and counts them"
-                    raise UnreadableImageError(f"{error} ({remedy})") from error
-                raise
-            records.append(record)
-            epochs.append(epoch)
-        return records, images, epochs, skipped
-
-    def _prepare(self, images: list[Image.Image]) -> dict[str, Tensor]:
-        if not images:  # all were left out: no rows, which the model and the objective take
-            one = self.processor.prepare_image(Image.new("RGB", (1, 1)), self.max_num_patches)
-            return {name: value[:0] for name, value in self.processor.collate_images([one]).items()}
-        return dict(self.processor.process_images(images, self.max_num_patches))
-
     def _captions(self, name: str, role: Role, captions: list[str | None]) -> dict[str, Tensor]:
         index = [number for number, caption in enumerate(captions) if caption is not None]
         return {
@@ -127,9 +103,7 @@ class FGClip2Collator:
         ids = self._tokenize(texts, role)
         if self.training:
             return {f"{name}_input_ids": ids}
-        # Without the run of equal ids that each ends with: families pad to the longest text of each batch.
-        hashes = [_hash(row[-1], np.trim_zeros(row - row[-1], "b").tobytes()) for row in ids.numpy()]
-        return {f"{name}_input_ids": ids, f"{name}_text_hash": torch.tensor(hashes, dtype=torch.int64)}
+        return {f"{name}_input_ids": ids, f"{name}_text_hash": hash_texts(ids)}
 
     def _tokenize(self, texts: Sequence[str], role: Role) -> Tensor:
         ids = self.processor.tokenize(texts or [""], role)["input_ids"]  # (texts, tokens)
@@ -176,6 +150,64 @@ class FGClip2Collator:
             batch["hard_input_ids"] = ids.unflatten(0, (len(hard_texts), size))  # (H, size, tokens)
             batch["hard_negative_mask"] = torch.arange(self.num_hard_negatives) < counts[:, None]  # (H, size - 1)
         return batch
+
+
+def open_drawn(
+    drawn: Sequence[DrawnRecord], on_error: OnError, check: Callable[[Record], None] = lambda record: None
+) -> tuple[list[Record], list[Image.Image], list[int], list[str]]:
+    """Open the images of drawn records.
+
+    Args:
+        drawn: What a data set of drawn records gives.
+        on_error: What to do about records and images that can't be used.
+        check: Raises an `InvalidRecordError` about a record that can't be used.
+
+    Returns:
+        Records, their images, their epochs, and the reasons for what is left out.
+
+    Raises:
+        UnreadableImageError, InvalidRecordError: With `on_error="raise"`.
+    """
+    records, images, epochs, skipped = [], [], [], []
+    for record, epoch in drawn:
+        try:
+            if isinstance(record, Exception):
+                raise record
+            check(record)
+            images.append(open_record_image(record))
+        except (InvalidRecordError, UnreadableImageError) as error:
+            if on_error == "skip":
+                skipped.append(str(error))
+                continue
+            if isinstance(error, UnreadableImageError):
+                remedy = "on_error='skip' leaves such records out and counts them"
+                raise UnreadableImageError(f"{error} ({remedy})") from error
+            raise
+        records.append(record)
+        epochs.append(epoch)
+    return records, images, epochs, skipped
+
+
+def prepare_images(
+    processor: DualEncoderProcessor, images: list[Image.Image], max_num_patches: int | str | None = None
+) -> dict[str, Tensor]:
+    """Return the inputs of a model for a batch of images, of no rows if there are none."""
+    if not images:  # all were left out
+        one = processor.prepare_image(Image.new("RGB", (1, 1)), max_num_patches)
+        return {name: value[:0] for name, value in processor.collate_images([one]).items()}
+    return dict(processor.process_images(images, max_num_patches))
+
+
+def hash_images(images: Sequence[Image.Image]) -> Tensor:
+    """Return int64 (B,), the same for equal pictures only."""
+    return torch.tensor([_hash(image.size, image.tobytes()) for image in images], dtype=torch.int64)
+
+
+def hash_texts(input_ids: Tensor) -> Tensor:
+    """Return int64 (B,), the same for equal texts only, however far they are padded."""
+    # Without the run of equal ids that each ends with: families pad to the longest text of each batch.
+    hashes = [_hash(row[-1], np.trim_zeros(row - row[-1], "b").tobytes()) for row in input_ids.numpy()]
+    return torch.tensor(hashes, dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -146,30 +146,46 @@ def evaluation_metrics(embedded: Mapping[str, Tensor]) -> dict[str, float]:
         `region_accuracy`: regions nearest to a text of their own among all texts of regions.
     """
     metrics: dict[str, float] = {}
-    image, first_image = _distinct(embedded["image_hash"])
+    image, first_image = distinct(embedded["image_hash"])
     images = embedded["image_embeds"][first_image]
     for caption in ("short", "long"):
         if len(embedded.get(f"{caption}_text_embeds", ())):
-            text, first_text = _distinct(embedded[f"{caption}_text_hash"])
+            text, first_text = distinct(embedded[f"{caption}_text_hash"])
             texts = embedded[f"{caption}_text_embeds"][first_text]
             pairs = torch.stack([image[embedded[f"{caption}_image_index"]], text], dim=1)
-            ranks = {
-                "image_to_text": pair_ranks(images, texts, pairs)[pairs[:, 0].unique()],
-                "text_to_image": pair_ranks(texts, images, pairs.flip(1)),
-            }
-            for direction, its_ranks in ranks.items():
-                for k, recall in recall_at_k(its_ranks).items():
-                    metrics[f"{caption}_{direction}_recall@{k}"] = recall
+            for name, recall in recalls(images, texts, pairs).items():
+                metrics[f"{caption}_{name}"] = recall
     if len(embedded.get("region_embeds", ())):
         metrics["region_accuracy"] = _region_accuracy(embedded, image)
     return metrics
 
 
+def recalls(images: Tensor, texts: Tensor, pairs: Tensor) -> dict[str, float]:
+    """Compute recalls of retrieval in both directions; a query counts once.
+
+    Args:
+        images, texts: Embeddings, (N, D) and (M, D), of distinct images and texts.
+        pairs: Integer, shape (P, 2), (image, text) of each pair that belongs together.
+
+    Returns:
+        `image_to_text_recall@1` and so on.
+    """
+    ranks = {
+        "image_to_text": pair_ranks(images, texts, pairs)[pairs[:, 0].unique()],
+        "text_to_image": pair_ranks(texts, images, pairs.flip(1)),
+    }
+    return {
+        f"{direction}_recall@{k}": recall
+        for direction, its_ranks in ranks.items()
+        for k, recall in recall_at_k(its_ranks).items()
+    }
+
+
 def _region_accuracy(embedded: Mapping[str, Tensor], image: Tensor) -> float:
     """Regions are equal if they are the same box of equal images, `image` being the number of each record's."""
     owner = image[embedded["region_index"][:, 0]]
-    region, first_region = _distinct(torch.cat([owner[:, None], embedded["region_boxes"].double()], dim=1))
-    text, first_text = _distinct(embedded["region_text_hash"])
+    region, first_region = distinct(torch.cat([owner[:, None], embedded["region_boxes"].double()], dim=1))
+    text, first_text = distinct(embedded["region_text_hash"])
     ranks = pair_ranks(
         embedded["region_embeds"][first_region],
         embedded["region_text_embeds"][first_text],
@@ -178,7 +194,7 @@ def _region_accuracy(embedded: Mapping[str, Tensor], image: Tensor) -> float:
     return recall_at_k(ranks, [1])[1]
 
 
-def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+def distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Number rows by their content: (N, ...) -> numbers (N,) from 0 to M - 1, and the first row of each (M,)."""
     distinct, number = torch.unique(rows, dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(number))

@@ -38,7 +38,8 @@ class LogWindow:
         self._total_waited, self._total_elapsed = self._total_waited + self.waited, self._total_elapsed + elapsed
         self._total_samples += self.samples
         rates = torch.tensor([self.samples / elapsed * world_size(), self.waited / elapsed], device=device)
-        values = mean_over_ranks(torch.cat([torch.stack([*self._sums.values()]) / self.steps, rates])).tolist()
+        means = [total / self.steps for total in self._sums.values()]
+        values = mean_over_ranks(torch.stack([*means, *rates])).tolist()
         names = [*(f"{name}_loss" for name in self._sums), "samples_per_second", "data_wait"]
         self.restart()
         return dict(zip(names, values, strict=True))

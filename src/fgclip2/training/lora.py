@@ -24,10 +24,13 @@ from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_co
 from ..modeling.auto import FAMILIES
 from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder, shapes_of
 from .card import base_name, check_base_is_public, write_card
-from .tasks import TRAINING_MODELS, family_to_train
+from .tasks import FGClip2ForTraining, FGClipForTraining, family_to_train
 
 require("peft", "train")  # for its message
 from peft import LoraConfig, PeftConfig, PeftModel  # noqa: E402
+
+# Families whose encoders have layers of the names below, and scales that adapters keep.
+LORA_MODELS: dict[str, Any] = {"fgclip2": FGClip2ForTraining, "fgclip": FGClipForTraining}
 
 # Full matches: layers of both encoders, never the pooling heads' layers of the same names.
 TARGETS = {
@@ -61,7 +64,7 @@ def lora_config(
     Example:
         >>> model = get_peft_model(FGClip2Model.from_pretrained(path), lora_config(rank=8))
     """
-    check_choice("`model_type`", model_type, TRAINING_MODELS)
+    check_choice("`model_type` of a model with LoRA", model_type, LORA_MODELS)
     if rank < 1:
         raise ValueError(f"`rank` must be 1 or more, got {rank}")
     if alpha <= 0:
@@ -73,7 +76,7 @@ def lora_config(
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number works
         lora_dropout=dropout,
         target_modules=TARGETS.get(target, target),
-        modules_to_save=list(TRAINING_MODELS[model_type].heads) if train_heads else None,
+        modules_to_save=list(LORA_MODELS[model_type].heads) if train_heads else None,
     )
 
 
@@ -109,7 +112,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig | None = None) -> FGClip
         ValueError: It is not a model of this package, has an adapter already, or the target matches nothing.
     """
     model_type = getattr(getattr(model, "config", None), "model_type", None)
-    if not isinstance(model, PreTrainedModel) or model_type not in TRAINING_MODELS:
+    if not isinstance(model, PreTrainedModel) or model_type not in LORA_MODELS:
         raise ValueError(f"model is {type(model).__name__}; allowed: an FGClip2Model or FGClipModel without adapters")
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("the model has an adapter already; merge it first: model.merge_and_unload()")
@@ -125,8 +128,8 @@ def train_scales(model: nn.Module) -> FGClip2LoraModel:
     if isinstance(model, FGClip2LoraModel):
         return model
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(model, PeftModel) or not isinstance(base, tuple(TRAINING_MODELS.values())):
-        allowed = " or ".join(training_class.__name__ for training_class in TRAINING_MODELS.values())
+    if not isinstance(model, PeftModel) or not isinstance(base, tuple(LORA_MODELS.values())):
+        allowed = " or ".join(training_class.__name__ for training_class in LORA_MODELS.values())
         raise ValueError(f"PEFT wraps a {type(base).__name__}; allowed: an {allowed}")
     # Its methods are all that differs, and PEFT has no hook for them.
     model.__class__ = FGClip2LoraModel
@@ -214,7 +217,7 @@ def load_lora(
     else:
         name, base_revision = (_named_base(config, folder), config.revision) if base is None else (base, None)
         family = family_to_train(name, base_revision)
-        model_class = TRAINING_MODELS[family.model_type] if trainable else family.model
+        model_class = LORA_MODELS[family.model_type] if trainable else family.model
         model = model_class.from_pretrained(name, revision=base_revision or "main", dtype=torch.float32)
     return FGClip2LoraModel.from_pretrained(model, str(path), config=config, is_trainable=trainable)  # type: ignore[return-value]
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..data.records import RecordDataset
-from .objective import TERMS, ObjectiveSettings
+from .tasks.interface import Objective
 
 LOOKED_AT = 512  # records, spread over the data set
 
 
-def terms_without_data(records: RecordDataset, settings: ObjectiveSettings, wanted: Collection[str]) -> list[str]:
+def terms_without_data(records: RecordDataset, objective: Objective, wanted: Collection[str]) -> list[str]:
     """Return the terms that have weight but no data in any of the records looked at.
 
     Args:
         records: Data set of the training.
-        settings: Settings of the objective.
+        objective: Objective of the run.
         wanted: Names of settings that were chosen on purpose, whose terms are never returned.
 
     Returns:
-        Names of [`TERMS`]; none if that would leave no term, or if no record can be read.
+        Names of its terms; none if that would leave no term, or if no record can be read.
     """
-    weighted = {term for term in TERMS if getattr(settings, f"{term}_weight")}
+    weighted = {term for term in objective.terms if getattr(objective.settings, f"{term}_weight")}
     # Of the terms whose data are a part of records that may be missing.
     missing = weighted & {"short", "long", "region", "tic", "hard_negative"}
     count = min(LOOKED_AT, len(records))
@@ -40,5 +40,5 @@ def terms_without_data(records: RecordDataset, settings: ObjectiveSettings, want
             missing -= {"region", "tic"}
         if any(region.hard_negatives for region in record.regions):
             missing.discard("hard_negative")
-    off = [term for term in TERMS if term in missing and f"{term}_weight" not in wanted]
+    off = [term for term in objective.terms if term in missing and f"{term}_weight" not in wanted]
     return off if set(off) != weighted else []

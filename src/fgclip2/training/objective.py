@@ -126,12 +126,15 @@ class FGClip2Objective(nn.Module):
 
     margin: Tensor
 
+    terms = TERMS
+    forward_arguments: Mapping[str, Any] = {}
+
     def __init__(self, preset: str = "released", **settings: Any):
         super().__init__()
         check_choice("`preset`", preset, PRESETS)
-        known = [field.name for field in fields(ObjectiveSettings)]
+        known = sorted(field.name for field in fields(ObjectiveSettings))
         if unknown := sorted(set(settings) - set(known)):
-            raise ValueError(f"there is no setting {', '.join(unknown)}; the objective has {', '.join(known)}")
+            raise ValueError(f"`objective_settings` must be of {', '.join(known)}, got {', '.join(unknown)}")
         self.settings = replace(PRESETS[preset], **settings)
         self.register_buffer("margin", torch.zeros(()))
 

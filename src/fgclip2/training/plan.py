@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -17,15 +16,13 @@ from ..languages import LANGUAGES
 from . import estimates
 from .arguments import FGClip2TrainingArguments
 from .collator import check_patch_budget
-from .estimates import DataSummary, ParameterCount, StepContents, Steps, Strategy
-from .losses.sigmoid_over_ranks import SIGMOID_FORMS
-from .objective import TERMS, FGClip2Objective, ObjectiveSettings
+from .estimates import ParameterCount, StepContents, Steps
 from .parameters import count_parameters, freeze, layers_with_gradients
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
 from .sources import describe_sources, open_eval_data, open_train_data, shards_language
 from .start import adapter_config, base_checkpoint, load_processor
-from .tasks import TRAINING_MODELS, family_to_train
+from .tasks import family_to_train, training_model
 
 LOOKED_AT = 512  # records by which the others are judged
 _SMALLER_CHUNK = 8  # images, of the gradient cache in a comparison
@@ -55,8 +52,9 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     model, config = _unfilled_model(run)
     processor = load_processor(str(run.model.model), run.model.revision)
     check_patch_budget(processor, args.patch_budget)
+    model.task.check_arguments(args)
     preset = args.objective or model.default_objective
-    settings = FGClip2Objective(preset, **args.settings).settings
+    settings = model.task.make_objective(preset, args.settings).settings
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
@@ -73,7 +71,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         str(getattr(args.save_strategy, "value", args.save_strategy)),
         args.save_steps,
     )
-    contents = StepContents.expected(args.per_device_train_batch_size, summary, settings, args.num_hard_negatives)
+    contents = model.task.step_contents(args, summary, settings)
     counts = count_parameters(model)
     return {
         "model": {
@@ -82,7 +80,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "parameters": {part: asdict(count) for part, count in counts.items()},
         },
         "objective": {"preset": preset, **asdict(settings)},
-        "terms": _describe_terms(settings, summary),
+        "terms": model.task.describe_terms(settings, summary),
         "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
         "steps": {
             "batch_per_process": args.per_device_train_batch_size,
@@ -100,7 +98,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         "memory": _describe_memory(args, model, config, settings, contents, world_size),
         "disk": _describe_disk(args, counts, steps),
         "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
-        "advice": _advice(settings, summary),
+        "advice": model.task.advice(settings, summary),
     }
 
 
@@ -112,7 +110,7 @@ def _unfilled_model(run: RunSettings) -> tuple[Any, Any]:
     """
     name = str(run.model.model)
     checkpoint, revision = base_checkpoint(name, run.model.revision)
-    model_class = TRAINING_MODELS[family_to_train(name, run.model.revision).model_type]
+    model_class = training_model(family_to_train(name, run.model.revision).model_type, run.args.objective)
     config = model_class.config_class.from_pretrained(checkpoint, revision=revision)
     with torch.device("meta"):
         model = model_class(config)
@@ -121,33 +119,6 @@ def _unfilled_model(run: RunSettings) -> tuple[Any, Any]:
 
         model = add_lora(model, adapter)
     return model, config
-
-
-def _describe_terms(settings: ObjectiveSettings, data: DataSummary) -> dict[str, dict[str, float]]:
-    """Return the weight of each term, and the share of the records looked at that have data for it."""
-    shares = {
-        "short": data.short_captions,
-        "long": data.long_captions,
-        "region": data.with_regions,
-        "tic": data.with_regions,
-        "hard_negative": data.with_hard_negatives,
-    }
-    return {term: {"weight": getattr(settings, f"{term}_weight"), "records": shares[term]} for term in TERMS}
-
-
-def _advice(settings: ObjectiveSettings, data: DataSummary) -> list[str]:
-    """Name settings that don't fit the data. Heads without data get no gradient, but decay."""
-    advice = []
-    if settings.uses_regions and not data.regions:
-        advice.append("no regions were found: without any in the data, region and tic count 0")
-    if settings.uses_hard_negatives and not data.hard_regions:
-        advice.append(
-            "no hard negatives were found: make them by `fgclip2 data hard-negatives`, else hard_negative counts 0"
-        )
-    for name, share in (("short", data.short_captions), ("long", data.long_captions)):
-        if getattr(settings, f"{name}_weight") and not share:
-            advice.append(f"no {name} captions were found: without any in the data, {name} counts 0")
-    return advice
 
 
 def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iterator[Callable[[], Record]]:
@@ -179,12 +150,12 @@ def _describe_memory(
     args: FGClip2TrainingArguments,
     model: Any,
     config: Any,
-    settings: ObjectiveSettings,
+    settings: Any,
     contents: StepContents,
     world_size: int,
 ) -> dict[str, Any]:
     """Return the bytes of one process, as configured, and of activations in other ways."""
-    count, mixed, strategy = count_parameters(model)["total"], bool(args.bf16 or args.fp16), strategy_of(args)
+    count, mixed, strategy = count_parameters(model)["total"], bool(args.bf16 or args.fp16), args.strategy
     averaged = args.ema_decay is not None
     state = estimates.state_memory(count, strategy, world_size, mixed, optimizer_values(args), averaged)
     layers = {f"{tower}_layers": layers_with_gradients(model, tower) for tower in model.towers}
@@ -193,15 +164,17 @@ def _describe_memory(
     activations = activations_of(
         contents.share(chunk) if chunk else contents, checkpointing=bool(args.gradient_checkpointing)
     )
-    form = settings.sigmoid_form if settings.caption_loss == "sigmoid" else settings.caption_loss
-    similarity = estimates.similarity_memory(model.embedding_size, contents, world_size, form)
-    smaller = contents.share(chunk or _SMALLER_CHUNK)
+    similarity = model.task.exchange_memory(model, settings, contents, world_size)
     ways = {
         "plain": activations_of(contents),
         "gradient_checkpointing": activations_of(contents, checkpointing=True),
-        f"gradient_cache_chunk_size={chunk or _SMALLER_CHUNK}": activations_of(smaller),
-        "both": activations_of(smaller, checkpointing=True),
     }
+    if model.task.has_gradient_cache:
+        smaller = contents.share(chunk or _SMALLER_CHUNK)
+        ways |= {
+            f"gradient_cache_chunk_size={chunk or _SMALLER_CHUNK}": activations_of(smaller),
+            "both": activations_of(smaller, checkpointing=True),
+        }
     return {
         "strategy": strategy,
         **state,
@@ -226,24 +199,14 @@ def _describe_traffic(
     args: FGClip2TrainingArguments,
     model: Any,
     count: ParameterCount,
-    settings: ObjectiveSettings,
+    settings: Any,
     contents: StepContents,
     world_size: int,
 ) -> dict[str, float]:
-    gradients = estimates.gradient_traffic(count, strategy_of(args), world_size, bool(args.bf16 or args.fp16))
-    forms = SIGMOID_FORMS if settings.caption_loss == "sigmoid" else (settings.caption_loss,)
-    embeddings = {form: estimates.embedding_traffic(model.embedding_size, contents, world_size, form) for form in forms}
+    gradients = estimates.gradient_traffic(count, args.strategy, world_size, bool(args.bf16 or args.fp16))
+    exchanged = model.task.exchange_traffic(model, settings, contents, world_size)
     per_step = args.gradient_accumulation_steps
-    return {"gradients": gradients, **{form: per_step * value for form, value in embeddings.items()}}
-
-
-def strategy_of(args: FGClip2TrainingArguments) -> Strategy:
-    """Return how weights are divided, by the arguments or by what `accelerate launch` has set."""
-    if args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return "zero2"
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        return "fsdp"
-    return "ddp"
+    return {"gradients": gradients, **{way: per_step * value for way, value in exchanged.items()}}
 
 
 def optimizer_values(args: FGClip2TrainingArguments) -> int:

@@ -60,7 +60,7 @@ def make_trainer(run: RunSettings) -> FGClip2Trainer:
     records, held_out = open_train_data(run.data, run.args), open_eval_data(run.data)
     adapter = adapter_config(run.model)
     set_seed(run.args.seed)  # of a new adapter's matrices; the trainer does the same again for what comes later
-    model: Any = load_for_training(name, revision)
+    model: Any = load_for_training(name, revision, run.args.objective)
     if run.model.lora:
         from .lora import add_lora  # needs peft
 

@@ -12,7 +12,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from ..checkpoints import locate_checkpoint
 from .settings import ModelSettings
-from .tasks import TRAINING_MODELS, family_to_train
+from .tasks import TRAINING_MODELS, family_to_train, training_model
 
 
 def is_adapter(name: str | Path, revision: str | None = None) -> bool:
@@ -79,26 +79,34 @@ def load_processor(name: str | Path, revision: str | None = None) -> Any:
     return family_to_train(name, revision).processor.from_pretrained(checkpoint, revision=base_revision)
 
 
-def in_training(model: nn.Module) -> Any:
-    """Return the training model of a plain model of a family, with its parameters; any other model as it is."""
-    if not isinstance(model, PreTrainedModel):
-        return model
-    training_class = TRAINING_MODELS.get(model.config.model_type)
-    if training_class is None or isinstance(model, training_class):
-        return model
-    return training_class.from_model(model)
-
-
-def load_for_training(name: str | Path, revision: str | None = None) -> nn.Module:
-    """Load a checkpoint in float32, to train it; of an adapter, on its base model, what the adapter trains.
+def in_training(model: nn.Module, objective: str | None = None) -> Any:
+    """Return the training model of a plain model of a family, with its parameters; any other model as it is.
 
     Raises:
-        ValueError: As [`base_checkpoint`]; or an adapter has no safetensors, or does not fit its base model.
+        ValueError: The family is not trained with this objective.
+    """
+    if not isinstance(model, PreTrainedModel) or hasattr(model, "task"):
+        return model
+    if model.config.model_type not in TRAINING_MODELS:
+        return model
+    return training_model(model.config.model_type, objective).from_model(model)
+
+
+def load_for_training(name: str | Path, revision: str | None = None, objective: str | None = None) -> nn.Module:
+    """Load a checkpoint in float32, to train it; of an adapter, on its base model, what the adapter trains.
+
+    Args:
+        name, revision: The checkpoint.
+        objective: Preset of the objective; `None`: that of runs of the family that name none.
+
+    Raises:
+        ValueError: As [`base_checkpoint`] and [`training_model`]; or an adapter has no safetensors, or does not fit
+            its base model.
     """
     if is_adapter(name, revision):
         from .lora import load_lora  # needs peft
 
         return load_lora(name, trainable=True, revision=revision)
-    model_class = TRAINING_MODELS[family_to_train(name, revision).model_type]
+    model_class = training_model(family_to_train(name, revision).model_type, objective)
     source, hub_arguments = locate_checkpoint(name, revision=revision or "main")
     return model_class.from_pretrained(source, dtype=torch.float32, **hub_arguments)

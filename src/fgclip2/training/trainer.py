@@ -1,4 +1,4 @@
-"""FGClip2Trainer: transformers' Trainer with the objective of FG-CLIP 2 or of the first FG-CLIP."""
+"""FGClip2Trainer: transformers' Trainer with the objective of FG-CLIP 2, of the first FG-CLIP, or of R2D2."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, SaveStrategy
 
+from ..checks import check_choice
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
 from ..distributed import barrier, end_process_group, gather_objects, rank, sum_over_ranks, world_size
@@ -41,16 +42,16 @@ from .checkpoints import (
     save_state,
     seal_checkpoint,
 )
-from .collator import ErrorsAsBatches, FGClip2Collator, raise_error
-from .evaluation import embed_batches, evaluation_metrics, share_of_rank
+from .collator import ErrorsAsBatches, raise_error
+from .evaluation import share_of_rank
 from .gradient_cache import cached_step
 from .log_window import LogWindow
 from .missing_data import terms_without_data
-from .objective import TERMS, FGClip2Objective, ObjectiveSettings
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
+from .tasks.interface import Objective, TrainingTask
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +63,19 @@ _HOPELESS, _LOST = 256, 4096
 
 
 class FGClip2Trainer(Trainer):
-    """Fine-tunes or pre-trains FG-CLIP 2, or the first FG-CLIP, with its whole objective, on 1 to N processes.
+    """Fine-tunes or pre-trains FG-CLIP 2, the first FG-CLIP or R2D2, with its whole objective, on 1 to N processes.
 
     Works unchanged in one process and under `torchrun` or `accelerate launch` (DDP, FSDP2, DeepSpeed ZeRO-2). A run
     that was stopped at any moment and continued by `train(resume_from_checkpoint=True)` goes on from its last complete
     checkpoint with the same losses as the uninterrupted run.
 
-    Logged beside `loss`: each loss of the objective by itself (mean over ranks and steps), the rank margin and scales,
+    Logged beside `loss`: each loss of the objective by itself (mean over ranks and steps), its rank margin, the scales,
     `samples_per_second`, `data_wait` (share of the time spent waiting for the loader) and `skipped` (records left out
     so far).
 
     Args:
-        model: [`FGClip2ForTraining`] or [`FGClipForTraining`], the plain model of either family, PEFT's wrapper of the
-            former, or a folder or hub id, also of an adapter, which is then trained further.
+        model: A training model such as [`FGClip2ForTraining`] or [`R2D2ForImageTextMatching`], the plain model of a
+            family, PEFT's wrapper of either, or a folder or hub id, also of an adapter, which is then trained further.
         args: [`FGClip2TrainingArguments`].
         train_dataset: A [`RecordDataset`], or a [`ShardedRecords`] stream made for this rank.
         eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
@@ -94,7 +95,7 @@ class FGClip2Trainer(Trainer):
     """
 
     args: FGClip2TrainingArguments
-    objective: FGClip2Objective
+    objective: Any  # meets `tasks.interface.Objective`, and is a module
     data_names: Sequence[str] = ()  # of the data sets, for the card
     model: Any  # transformers allows None, which never stays; so below
     optimizer: Any
@@ -111,7 +112,7 @@ class FGClip2Trainer(Trainer):
         train_dataset: RecordDataset | ShardedRecords | None = None,
         eval_dataset: RecordDataset | Mapping[str, RecordDataset] | None = None,
         processing_class: DualEncoderProcessor | None = None,
-        objective: FGClip2Objective | None = None,
+        objective: Objective | None = None,
         **kwargs: Any,
     ):
         if processing_class is None and isinstance(model, (str, Path)):
@@ -123,14 +124,18 @@ class FGClip2Trainer(Trainer):
             )
         module: Any
         if isinstance(model, (str, Path)):
-            module = load_for_training(model)
+            module = load_for_training(model, objective=args.objective)
         elif hasattr(model, "peft_config"):
             from .lora import train_scales  # needs peft
 
             module = train_scales(model)
         else:
-            module = in_training(model)
-        self.objective = objective or FGClip2Objective(args.objective or module.default_objective, **args.settings)
+            module = in_training(model, args.objective)
+        self._task: TrainingTask = module.task
+        self._task.check_arguments(args)
+        preset = args.objective or module.default_objective
+        check_choice("`objective`", preset, self._task.objectives)
+        self.objective = objective or self._task.make_objective(preset, args.settings)
         settings = self.objective.settings
         if world_size() != args.world_size:
             # Without an accelerator transformers may start a process group, and then train in each process for itself.
@@ -143,19 +148,7 @@ class FGClip2Trainer(Trainer):
         if args.bf16:
             warn_of_slow_bfloat16(args.device, torch.bfloat16)
         self._frozen = _freeze(module, settings, args)
-        self._collator = partial(
-            FGClip2Collator,
-            processing_class,
-            max_num_patches=args.patch_budget,
-            max_regions=args.max_regions,
-            num_hard_negatives=args.num_hard_negatives,
-            short_caption_prefix=args.short_caption_prefix,
-            with_regions=settings.uses_regions,
-            with_hard_negatives=settings.uses_hard_negatives,
-            with_long_captions=settings.long_weight > 0,
-            on_error=args.on_error,
-            seed=args.order_seed,
-        )
+        self._collator = partial(self._task.make_collator, processing_class, args, settings)
         _check_evaluation(eval_dataset, kwargs)
         super().__init__(
             model=module,
@@ -170,6 +163,11 @@ class FGClip2Trainer(Trainer):
             logger.warning("using 1 of %d devices: start with `torchrun --nproc_per_node=%d`", args.n_gpu, args.n_gpu)
             args._n_gpu = 1
             self._train_batch_size = args.train_batch_size
+        if args.gradient_cache_chunk_size and not self._task.has_gradient_cache:
+            raise ValueError(
+                f"`gradient_cache_chunk_size` must be None for {type(module).__name__}, whose losses need all pairs of "
+                f"a batch at once, got {args.gradient_cache_chunk_size}: take gradient_checkpointing"
+            )
         if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
             raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
         if not self.is_deepspeed_enabled:
@@ -274,7 +272,7 @@ class FGClip2Trainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the objective on one batch of the collator."""
-        outputs = model(**inputs)
+        outputs = model(**inputs, **self.objective.forward_arguments)
         losses = self.objective.train(model.training)(outputs, inputs)
         if model.training:
             self._note(losses)
@@ -304,7 +302,7 @@ class FGClip2Trainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Check the numbers of a step, of all its accumulated batches, before the optimizer takes it."""
         norm = super()._get_grad_norm(model, grad_norm)
-        values = [*self._step_values, ("margin", self.objective.margin)]
+        values = [*self._step_values, *self.objective.named_buffers()]
         # In fp16 gradients overflow now and then: the scaler leaves out such steps.
         if norm is not None and self.accelerator.mixed_precision != "fp16":
             whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
@@ -368,7 +366,7 @@ class FGClip2Trainer(Trainer):
         """A term without data trains nothing, but weight decay moves its heads."""
         self._is_first_window = False
         weights = vars(self.objective.settings)
-        for term in TERMS:
+        for term in self.objective.terms:
             if term == "tic":  # of the same regions as the term before it
                 continue
             if weights[f"{term}_weight"] and window.get(f"{term}_loss") == 0:
@@ -385,7 +383,7 @@ class FGClip2Trainer(Trainer):
             if belongs_to(name, self.model.scales):
                 whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
                 values[name.split(".")[-1]] = whole.item()  # as stored: of the scales the logarithm
-        return {**values, "margin": self.objective.margin.item()}
+        return values | {name: buffer.item() for name, buffer in self.objective.named_buffers()}
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -397,24 +395,24 @@ class FGClip2Trainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Compute losses, recalls and accuracies ([`evaluation_metrics`]), of the averaged weights if any.
+        """Compute losses, recalls and accuracies, as the model's task has them, of the averaged weights if any.
 
         The same on any number of processes.
         """
         with self.evaluating() as model:
             batches = map(self._prepare_inputs, dataloader)
-            embedded, means, skipped = embed_batches(model, batches, self.objective)
+            embedded, means, skipped = self._task.embed_batches(model, batches, self.objective)
         start = time.perf_counter()
         for reason in skipped:
             logger.warning("left out of the evaluation: %s", reason)
-        metrics = means | evaluation_metrics(embedded)
+        metrics = means | self._task.evaluation_metrics(embedded)
         metrics["skipped"] = sum_over_ranks(torch.tensor(float(len(skipped)), device=self.args.device)).item()
         self._window.leave_out(time.perf_counter() - start)
         return EvalLoopOutput(
             predictions=None,  # type: ignore[arg-type]
             label_ids=None,
             metrics={f"{metric_key_prefix}_{name}": value for name, value in metrics.items()},
-            num_samples=len(embedded["image_embeds"]),
+            num_samples=len(embedded["image_hash"]),
         )
 
     @contextmanager
@@ -484,20 +482,16 @@ class FGClip2Trainer(Trainer):
             state = read_json(Path(self._resumed_from) / TRAINER_STATE)["stateful_callbacks"]
             self._off = state.get(_STATE_NAME, {}).get("attributes", {}).get("off", [])
         elif isinstance(self.train_dataset, DrawnRecords):
-            records, settings = self.train_dataset.records, self.objective.settings
+            records, wanted = self.train_dataset.records, self.args.settings
             # Judged once, for a read that fails on one rank must not part the ranks.
-            found = terms_without_data(records, settings, self.args.settings) if rank() == 0 else []
+            found = terms_without_data(records, self.objective, wanted) if rank() == 0 else []
             # Those of a former `train` of this trainer have no weight any more by which they could be found.
-            self._off = sorted({*self._off, *gather_objects(found)[0]}, key=TERMS.index)
+            self._off = sorted({*self._off, *gather_objects(found)[0]}, key=self.objective.terms.index)
         if not self._off:
             return
         weights: dict[str, Any] = {f"{term}_weight": 0.0 for term in self._off}
         self.objective.settings = settings = replace(self.objective.settings, **weights)
-        collator = self._collator(
-            with_regions=settings.uses_regions,
-            with_hard_negatives=settings.uses_hard_negatives,
-            with_long_captions=settings.long_weight > 0,
-        )
+        collator = self._task.make_collator(self.processing_class, self.args, settings)
         self.data_collator = ErrorsAsBatches(collator)
         if rank() == 0:
             logger.warning(
@@ -562,7 +556,7 @@ class FGClip2Trainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._check_weights()
         attributes = {
-            "margin": self.objective.margin.item(),
+            **{name: buffer.item() for name, buffer in self.objective.named_buffers()},
             "skipped": int(self._skipped_on_all_ranks()),
             "order": self._order_of_data(),
             "off": self._off,
@@ -663,7 +657,8 @@ class FGClip2Trainer(Trainer):
         attributes = self.state.stateful_callbacks.get(_STATE_NAME, {}).get("attributes")
         if attributes is None:
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
-        self.objective.margin.fill_(attributes["margin"])
+        for name, buffer in self.objective.named_buffers():
+            buffer.fill_(attributes[name])
         self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
         order_before = {"language batches": "mixed", **attributes["order"]}  # as shards were up to 0.2
@@ -753,7 +748,7 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
     return DrawnStream(dataset)
 
 
-def _freeze(model: Any, settings: ObjectiveSettings, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
+def _freeze(model: Any, settings: Any, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
     frozen = freeze(model, model.unused_parameters(settings))
     return frozen + freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
 

@@ -1,7 +1,7 @@
 """Training of each model family, one file each.
 
-A family has a model that meets [`interface.TrainingModel`], an objective that turns its outputs into named losses, and
-one row in the table below.
+A family has a model that meets [`interface.TrainingModel`], with a task that says what it is trained for
+([`interface.TrainingTask`]), and one row in the table below.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import os
 from typing import Any
 
 from ...checkpoints import locate_checkpoint
+from ...checks import check_choice
 from ...modeling.auto import Family, find_family
 from .fgclip import FGClipForTraining
 from .fgclip2 import FGClip2ForTraining
+from .r2d2 import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
 
-# `model_type` of a checkpoint -> the model to train.
-TRAINING_MODELS: dict[str, Any] = {"fgclip2": FGClip2ForTraining, "fgclip": FGClipForTraining}
+# `model_type` of a checkpoint -> the models to train, of which the objective chooses; the first if none is named.
+TRAINING_MODELS: dict[str, tuple[Any, ...]] = {
+    "fgclip2": (FGClip2ForTraining,),
+    "fgclip": (FGClipForTraining,),
+    "r2d2": (R2D2ForImageTextRetrieval, R2D2ForImageTextMatching),
+}
 
 
 def family_to_train(name: str | os.PathLike, revision: str | None = None) -> Family:
@@ -32,4 +38,29 @@ def family_to_train(name: str | os.PathLike, revision: str | None = None) -> Fam
     return family
 
 
-__all__ = ["TRAINING_MODELS", "FGClip2ForTraining", "FGClipForTraining", "family_to_train"]
+def training_model(model_type: str, objective: str | None = None) -> Any:
+    """Return the class that trains checkpoints of a family.
+
+    Args:
+        model_type: Family, one of [`TRAINING_MODELS`].
+        objective: Preset of the objective; `None`: that of runs of the family that name none.
+
+    Raises:
+        ValueError: The family is not trained with this objective.
+    """
+    models = TRAINING_MODELS[model_type]
+    if objective is None:
+        return models[0]
+    check_choice("`objective`", objective, [preset for model in models for preset in model.task.objectives])
+    return next(model for model in models if objective in model.task.objectives)
+
+
+__all__ = [
+    "TRAINING_MODELS",
+    "FGClip2ForTraining",
+    "FGClipForTraining",
+    "R2D2ForImageTextMatching",
+    "R2D2ForImageTextRetrieval",
+    "family_to_train",
+    "training_model",
+]

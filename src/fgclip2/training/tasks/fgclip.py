@@ -12,6 +12,7 @@ from ...modeling.configuration_fgclip import FGClipConfig
 from ...modeling.modeling_fgclip import SCALES, FGClipModel
 from ..estimates import FLOAT32, StepContents, text_activations, tower_activations
 from ..objective import ObjectiveSettings
+from .embeddings import EmbeddingTask
 from .rows import at_least_one, embed_regions, normalize_rows
 
 # Parts of the parameters by the beginnings of their names, in the order in which a plan lists them.
@@ -38,7 +39,7 @@ class FGClipForTraining(FGClipModel):
     """
 
     default_objective = "fgclip"
-
+    task = EmbeddingTask()
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
     heads = (*PARTS["image head"], *PARTS["text heads"])

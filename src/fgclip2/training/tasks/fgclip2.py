@@ -19,6 +19,7 @@ from ...modeling.modeling_fgclip2 import SCALES, TRAINING_SCALES, FGClip2Model
 from ...modeling.processing_fgclip2 import FGClip2Processor
 from ..estimates import FLOAT32, StepContents, text_activations, tower_activations
 from ..objective import ObjectiveSettings
+from .embeddings import EmbeddingTask
 from .rows import at_least_one, embed_regions, normalize_rows
 
 INITIAL_TRAINING_SCALE = math.log(100.0)  # of both (released code)
@@ -55,7 +56,7 @@ class FGClip2ForTraining(FGClip2Model):
     """
 
     default_objective = "released"
-
+    task = EmbeddingTask()
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
     heads = HEADS

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...distributed import counts_over_ranks, gather_rows, rank
 from ...modeling.configuration_r2d2 import R2D2Config
 from ...modeling.modeling_r2d2 import R2D2Model, mean_probabilities
+from ..estimates import FLOAT32, StepContents, tower_activations
 from ..losses.ranking import (
     MatchingForm,
     check_negatives,
@@ -20,15 +21,29 @@ from ..losses.ranking import (
     matching_loss,
     negative_weights,
 )
+from .pairs import MatchingTask, PairTask, RetrievalTask
 
 TEMPERATURE_BOUNDS = (0.001, 0.5)
 
 # The vision tower, and weights of the official files that no output depends on: DDP would wait for their gradient.
 FROZEN = ("visual_encoder.", "text_encoder.pooler.", "text_joint_layer.embeddings.", "img_joint_layer.embeddings.")
 
+# Parts of the parameters by the beginnings of their names, in the order in which a plan lists them.
+PARTS = {
+    "vision tower": ("visual_encoder",),
+    "text embeddings": ("text_encoder.embeddings",),
+    "text encoder": ("text_encoder.encoder", "text_encoder.pooler"),
+    "projections": ("vision_proj", "text_proj"),
+    "cross encoders": ("text_joint_layer", "img_joint_layer", "img_joint_proj"),
+    "match heads": ("itm_head", "itm_head_i"),
+    "temperature": ("temp",),
+}
+
 
 def _check_rows(**tensors: Tensor) -> None:
     rows = {name: len(tensor) for name, tensor in tensors.items()}
+    if not any(rows.values()):
+        raise ValueError("this process has no pair in the batch: each needs one that can be used")
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {count}" for name, count in rows.items())
         raise ValueError(f"all must have one row for each pair, got these numbers of rows: {found}")
@@ -38,6 +53,15 @@ class _R2D2ForTraining(R2D2Model):
     """The model with some of its parameters frozen, those whose names begin with one of `frozen`."""
 
     frozen: ClassVar[tuple[str, ...]] = FROZEN
+    task: ClassVar[PairTask]
+    # Where in the model its parts are, for freezing, learning rates and the plan.
+    parts = PARTS
+    heads = (*PARTS["projections"], *PARTS["match heads"], "img_joint_proj")
+    scales = PARTS["temperature"]
+    towers = {  # embeddings, and the list of encoder layers above them
+        "vision": ("visual_encoder.embeddings", "visual_encoder.encoder.layers"),
+        "text": ("text_encoder.embeddings", "text_encoder.encoder.layer"),
+    }
 
     def __init__(self, config: R2D2Config):
         super().__init__(config)
@@ -55,6 +79,61 @@ class _R2D2ForTraining(R2D2Model):
         model._freeze()  # transformers 5 makes new parameters of what it loads
         return loaded
 
+    @classmethod
+    def from_model(cls, model: R2D2Model) -> Any:
+        """Make a training model of a plain one; the parameters are shared, not copied."""
+        with torch.device("meta"):
+            training = cls(model.config)  # type: ignore[arg-type]
+        training.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+        training._freeze()
+        return training.train(model.training)
+
+    def unused_parameters(self, settings: Any) -> list[str]:
+        """Return nothing: what gets no gradient is frozen for good."""
+        return []
+
+    def count_patches(self, processor: Any, height: int, width: int, max_num_patches: int | str | None) -> int:
+        """Return how many patches an image becomes, which is the same for all."""
+        vision = self.config.vision_config
+        return (vision.image_size // vision.patch_size) ** 2
+
+    @classmethod
+    def activation_memory(
+        cls,
+        config: R2D2Config,
+        contents: StepContents,
+        mixed: bool = False,
+        checkpointing: bool = False,
+        vision_layers: int | None = None,
+        text_layers: int | None = None,
+    ) -> dict[str, float]:
+        """Return bytes of the activations of a step: `vision` tower, `text` tower and `cross` encoders at most.
+
+        Args:
+            config: Configuration of the model.
+            contents: Of one process.
+            mixed, checkpointing: As in [`tower_activations`].
+            vision_layers, text_layers: Layers that keep activations; `None`: all.
+        """
+        options, low = {"mixed": mixed, "checkpointing": checkpointing}, 2 if mixed else FLOAT32
+        vision, text, cross = config.vision_config, config.text_config, config.cross_config
+        lengths = {"image": 1 + contents.patches, "text": config.max_length}  # of sequences, in tokens
+        pairs = cls.task.pairs_per_image * contents.images
+        # A text is encoded once, and embeddings keep what goes into their norm; a pair copies the tokens of both.
+        texts = contents.short_texts * lengths["text"]
+        memory = {
+            "vision": tower_activations(vision, contents.images * lengths["image"], vision_layers, **options),
+            "text": 2 * FLOAT32 * texts * text.hidden_size + tower_activations(text, texts, text_layers, **options),
+            "cross": FLOAT32 * pairs * (lengths["image"] * vision.hidden_size + lengths["text"] * text.hidden_size),
+        }
+        for queries, keys in (("text", "image"), ("image", "text")):
+            memory["cross"] += tower_activations(cross, pairs * lengths[queries], **options)
+            # Attention to the other side: input and output of its norm, queries, their result, and keys and values.
+            values = (2 * FLOAT32 + 3 * low) * lengths[queries] + 2 * low * lengths[keys]
+            layers = min(1, cross.num_hidden_layers) if checkpointing else cross.num_hidden_layers
+            memory["cross"] += layers * pairs * values * cross.hidden_size
+        return memory
+
     def _freeze(self) -> None:
         for name, parameter in self.named_parameters():
             if name.startswith(self.frozen):
@@ -71,6 +150,9 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
         >>> losses = model(**batch)
         >>> losses["loss"].backward()
     """
+
+    task = RetrievalTask()
+    default_objective = "retrieval"
 
     def forward(  # type: ignore[override]
         self,
@@ -150,6 +232,8 @@ class R2D2ForImageTextMatching(_R2D2ForTraining):
         >>> model(**batch)["loss"].backward()
     """
 
+    task = MatchingTask()
+    default_objective = "matching"
     frozen = (*FROZEN, "vision_proj.", "text_proj.", "temp")
 
     def forward(  # type: ignore[override]
