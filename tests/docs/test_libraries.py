@@ -64,6 +64,8 @@ def database(monkeypatch):
 def test_langchain():
     require("langchain_core")
     variables = run_document(FOLDER / "langchain.md")
+    methods = {name for name in dir(variables["Embeddings"]) if "embed" in name}
+    assert methods <= set(dir(variables["LangChainEmbeddings"]))
     assert len(variables["images"].store) == len(variables["paths"])
 
 

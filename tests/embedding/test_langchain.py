@@ -47,6 +47,15 @@ def test_images_have_a_patch_budget(embeddings, embedder, tmp_path):
     assert of_16_patches != embeddings.embed_image([str(path)])
 
 
+def test_documents_of_a_subclass_may_be_images(embedder):
+    class ImageEmbeddings(LangChainEmbeddings):
+        embed_documents = LangChainEmbeddings.embed_image
+
+    embeddings, picture = ImageEmbeddings(embedder), Image.linear_gradient("L")
+    assert asyncio.run(embeddings.aembed_documents([picture])) == embedder.encode_images([picture]).tolist()
+    assert embeddings.embed_query("cat") == embedder.encode_texts(["cat"])[0].tolist()
+
+
 def test_one_input_is_no_list_and_a_list_is_no_query(embeddings):
     with pytest.raises(ValueError, match="texts must be a list of strings, got the string 'cat': use embed_query"):
         embeddings.embed_documents("cat")
