@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .embedding import Embedder, FGClip2Embedder
     from .modeling.configuration_fgclip import FGClipConfig, FGClipTextConfig, FGClipVisionConfig
     from .modeling.configuration_fgclip2 import FGClip2Config, FGClip2TextConfig, FGClip2VisionConfig
+    from .modeling.configuration_matching_fgclip2 import FGClip2CrossConfig, FGClip2MatchingConfig
     from .modeling.configuration_r2d2 import R2D2Config, R2D2CrossConfig, R2D2TextConfig, R2D2VisionConfig
     from .modeling.image_processing_fgclip import FGClipImageProcessor
     from .modeling.image_processing_fgclip2 import FGClip2ImageProcessor
     from .modeling.image_processing_r2d2 import R2D2ImageProcessor
     from .modeling.modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
     from .modeling.modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+    from .modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
     from .modeling.modeling_r2d2 import R2D2Model, R2D2TextModel, R2D2VisionModel
     from .modeling.pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
     from .modeling.processing_fgclip import FGClipProcessor
@@ -36,9 +38,12 @@ if TYPE_CHECKING:
 # Each public name and its home, which is imported when the name is first used.
 _HOMES = {
     "FGClip2Config": ".modeling.configuration_fgclip2",
+    "FGClip2CrossConfig": ".modeling.configuration_matching_fgclip2",
     "Embedder": ".embedding",
     "FGClip2Embedder": ".embedding",
+    "FGClip2ForImageTextMatching": ".modeling.modeling_matching_fgclip2",
     "FGClip2ImageProcessor": ".modeling.image_processing_fgclip2",
+    "FGClip2MatchingConfig": ".modeling.configuration_matching_fgclip2",
     "FGClip2Model": ".modeling.modeling_fgclip2",
     "FGClip2Processor": ".modeling.processing_fgclip2",
     "FGClip2TextConfig": ".modeling.configuration_fgclip2",
@@ -74,8 +79,11 @@ _HOMES = {
 __all__ = [
     "Embedder",
     "FGClip2Config",
+    "FGClip2CrossConfig",
     "FGClip2Embedder",
+    "FGClip2ForImageTextMatching",
     "FGClip2ImageProcessor",
+    "FGClip2MatchingConfig",
     "FGClip2Model",
     "FGClip2Processor",
     "FGClip2TextConfig",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import locate_checkpoint
-from ..modeling.auto import FAMILIES, Family, read_model_type
+from ..modeling.auto import FAMILIES, Family, has_ranking_stage, read_model_type
 from ..modeling.weights import base_of_adapter
 
 
@@ -61,6 +61,8 @@ def load_checkpoint(source: str | os.PathLike, family: Family, **hub_arguments: 
         # An adapter knows the revision of its base; the folder within a repository is that of the adapter.
         shared = {name: value for name, value in hub_arguments.items() if name not in ("revision", "subfolder")}
         source, hub_arguments = locate_checkpoint(base[0], revision=base[1] or "main", **shared)
+    if has_ranking_stage(family, source, **hub_arguments):
+        family = family.with_ranking_stage
     options = {"dtype": "auto" if base is None else torch.float32, "output_loading_info": True, **hub_arguments}
     model, info = family.model.from_pretrained(source, **options)
     if info["missing_keys"]:

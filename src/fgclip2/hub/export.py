@@ -38,7 +38,7 @@ def export_checkpoint(
     `max_num_patches`, and within one level of 255 for FG-CLIP v1 and R2D2.
 
     Args:
-        model: An [`FGClip2Model`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
+        model: An [`FGClip2Model`], [`FGClip2ForImageTextMatching`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
         processor: Its processor.
         folder: Where to write; new or empty.
         license: Licence of the weights, for the card; `None`: the one that the card of the checkpoint names which the
@@ -70,6 +70,8 @@ def export_checkpoint(
             f"`model` and `processor` must be {', or '.join(pairs)} (of an adapter: model.merge_and_unload()), got "
             f"{type(model).__name__} and {type(processor).__name__}"
         )
+    if family.matching is not None and isinstance(model, family.matching):
+        family = family.with_ranking_stage
     onnx = list(dict.fromkeys(onnx))
     facts = Facts(license_of(model) if license is None else license, base_model, datasets, results, onnx)
     state = needed_tensors(model.state_dict(), family)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from .configuration_fgclip2 import FGClip2Config
 from .configuration_r2d2 import R2D2Config
 from .modeling_fgclip import FGClipModel, FGClipTextModel, FGClipVisionModel
 from .modeling_fgclip2 import FGClip2Model, FGClip2TextModel, FGClip2VisionModel
+from .modeling_matching_fgclip2 import FGClip2ForImageTextMatching
 from .modeling_r2d2 import R2D2Model, R2D2TextModel, R2D2VisionModel
 from .pipeline_fgclip2 import FGClip2ZeroShotImageClassificationPipeline
 from .processing_fgclip import FGClipProcessor
@@ -34,11 +35,18 @@ class Family:
     model: type[Any]  # a DualEncoder
     processor: type[Any]  # its DualEncoderProcessor
     towers: tuple[type[Any], ...] = ()  # models of one tower each
+    matching: type[Any] | None = None  # the model with a ranking stage beside the dual encoder
     pipeline: type[Any] | None = None  # of zero-shot image classification; `None`: transformers' own is right
     # What official folders say in place of `model_type`, as folders of other models do. They are told from these by
     # names of classes with `model_type` in them, or by a tensor that the others lack.
     official_model_type: str | None = None
     own_tensor: str = ""
+
+    @property
+    def with_ranking_stage(self) -> Family:
+        """Return the family with its other model, that of folders which name that in `architectures`."""
+        assert self.matching is not None
+        return replace(self, config=self.matching.config_class, model=self.matching, matching=None)
 
 
 FAMILIES = (
@@ -49,6 +57,7 @@ FAMILIES = (
         FGClip2Model,
         FGClip2Processor,
         (FGClip2TextModel, FGClip2VisionModel),
+        FGClip2ForImageTextMatching,
         FGClip2ZeroShotImageClassificationPipeline,
     ),
     Family(
@@ -134,3 +143,11 @@ def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
     """Return the family of a checkpoint, or `None` if it is of none that this package has; see [`read_model_type`]."""
     model_type = read_model_type(name, **hub_arguments)
     return next((family for family in FAMILIES if family.model_type == model_type), None)
+
+
+def has_ranking_stage(family: Family, source: str | os.PathLike, **hub_arguments: Any) -> bool:
+    """Tell by the `architectures` in config.json whether a checkpoint is of the family's model with a ranking stage."""
+    if family.matching is None:
+        return False
+    settings, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
+    return settings.get("architectures") == [family.matching.__name__]

@@ -135,6 +135,20 @@ class SelfAttention(nn.Module):
         return self.out_proj(attend(self, query, key, value, mask))
 
 
+class CrossAttention(SelfAttention):
+    """Multi-head attention to the tokens of something else, which may have another width."""
+
+    def __init__(self, config: Any, key_width: int):
+        super().__init__(config)
+        self.k_proj = nn.Linear(key_width, config.hidden_size)
+        self.v_proj = nn.Linear(key_width, config.hidden_size)
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, others: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        return self.out_proj(attend(self, self.q_proj(hidden_states), self.k_proj(others), self.v_proj(others), mask))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Encoder
 # ---------------------------------------------------------------------------------------------------------------------

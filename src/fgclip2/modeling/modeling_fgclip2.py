@@ -46,6 +46,8 @@ _OFFICIAL_ARCHITECTURES = ["Fgclip2Model"]
 TRAINING_SCALES = ("logit_scale_finegraind", "logit_scale_hardneg")
 SCALES = ("logit_scale", "logit_bias", *TRAINING_SCALES)
 _IGNORED_SCALES = [rf"^{name}$" for name in TRAINING_SCALES]
+# The ranking stage of a folder that has one, which neither the dual encoder nor its towers need.
+_RANKING_STAGE = r"^cross_encoder\."
 
 
 @dataclass
@@ -317,6 +319,7 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
         r"^dense_feature_head\.",
         r"^(longtext|boxtext)_head\.",
         r"^logit_(scale|bias)$",
+        _RANKING_STAGE,
         *_IGNORED_SCALES,
     ]
 
@@ -423,6 +426,7 @@ class FGClip2VisionModel(FGClip2PreTrainedModel):
         r"^dense_feature_head\.",
         r"^(longtext|boxtext)_head\.",
         r"^logit_(scale|bias)$",
+        _RANKING_STAGE,
         *_IGNORED_SCALES,
     ]
 
@@ -515,7 +519,7 @@ class FGClip2Model(FGClip2PreTrainedModel):
 
     config_class = FGClip2Config
     main_input_name = "pixel_values"
-    _keys_to_ignore_on_load_unexpected = [r"position_ids$", *_IGNORED_SCALES]
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$", _RANKING_STAGE, *_IGNORED_SCALES]
 
     # How the package's other parts, which know no family by name, compare the embeddings of this one.
     score_function = "sigmoid"

@@ -66,7 +66,7 @@ class FGClip2ForTraining(FGClip2Model):
         "text": ("text_model.embeddings", "text_model.encoder.layers"),
     }
 
-    _keys_to_ignore_on_load_unexpected = [r"position_ids$"]
+    _keys_to_ignore_on_load_unexpected = [r"position_ids$", r"^cross_encoder\."]
     _keys_to_ignore_on_load_missing = [rf"^{name}$" for name in TRAINING_SCALES]  # of a checkpoint to start from
 
     def __init__(self, config: FGClip2Config):

@@ -1,0 +1,159 @@
+"""Training of the ranking stage alone, on tokens that the frozen towers have made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fgclip2.languages import LANGUAGES
+from fgclip2.modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
+from fgclip2.training.losses.ranking import pair_loss
+
+from .tokens import SceneTokens
+
+NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negatives are drawn
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Settings of one run; steps are optimizer steps."""
+
+    steps: int = 400
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 30
+    max_grad_norm: float = 1.0
+    groups: int = 6  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
+    group_size: int = 4
+    regions: int = 1  # of a scene, whose phrase is compared with false ones
+    phrase_negatives: int = 3
+    phrase_weight: float = 1.0
+    hidden_size: int = 128
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+
+    @property
+    def cross_config(self) -> dict[str, int]:
+        """Return the sizes as `FGClip2CrossConfig` takes them."""
+        sizes = {name: getattr(self, name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+        return {**sizes, "intermediate_size": 4 * self.hidden_size}
+
+
+def nearest_others(scenes: SceneTokens) -> Tensor:
+    """Return integers (languages, scenes, NEIGHBOURS): what the dual encoder finds for each long composed caption."""
+    texts, rows = scenes.captions["long"]
+    images, nearest = scenes.image_embeddings(), []
+    for language in range(len(LANGUAGES)):
+        cosines = texts.embeddings(rows[language, 0]) @ images.T  # (scenes, scenes)
+        nearest.append(cosines.fill_diagonal_(-1).topk(min(NEIGHBOURS, len(scenes) - 1)).indices)
+    return torch.stack(nearest)
+
+
+class StageBatches:
+    """Pairs of images and texts, step by step: languages alternate, and each scene comes once in so many steps.
+
+    Args:
+        scenes: Training scenes.
+        settings: Of the run.
+        seed: Of the order and of all choices.
+        shuffled: Give every scene the patches of another, so that only texts can be learnt from.
+    """
+
+    def __init__(self, scenes: SceneTokens, settings: StageSettings, seed: int, shuffled: bool):
+        self.scenes, self.settings, self.seed = scenes, settings, seed
+        self.nearest, self.of_images = nearest_others(scenes).numpy(), scenes.image_embeddings()
+        own = np.arange(len(scenes))
+        self.image_of = np.random.default_rng([seed, 1]).permutation(own) if shuffled else own
+        self.regions: dict[tuple[int, int], list[int]] = {}
+        pairs = zip(scenes.region_scenes.tolist(), scenes.region_languages.tolist(), strict=True)
+        for row, key in enumerate(pairs):
+            self.regions.setdefault(key, []).append(row)
+
+    def __iter__(self) -> Iterator[dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]]:
+        """Yield kind of text -> image tokens, text tokens, cosines of the dual encoder and labels of the pairs."""
+        rng, order = np.random.default_rng([self.seed, 2]), np.empty(0, dtype=int)
+        for step in range(self.settings.steps):
+            language = step % len(LANGUAGES)
+            if len(order) < self.settings.groups:
+                order = rng.permutation(len(self.scenes))
+            anchors, order = order[: self.settings.groups], order[self.settings.groups :]
+            others = self.settings.group_size - 1
+            groups = np.array([[a, *rng.choice(self.nearest[language, a], others, replace=False)] for a in anchors])
+            batch = {kind: self._captions(kind, language, groups, rng) for kind in self.scenes.captions}
+            if self.settings.phrase_weight:
+                batch["phrase"] = self._phrases(language, groups.reshape(-1), rng)
+            yield batch
+
+    def _captions(self, kind: str, language: int, groups: np.ndarray, rng: np.random.Generator) -> Any:
+        """Compare the caption of each scene of a group with all images of the group."""
+        texts, rows = self.scenes.captions[kind]
+        wordings = torch.from_numpy(rng.integers(rows.shape[1], size=groups.shape))
+        of_text = rows[language][wordings, torch.from_numpy(groups)]  # (groups, size)
+        size = groups.shape[1]
+        text = of_text[:, :, None].expand(-1, -1, size).reshape(-1)
+        image = torch.from_numpy(groups)[:, None].expand(-1, size, -1).reshape(-1)
+        labels = torch.eye(size).expand(len(groups), -1, -1).reshape(-1)
+        return self._pairs(texts, text, image, labels)
+
+    def _phrases(self, language: int, scenes: np.ndarray, rng: np.random.Generator) -> Any:
+        """Compare the phrase of a region, and false ones, with its scene."""
+        count, choices, images = self.settings.phrase_negatives, [], []
+        for scene in scenes.tolist():
+            its = self.regions[scene, language]
+            for row in rng.choice(its, min(self.settings.regions, len(its)), replace=False):
+                true, *false = self.scenes.choices[row].tolist()
+                choices.append([true, *rng.choice(false, count, replace=False)])
+                images += [scene] * (1 + count)
+        labels = torch.tensor([1.0] + [0.0] * count).repeat(len(choices))
+        return self._pairs(self.scenes.phrases, torch.tensor(choices).reshape(-1), torch.tensor(images), labels)
+
+    def _pairs(self, texts: Any, text: Tensor, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        cosines = (self.of_images[image] * texts.embeddings(text)).sum(-1)
+        shown = torch.from_numpy(self.image_of[image.numpy()])
+        return self.scenes.images[shown].float(), texts.padded(text), cosines, labels
+
+
+def train_stage(
+    model: FGClip2ForImageTextMatching, scenes: SceneTokens, settings: StageSettings, seed: int, shuffled: bool
+) -> dict:
+    """Train the cross encoder of a model, in bfloat16 autocast, and return what is kept of the run."""
+    net, scale, bias = model.cross_encoder.train(), *model.get_score_scale_and_bias()
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / settings.warmup_steps) * (1 - step / settings.steps)
+    )
+    rows: list[dict[str, float]] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    for batch in StageBatches(scenes, settings, seed, shuffled):
+        losses = {}
+        for kind, (image_tokens, text_tokens, cosines, labels) in batch.items():
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(image_tokens, text_tokens).float()
+            losses[kind] = pair_loss(scale * cosines + bias + logits, labels)
+        loss = sum((settings.phrase_weight if kind == "phrase" else 1.0) * value for kind, value in losses.items())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        rates.step()
+        rows.append({kind: value.item() for kind, value in losses.items()})
+    seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    net.eval()
+    return {
+        "settings": asdict(settings),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "losses": [
+            {"step": end, **{kind: round(float(np.mean([row[kind] for row in rows[end - 50 : end]])), 4) for kind in rows[0]}}
+            for end in range(50, len(rows) + 1, 50)
+        ],
+    }
