@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
 from fgclip2.training.losses.ranking import pair_loss
 
-from .tokens import SceneTokens
+from .tokens import SceneTokens, Texts
 
 NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negatives are drawn
 
@@ -31,9 +31,8 @@ class StageSettings:
     max_grad_norm: float = 1.0
     groups: int = 6  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
     group_size: int = 4
-    regions: int = 1  # of a scene, whose phrase is compared with false ones
-    phrase_negatives: int = 3
-    phrase_weight: float = 1.0
+    false_phrases: int = 3  # beside the true phrase of one region of each scene
+    pairs_at_once: int = 32
     hidden_size: int = 128
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
@@ -53,6 +52,23 @@ def nearest_others(scenes: SceneTokens) -> Tensor:
         cosines = texts.embeddings(rows[language, 0]) @ images.T  # (scenes, scenes)
         nearest.append(cosines.fill_diagonal_(-1).topk(min(NEIGHBOURS, len(scenes) - 1)).indices)
     return torch.stack(nearest)
+
+
+class Pairs(NamedTuple):
+    """Pairs of a text and an image.
+
+    Attributes:
+        texts: What `text` are rows of.
+        text, image: Integer, shape (P,); the image is the one whose patches are seen.
+        cosines: Float32, shape (P,), of the dual encoder.
+        labels: Float32, shape (P,), 1 for a match, else 0.
+    """
+
+    texts: Texts
+    text: Tensor
+    image: Tensor
+    cosines: Tensor
+    labels: Tensor
 
 
 class StageBatches:
@@ -75,8 +91,8 @@ class StageBatches:
         for row, key in enumerate(pairs):
             self.regions.setdefault(key, []).append(row)
 
-    def __iter__(self) -> Iterator[dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]]:
-        """Yield kind of text -> image tokens, text tokens, cosines of the dual encoder and labels of the pairs."""
+    def __iter__(self) -> Iterator[dict[str, Pairs]]:
+        """Yield kind of text -> pairs."""
         rng, order = np.random.default_rng([self.seed, 2]), np.empty(0, dtype=int)
         for step in range(self.settings.steps):
             language = step % len(LANGUAGES)
@@ -86,37 +102,50 @@ class StageBatches:
             others = self.settings.group_size - 1
             groups = np.array([[a, *rng.choice(self.nearest[language, a], others, replace=False)] for a in anchors])
             batch = {kind: self._captions(kind, language, groups, rng) for kind in self.scenes.captions}
-            if self.settings.phrase_weight:
-                batch["phrase"] = self._phrases(language, groups.reshape(-1), rng)
-            yield batch
+            yield {**batch, "phrase": self._phrases(language, groups.reshape(-1), rng)}
 
-    def _captions(self, kind: str, language: int, groups: np.ndarray, rng: np.random.Generator) -> Any:
-        """Compare the caption of each scene of a group with all images of the group."""
+    def _captions(self, kind: str, language: int, groups: np.ndarray, rng: np.random.Generator) -> Pairs:
+        """Compare the caption of each scene of a group with all scenes of the group."""
         texts, rows = self.scenes.captions[kind]
+        count, size = groups.shape
         wordings = torch.from_numpy(rng.integers(rows.shape[1], size=groups.shape))
-        of_text = rows[language][wordings, torch.from_numpy(groups)]  # (groups, size)
-        size = groups.shape[1]
-        text = of_text[:, :, None].expand(-1, -1, size).reshape(-1)
-        image = torch.from_numpy(groups)[:, None].expand(-1, size, -1).reshape(-1)
-        labels = torch.eye(size).expand(len(groups), -1, -1).reshape(-1)
-        return self._pairs(texts, text, image, labels)
+        of_scene = torch.from_numpy(groups)
+        text = rows[language][wordings, of_scene][:, :, None].expand(-1, -1, size)  # (groups, texts, images)
+        image, labels = of_scene[:, None].expand(-1, size, -1), torch.eye(size).expand(count, -1, -1)
+        return self._pairs(texts, text.flatten(), image.flatten(), labels.flatten())
 
-    def _phrases(self, language: int, scenes: np.ndarray, rng: np.random.Generator) -> Any:
-        """Compare the phrase of a region, and false ones, with its scene."""
-        count, choices, images = self.settings.phrase_negatives, [], []
+    def _phrases(self, language: int, scenes: np.ndarray, rng: np.random.Generator) -> Pairs:
+        """Compare the phrase of one region of each scene, and false ones, with the scene."""
+        choices = []
         for scene in scenes.tolist():
-            its = self.regions[scene, language]
-            for row in rng.choice(its, min(self.settings.regions, len(its)), replace=False):
-                true, *false = self.scenes.choices[row].tolist()
-                choices.append([true, *rng.choice(false, count, replace=False)])
-                images += [scene] * (1 + count)
-        labels = torch.tensor([1.0] + [0.0] * count).repeat(len(choices))
-        return self._pairs(self.scenes.phrases, torch.tensor(choices).reshape(-1), torch.tensor(images), labels)
+            true, *false = self.scenes.choices[rng.choice(self.regions[scene, language])].tolist()
+            choices.append([true, *rng.choice(false, self.settings.false_phrases, replace=False)])
+        count = 1 + self.settings.false_phrases
+        image, labels = torch.from_numpy(scenes).repeat_interleave(count), torch.eye(count)[0].repeat(len(scenes))
+        return self._pairs(self.scenes.phrases, torch.tensor(choices).flatten(), image, labels)
 
-    def _pairs(self, texts: Any, text: Tensor, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _pairs(self, texts: Texts, text: Tensor, image: Tensor, labels: Tensor) -> Pairs:
         cosines = (self.of_images[image] * texts.embeddings(text)).sum(-1)
-        shown = torch.from_numpy(self.image_of[image.numpy()])
-        return self.scenes.images[shown].float(), texts.padded(text), cosines, labels
+        return Pairs(texts, text, torch.from_numpy(self.image_of[image.numpy()]), cosines, labels)
+
+
+def cross_encode(
+    model: FGClip2ForImageTextMatching, images: Tensor, texts: Texts, text: Tensor, image: Tensor, pairs_at_once: int
+) -> Tensor:
+    """Return what the cross encoder of a model adds to the logits of pairs, float32 (P,), in bfloat16 autocast.
+
+    Args:
+        images: Float16, shape (scenes, 1 + N, D).
+        texts: Of the pairs.
+        text, image: Integer, shape (P,), rows of both.
+        pairs_at_once: How many pairs run through the layers together, texts of a length with each other.
+    """
+    order = texts.lengths[text].argsort()
+    parts = []
+    for part in order.split(pairs_at_once):
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(model.cross_encoder(images[image[part]].float(), texts.padded(text[part])))
+    return torch.cat(parts).float()[order.argsort()]
 
 
 def train_stage(
@@ -136,11 +165,10 @@ def train_stage(
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in StageBatches(scenes, settings, seed, shuffled):
         losses = {}
-        for kind, (image_tokens, text_tokens, cosines, labels) in batch.items():
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = net(image_tokens, text_tokens).float()
-            losses[kind] = pair_loss(scale * cosines + bias + logits, labels)
-        loss = sum((settings.phrase_weight if kind == "phrase" else 1.0) * value for kind, value in losses.items())
+        for kind, pairs in batch.items():
+            added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.pairs_at_once)
+            losses[kind] = pair_loss(scale * pairs.cosines + bias + added, pairs.labels)
+        loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), settings.max_grad_norm)
@@ -153,7 +181,10 @@ def train_stage(
         "settings": asdict(settings),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "losses": [
-            {"step": end, **{kind: round(float(np.mean([row[kind] for row in rows[end - 50 : end]])), 4) for kind in rows[0]}}
+            {
+                "step": end,
+                **{kind: round(float(np.mean([row[kind] for row in rows[end - 50 : end]])), 4) for kind in rows[0]},
+            }
             for end in range(50, len(rows) + 1, 50)
         ],
     }

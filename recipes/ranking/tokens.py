@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,21 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fgclip2 import FGClip2Embedder
 from fgclip2.drawings.concepts import ConceptTable
 from fgclip2.drawings.scene_sets import SceneSet
+from fgclip2.files import replacing
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.interface import Role
 from fgclip2.modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
 
 from ..scenes.free_language import free_captions, scene_facts
-from ..scenes.grammar import LONG_TOKENS, SHORT_TOKENS, GrammarSplit, SceneFacts, build_grammars
+from ..scenes.grammar import LONG_TOKENS, SHORT_TOKENS, SceneFacts, build_grammars
 from ..scenes.settings import LanguageSettings
 
 PATCHES = 100
 WORDINGS = ("composed", "other orders", "other words")  # of captions to be measured
-TRAINING_WORDINGS = 3  # of a caption to be trained on: as composed, and two by the grammar's training split
+FREE_WORDINGS = 2  # of a caption to be trained on, beside the composed one
 # Kind of text -> role, field of a record, and the tokens that its head reads.
 CAPTIONS: dict[str, tuple[Role, str, int]] = {
     "long": ("long_caption", "caption", LONG_TOKENS),
@@ -67,13 +68,15 @@ class SceneTokens:
 
     Args:
         images: Float16, shape (scenes, 1 + PATCHES, D), of each scene what `get_image_tokens` returns.
-        captions: Kind -> its texts, and integer rows (2 languages, wordings, scenes) of each.
+        grids: Integer, shape (scenes, 2), height and width in patches.
+        captions: Kind -> its texts, and integer rows (2 languages, wordings, described scenes) of each.
         phrases: Texts of regions, each once.
         choices: Integer, shape (regions, 1 + N), rows of `phrases`: the true text of a region, then false ones.
         region_scenes, region_languages: Integer, shape (regions,): scene and language of each.
     """
 
     images: Tensor
+    grids: Tensor
     captions: dict[str, tuple[Texts, Tensor]]
     phrases: Texts
     choices: Tensor
@@ -88,56 +91,56 @@ class SceneTokens:
         return F.normalize(self.images[:, 0].float(), dim=-1)
 
 
-def training_captions(
-    facts: Sequence[SceneFacts], table: ConceptTable, tokenizer: Any, records: dict[str, list[dict]], seed: int
+def captions_of_scenes(
+    cache: Path, table: ConceptTable, tokenizer: Any, scenes: SceneSet, split: Any, seed: int, count: int
 ) -> dict[str, dict[str, list[list[str]]]]:
-    """Return kind -> language -> `TRAINING_WORDINGS` lists of a caption a scene, as the language stage reads them."""
-    settings = LanguageSettings()
-    grammars = [
-        build_grammars(table, tokenizer, "train", synonym_share, settings.whole_share, unknown_share)
-        for synonym_share, unknown_share in settings.word_shares
-    ]
-    captions: dict[str, dict[str, list[list[str]]]] = {}
-    for kind, (_, field, most_tokens) in CAPTIONS.items():
-        captions[kind] = {}
-        for number, language in enumerate(LANGUAGES):
-            lists = [[record[field] for record in records[language]]]
-            rngs = [np.random.default_rng([seed, index, number]) for index in range(len(facts))]
-            for _ in range(TRAINING_WORDINGS - 1):
-                lists.append(
-                    [
-                        grammars[rng.integers(len(grammars))][language].caption(one, rng, most_tokens)
-                        for one, rng in zip(facts, rngs, strict=True)
-                    ]
-                )
-            captions[kind][language] = lists
-    return captions
+    """Return kind -> language -> for each wording a caption of each of the first scenes.
 
-
-def measured_captions(
-    facts: Sequence[SceneFacts],
-    table: ConceptTable,
-    tokenizer: Any,
-    records: dict[str, list[dict]],
-    split: GrammarSplit,
-    seed: int,
-) -> dict[str, dict[str, list[list[str]]]]:
-    """Return kind -> language -> a list of captions for each of `WORDINGS`."""
-    free = free_captions(facts, table, tokenizer, split, seed)
+    Of validation and test scenes these are `WORDINGS`; of training scenes the composed caption and others that the
+    grammar writes as the language stage reads them.
+    """
+    facts = scene_facts(cache, table, split, count, seed)
+    if split == "train":
+        free = _training_captions(facts, table, tokenizer, seed)
+    else:
+        by_language = free_captions(facts, table, tokenizer, split, seed)
+        free = {
+            kind: {language: [its[kind] for its in by_language[language].values()] for language in LANGUAGES}
+            for kind in CAPTIONS
+        }
     return {
         kind: {
-            language: [
-                [record[field] for record in records[language]],
-                *(free[language][wording][kind] for wording in ("other_orders", "other_words")),
-            ]
+            language: [[record[field] for record in scenes.records[language][:count]], *free[kind][language]]
             for language in LANGUAGES
         }
         for kind, (_, field, _) in CAPTIONS.items()
     }
 
 
+def _training_captions(
+    facts: Sequence[SceneFacts], table: ConceptTable, tokenizer: Any, seed: int
+) -> dict[str, dict[str, list[list[str]]]]:
+    settings = LanguageSettings()
+    grammars = [
+        build_grammars(table, tokenizer, "train", synonym_share, settings.whole_share, unknown_share)
+        for synonym_share, unknown_share in settings.word_shares
+    ]
+    captions: dict[str, dict[str, list[list[str]]]] = {kind: {} for kind in CAPTIONS}
+    for kind, (_, _, most_tokens) in CAPTIONS.items():
+        for number, language in enumerate(LANGUAGES):
+            rngs = [np.random.default_rng([seed, index, number]) for index in range(len(facts))]
+            captions[kind][language] = [
+                [
+                    grammars[rng.integers(len(grammars))][language].caption(one, rng, most_tokens)
+                    for one, rng in zip(facts, rngs, strict=True)
+                ]
+                for _ in range(FREE_WORDINGS)
+            ]
+    return captions
+
+
 def region_choices(
-    records: dict[str, list[dict]], scenes: int, negatives: int, seed: int
+    records: Mapping[str, Sequence[dict]], scenes: int, negatives: int, seed: int
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Return the phrases of the first scenes' regions, each once, and which of them belong to which region.
 
@@ -154,7 +157,7 @@ def region_choices(
             for place, region in enumerate(record["bbox_info"]):
                 false = list(region["short_expr_negs"].values())
                 kept = np.random.default_rng([seed, scene, place]).permutation(len(false))[:negatives]
-                texts = [region["short_expr"], *(false[index] for index in sorted(kept.tolist()))]
+                texts = [region["short_expr"], *(false[index] for index in kept.tolist())]
                 choices.append([row.setdefault(text, len(row)) for text in texts])
                 of_scene.append(scene)
                 of_language.append(number)
@@ -163,14 +166,15 @@ def region_choices(
 
 
 @torch.inference_mode()
-def encode_images(model: FGClip2ForImageTextMatching, processor: Any, scenes: SceneSet) -> Tensor:
-    """Return the tokens of scenes, float16 (scenes, 1 + PATCHES, D), padded with zeros."""
-    rows = []
+def encode_images(model: FGClip2ForImageTextMatching, processor: Any, scenes: SceneSet) -> dict[str, Tensor]:
+    """Return `images` and `grids` of [`SceneTokens`]."""
+    rows, grids = [], []
     for index in range(len(scenes)):
         inputs = processor.collate_images([processor.prepare_image(scenes.image(index), PATCHES)])
         tokens = model.get_image_tokens(**inputs)[0].half()  # (1 + N, D)
         rows.append(F.pad(tokens, (0, 0, 0, 1 + PATCHES - len(tokens))))
-    return torch.stack(rows)
+        grids.append(inputs["spatial_shapes"][0])
+    return {"images": torch.stack(rows), "grids": torch.stack(grids)}
 
 
 @torch.inference_mode()
@@ -190,51 +194,47 @@ def scene_tokens(
     folder: Path,
     cache: Path,
     table: ConceptTable,
-    model: FGClip2ForImageTextMatching,
-    processor: Any,
-    fingerprint: str,
+    embedder: FGClip2Embedder,
     scenes: SceneSet,
     split: Any,
     seed: int,
+    described: int,
     region_scenes: int,
     negatives: int,
 ) -> SceneTokens:
-    """Encode scenes and their texts, or read what was encoded before.
+    """Encode scenes and their texts by the towers, or read what was encoded before.
 
     Args:
         folder: Of the files that this writes.
         cache, table: Of the drawings.
-        model: Its towers are what counts.
-        processor: That of the model.
-        fingerprint: Of the dual encoder.
+        embedder: Of the dual encoder.
         scenes: The set.
         split: Of the scenes and of the grammar: "train", "validation" or "test".
         seed: That the scenes were made with.
+        described: How many scenes have their captions read; the others are only searched.
         region_scenes, negatives: As in [`region_choices`].
     """
-    texts = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    name = f"{scenes.folder.name}-{region_scenes}-{negatives}-{fingerprint[:16]}-{texts}.safetensors"
-    file = folder / name
+    file = (
+        folder / f"{scenes.folder.name}-{described}-{region_scenes}-{negatives}-{embedder.fingerprint[:16]}.safetensors"
+    )
     if not file.exists():
-        facts = scene_facts(cache, table, split, len(scenes), seed)
-        arguments = (facts, table, processor.tokenizer, dict(scenes.records))
-        captions = (
-            training_captions(*arguments, seed) if split == "train" else measured_captions(*arguments, split, seed)
-        )
-        phrases, tensors = region_choices(dict(scenes.records), region_scenes, negatives, seed)
-        tensors["images"] = encode_images(model, processor, scenes)
+        model, processor = FGClip2ForImageTextMatching.from_dual_encoder(embedder.model), embedder.processor
+        captions = captions_of_scenes(cache, table, processor.tokenizer, scenes, split, seed, described)
+        phrases, tensors = region_choices(scenes.records, region_scenes, negatives, seed)
+        tensors |= encode_images(model, processor, scenes)
         encoded = {"phrases": encode_texts(model, processor, phrases, "caption")}
         for kind, by_language in captions.items():
             flat = [text for language in LANGUAGES for its in by_language[language] for text in its]
             encoded[kind] = encode_texts(model, processor, flat, CAPTIONS[kind][0])
         tensors |= {f"{name}.{part}": values for name, its in encoded.items() for part, values in its.items()}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, file)
+        with replacing(file) as unfinished:
+            save_file(tensors, unfinished)
     tensors = load_file(file)
-    of_kind = {name: Texts(tensors[f"{name}.tokens"], tensors[f"{name}.lengths"]) for name in ("phrases", *CAPTIONS)}
-    captions = {}
-    for kind in CAPTIONS:
-        rows = torch.arange(len(of_kind[kind].lengths)).view(len(LANGUAGES), -1, len(scenes))
-        captions[kind] = (of_kind[kind], rows)
-    regions = {name: tensors[name] for name in ("choices", "region_scenes", "region_languages")}
-    return SceneTokens(tensors["images"], captions, of_kind["phrases"], **regions)
+    texts = {name: Texts(tensors[f"{name}.tokens"], tensors[f"{name}.lengths"]) for name in ("phrases", *CAPTIONS)}
+    rows = {kind: torch.arange(len(texts[kind].lengths)).view(len(LANGUAGES), -1, described) for kind in CAPTIONS}
+    return SceneTokens(
+        captions={kind: (texts[kind], rows[kind]) for kind in CAPTIONS},
+        phrases=texts["phrases"],
+        **{name: tensors[name] for name in ("images", "grids", "choices", "region_scenes", "region_languages")},
+    )

@@ -38,7 +38,8 @@ def export_checkpoint(
     `max_num_patches`, and within one level of 255 for FG-CLIP v1 and R2D2.
 
     Args:
-        model: An [`FGClip2Model`], [`FGClip2ForImageTextMatching`], [`FGClipModel`] or [`R2D2Model`]; scales that only training has are left out.
+        model: An [`FGClip2Model`], [`FGClip2ForImageTextMatching`], [`FGClipModel`] or [`R2D2Model`]; scales that only
+            training has are left out.
         processor: Its processor.
         folder: Where to write; new or empty.
         license: Licence of the weights, for the card; `None`: the one that the card of the checkpoint names which the

@@ -81,7 +81,10 @@ class FGClip2CrossEncoder(FGClip2PreTrainedModel):
         Returns:
             Shape (pairs,).
         """
-        (image_tokens, image_mask), (text_tokens, text_mask) = without_padding(image_tokens), without_padding(text_tokens)
+        (image_tokens, image_mask), (text_tokens, text_mask) = (
+            without_padding(image_tokens),
+            without_padding(text_tokens),
+        )
         implementation = self.config._attn_implementation
         of_image, of_text = (key_padding_mask(mask, implementation) for mask in (image_mask, text_mask))
         image_tokens = self.image_norm(image_tokens)
@@ -104,9 +107,9 @@ class FGClip2ForImageTextMatching(FGClip2Model):
     [`FGClip2Model`] too, which leaves the stage out.
 
     Example:
-        >>> from fgclip2 import FGClip2CrossConfig, FGClip2ForImageTextMatching, FGClip2Model
-        >>> config = FGClip2CrossConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
-        >>> model = FGClip2ForImageTextMatching.from_dual_encoder(FGClip2Model.from_pretrained(path), config)
+        >>> from fgclip2 import FGClip2ForImageTextMatching, FGClip2Model
+        >>> sizes = {"hidden_size": 768, "num_hidden_layers": 4}
+        >>> model = FGClip2ForImageTextMatching.from_dual_encoder(FGClip2Model.from_pretrained(path), sizes)
         >>> image_tokens = model.get_image_tokens(**processor(images=[image]))  # (1, 1 + N, D)
         >>> text_tokens = model.get_text_tokens(**processor(text=["a red apple"]))  # (1, 1 + T, D)
         >>> model.match_probability(image_tokens, text_tokens)  # (1,)
@@ -219,7 +222,9 @@ class FGClip2ForImageTextMatching(FGClip2Model):
                 )
             text_tokens = text_tokens * attention_mask[..., None].to(text_tokens.dtype)
         cosines = F.cosine_similarity(image_tokens[:, 0].float(), text_tokens[:, 0].float(), dim=-1)
-        return self.logit_scale.exp() * cosines + self.logit_bias + self.cross_encoder(image_tokens, text_tokens).float()
+        return (
+            self.logit_scale.exp() * cosines + self.logit_bias + self.cross_encoder(image_tokens, text_tokens).float()
+        )
 
     def match_probability(
         self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None
@@ -231,9 +236,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
         """
         return self.match(image_tokens, text_tokens, attention_mask).sigmoid()
 
-    def rank_scores(
-        self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None
-    ) -> Tensor:
+    def rank_scores(self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Score pairs for ranking: the logits of [`match`], whose arguments and errors these are.
 
         Returns:
