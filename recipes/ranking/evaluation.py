@@ -70,7 +70,7 @@ class ScenesOfTokens(CachedScenes):
     """The scenes as re-ranking by phrases sees them, from the tokens of the ranking stage."""
 
     def __init__(self, embedder: FGClip2Embedder, tokens: SceneTokens):
-        self.embedder, self.sides = embedder, WINDOW_SIDES
+        self.embedder, self.sides, self.shift = embedder, WINDOW_SIDES, 0
         self.vectors, self.grids = tokens.image_embeddings().numpy(), tokens.grids.numpy()
         self.maps = tokens.images[:, 1:].numpy()
 
@@ -180,7 +180,7 @@ class Measured:
 
     @torch.inference_mode()
     def _stage_logits(self, model: FGClip2ForImageTextMatching, texts: Texts, text: Tensor, image: Tensor) -> Tensor:
-        return cross_encode(model, self.tokens.images, texts, text, image, _PAIRS)
+        return cross_encode(model, self.tokens.images, texts, text[:, None], image, _PAIRS)[:, 0]
 
     def _hard_negatives(self, score: Callable[[Tensor, Tensor], Tensor]) -> dict[str, str]:
         """Return the regions whose true phrase beats all false ones; `score` takes phrases and scenes (P,)."""

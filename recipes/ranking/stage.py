@@ -32,10 +32,10 @@ class StageSettings:
     groups: int = 6  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
     group_size: int = 4
     false_phrases: int = 3  # beside the true phrase of one region of each scene
-    pairs_at_once: int = 32
-    hidden_size: int = 128
+    images_at_once: int = 8
+    hidden_size: int = 96
     num_hidden_layers: int = 2
-    num_attention_heads: int = 4
+    num_attention_heads: int = 2
 
     @property
     def cross_config(self) -> dict[str, int]:
@@ -55,13 +55,14 @@ def nearest_others(scenes: SceneTokens) -> Tensor:
 
 
 class Pairs(NamedTuple):
-    """Pairs of a text and an image.
+    """Images and the texts that they are compared with.
 
     Attributes:
         texts: What `text` are rows of.
-        text, image: Integer, shape (P,); the image is the one whose patches are seen.
-        cosines: Float32, shape (P,), of the dual encoder.
-        labels: Float32, shape (P,), 1 for a match, else 0.
+        text: Integer, shape (B, K).
+        image: Integer, shape (B,), scenes whose patches are seen.
+        cosines: Float32, shape (B, K), of the dual encoder.
+        labels: Float32, shape (B, K), 1 for a match, else 0.
     """
 
     texts: Texts
@@ -105,47 +106,47 @@ class StageBatches:
             yield {**batch, "phrase": self._phrases(language, groups.reshape(-1), rng)}
 
     def _captions(self, kind: str, language: int, groups: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Compare the caption of each scene of a group with all scenes of the group."""
+        """Compare each scene of a group with a caption of every scene of the group."""
         texts, rows = self.scenes.captions[kind]
         count, size = groups.shape
         wordings = torch.from_numpy(rng.integers(rows.shape[1], size=groups.shape))
         of_scene = torch.from_numpy(groups)
-        text = rows[language][wordings, of_scene][:, :, None].expand(-1, -1, size)  # (groups, texts, images)
-        image, labels = of_scene[:, None].expand(-1, size, -1), torch.eye(size).expand(count, -1, -1)
-        return self._pairs(texts, text.flatten(), image.flatten(), labels.flatten())
+        text = rows[language][wordings, of_scene][:, None].expand(-1, size, -1)  # (groups, images, texts)
+        return self._pairs(texts, text.flatten(0, 1), of_scene.flatten(), torch.eye(size).repeat(count, 1))
 
     def _phrases(self, language: int, scenes: np.ndarray, rng: np.random.Generator) -> Pairs:
-        """Compare the phrase of one region of each scene, and false ones, with the scene."""
+        """Compare each scene with the phrase of one of its regions, and with false ones."""
         choices = []
         for scene in scenes.tolist():
             true, *false = self.scenes.choices[rng.choice(self.regions[scene, language])].tolist()
             choices.append([true, *rng.choice(false, self.settings.false_phrases, replace=False)])
-        count = 1 + self.settings.false_phrases
-        image, labels = torch.from_numpy(scenes).repeat_interleave(count), torch.eye(count)[0].repeat(len(scenes))
-        return self._pairs(self.scenes.phrases, torch.tensor(choices).flatten(), image, labels)
+        labels = torch.eye(1 + self.settings.false_phrases)[:1].repeat(len(scenes), 1)
+        return self._pairs(self.scenes.phrases, torch.tensor(choices), torch.from_numpy(scenes), labels)
 
     def _pairs(self, texts: Texts, text: Tensor, image: Tensor, labels: Tensor) -> Pairs:
-        cosines = (self.of_images[image] * texts.embeddings(text)).sum(-1)
+        embeddings = texts.embeddings(text.flatten()).unflatten(0, text.shape)  # (B, K, D)
+        cosines = torch.einsum("bkd,bd->bk", embeddings, self.of_images[image])
         return Pairs(texts, text, torch.from_numpy(self.image_of[image.numpy()]), cosines, labels)
 
 
 def cross_encode(
-    model: FGClip2ForImageTextMatching, images: Tensor, texts: Texts, text: Tensor, image: Tensor, pairs_at_once: int
+    model: FGClip2ForImageTextMatching, images: Tensor, texts: Texts, text: Tensor, image: Tensor, images_at_once: int
 ) -> Tensor:
-    """Return what the cross encoder of a model adds to the logits of pairs, float32 (P,), in bfloat16 autocast.
+    """Return what the cross encoder of a model adds to the logits of pairs, float32 (B, K), in bfloat16 autocast.
 
     Args:
         images: Float16, shape (scenes, 1 + N, D).
         texts: Of the pairs.
-        text, image: Integer, shape (P,), rows of both.
-        pairs_at_once: How many pairs run through the layers together, texts of a length with each other.
+        text: Integer, shape (B, K), texts to compare each image with.
+        image: Integer, shape (B,).
+        images_at_once: How many images run through the layers together, those with texts of a length.
     """
-    order = texts.lengths[text].argsort()
+    order = texts.lengths[text].amax(1).argsort()
     parts = []
-    for part in order.split(pairs_at_once):
+    for part in order.split(images_at_once):
         with torch.autocast("cpu", torch.bfloat16):
-            parts.append(model.cross_encoder(images[image[part]].float(), texts.padded(text[part])))
-    return torch.cat(parts).float()[order.argsort()]
+            parts.append(model.cross_encoder(images[image[part]].float(), texts.padded(text[part].flatten())))
+    return torch.cat(parts).float().view(text.shape)[order.argsort()]
 
 
 def train_stage(
@@ -166,8 +167,8 @@ def train_stage(
     for batch in StageBatches(scenes, settings, seed, shuffled):
         losses = {}
         for kind, pairs in batch.items():
-            added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.pairs_at_once)
-            losses[kind] = pair_loss(scale * pairs.cosines + bias + added, pairs.labels)
+            added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.images_at_once)
+            losses[kind] = pair_loss((scale * pairs.cosines + bias + added).flatten(), pairs.labels.flatten())
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         loss.backward()

@@ -22,7 +22,8 @@ from fgclip2.modeling.interface import Role
 from fgclip2.modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
 
 from ..scenes.free_language import free_captions, scene_facts
-from ..scenes.grammar import LONG_TOKENS, SHORT_TOKENS, SceneFacts, build_grammars
+from ..scenes.grammar import LONG_TOKENS, SHORT_TOKENS, SceneFacts
+from ..scenes.language_stage import training_grammars
 from ..scenes.settings import LanguageSettings
 
 PATCHES = 100
@@ -120,18 +121,14 @@ def captions_of_scenes(
 def _training_captions(
     facts: Sequence[SceneFacts], table: ConceptTable, tokenizer: Any, seed: int
 ) -> dict[str, dict[str, list[list[str]]]]:
-    settings = LanguageSettings()
-    grammars = [
-        build_grammars(table, tokenizer, "train", synonym_share, settings.whole_share, unknown_share)
-        for synonym_share, unknown_share in settings.word_shares
-    ]
+    grammars = training_grammars(table, tokenizer, LanguageSettings())
     captions: dict[str, dict[str, list[list[str]]]] = {kind: {} for kind in CAPTIONS}
     for kind, (_, _, most_tokens) in CAPTIONS.items():
         for number, language in enumerate(LANGUAGES):
             rngs = [np.random.default_rng([seed, index, number]) for index in range(len(facts))]
             captions[kind][language] = [
                 [
-                    grammars[rng.integers(len(grammars))][language].caption(one, rng, most_tokens)
+                    grammars[language][rng.integers(len(grammars[language]))].caption(one, rng, most_tokens)
                     for one, rng in zip(facts, rngs, strict=True)
                 ]
                 for _ in range(FREE_WORDINGS)

@@ -55,7 +55,7 @@ class FGClip2MatchingConfig(FGClip2Config):
 
     Args:
         text_config, vision_config, initializer_factor: As in [`FGClip2Config`].
-        cross_config: [`FGClip2CrossConfig`], a dict of its fields, or `None` for its defaults.
+        cross_config: [`FGClip2CrossConfig`], a dict of its fields, or `None` for four layers as the text tower's.
 
     Example:
         >>> from fgclip2 import FGClip2MatchingConfig
@@ -77,8 +77,11 @@ class FGClip2MatchingConfig(FGClip2Config):
         initializer_factor: float = 1.0,
         **kwargs: Any,
     ):
-        self.cross_config = self._make_tower("cross_config", FGClip2CrossConfig, cross_config)
         super().__init__(text_config, vision_config, initializer_factor, **kwargs)
+        if cross_config is None:
+            sizes = ("hidden_size", "intermediate_size", "num_attention_heads")
+            cross_config = {name: getattr(self.text_config, name) for name in sizes}
+        self.cross_config = self._make_tower("cross_config", FGClip2CrossConfig, cross_config)
 
 
 __all__ = ["FGClip2CrossConfig", "FGClip2MatchingConfig"]

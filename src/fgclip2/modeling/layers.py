@@ -136,17 +136,15 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(SelfAttention):
-    """Multi-head attention to the tokens of something else, which may have another width."""
-
-    def __init__(self, config: Any, key_width: int):
-        super().__init__(config)
-        self.k_proj = nn.Linear(key_width, config.hidden_size)
-        self.v_proj = nn.Linear(key_width, config.hidden_size)
+    """Multi-head attention to the tokens of something else."""
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, others: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        return self.out_proj(attend(self, self.q_proj(hidden_states), self.k_proj(others), self.v_proj(others), mask))
+        """Attend from (B * K, Q, D) to (B, N, D), which K of the former after one another share."""
+        together = hidden_states.unflatten(0, (len(others), -1)).flatten(1, 2)  # (B, K * Q, D)
+        query, key, value = self.q_proj(together), self.k_proj(others), self.v_proj(others)
+        return self.out_proj(attend(self, query, key, value, mask)).view(hidden_states.shape)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

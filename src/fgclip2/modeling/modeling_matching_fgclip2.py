@@ -24,16 +24,29 @@ def without_padding(tokens: Tensor) -> tuple[Tensor, Tensor]:
     return tokens[:, :length], mask[:, :length]
 
 
+class FGClip2IdentityLinear(nn.Linear):
+    """A layer that starts as the identity."""
+
+
+class FGClip2CrossAttention(CrossAttention):
+    """Attention of texts to images, which starts by comparing both as they are: they are of one embedding space."""
+
+    def __init__(self, config: FGClip2CrossConfig):
+        super().__init__(config)
+        self.q_proj = FGClip2IdentityLinear(config.hidden_size, config.hidden_size)
+        self.k_proj = FGClip2IdentityLinear(config.hidden_size, config.hidden_size)
+
+
 class FGClip2CrossLayer(GradientCheckpointingLayer):
     """A pre-norm layer in which the tokens of a text attend to each other, then to the tokens of an image."""
 
-    def __init__(self, config: FGClip2CrossConfig, image_width: int):
+    def __init__(self, config: FGClip2CrossConfig):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layer_norm1 = nn.LayerNorm(width, eps=eps)
         self.self_attn = SelfAttention(config)
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
-        self.cross_attn = CrossAttention(config, image_width)
+        self.cross_attn = FGClip2CrossAttention(config)
         self.layer_norm3 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(config)
 
@@ -43,6 +56,10 @@ class FGClip2CrossLayer(GradientCheckpointingLayer):
         hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), mask)
         hidden_states = hidden_states + self.cross_attn(self.layer_norm2(hidden_states), image_tokens, image_mask)
         return hidden_states + self.mlp(self.layer_norm3(hidden_states))
+
+
+class FGClip2SharedProjection(nn.Linear):
+    """The projection of the embedding space to the width of the layers, which starts by keeping angles."""
 
 
 class FGClip2MatchHead(nn.Linear):
@@ -58,28 +75,31 @@ class FGClip2CrossEncoder(FGClip2PreTrainedModel):
     def __init__(self, config: FGClip2CrossConfig, embedding_size: int):
         super().__init__(config)
         self.text_norm = nn.LayerNorm(embedding_size, eps=config.layer_norm_eps)
-        self.text_proj = nn.Linear(embedding_size, config.hidden_size)
         self.image_norm = nn.LayerNorm(embedding_size, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList(
-            [FGClip2CrossLayer(config, embedding_size) for _ in range(config.num_hidden_layers)]
-        )
+        self.projection = FGClip2SharedProjection(embedding_size, config.hidden_size)  # of texts and images
+        self.layers = nn.ModuleList([FGClip2CrossLayer(config) for _ in range(config.num_hidden_layers)])
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = FGClip2MatchHead(config.hidden_size, 1)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (FGClip2MatchHead, FGClip2IdentityLinear, FGClip2SharedProjection)):
+            nn.init.zeros_(module.bias)
         if isinstance(module, FGClip2MatchHead):
             nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+        elif isinstance(module, FGClip2IdentityLinear):
+            nn.init.eye_(module.weight)
+        elif isinstance(module, FGClip2SharedProjection):
+            nn.init.orthogonal_(module.weight)
         else:
             super()._init_weights(module)
 
     def forward(self, image_tokens: Tensor, text_tokens: Tensor) -> Tensor:
-        """Compare pairs of an image (pairs, N, D) and a text (pairs, T, D), whose rows of zeros are padding.
+        """Compare images (B, N, D) with texts (B * K, T, D), K for each image; rows of zeros are padding.
 
         Returns:
-            Shape (pairs,).
+            Shape (B * K,).
         """
         (image_tokens, image_mask), (text_tokens, text_mask) = (
             without_padding(image_tokens),
@@ -87,11 +107,11 @@ class FGClip2CrossEncoder(FGClip2PreTrainedModel):
         )
         implementation = self.config._attn_implementation
         of_image, of_text = (key_padding_mask(mask, implementation) for mask in (image_mask, text_mask))
-        image_tokens = self.image_norm(image_tokens)
-        hidden_states = self.text_proj(self.text_norm(text_tokens))  # (pairs, T, width)
+        image_tokens = self.projection(self.image_norm(image_tokens))  # (B, N, width)
+        hidden_states = self.projection(self.text_norm(text_tokens))  # (B * K, T, width)
         for layer in self.layers:
             hidden_states = layer(hidden_states, of_text, image_tokens, of_image)
-        scores = self.head(self.final_layer_norm(hidden_states))[..., 0]  # (pairs, T)
+        scores = self.head(self.final_layer_norm(hidden_states))[..., 0]  # (B * K, T)
         counts = text_mask.to(scores.dtype)
         return (scores * counts).sum(1) / counts.sum(1)
 
@@ -132,7 +152,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
 
         Args:
             model: The dual encoder.
-            cross_config: As in [`FGClip2MatchingConfig`].
+            cross_config: As in [`FGClip2MatchingConfig`]: sizes of the stage.
         """
         towers = {name: getattr(model.config, name).to_dict() for name in ("text_config", "vision_config")}
         config = FGClip2MatchingConfig(

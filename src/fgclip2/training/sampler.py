@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,8 @@ class BatchOrderSampler(Sampler[Draw]):
         world_size: Number of ranks.
         language_batches: `"homogeneous"` or `"mixed"`.
         seed: Of the orders.
+        neighbours: Integer, shape (N, K), of [`NeighbouringRecords`]; `None`: records of a batch have nothing in common.
+        group_size: Records that stay together, with neighbours.
 
     Raises:
         ValueError: There are not enough records for one batch on every rank.
@@ -58,7 +60,10 @@ class BatchOrderSampler(Sampler[Draw]):
         world_size: int = 1,
         language_batches: LanguageBatches = "homogeneous",
         seed: int = 0,
+        neighbours: np.ndarray | None = None,
+        group_size: int = 1,
     ):
+        self._neighbours, self._group_size = neighbours, group_size
         check_choice("`language_batches`", language_batches, ("homogeneous", "mixed"))
         groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
         kinds = np.unique(groups)
@@ -99,10 +104,36 @@ class BatchOrderSampler(Sampler[Draw]):
         batches = []  # each of all ranks
         for group in self._groups:
             count = len(group) // self._size
-            batches.append(rng.permutation(group)[: count * self._size].reshape(count, self._size))
+            shuffled = rng.permutation(group)[: count * self._size]
+            if self._neighbours is not None:
+                shuffled = np.array(order_with_neighbours(shuffled.tolist(), self._neighbours, self._group_size))
+            batches.append(shuffled.reshape(count, self._size))
         order = np.concatenate(batches)[rng.permutation(self._length // self._size)]
         for index in order.reshape(-1).tolist():
             yield Draw(index, self._epoch)
+
+
+def order_with_neighbours(order: Sequence[int], neighbours: np.ndarray, group_size: int) -> list[int]:
+    """Arrange records so that each is followed by its nearest neighbours that have no place yet.
+
+    Args:
+        order: Records, each once.
+        neighbours: As in [`NeighbouringRecords`]; those outside of `order` are left out.
+        group_size: Records that stand together, as far as there are neighbours left.
+
+    Returns:
+        The records of `order`.
+    """
+    left, arranged = dict.fromkeys(order), []
+    for record in order:
+        if record not in left:
+            continue
+        others = [other for other in neighbours[record].tolist() if other in left and other != record]
+        group = [record, *others[: group_size - 1]]
+        arranged += group
+        for member in group:
+            del left[member]
+    return arranged
 
 
 class DrawnRecord(NamedTuple):
