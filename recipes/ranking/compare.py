@@ -68,25 +68,25 @@ class Comparison:
         )
 
     def run(self, arm: str, seed: int) -> dict:
-        """Return a run measured on validation scenes, after the run if it has no result file."""
+        """Return what is kept of a run, after it if it has no result file; its weights are saved."""
 
         def trained() -> dict:
             model, result = self._train(arm, seed)
             self.options.work.mkdir(parents=True, exist_ok=True)
             save_model(model, str(self._weights(arm, seed)))
-            return {"arm": arm, "seed": seed, **result, "hits": self._hits(arm, model)}
+            return {"arm": arm, "seed": seed, **result}
 
         return stored(self.options.output / f"{arm}-seed-{seed}.json", trained)
 
-    def test(self, arm: str, seed: int) -> dict:
-        """Return a run measured on test scenes."""
+    def measure(self, arm: str, seed: int) -> dict:
+        """Return what a run that was trained before finds among the scenes of the split."""
 
         def measured() -> dict:
             model = FGClip2ForTraining(self.embedder.model.config).eval() if arm == "dual" else self._fresh_model(seed)
             load_model(model, str(self._weights(arm, seed)))
             return {"arm": arm, "seed": seed, "hits": self._hits(arm, model)}
 
-        return stored(self.options.output / f"test-{arm}-seed-{seed}.json", measured)
+        return stored(self.options.output / f"{self.split}-{arm}-seed-{seed}.json", measured)
 
     def _hits(self, arm: str, model: Any) -> dict:
         return self.measured.hits_of_dual_encoder(model) if arm == "dual" else self.measured.hits_of_stage(model)
@@ -128,14 +128,17 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     comparison = Comparison(options)
+    runs = [(arm, seed) for seed in options.seeds for arm in ARMS]
     if options.test:
-        options.split, options.scenes, options.max_num_patches = "test", options.validation_scenes, [PATCHES]
+        options.split, options.max_num_patches = "test", [PATCHES]
         log_test_run(options, comparison.embedder.fingerprint)
-    results = [comparison.baselines()]
-    for seed in options.seeds:
-        for arm in ARMS:
-            results.append(comparison.test(arm, seed) if options.test else comparison.run(arm, seed))
-            write_whole(options.output / f"{comparison.split}.md", table(options.output, comparison.split))
+    else:
+        for arm, seed in runs:
+            comparison.run(arm, seed)
+    comparison.baselines()
+    for arm, seed in runs:
+        comparison.measure(arm, seed)
+        write_whole(options.output / f"{comparison.split}.md", table(options.output, comparison.split))
     print((options.output / f"{comparison.split}.md").read_text(encoding="utf-8"))
 
 

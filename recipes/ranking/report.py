@@ -57,11 +57,10 @@ def table(folder: Path, split: str) -> str:
         split: "validation" or "test".
     """
     arms = sorted({arm for arm, _ in ROWS.values() if arm is not None})
-    validation = {arm: _read(folder, f"{arm}-seed-*.json") for arm in arms}
-    prefix = "" if split == "validation" else f"{split}-"
+    validation = {arm: _read(folder, f"validation-{arm}-seed-*.json") for arm in arms}
     runs = {
         None: [read_json(folder / f"{split}.json")],
-        **{arm: _read(folder, f"{prefix}{arm}-seed-*.json") for arm in arms},
+        **{arm: _read(folder, f"{split}-{arm}-seed-*.json") for arm in arms},
     }
     columns = list(runs[None][0]["hits"]["dual encoder"])
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]

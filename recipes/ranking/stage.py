@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from fgclip2.training.losses.ranking import pair_loss
 
 from .tokens import SceneTokens, Texts
 
+LOGGED_STEPS = 25
 NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negatives are drawn
 
 
@@ -24,17 +26,17 @@ NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negative
 class StageSettings:
     """Settings of one run; steps are optimizer steps."""
 
-    steps: int = 400
-    learning_rate: float = 1e-3
+    steps: int = 200
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    warmup_steps: int = 30
+    warmup_steps: int = 20
     max_grad_norm: float = 1.0
-    groups: int = 6  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
+    groups: int = 4  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
     group_size: int = 4
     false_phrases: int = 3  # beside the true phrase of one region of each scene
     images_at_once: int = 8
-    hidden_size: int = 96
-    num_hidden_layers: int = 2
+    hidden_size: int = 128
+    num_hidden_layers: int = 1
     num_attention_heads: int = 2
 
     @property
@@ -163,6 +165,7 @@ def train_stage(
         optimizer, lambda step: min(1.0, (step + 1) / settings.warmup_steps) * (1 - step / settings.steps)
     )
     rows: list[dict[str, float]] = []
+    log: list[dict[str, float]] = []
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in StageBatches(scenes, settings, seed, shuffled):
         losses = {}
@@ -176,16 +179,14 @@ def train_stage(
         optimizer.step()
         rates.step()
         rows.append({kind: value.item() for kind, value in losses.items()})
+        if len(rows) % LOGGED_STEPS == 0:
+            means = {kind: round(float(np.mean([row[kind] for row in rows[-LOGGED_STEPS:]])), 4) for kind in losses}
+            log.append({"step": len(rows), **means})
+            print(json.dumps(log[-1]), flush=True)
     seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     net.eval()
     return {
         "settings": asdict(settings),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "losses": [
-            {
-                "step": end,
-                **{kind: round(float(np.mean([row[kind] for row in rows[end - 50 : end]])), 4) for kind in rows[0]},
-            }
-            for end in range(50, len(rows) + 1, 50)
-        ],
+        "losses": log,
     }

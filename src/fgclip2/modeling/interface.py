@@ -86,9 +86,9 @@ class RegionEncoder(DualEncoder, Protocol):
 class PairScorer(DualEncoder, Protocol):
     """A dual encoder that also compares the tokens of an image with those of a text, one pair at a time.
 
-    Image tokens are (B, N, image width), text tokens (B, T, text width). Where a family has `get_patch_grids`, the
-    tokens of an image are those of its grid, and what follows them is padding, which is cut off before pairs are
-    scored. The mask of texts is the `attention_mask` of the processor, or `None` where it gives none.
+    Image tokens are (B, N, image width), text tokens (B, T, text width). Images of a batch that have fewer tokens than
+    others are padded with rows of zeros, which change no score. The mask of texts is the `attention_mask` of the
+    processor, or `None` where it gives none.
     """
 
     @property

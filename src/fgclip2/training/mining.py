@@ -27,7 +27,9 @@ class NeighbouringRecords(RecordDataset):
     def __init__(self, records: RecordDataset, neighbours: np.ndarray, group_size: int = 4):
         check_positive_integer("`group_size`", group_size)
         if len(neighbours) != len(records):
-            raise ValueError(f"`neighbours` must have a row for each of the {len(records)} records, got {len(neighbours)}")
+            raise ValueError(
+                f"`neighbours` must have a row for each of the {len(records)} records, got {len(neighbours)}"
+            )
         self.records, self.neighbours, self.group_size = records, neighbours, group_size
         self.languages = records.languages
 

@@ -6,8 +6,6 @@ import copy
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -302,9 +300,6 @@ class Embedder(BaseEmbedder):
     ) -> list[PairScores]:
         inputs = self.processor.collate_images([record.inputs for record in records]).to(model.device, model.dtype)
         features, tokens = model.get_image_features_and_tokens(**inputs)  # (B, D), (B, N, image width)
-        counts = [tokens.shape[1]] * len(records)
-        if hasattr(model, "get_patch_grids"):  # of which only the patches are tokens, not the padding
-            counts = model.get_patch_grids(**inputs).prod(dim=1).tolist()
         method = model.rank_scores if score == "rank" else model.match_probability
         # Image tokens stay until all their texts are scored; of texts, only a batch of tokens is kept at a time.
         uses: dict[str, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
@@ -317,18 +312,13 @@ class Embedder(BaseEmbedder):
                 text_inputs = self.processor.tokenize(some, role).to(model.device)
                 text_tokens = model.get_text_tokens(**text_inputs)  # (texts, T, text width)
                 mask = text_inputs.get("attention_mask")
-                pairs = sorted(
-                    (counts[row], row, place, number)
-                    for number, text in enumerate(some)
-                    for row, place in of_texts[text]
-                )
-                for count, same in groupby(pairs, itemgetter(0)):  # images of as many tokens, so without padding
-                    for batch in chunks(same, batch_size):
-                        _, rows, places, numbers = map(list, zip(*batch, strict=True))
-                        its_mask = None if mask is None else mask[numbers]
-                        values = method(tokens[rows, :count], text_tokens[numbers], its_mask)  # (pairs,)
-                        for row, place, value in zip(rows, places, values.tolist(), strict=True):
-                            scores[row][place] = value
+                pairs = ((row, place, number) for number, text in enumerate(some) for row, place in of_texts[text])
+                for batch in chunks(sorted(pairs), batch_size):
+                    rows, places, numbers = map(list, zip(*batch, strict=True))
+                    its_mask = None if mask is None else mask[numbers]
+                    values = method(tokens[rows], text_tokens[numbers], its_mask)  # (pairs,)
+                    for row, place, value in zip(rows, places, values.tolist(), strict=True):
+                        scores[row][place] = value
         vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
         return list(map(PairScores, scores, vectors))
 
