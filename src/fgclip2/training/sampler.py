@@ -46,7 +46,7 @@ class BatchOrderSampler(Sampler[Draw]):
         world_size: Number of ranks.
         language_batches: `"homogeneous"` or `"mixed"`.
         seed: Of the orders.
-        neighbours: Integer, shape (N, K), of [`NeighbouringRecords`]; `None`: records of a batch have nothing in common.
+        neighbours: Integer, shape (N, K), of [`NeighbouringRecords`]; `None`: batches by chance.
         group_size: Records that stay together, with neighbours.
 
     Raises:
