@@ -25,6 +25,7 @@ from .tokens import CAPTIONS, PATCHES, WORDINGS, SceneTokens, Texts, captions_of
 
 SEED = 1  # of the scenes, as in recipes/scenes
 NEGATIVES = 10  # false phrases of a region
+DESCRIBED = 300  # scenes whose captions are encoded
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the stage's logits beside phrases, of which validation chooses
 _PAIRS = 320  # that are scored at once
 
@@ -102,7 +103,7 @@ class Measured:
         self.embedder = embedder
         self.scenes: SceneSet = build_scene_set(cache, table, split, scenes, SEED)
         self.tokens = scene_tokens(
-            work, cache, table, embedder, self.scenes, split, SEED, captions, region_scenes, NEGATIVES
+            work, cache, table, embedder, self.scenes, split, SEED, DESCRIBED, region_scenes, NEGATIVES
         )
         self.scale, self.bias = embedder.model.get_score_scale_and_bias()
         tokenizer = embedder.processor.tokenizer
@@ -112,7 +113,7 @@ class Measured:
         for kind, (encoded, rows) in self.tokens.captions.items():
             for number, wording in enumerate(WORDINGS):
                 for index, language in enumerate(LANGUAGES):
-                    its = rows[index, number]
+                    its = rows[index, number, :captions]
                     found = (encoded.embeddings(its) @ images.T).topk(min(CANDIDATES, len(images)))
                     self.queries[f"{kind} {wording} {language}"] = Queries(
                         texts[kind][language][number], kind, its, found.values, found.indices

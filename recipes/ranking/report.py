@@ -10,8 +10,8 @@ import numpy as np
 from fgclip2.files import read_json
 
 RESAMPLES = 2000
-# Row of the table -> arm of the runs, and way to rank; without an arm there was nothing to train.
-ROWS: dict[str, tuple[str | None, str]] = {
+# Column of the table -> arm of the runs, and way to rank; without an arm there was nothing to train.
+WAYS: dict[str, tuple[str | None, str]] = {
     "dual encoder": (None, "dual encoder"),
     "dual encoder, trained further": ("dual", "dual encoder"),
     "phrases": (None, "phrases"),
@@ -56,26 +56,29 @@ def table(folder: Path, split: str) -> str:
         folder: Of the results.
         split: "validation" or "test".
     """
-    arms = sorted({arm for arm, _ in ROWS.values() if arm is not None})
+    arms = sorted({arm for arm, _ in WAYS.values() if arm is not None})
     validation = {arm: _read(folder, f"validation-{arm}-seed-*.json") for arm in arms}
     runs = {
         None: [read_json(folder / f"{split}.json")],
         **{arm: _read(folder, f"{split}-{arm}-seed-*.json") for arm in arms},
     }
-    columns = list(runs[None][0]["hits"]["dual encoder"])
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    notes = []
-    for title, (arm, way) in ROWS.items():
+    names = list(runs[None][0]["hits"]["dual encoder"])
+    titles, cells, notes = [], [], []
+    for title, (arm, way) in WAYS.items():
         if not runs[arm]:
             continue
         if arm is not None and way == "phrases":
             way = chosen_weight(validation[arm])
-            notes.append(f"{title}: {way}")
-        cells = [
-            _cell([bits(run["hits"][way][name]) for run in runs[arm] if name in run["hits"][way]]) for name in columns
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+            notes.append(f"- {title}: {way}, as validation scenes chose")
+        titles.append(title)
+        hits = [run["hits"][way] for run in runs[arm]]
+        cells.append([_cell([bits(its[name]) for its in hits if name in its]) for name in names])
+    lines = [
+        ["queries", *titles],
+        ["---"] * (1 + len(titles)),
+        *([name, *row] for name, *row in zip(names, *cells, strict=True)),
+    ]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", *notes]) + "\n"
 
 
 def _cell(hits: list[np.ndarray]) -> str:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
-from fgclip2.training.losses.ranking import pair_loss
 
-from .tokens import SceneTokens, Texts
+from .tokens import CAPTIONS, SceneTokens, Texts
 
 LOGGED_STEPS = 25
 NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negatives are drawn
@@ -26,10 +26,10 @@ NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negative
 class StageSettings:
     """Settings of one run; steps are optimizer steps."""
 
-    steps: int = 200
+    steps: int = 120
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    warmup_steps: int = 20
+    warmup_steps: int = 10
     max_grad_norm: float = 1.0
     groups: int = 4  # of scenes in a batch; each is a scene and scenes that the dual encoder takes for it
     group_size: int = 4
@@ -64,14 +64,14 @@ class Pairs(NamedTuple):
         text: Integer, shape (B, K).
         image: Integer, shape (B,), scenes whose patches are seen.
         cosines: Float32, shape (B, K), of the dual encoder.
-        labels: Float32, shape (B, K), 1 for a match, else 0.
+        right: Integer, shape (B,), which of its texts is the image's own.
     """
 
     texts: Texts
     text: Tensor
     image: Tensor
     cosines: Tensor
-    labels: Tensor
+    right: Tensor
 
 
 class StageBatches:
@@ -114,7 +114,7 @@ class StageBatches:
         wordings = torch.from_numpy(rng.integers(rows.shape[1], size=groups.shape))
         of_scene = torch.from_numpy(groups)
         text = rows[language][wordings, of_scene][:, None].expand(-1, size, -1)  # (groups, images, texts)
-        return self._pairs(texts, text.flatten(0, 1), of_scene.flatten(), torch.eye(size).repeat(count, 1))
+        return self._pairs(texts, text.flatten(0, 1), of_scene.flatten(), torch.arange(size).repeat(count))
 
     def _phrases(self, language: int, scenes: np.ndarray, rng: np.random.Generator) -> Pairs:
         """Compare each scene with the phrase of one of its regions, and with false ones."""
@@ -122,13 +122,13 @@ class StageBatches:
         for scene in scenes.tolist():
             true, *false = self.scenes.choices[rng.choice(self.regions[scene, language])].tolist()
             choices.append([true, *rng.choice(false, self.settings.false_phrases, replace=False)])
-        labels = torch.eye(1 + self.settings.false_phrases)[:1].repeat(len(scenes), 1)
-        return self._pairs(self.scenes.phrases, torch.tensor(choices), torch.from_numpy(scenes), labels)
+        image, right = torch.from_numpy(scenes), torch.zeros(len(scenes), dtype=torch.int64)
+        return self._pairs(self.scenes.phrases, torch.tensor(choices), image, right)
 
-    def _pairs(self, texts: Texts, text: Tensor, image: Tensor, labels: Tensor) -> Pairs:
+    def _pairs(self, texts: Texts, text: Tensor, image: Tensor, right: Tensor) -> Pairs:
         embeddings = texts.embeddings(text.flatten()).unflatten(0, text.shape)  # (B, K, D)
         cosines = torch.einsum("bkd,bd->bk", embeddings, self.of_images[image])
-        return Pairs(texts, text, torch.from_numpy(self.image_of[image.numpy()]), cosines, labels)
+        return Pairs(texts, text, torch.from_numpy(self.image_of[image.numpy()]), cosines, right)
 
 
 def cross_encode(
@@ -155,7 +155,7 @@ def train_stage(
     model: FGClip2ForImageTextMatching, scenes: SceneTokens, settings: StageSettings, seed: int, shuffled: bool
 ) -> dict:
     """Train the cross encoder of a model, in bfloat16 autocast, and return what is kept of the run."""
-    net, scale, bias = model.cross_encoder.train(), *model.get_score_scale_and_bias()
+    net, (scale, _) = model.cross_encoder.train(), model.get_score_scale_and_bias()
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -171,7 +171,11 @@ def train_stage(
         losses = {}
         for kind, pairs in batch.items():
             added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.images_at_once)
-            losses[kind] = pair_loss((scale * pairs.cosines + bias + added).flatten(), pairs.labels.flatten())
+            logits = scale * pairs.cosines + added  # (B, K)
+            losses[kind] = F.cross_entropy(logits, pairs.right)
+            if kind in CAPTIONS:  # each caption has candidates, too: the scenes of its group
+                of_texts = logits.unflatten(0, (-1, settings.group_size)).mT.flatten(0, 1)
+                losses[kind] = (losses[kind] + F.cross_entropy(of_texts, pairs.right)) / 2
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
         loss.backward()

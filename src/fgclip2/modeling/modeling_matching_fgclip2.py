@@ -135,7 +135,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
         >>> model.match_probability(image_tokens, text_tokens)  # (1,)
     """
 
-    config_class = FGClip2MatchingConfig
+    config_class = FGClip2MatchingConfig  # type: ignore[assignment]
     _keys_to_ignore_on_load_unexpected = [r"position_ids$", *(rf"^{name}$" for name in TRAINING_SCALES)]
     _never_made = ("cross_encoder.head.weight",)
 
@@ -159,7 +159,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
             **towers, cross_config=cross_config, initializer_factor=model.config.initializer_factor
         )
         config._attn_implementation = model.config._attn_implementation
-        matching = cls(config).to(model.device, model.dtype)
+        matching = cls(config).to(model.device, model.dtype)  # type: ignore[arg-type]
         matching.load_state_dict(model.state_dict(keep_vars=True), strict=False, assign=True)
         return matching.train(model.training)
 
@@ -192,9 +192,10 @@ class FGClip2ForImageTextMatching(FGClip2Model):
             pixel_values, pixel_attention_mask, spatial_shapes
         )
         image, dense = self.get_image_and_dense_features(pixel_values, pixel_attention_mask, spatial_shapes)
+        patches: Tensor = dense
         if pixel_attention_mask is not None:
-            dense = dense * pixel_attention_mask[..., None].to(dense.dtype)  # (B, N, D)
-        return image, torch.cat([image[:, None], dense], 1)
+            patches = dense * pixel_attention_mask[..., None].to(dense.dtype)  # (B, N, D)
+        return image, torch.cat([image[:, None], patches], 1)
 
     def get_text_tokens(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, walk_type: str | None = None

@@ -144,24 +144,6 @@ def matching_loss(
     return F.cross_entropy(mean_probabilities(*heads), labels)
 
 
-def pair_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute how badly one logit for each pair tells pairs that match from pairs that do not.
-
-    It is the binary cross-entropy, of which matches and others make up one half each, however many there are of either.
-
-    Args:
-        logits: Float, shape (P,), from `FGClip2ForImageTextMatching.match`.
-        labels: Shape (P,), 1 for a match, else 0.
-
-    Returns:
-        Scalar; of pairs of one kind only, their mean, halved.
-    """
-    labels = labels.to(logits.dtype)
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")  # (P,)
-    of_kinds = [(losses * kind).sum() / kind.sum().clamp(min=1) for kind in (labels, 1 - labels)]
-    return torch.stack(of_kinds).mean()
-
-
 def checked_labels(labels: Tensor, pairs: int) -> Tensor:
     """Return labels as int64, or raise a `ValueError` unless they are as many integers 0 or 1 as there are pairs."""
     if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (pairs,):
