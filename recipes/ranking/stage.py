@@ -26,7 +26,7 @@ NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negative
 class StageSettings:
     """Settings of one run; steps are optimizer steps."""
 
-    steps: int = 120
+    steps: int = 300
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup_steps: int = 10
@@ -171,7 +171,8 @@ def train_stage(
         losses = {}
         for kind, pairs in batch.items():
             added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.images_at_once)
-            logits = scale * pairs.cosines + added  # (B, K)
+            # The dual encoder was never trained on phrases as captions, so these are left to the stage.
+            logits = scale * pairs.cosines + added if kind in CAPTIONS else added  # (B, K)
             losses[kind] = F.cross_entropy(logits, pairs.right)
             if kind in CAPTIONS:  # each caption has candidates, too: the scenes of its group
                 of_texts = logits.unflatten(0, (-1, settings.group_size)).mT.flatten(0, 1)

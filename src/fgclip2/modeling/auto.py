@@ -44,7 +44,7 @@ class Family:
 
     @property
     def with_ranking_stage(self) -> Family:
-        """Return the family with its other model, that of folders which name that in `architectures`."""
+        """Return the family with its other model in place of the dual encoder."""
         assert self.matching is not None
         return replace(self, config=self.matching.config_class, model=self.matching, matching=None)
 
@@ -146,8 +146,9 @@ def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
 
 
 def has_ranking_stage(family: Family, source: str | os.PathLike, **hub_arguments: Any) -> bool:
-    """Tell by the `architectures` in config.json whether a checkpoint is of the family's model with a ranking stage."""
+    """Tell by its config.json whether a checkpoint is of the family's model with a ranking stage."""
     if family.matching is None:
         return False
     settings, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
-    return settings.get("architectures") == [family.matching.__name__]
+    # The dual encoder of such a folder, saved by itself, keeps the sizes of the stage that it has no more.
+    return "cross_config" in settings and settings.get("architectures") != [family.model.__name__]

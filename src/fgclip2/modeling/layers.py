@@ -135,16 +135,6 @@ class SelfAttention(nn.Module):
         return self.out_proj(attend(self, query, key, value, mask))
 
 
-class CrossAttention(SelfAttention):
-    """Multi-head attention to the tokens of something else."""
-
-    def forward(self, hidden_states: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from (B * K, Q, D) to (B, N, D), which K of the former after one another share."""
-        together = hidden_states.unflatten(0, (len(others), -1)).flatten(1, 2)  # (B, K * Q, D)
-        query, key, value = self.q_proj(together), self.k_proj(others), self.v_proj(others)
-        return self.out_proj(attend(self, query, key, value, mask)).view(hidden_states.shape)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Encoder
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_matching_fgclip2 import FGClip2CrossConfig, FGClip2MatchingConfig
 from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
-from .layers import MLP, CrossAttention, SelfAttention, key_padding_mask
+from .layers import MLP, SelfAttention, attend, key_padding_mask
 from .loading import CheckedPreTrainedModel  # noqa: F401  # transformers 4 copies only what is named
 from .modeling_fgclip2 import TRAINING_SCALES, FGClip2Model, FGClip2PreTrainedModel
 from .weights import find_weights  # noqa: F401  # transformers 4 copies only what is named
@@ -28,13 +28,26 @@ class FGClip2IdentityLinear(nn.Linear):
     """A layer that starts as the identity."""
 
 
-class FGClip2CrossAttention(CrossAttention):
-    """Attention of texts to images, which starts by comparing both as they are: they are of one embedding space."""
+class FGClip2CrossAttention(SelfAttention):
+    """Attention of texts to images, whose result is multiplied by the queries.
+
+    Tokens and patches are of one embedding space, so it starts by looking for what is alike: queries, keys and values
+    are the tokens as they are, and the sum of the products is the similarity of a token and what it has found (low-rank
+    bilinear pooling, Kim et al., ICLR 2017).
+    """
 
     def __init__(self, config: FGClip2CrossConfig):
         super().__init__(config)
-        self.q_proj = FGClip2IdentityLinear(config.hidden_size, config.hidden_size)
-        self.k_proj = FGClip2IdentityLinear(config.hidden_size, config.hidden_size)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            setattr(self, name, FGClip2IdentityLinear(config.hidden_size, config.hidden_size))
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, image_tokens: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend from texts (B * K, T, width) to images (B, N, width), which K texts one after another share."""
+        query = self.q_proj(hidden_states).unflatten(0, (len(image_tokens), -1)).flatten(1, 2)  # (B, K * T, width)
+        found = attend(self, query, self.k_proj(image_tokens), self.v_proj(image_tokens), mask)
+        return self.out_proj(query * found).view(hidden_states.shape)
 
 
 class FGClip2CrossLayer(GradientCheckpointingLayer):

@@ -224,6 +224,8 @@ class FGClip2Trainer(Trainer):
             self.args.world_size,
             self.args.language_batches,
             self.args.order_seed,
+            getattr(drawn.records, "neighbours", None),
+            getattr(drawn.records, "group_size", 1),
         )
         if self._sampler.left_out:
             logger.info("%d records are left out of each epoch, others each time", self._sampler.left_out)

@@ -14,11 +14,12 @@ from ...checks import check_choice
 from ...modeling.auto import Family, find_family
 from .fgclip import FGClipForTraining
 from .fgclip2 import FGClip2ForTraining
+from .fgclip2_matching import FGClip2MatchingForTraining
 from .r2d2 import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
 
 # `model_type` of a checkpoint -> the models to train, of which the objective chooses; the first if none is named.
 TRAINING_MODELS: dict[str, tuple[Any, ...]] = {
-    "fgclip2": (FGClip2ForTraining,),
+    "fgclip2": (FGClip2ForTraining, FGClip2MatchingForTraining),
     "fgclip": (FGClipForTraining,),
     "r2d2": (R2D2ForImageTextRetrieval, R2D2ForImageTextMatching),
 }
@@ -58,6 +59,7 @@ def training_model(model_type: str, objective: str | None = None) -> Any:
 __all__ = [
     "TRAINING_MODELS",
     "FGClip2ForTraining",
+    "FGClip2MatchingForTraining",
     "FGClipForTraining",
     "R2D2ForImageTextMatching",
     "R2D2ForImageTextRetrieval",
