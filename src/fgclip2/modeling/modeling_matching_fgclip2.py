@@ -1,6 +1,6 @@
 """FG-CLIP 2 with a ranking stage: a cross encoder that compares the tokens of a text with the patches of an image."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,9 +41,7 @@ class FGClip2CrossAttention(SelfAttention):
         for name in ("q_proj", "k_proj", "v_proj"):
             setattr(self, name, FGClip2IdentityLinear(config.hidden_size, config.hidden_size))
 
-    def forward(  # type: ignore[override]
-        self, hidden_states: Tensor, image_tokens: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, hidden_states: Tensor, image_tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend from texts (B * K, T, width) to images (B, N, width), which K texts one after another share."""
         query = self.q_proj(hidden_states).unflatten(0, (len(image_tokens), -1)).flatten(1, 2)  # (B, K * T, width)
         found = attend(self, query, self.k_proj(image_tokens), self.v_proj(image_tokens), mask)
@@ -150,7 +148,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
 
     config_class = FGClip2MatchingConfig  # type: ignore[assignment]
     _keys_to_ignore_on_load_unexpected = [r"position_ids$", *(rf"^{name}$" for name in TRAINING_SCALES)]
-    _never_made = ("cross_encoder.head.weight",)
+    _never_made: ClassVar[tuple[str, ...]] = ("cross_encoder.head.weight",)
 
     def __init__(self, config: FGClip2MatchingConfig):
         super().__init__(config)
