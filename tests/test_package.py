@@ -16,8 +16,11 @@ SOURCE = Path(fgclip2.__file__).parent
 PUBLIC_NAMES = [
     "Embedder",
     "FGClip2Config",
+    "FGClip2CrossConfig",
     "FGClip2Embedder",
+    "FGClip2ForImageTextMatching",
     "FGClip2ImageProcessor",
+    "FGClip2MatchingConfig",
     "FGClip2Model",
     "FGClip2Processor",
     "FGClip2TextConfig",

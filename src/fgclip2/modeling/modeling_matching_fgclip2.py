@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .configuration_fgclip2 import FGClip2Config  # noqa: F401  # transformers 4 copies only what is named
 from .configuration_matching_fgclip2 import FGClip2CrossConfig, FGClip2MatchingConfig
 from .configurations import check_sizes  # noqa: F401  # transformers 4 copies only what is named
 from .layers import MLP, SelfAttention, attend, key_padding_mask
