@@ -19,6 +19,7 @@ from fgclip2.benchmarks.bundled import BUNDLED, build_bundled, run_pixels, write
 from fgclip2.benchmarks.report import markdown, read_results
 from fgclip2.benchmarks.runner import MAX_LEFT_OUT, result_path, run, write_result
 from fgclip2.drawings.concepts import load_concepts
+from fgclip2.drawings.phrases import listing
 from fgclip2.drawings.scene_sets import build_scene_set
 
 from ..drawings.conftest import cache, drawings, photographs, table  # noqa: F401
@@ -109,11 +110,23 @@ def test_readers_give_back_what_was_written(folder, cache, table, language):  # 
     hard = read(f"bundled-hard-negatives-{language}", folder)
     expected = [[[r["short_expr"], *r["short_expr_negs"].values()] for r in row["bbox_info"]] for row in rows]
     assert [[list(texts) for texts in its] for its in hard.texts] == expected
+    pairs = read(f"bundled-matching-{language}", folder)
+    assert (len(pairs.images), pairs.items, sum(pairs.labels)) == (SCENES, 2 * SCENES, SCENES)
+    for (image, text), label in zip(pairs.pairs, pairs.labels, strict=True):
+        phrases = [region["short_expr"] for region in rows[image]["bbox_info"]]
+        variants = [
+            listing([*phrases[:place], false, *phrases[place + 1 :]], language)
+            for place, region in enumerate(rows[image]["bbox_info"])
+            for key, false in region["short_expr_negs"].items()
+            if region["neg_kinds"][key] not in ("swap", "bind-color")
+        ]
+        assert pairs.texts[text] in ([listing(phrases, language)] if label else variants)
     for name in (
         "scenes-long",
         "scenes-short",
         "boxes",
         "hard-negatives",
+        "matching",
         "boards-long",
         "boards-short",
         "stamps-short",

@@ -1,7 +1,7 @@
 """The offline benchmark: pictures from package registries, in the formats of the published data sets.
 
 - `scenes`: 1,000 composed scenes of drawings by an artist and on photographs that the embedded checkpoint was never
-  trained on, with exact boxes, captions and hard negatives.
+  trained on, with exact boxes, captions, hard negatives, and texts of which one phrase is false.
 - `boards`: 82 photographs, each with a title and a description that people wrote (GCompris).
 - `stamps`: photographs and drawings, each with a short sentence that people wrote (Tux Paint).
 
@@ -29,9 +29,10 @@ from ..drawings.build import build_demo_data
 from ..drawings.concepts import ConceptTable, load_concepts
 from ..drawings.controls import pixel_similarities, training_pictures
 from ..drawings.photographs import load_described
+from ..drawings.phrases import listing
 from ..drawings.scene_sets import SceneSet, build_scene_set
 from ..embedding.inputs import load_input
-from ..languages import LANGUAGES
+from ..languages import LANGUAGES, Language
 from ..metrics import score_ranks
 from .catalogue import Benchmark, find_benchmark
 from .catalogue.bundled import BUNDLED
@@ -45,7 +46,9 @@ SCENES = 1000
 SEED = 1  # of the scenes, as in recipes/scenes
 PIXELS = "pixel nearest neighbour"
 _CROP = 64
-_FORMAT = 1  # of the folder; part of its name
+# Kinds of false phrases that make a whole text false, and give it no word twice, which would give it away unseen.
+_FALSE_KINDS = ("object", "color", "shape", "size", "position")
+_FORMAT = 2  # of the folder; part of its name
 
 
 def find_benchmarks(name: str, folder: Path | None = None, images: Path | None = None) -> list[Benchmark]:
@@ -124,7 +127,10 @@ def build_bundled(cache: Path, scenes: int = SCENES) -> Path:
 
 
 def write_scenes(folder: Path, scene_set: SceneSet, table: ConceptTable) -> None:
-    """Write captions as DOCCI, LIT-CN and Flickr30k have them, boxes as BoxClass-CN, hard negatives as FG-OVD."""
+    """Write captions as DOCCI, LIT-CN and Flickr30k have them, boxes as BoxClass-CN, hard negatives as FG-OVD.
+
+    Pairs that match or don't are as ICM of CCMB has them.
+    """
     rows = scene_set.records
     names = [row["f_path"] for row in rows["en"]]
     sizes = [scene_set.image(index).size for index in range(len(names))]
@@ -167,6 +173,37 @@ def write_scenes(folder: Path, scene_set: SceneSet, table: ConceptTable) -> None
             for region in row["bbox_info"]
         ]
         _write_lines(folder / f"hard-negatives-{language}" / "h_attributes_llava.jsonl", lines)
+        pairs = [
+            {"text": text, "image_path": name, "label": label}
+            for index, (name, row) in enumerate(zip(names, rows[language], strict=True))
+            for label, text in enumerate(false_and_true_text(row["bbox_info"], language, index))
+        ]
+        _write_lines(folder / f"matching-{language}" / "long_itm_val.json", pairs)
+
+
+def false_and_true_text(regions: Sequence[dict[str, Any]], language: Language, number: int) -> tuple[str, str]:
+    """Return two texts of a scene that list its things, of which the first has one false phrase.
+
+    Args:
+        regions: The scene's `bbox_info`; phrases and their false variants are in the same places in both languages.
+        language: Of the regions.
+        number: Of the scene; it decides, with the benchmark's seed, which phrase is false and how.
+    """
+    rng = np.random.default_rng([SEED, number])
+    false_phrases = [
+        (kind, place, region["short_expr_negs"][key])
+        for place, region in enumerate(regions)
+        for key, kind in region["neg_kinds"].items()
+        if kind in _FALSE_KINDS
+    ]
+    chosen = rng.choice(sorted({kind for kind, _, _ in false_phrases}))  # kinds first: most phrases have other objects
+    of_kind = [(place, phrase) for kind, place, phrase in false_phrases if kind == chosen]
+    place, false_phrase = of_kind[rng.integers(len(of_kind))]
+    phrases = [region["short_expr"] for region in regions]
+    return (
+        listing([*phrases[:place], false_phrase, *phrases[place + 1 :]], language),
+        listing(phrases, language),
+    )
 
 
 def write_described(folder: Path, cache: Path, name: str) -> None:

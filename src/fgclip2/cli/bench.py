@@ -173,7 +173,10 @@ def run(
     follow_links: FollowLinks = False,
     items: Annotated[bool, typer.Option("--items", help="Store a number for each item too, such as ranks.")] = False,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Measure an untrained model and nearest pixels too; works with bundled.")
+        bool,
+        typer.Option(
+            "--controls", help="Measure an untrained model too, and of boxes nearest pixels; works with bundled."
+        ),
     ] = False,
 ) -> None:
     """Measure a model on a data set.
@@ -188,7 +191,7 @@ def run(
     from ..benchmarks.models import UNTRAINED
     from ..benchmarks.runner import check_reranking, run_all
 
-    if controls and name != BUNDLED:
+    if controls and not name.startswith(BUNDLED):
         raise typer.BadParameter("works with bundled", param_hint="--controls")
     if revision and (model in (None, UNTRAINED) or Path(model).is_dir()):
         raise typer.BadParameter("works with a model of the hub", param_hint="--revision")
@@ -229,7 +232,7 @@ def run(
     with common.kept_when_interrupted(kept):
         for result in results:
             _store_and_print(result, output)
-        if controls and distributed.rank() == 0:
+        if controls and distributed.rank() == 0 and any(row.kind == "region_classification" for row in benchmarks):
             _store_and_print(run_pixels(folder), output)
     distributed.end_process_group()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from ...languages import LANGUAGES, Language
 from ..readers.captions import read_docci, read_flickr30k, read_lit_cn
 from ..readers.fg_ovd import read_fg_ovd
+from ..readers.matching import read_matching
 from ..readers.regions import read_boxes
-from ..tasks import hard_negatives, region_classification, retrieval
+from ..tasks import hard_negatives, matching, region_classification, retrieval
 from ..tasks.hard_negatives import HardNegativeSettings
+from ..tasks.matching import MatchingSettings
 from ..tasks.region_classification import RegionSettings
 from ..tasks.retrieval import RetrievalSettings
 from .benchmark import Benchmark, PublishedFile, Reading
@@ -20,6 +22,9 @@ _BOXES = PublishedFile(("scenes/boxes/valid_category_data_total_zh.json",), _SOU
 _HARD_NEGATIVES = {
     language: PublishedFile((f"scenes/hard-negatives-{language}/h_attributes_llava.jsonl",), _SOURCE)
     for language in LANGUAGES
+}
+_PAIRS = {
+    language: PublishedFile((f"scenes/matching-{language}/long_itm_val.json",), _SOURCE) for language in LANGUAGES
 }
 _READERS = {
     ("en", "long"): read_docci,
@@ -74,7 +79,16 @@ def bundled_rows(language: Language) -> list[Benchmark]:
         source=_SOURCE,
         is_fetched=True,
     )
-    return [*captions[:2], boxes, negatives, *captions[2:]]
+    pairs = Benchmark(
+        f"bundled-matching-{language}",
+        task=matching,
+        language=language,
+        read=Reading(read_matching, files={"path": _PAIRS[language]}, image_places=_SCENES),
+        paper=MatchingSettings(PATCHES, "long"),
+        source=_SOURCE,
+        is_fetched=True,
+    )
+    return [*captions[:2], boxes, negatives, pairs, *captions[2:]]
 
 
 BUNDLED: tuple[Benchmark, ...] = tuple(row for language in LANGUAGES for row in bundled_rows(language))
