@@ -135,7 +135,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (
             ["--data_format", "lmdb"],
             1,
-            "`data_format` must be 'finehard', 'fineregion-cn', 'ccmb', 'flickr30k-cna', 'pairs', 'folder' or "
+            "`data_format` must be 'finehard', 'fineregion-cn', 'ccmb', 'flickr30k-cna', 'zero', 'pairs', 'folder' or "
             "'shards', got 'lmdb'",
         ),
         (["--images_folder", "a", "b"], 1, "`images_folder` must have one value, or one for each of 1 sources, got 2"),

@@ -27,7 +27,7 @@ def validate(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format: finehard, fineregion-cn, ccmb, flickr30k-cna, pairs, folder or shards.  "
+            help="Format: finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards.  "
             "[default: as the files look]"
         ),
     ] = None,

@@ -9,6 +9,7 @@ from .readers import (
     read_flickr30k_cna,
     read_image_folder,
     read_pairs,
+    read_zero,
 )
 from .records import InvalidRecordError, Record, RecordDataset, Region, concatenate, open_record_image
 from .shard_files import BrokenShardError, write_shards
@@ -33,6 +34,7 @@ __all__ = [
     "read_flickr30k_cna",
     "read_image_folder",
     "read_pairs",
+    "read_zero",
     "validate",
     "write_shards",
 ]

@@ -13,10 +13,11 @@ from .readers import (
     read_flickr30k_cna,
     read_image_folder,
     read_pairs,
+    read_zero,
 )
 from .records import RecordDataset
 
-FORMATS = ("finehard", "fineregion-cn", "ccmb", "flickr30k-cna", "pairs", "folder", "shards")
+FORMATS = ("finehard", "fineregion-cn", "ccmb", "flickr30k-cna", "zero", "pairs", "folder", "shards")
 
 
 def open_records(
@@ -46,6 +47,8 @@ def open_records(
         return read_image_folder(path, language=language, follow_links=follow_links)
     if format == "pairs":
         return read_pairs(path, images_folder, columns or Columns(), language, follow_links)
+    if format == "zero":
+        return read_zero(path, images_folder, language=language, follow_links=follow_links)
     images_folder = images_folder or str(path if Path(path).is_dir() else Path(path).parent)
     if format == "fineregion-cn":
         return read_fineregion_cn(path, images_folder, language or "zh", follow_links)

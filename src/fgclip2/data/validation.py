@@ -20,11 +20,12 @@ from ..files import printable
 from ..languages import Language
 from ..streams import bounded_map, chunks
 from .readers.checks import check_language_option, shown
-from .readers.files import JSON_SUFFIXES, SUFFIXES, first_item, record_files
+from .readers.files import JSON_SUFFIXES, SUFFIXES, columns_of, first_item, record_files
+from .readers.zero import KEY
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
 from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, check_count
 
-Format = Literal["finehard", "ccmb", "pairs", "folder", "shards"]
+Format = Literal["finehard", "ccmb", "zero", "pairs", "folder", "shards"]
 ImageCheck = Literal["none", "exists", "open"]
 
 IMAGE_CHECKS: tuple[ImageCheck, ...] = ("none", "exists", "open")
@@ -144,8 +145,12 @@ def guess_format(path: str | Path, follow_links: bool = False) -> tuple[Format, 
         return "folder", "a folder without files of records"
     file = record_files(path, SUFFIXES, follow_links)[0]
     if file.suffix.lower() not in JSON_SUFFIXES:
+        if KEY in (columns_of(file) or ()):
+            return "zero", f"{KEY} in {file.name}"
         return "pairs", f"a table, {file.name}"
     item = first_item(file)
+    if isinstance(item, dict) and KEY in item:
+        return "zero", f"{KEY} in {file.name}"
     if isinstance(item, dict) and "f_path" in item:
         return "finehard", f"f_path in {file.name}"
     if isinstance(item, dict) and {"text", "image_path"} <= set(item):

@@ -49,7 +49,7 @@ class DataSettings:
     data_format: list[str] | None = field(
         default=None,
         metadata={
-            "help": "finehard, fineregion-cn, ccmb, flickr30k-cna, pairs, folder or shards; "
+            "help": "finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards; "
             "by default seen from the files"
         },
     )

@@ -4,6 +4,7 @@ from .ccmb import read_ccmb, read_flickr30k_cna
 from .finehard import read_finehard, read_fineregion_cn
 from .folders import read_image_folder
 from .pairs import Columns, from_dataset, read_pairs
+from .zero import read_zero
 
 __all__ = [
     "Columns",
@@ -14,4 +15,5 @@ __all__ = [
     "read_flickr30k_cna",
     "read_image_folder",
     "read_pairs",
+    "read_zero",
 ]

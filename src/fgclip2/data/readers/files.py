@@ -87,6 +87,10 @@ class FileRecords(RecordDataset):
 
     def _read(self, index: int) -> Record:
         source = self._source(index)
+        return self._parser(self._item(index, source), source)
+
+    def _item(self, index: int, source: str) -> Any:
+        """Decode an item; raise an [`InvalidRecordError`] if that can't be done."""
         if not self._lengths[index]:
             found = f"broken or cut off at byte {self._starts[index]}, so that no item from here on can be found"
             raise InvalidRecordError(source, "the list", found, "one JSON list")
@@ -97,26 +101,30 @@ class FileRecords(RecordDataset):
             # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
             with self.path.open("rb") as file:
                 file.seek(int(self._starts[index]))
-                item = self._decode(file.read(int(self._lengths[index])))
+                return self._decode(file.read(int(self._lengths[index])))
         except (ValueError, csv.Error) as error:
             reason = " ".join(str(error).split())
             is_json = self._decode is decode_json
             allowed = "well-formed JSON in UTF-8" if is_json else getattr(self._decode, "allowed", "UTF-8")
             raise InvalidRecordError(source, "the record", f"malformed ({reason})", allowed) from error
-        return self._parser(item, source)
 
 
 def read_files(
-    path: str | Path, parser: Parser, suffixes: Sequence[str], follow_links: bool = False
+    path: str | Path,
+    parser: Any,
+    suffixes: Sequence[str],
+    follow_links: bool = False,
+    kind: type[FileRecords] = FileRecords,
 ) -> list[FileRecords]:
     """Scan a file of records, or all such files in a folder, in the order of their names.
 
     Args:
         path: A `.json` or `.jsonl` (whether it is a list or lines is seen from its first character), `.csv` or `.tsv`;
             or a folder that holds such files.
-        parser: Knows what the fields mean.
+        parser: Knows what the fields mean: a [`Parser`], or what `kind` takes in its place.
         suffixes: The suffixes of files that may be read.
         follow_links: Also read files that links in the folder lead to outside it.
+        kind: What the records of a file become.
 
     Raises:
         ValueError: There is no such file, an unknown suffix, a folder without any, or not one record in all; or a link
@@ -125,7 +133,7 @@ def read_files(
     datasets = []
     for file in record_files(path, suffixes, follow_links):
         spans, decode = _format_of(file)
-        datasets.append(FileRecords(file, decode, parser, spans))
+        datasets.append(kind(file, decode, parser, spans))
     if not any(map(len, datasets)):
         raise ValueError(f"{path} must hold at least one record")
     return datasets
