@@ -4,6 +4,7 @@ What was imported there is torch alone. Transformers, the hub's client and this 
 change one another when they are imported, are imported anew each time.
 """
 
+import gc
 import os
 import pickle
 import runpy
@@ -52,6 +53,7 @@ def _serve() -> None:
     import torch._dynamo
     import torch.distributed.tensor  # noqa: F401
 
+    gc.freeze()  # nor is any of it garbage in a fork
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     packages = [path for path in sys.path[1:] if path not in given]
     while True:

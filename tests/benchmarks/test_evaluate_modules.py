@@ -3,11 +3,11 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
+
+from ..interpreters import run_python
 
 SCRIPT = """
 import json
@@ -47,8 +47,7 @@ def printed(tmp_path_factory) -> list[str]:
         pytest.skip("evaluate is not installed")
     home = str(tmp_path_factory.mktemp("home"))
     offline = {"HF_HOME": home, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
-    command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True)
+    done = run_python("-c", SCRIPT, env={**os.environ, **offline})
     assert not done.returncode, done.stderr
     return done.stdout.splitlines()
 

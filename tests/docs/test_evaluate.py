@@ -1,14 +1,13 @@
 """docs/evaluate.md: the code runs offline and prints what the page says."""
 
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 
 from fgclip2.benchmarks.evaluate_modules import FOLDER
 
+from ..interpreters import run_python
 from .documents import ROOT, read
 
 DOCUMENT = ROOT / "docs" / "evaluate.md"
@@ -27,6 +26,5 @@ def test_the_code_runs_and_prints_what_it_says(tmp_path):
     code = "import sys, pathlib, tests.docs.documents as d; d.run_document(pathlib.Path(sys.argv[1]))"
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, **offline, "PYTHONPATH": paths}
-    command = [sys.executable, "-c", code, str(DOCUMENT)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python("-c", code, DOCUMENT, env=environment, cwd=tmp_path)
     assert not done.returncode, done.stderr
