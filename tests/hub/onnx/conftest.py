@@ -1,7 +1,10 @@
 """Folders of ONNX graphs, made once for all tests; making one takes seconds for each layer."""
 
+import os
+
 import pytest
 import torch
+from filelock import FileLock
 
 from fgclip2 import FGClip2Config, FGClip2Model, FGClip2Processor
 from fgclip2.assets import embedded_checkpoint
@@ -32,5 +35,13 @@ def model() -> FGClip2Model:
 
 @pytest.fixture(scope="session")
 def exported(model, processor, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("onnx") / "图"
-    return export_onnx(model, processor, folder, ["fp32", "int8", "int8-fast"], square_side=64, compared_items=6)
+    """Graphs of the model for all workers, here and in tests/onnx_runtime. Don't write into them."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of the workers of this run
+    folder = shared / "graphs" / "图"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(shared / "graphs.lock"):
+        if not folder.exists():
+            export_onnx(model, processor, folder, ["fp32", "int8", "int8-fast"], square_side=64, compared_items=6)
+    return folder
