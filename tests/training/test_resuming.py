@@ -1,6 +1,7 @@
 """A run that is killed and continued gives the same losses as one that is not."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from .test_trainer import arguments, logs
 
 
 def train(arguments: list[str], environment: dict[str, str], errors: Path) -> None:
+    multiprocessing.set_start_method(None, force=True)  # the loader's workers as usual, not from the server of forks
     os.environ.update(environment)
     with errors.open("a") as file:
         os.dup2(file.fileno(), 2)
