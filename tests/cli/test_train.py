@@ -400,30 +400,33 @@ def launch(folder: Path, *command: str) -> subprocess.CompletedProcess:
     return done
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_two_processes(folder, config, launcher):
-    """On a stream of shards with `torchrun`, on records with `accelerate launch`; only the first process prints.
-
-    Neither needs to be told that there is no accelerator.
-    """
-    change(config, use_cpu=None)
-    python = [sys.executable, "-m"]
-    ddp = ["--config_file", str(ROOT / "recipes/accelerate/ddp.yaml")]
-    commands = {
-        "torchrun": [*python, "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"],
-        "accelerate": [*python, "accelerate.commands.launch", *ddp, "--num_processes=2", "-m"],
-    }
-    if launcher == "torchrun":
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        write_shards(read_finehard(content["train_data"], content["images_folder"]), "shards", 15)
-        change(config, train_data="shards", images_folder=None)
-    command = [*commands[launcher], "fgclip2.cli", "train", config.name]
-    plan = json.loads(launch(folder, *command, "--dry-run", "--json").stdout)
-    assert plan["steps"]["contrastive_batch"] == 8
+def assert_two_processes_train(folder: Path, command: list[str]) -> None:
+    """Only the first process prints."""
     assert json.loads(launch(folder, *command, "--json").stdout)["steps"] == 2
     state = json.loads((folder / "训练" / "trainer_state.json").read_text(encoding="utf-8"))
     assert state["epoch"] == 2 / 4  # of 8 records a step, in English 3 and in Chinese 1 of them
+
+
+@pytest.mark.slow
+def test_two_processes_by_torchrun(folder, config):
+    """On a stream of shards, without being told that there is no accelerator."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    write_shards(read_finehard(content["train_data"], content["images_folder"]), "shards", 15)
+    change(config, use_cpu=None, train_data="shards", images_folder=None)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    command = [*torchrun, "fgclip2.cli", "train", config.name]
+    plan = json.loads(launch(folder, *command, "--dry-run", "--json").stdout)
+    assert plan["steps"]["contrastive_batch"] == 8
+    assert_two_processes_train(folder, command)
     result = json.loads(launch(folder, *command, "--json", "--resume", "--max_steps=3").stdout)
     assert result["steps"] == 3
     assert result["resumed_from"].endswith("checkpoint-2")
+
+
+@pytest.mark.slow
+def test_two_processes_by_accelerate(folder, config):
+    """On records, without being told that there is no accelerator."""
+    change(config, use_cpu=None)
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2"]
+    accelerate += ["--config_file", str(ROOT / "recipes/accelerate/ddp.yaml"), "-m"]
+    assert_two_processes_train(folder, [*accelerate, "fgclip2.cli", "train", config.name])
