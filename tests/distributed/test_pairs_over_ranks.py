@@ -45,3 +45,29 @@ def test_a_step_of_two_processes_is_that_of_one(objective):
     for name, expected in one.items():
         for found in two:
             torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=2e-6, msg=name)
+
+
+def evaluated(objective: str) -> dict[str, float]:
+    """Six pairs of an evaluation, three at a time; two processes have a batch each."""
+    from fgclip2.distributed import rank, world_size
+
+    model = golden_of_r2d2.model(MODELS[objective])
+    settings = {"candidates": 2} if objective == "retrieval" else {}
+    own = model.task.make_objective(objective, settings)
+    batches = []
+    for start in range(3 * rank(), 6, 3 * world_size()):
+        rows = slice(start, start + 3)
+        hashes = torch.arange(6)[rows]
+        part = {name: INPUTS[name][rows] for name in ("pixel_values", "input_ids", "attention_mask")}
+        part |= {"ids": hashes} if objective == "retrieval" else {"labels": hashes % 2}
+        batches.append(part | {"image_hash": hashes, "text_hash": hashes, "skipped": []})
+    embedded, means, _ = model.task.embed_batches(model, batches, own)
+    return means | model.task.evaluation_metrics(embedded)
+
+
+@pytest.mark.parametrize("objective", ["retrieval", "matching"])
+def test_two_processes_evaluate_as_one(objective):
+    one = evaluated(objective)
+    assert len(one) == {"retrieval": 15, "matching": 3}[objective]
+    for found in run_on_ranks(evaluated, 2, objective):
+        assert found == pytest.approx(one, abs=1e-5)

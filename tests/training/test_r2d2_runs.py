@@ -141,6 +141,42 @@ def test_evaluation_of_retrieval_is_that_of_the_embedder(official_r2d2_folder, t
     assert math.isfinite(metrics["eval_gcpr_loss"])
 
 
+@pytest.mark.parametrize("candidates", [3, 100])
+def test_recalls_after_the_cross_encoders(official_r2d2_folder, tmp_path, pairs, candidates):  # noqa: F811
+    """By hand: every pair is scored, and the candidates by cosines that are not looked at come last."""
+    args = settings_of(tmp_path, "retrieval", objective_settings={"candidates": candidates})
+    metrics = FGClip2Trainer(str(official_r2d2_folder), args, eval_dataset=pairs).evaluate()
+    model, processor = R2D2Model.from_pretrained(official_r2d2_folder).eval(), processor_of(official_r2d2_folder)
+    names = sorted({record.image for record in pairs})
+    texts = sorted({record.short_caption for record in pairs})
+    inputs = processor(text=texts, images=names)
+    with torch.no_grad():
+        outputs = model(**inputs)
+        cosines = outputs.image_embeds @ outputs.text_embeds.T  # (images, texts)
+        image, text = (rows.flatten() for rows in torch.meshgrid(*map(torch.arange, cosines.shape), indexing="ij"))
+        scores = model.rank_scores(
+            outputs.image_tokens[image], outputs.text_tokens[text], inputs["attention_mask"][text]
+        )
+    scores = scores.view_as(cosines)
+    right = torch.zeros_like(cosines, dtype=torch.bool)
+    for record in pairs:
+        right[names.index(record.image), texts.index(record.short_caption)] = True
+    for direction, score, cosine, own in (
+        ("image_to_text", scores, cosines, right),
+        ("text_to_image", scores.T, cosines.T, right.T),
+    ):
+        found = []
+        for row in range(len(score)):
+            looked_at = cosine[row].argsort(descending=True)[:candidates]
+            order = looked_at[score[row, looked_at].argsort(descending=True)].tolist()
+            found.append(next((place for place, one in enumerate(order, 1) if own[row, one]), 999))
+        for k in (1, 5, 10):
+            share = sum(place <= k for place in found) / len(found)
+            assert metrics[f"eval_reranked_{direction}_recall@{k}"] == pytest.approx(share)
+    reranked = [value for name, value in metrics.items() if "reranked" in name and "recall" in name]
+    assert metrics["eval_reranked_r_mean"] == pytest.approx(sum(reranked) / 6)
+
+
 @pytest.mark.parametrize("form", ["nll", "released"])
 def test_evaluation_of_matching_is_that_of_the_model(official_r2d2_folder, tmp_path, labelled, form):  # noqa: F811
     args = settings_of(tmp_path, "matching", objective_settings={"form": form})
@@ -215,8 +251,9 @@ def test_labels_that_a_task_can_not_use(official_r2d2_folder, pairs, labelled): 
     ("settings", "message"),
     [
         ({"objective": "released"}, "`objective` must be 'retrieval' or 'matching', got 'released'"),
-        ({"objective_settings": {"form": "nll"}}, "must be of nothing for the objective 'retrieval', got form"),
+        ({"objective_settings": {"form": "nll"}}, "must be of candidates for the objective 'retrieval', got form"),
         ({"objective": "matching", "objective_settings": {"form": "bce"}}, "`form` must be 'fgr', 'nll' or 'released'"),
+        ({"objective_settings": {"candidates": -1}}, "`candidates` must be a positive integer, got -1"),
         ({"gradient_cache_chunk_size": 2}, "`gradient_cache_chunk_size` must be None for R2D2ForImageTextRetrieval"),
         ({"max_logit_scale": 100.0}, "`max_logit_scale` must be None for a model with a temperature"),
         ({"short_caption_prefix": "a "}, "`short_caption_prefix` must be empty for a model that takes captions as"),

@@ -57,8 +57,8 @@ def read_flickr30k_cna(
 
 
 @dataclass(frozen=True)
-class CCMBParser:
-    """Makes records of objects."""
+class _Parser:
+    """Has what both parsers share: one language, and images in one folder."""
 
     image_folder: Path
     fixed_language: Language
@@ -67,32 +67,31 @@ class CCMBParser:
     def language(self, item: Any) -> Language:
         """Return the language of all records."""
         return self.fixed_language
+
+    def record(self, image: tuple[str, str], text: str, source: str, matches: bool | None = None) -> Record:
+        """Make a record of an image, by field and name of its file, and a text."""
+        field, name = image
+        path = check_inside(self.image_folder / name, self.image_folder, self.follow_links, field, source)
+        return Record(path, text, None, self.fixed_language, (), source, matches)
+
+
+class CCMBParser(_Parser):
+    """Makes records of objects."""
 
     def __call__(self, item: Any, source: str) -> Record:
         """Check an object and make a record of it."""
         if not isinstance(item, Mapping):
             raise InvalidRecordError(source, "the record", shown(item), "one JSON object")
         text = check_text(item.get("text"), "text", source)
-        matches = optional_label(item.get("label"), "label", source)
         # The last part by the rules of any system; of a path that ends with `..` there is none.
         name = PureWindowsPath(check_text(item.get("image_path"), "image_path", source)).name
         if name in ("", ".."):
             raise InvalidRecordError(source, "image_path", shown(item["image_path"]), "a path of an image")
-        image = check_inside(self.image_folder / name, self.image_folder, self.follow_links, "image_path", source)
-        return Record(image, text, None, self.fixed_language, (), source, matches)
+        return self.record(("image_path", name), text, source, optional_label(item.get("label"), "label", source))
 
 
-@dataclass(frozen=True)
-class KeyedCaptionParser:
+class KeyedCaptionParser(_Parser):
     """Makes records of lines that have the image's id and a number before the caption."""
-
-    image_folder: Path
-    fixed_language: Language
-    follow_links: bool = False
-
-    def language(self, item: Any) -> Language:
-        """Return the language of all records."""
-        return self.fixed_language
 
     def __call__(self, item: str, source: str) -> Record:
         """Check a line and make a record of it."""
@@ -100,8 +99,7 @@ class KeyedCaptionParser:
         name = f"{key}.jpg"
         if PureWindowsPath(name).name != name:
             raise InvalidRecordError(source, "the image's id", shown(key), "the name of a file, without folders")
-        image = check_inside(self.image_folder / name, self.image_folder, self.follow_links, "the image's id", source)
-        return Record(image, check_text(caption, "the caption", source), None, self.fixed_language, (), source)
+        return self.record(("the image's id", name), check_text(caption, "the caption", source), source)
 
 
 def split_key(line: str, source: str) -> tuple[str, str]:

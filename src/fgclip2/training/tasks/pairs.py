@@ -6,29 +6,43 @@ Their models compute the losses in their forward, where rows of other processes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import check_choice
-from ...distributed import counts_over_ranks, device, gather_rows, sum_over_ranks
-from ...metrics import matching_accuracy, roc_auc
+from ...checks import check_choice, check_positive_integer
+from ...distributed import counts_over_ranks, device, gather_rows, rank, sum_over_ranks, world_size
+from ...metrics import matching_accuracy, recall_at_k, roc_auc, score_ranks
 from ..arguments import FGClip2TrainingArguments
 from ..collator import raise_error
 from ..estimates import FLOAT32, DataSummary, StepContents
 from ..evaluation import distinct, recalls
+from ..losses.arithmetic import cosines
 from ..losses.ranking import MATCHING_FORMS, MatchingForm, gathered_contrastive_ranking_loss
 from ..pair_collator import PairCollator
 
 Rows = dict[str, Tensor]
 
+_PAIRS_AT_ONCE = 256  # that an evaluation compares by cross encoders
+
 
 @dataclass(frozen=True)
 class RetrievalSettings:
-    """Settings of retrieval, which has none: GCPR and FGR count the same, as released."""
+    """Settings of retrieval. GCPR and FGR have no weights: they count the same, as released.
+
+    Args:
+        candidates: How many of the best candidates of each query an evaluation orders anew by `rank_scores`; 0: none.
+            It keeps the tokens of all images and texts in memory.
+    """
+
+    candidates: int = field(default=0, metadata={"is_of_evaluation": True})
+
+    def __post_init__(self) -> None:
+        if self.candidates != 0:
+            check_positive_integer("`candidates`", self.candidates)
 
 
 @dataclass(frozen=True)
@@ -42,14 +56,18 @@ class MatchingSettings:
 
 
 class PairObjective(nn.Module):
-    """Hands on the losses that a model of pairs has computed; its settings are arguments of the model's forward."""
+    """Hands on the losses that a model of pairs has computed.
+
+    Its settings are arguments of the model's forward, but for those of evaluations.
+    """
 
     terms = ()
 
     def __init__(self, settings: RetrievalSettings | MatchingSettings):
         super().__init__()
-        self.settings = settings
-        self.forward_arguments = asdict(settings)
+        self.settings: Any = settings
+        of_training = (field for field in fields(settings) if not field.metadata.get("is_of_evaluation"))
+        self.forward_arguments = {field.name: getattr(settings, field.name) for field in of_training}
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """Return the scalars among the outputs: `loss` and its parts."""
@@ -123,7 +141,7 @@ class PairTask:
         Returns:
             Rows of the records of all ranks on the CPU; the mean loss over them; what this rank left out.
         """
-        pieces, skipped = [self.no_rows(model)], []
+        pieces, skipped = [self.rows_to_gather(model, objective)], []
         total = torch.zeros(2, dtype=torch.float64)  # loss times pairs, and pairs
         with torch.no_grad():
             for batch in batches:
@@ -145,6 +163,10 @@ class PairTask:
     def no_rows(self, model: Any) -> Rows:
         """Return what [`embed_batch`] returns, without rows."""
         raise NotImplementedError
+
+    def rows_to_gather(self, model: Any, objective: PairObjective) -> Rows:
+        """Return the same under an objective, whose settings may ask for more."""
+        return self.no_rows(model)
 
     def embed_batch(self, model: Any, batch: Mapping[str, Tensor], objective: PairObjective) -> tuple[Rows, Tensor]:
         """Return a batch's rows for the metrics, and its mean loss."""
@@ -178,28 +200,82 @@ class RetrievalTask(PairTask):
         embeds, hashes = torch.zeros(0, model.embedding_size), torch.zeros(0, dtype=torch.int64)
         return {"image_embeds": embeds, "text_embeds": embeds, "image_hash": hashes, "text_hash": hashes}
 
+    def rows_to_gather(self, model: Any, objective: PairObjective) -> Rows:
+        """See the base class; with `candidates` the tokens too."""
+        rows, config = self.no_rows(model), model.config
+        if objective.settings.candidates:
+            vision, length = config.vision_config, config.max_length
+            rows |= {
+                "image_tokens": torch.zeros(0, 1 + (vision.image_size // vision.patch_size) ** 2, vision.hidden_size),
+                "text_tokens": torch.zeros(0, length, config.text_config.hidden_size),
+                "attention_mask": torch.zeros(0, length, dtype=torch.int64),
+            }
+        return rows
+
     def embed_batch(self, model: Any, batch: Mapping[str, Tensor], objective: PairObjective) -> tuple[Rows, Tensor]:
         """Embed images and captions; the loss is GCPR within the batch."""
-        text = model.get_text_features(batch["input_ids"], batch["attention_mask"])
-        images = F.normalize(model.get_image_features(batch["pixel_values"]).float(), dim=-1)  # (B, D)
-        texts = F.normalize(text.float(), dim=-1)
+        image_tokens = model.get_image_tokens(batch["pixel_values"])
+        text_tokens = model.get_text_tokens(batch["input_ids"], batch["attention_mask"])
+        images = F.normalize(model.vision_proj(image_tokens[:, 0]).float(), dim=-1)  # (B, D)
+        texts = F.normalize(model.text_proj(text_tokens[:, 0]).float(), dim=-1)
         ids = batch["ids"]
         loss = gathered_contrastive_ranking_loss(images, texts, model.temp, ids, images, texts, ids)
-        rows = {name: batch[name] for name in ("image_hash", "text_hash")}
-        return {"image_embeds": images, "text_embeds": texts, **rows}, loss
+        rows = {"image_embeds": images, "text_embeds": texts}
+        rows |= {name: batch[name] for name in ("image_hash", "text_hash")}
+        if objective.settings.candidates:
+            missing = model.config.max_length - text_tokens.shape[1]  # as long as those of other batches
+            rows |= {
+                "image_tokens": image_tokens.float(),
+                "text_tokens": F.pad(text_tokens.float(), (0, 0, 0, missing)),
+                "attention_mask": F.pad(batch["attention_mask"], (0, missing)),
+            }
+        return {name: value.cpu() for name, value in rows.items()}, loss
+
+    def embed_batches(
+        self, model: Any, batches: Iterable[MutableMapping[str, Any]], objective: PairObjective
+    ) -> tuple[Rows, dict[str, float], list[str]]:
+        """See the base class; with `candidates` also those of each image and of each text, and their scores."""
+        embedded, means, skipped = super().embed_batches(model, batches, objective)
+        candidates = objective.settings.candidates
+        if candidates and len(embedded["image_hash"]):
+            images, texts, _ = _distinct_rows(embedded)
+            similarity = cosines(embedded["image_embeds"][images], embedded["text_embeds"][texts])  # (images, texts)
+            of_images = similarity.topk(min(candidates, len(texts))).indices
+            of_texts = similarity.T.topk(min(candidates, len(images))).indices
+            compared = torch.zeros_like(similarity, dtype=torch.bool).scatter(1, of_images, True)
+            compared |= torch.zeros_like(compared.T).scatter(1, of_texts, True).T
+            pairs = compared.nonzero()  # each once, whichever of both it is a candidate of
+            scores = torch.zeros_like(similarity)
+            scores[compared] = _rank_scores(model, embedded, images[pairs[:, 0]], texts[pairs[:, 1]])
+            embedded |= {"candidate_texts": of_images, "candidate_images": of_texts, "scores": scores}
+        return embedded, means, skipped
 
     def evaluation_metrics(self, embedded: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return recalls by cosines, and `r_mean`, the mean of those of both directions.
+        """Return recalls by cosines, and `r_mean`, the mean of those of both directions; `reranked_` before both.
 
         Equal pictures are one image and equal captions one text, in however many records they are.
         """
         if not len(embedded["image_hash"]):
             return {}
-        image, first_image = distinct(embedded["image_hash"])
-        text, first_text = distinct(embedded["text_hash"])
-        pairs = torch.stack([image, text], dim=1)  # (records, 2)
-        found = recalls(embedded["image_embeds"][first_image], embedded["text_embeds"][first_text], pairs)
-        return found | {"r_mean": sum(found.values()) / len(found)}
+        images, texts, right = _distinct_rows(embedded)
+        by_cosine = recalls(embedded["image_embeds"][images], embedded["text_embeds"][texts], right)
+        metrics = by_cosine | {"r_mean": sum(by_cosine.values()) / len(by_cosine)}
+        if "scores" in embedded:
+            reranked: dict[str, float] = {}
+            for direction, scores, candidates, pairs in (
+                ("image_to_text", embedded["scores"], embedded["candidate_texts"], right),
+                ("text_to_image", embedded["scores"].T, embedded["candidate_images"], right.flip(1)),
+            ):
+                others_last = torch.full_like(scores, -torch.inf)
+                order = others_last.scatter(1, candidates, scores.gather(1, candidates))
+                ranks = torch.as_tensor(score_ranks(order, pairs))
+                # Of what is no candidate all tie, in small sets for a place among the first ten: it has none.
+                found = pairs[order[tuple(pairs.unbind(1))] > -torch.inf, 0]
+                is_missed = torch.ones(len(order), dtype=torch.bool).index_fill(0, found, False)
+                ranks = ranks.masked_fill(is_missed, torch.iinfo(ranks.dtype).max)
+                reranked |= {f"reranked_{direction}_recall@{k}": value for k, value in recall_at_k(ranks).items()}
+            metrics |= reranked | {"reranked_r_mean": sum(reranked.values()) / len(reranked)}
+        return metrics
 
     def exchange_memory(self, model: Any, settings: Any, contents: StepContents, world_size: int) -> float:
         """Return bytes of the tokens of all processes: of images, and of texts with their gradients."""
@@ -260,3 +336,22 @@ def _token_values(config: Any, contents: StepContents) -> tuple[float, float]:
     """Return how many values the tokens of a batch's images have, and those of its texts."""
     images = contents.images * (1 + contents.patches) * config.vision_config.hidden_size
     return images, contents.short_texts * config.max_length * config.text_config.hidden_size
+
+
+def _distinct_rows(embedded: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a row of each distinct image and of each distinct text, and their right pairs (records, 2) by number."""
+    image, first_image = distinct(embedded["image_hash"])
+    text, first_text = distinct(embedded["text_hash"])
+    return first_image, first_text, torch.stack([image, text], dim=1)
+
+
+def _rank_scores(model: Any, embedded: Mapping[str, Tensor], images: Tensor, texts: Tensor) -> Tensor:
+    """Return what orders candidates, float32 (P,), of pairs given by their rows; ranks share the work."""
+    scores = torch.zeros(len(images))
+    own = torch.arange(len(images))[rank() :: world_size()]
+    with torch.no_grad():
+        for rows in own.split(_PAIRS_AT_ONCE):
+            tokens = [embedded["image_tokens"][images[rows]], embedded["text_tokens"][texts[rows]]]
+            inputs = (values.to(model.device) for values in (*tokens, embedded["attention_mask"][texts[rows]]))
+            scores[rows] = model.rank_scores(*inputs).float().cpu()
+    return sum_over_ranks(scores.to(device())).cpu()
