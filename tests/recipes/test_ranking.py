@@ -88,6 +88,7 @@ def test_the_weight_with_most_answers_over_all_runs_is_chosen():
     assert chosen_weight(runs) == "phrases + 2 x stage"
 
 
+@pytest.mark.slow
 def test_a_whole_comparison(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "DESCRIBED", 2)
     size = ["--scenes", "6", "--validation-scenes", "3", "--captions", "2", "--region-scenes", "1", "--batch-size", "2"]
