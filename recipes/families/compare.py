@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, ROOT / ".cache" / "families")
     parser.add_argument(
-        "--teraflops", type=float, nargs="+", default=[40, 160], help="Compute of a run (default: %(default)s)."
+        "--teraflops", type=float, nargs="+", default=[40], help="Compute of a run (default: %(default)s)."
     )
     parser.add_argument(
         "--learning-rates", type=float, nargs="+", default=[2.5e-4, 5e-4, 1e-3], help="Rates that are tried."
