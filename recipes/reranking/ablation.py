@@ -2,7 +2,8 @@
 
     python -m recipes.reranking.ablation --output recipes/reranking/results
 
-Writes `ablation.json` and `ablation.md`. Vectors and dense maps of the scenes are kept in `.cache/reranking`.
+Writes `ablation.json` and `ablation.md`; needs the extra `jieba`. Vectors and dense maps of the scenes are kept in
+`.cache/reranking`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fgclip2 import FGClip2Embedder
 from fgclip2.drawings.concepts import load_concepts
 from fgclip2.drawings.scene_sets import SceneSet, build_scene_set
 from fgclip2.drawings.sources import default_cache
+from fgclip2.embedding.parsers import split_by_jieba
 from fgclip2.embedding.phrases import Splitter, split_phrases
 from fgclip2.embedding.reranker import (
     CANDIDATES,
@@ -33,7 +35,7 @@ from fgclip2.embedding.reranker import (
     match_pairs,
 )
 from fgclip2.embedding.windows import best_windows
-from fgclip2.languages import LANGUAGES
+from fgclip2.languages import LANGUAGES, detect_language
 from fgclip2.search import nearest
 
 from .texts import validation_texts
@@ -51,8 +53,14 @@ def naive(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+def by_jieba(text: str) -> list[str]:
+    """Split Chinese by jieba, English by the rules."""
+    return split_by_jieba(text) if detect_language(text) == "zh" else list(split_phrases(text))
+
+
 SPLITTERS: dict[str, Splitter] = {
     "rules": split_phrases,
+    "Chinese by jieba": by_jieba,
     "signs and “and”": naive,
     "the caption as one phrase": lambda text: [text],
 }

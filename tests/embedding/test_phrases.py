@@ -1,8 +1,11 @@
 """Phrases of queries: what a query says of a thing stands in that thing's phrase, wherever it was said."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from fgclip2.embedding import split_phrases
+from fgclip2.embedding import split_by_jieba, split_phrases
 
 ENGLISH = {
     # in one order or another
@@ -102,3 +105,26 @@ def test_no_phrase_is_blank(text):
     phrases = split_phrases(text)
     assert phrases
     assert all(phrase.strip() for phrase in phrases)
+
+
+def test_jieba_splits_at_what_is_no_noun_or_quality(monkeypatch):
+    """A stand-in answers as jieba does for this text; it is not installed here."""
+    words = [
+        ("左边", "f"),
+        ("有", "v"),
+        ("红色", "n"),
+        ("的", "uj"),
+        ("碗", "n"),
+        ("和", "c"),
+        ("猫", "n"),
+        ("。", "x"),
+    ]
+    posseg = SimpleNamespace(cut=lambda text: words if text else [])
+    monkeypatch.setitem(sys.modules, "jieba", SimpleNamespace(posseg=posseg))
+    monkeypatch.setitem(sys.modules, "jieba.posseg", posseg)
+    assert split_by_jieba("左边有红色的碗和猫。") == ["左边", "红色的碗", "猫"]
+    assert split_by_jieba("") == [""]
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    monkeypatch.delitem(sys.modules, "jieba.posseg")
+    with pytest.raises(ImportError, match=r'run: pip install "fgclip2\[jieba\]"'):
+        split_by_jieba("猫")

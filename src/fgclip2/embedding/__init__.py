@@ -8,6 +8,7 @@ from .fingerprint import checkpoint_fingerprint, model_fingerprint
 from .inputs import Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
+from .parsers import split_by_jieba
 from .phrases import Splitter, split_phrases
 from .reranker import DenseMap, PairScores, PhraseMatch, RerankedHit, fit_weight, spread_weight
 
@@ -31,6 +32,7 @@ __all__ = [
     "model_fingerprint",
     "resolve_devices",
     "resolve_dtype",
+    "split_by_jieba",
     "split_phrases",
     "spread_weight",
     "unit_vectors",
