@@ -35,7 +35,7 @@ from ..perf.measuring import seconds_in_turn
 from . import one_process
 
 COMPARED_ITEMS = 100  # images, and texts
-COLUMNS = ("images, time", "texts, time", "images, lowest cosine", "texts, lowest cosine", "start, s", "peak, MB")
+COLUMNS = ("images, time", "texts, time", "images, lowest cosine", "texts, lowest cosine", "start, CPU s", "peak, MB")
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def measure_processes(folder: Path) -> dict[str, dict[str, float]]:
             command = [sys.executable, one_process.__file__, backend, str(source), run_time.precision]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             result = json.loads(printed.splitlines()[-1])
-            found[run_time.name] = {"start, s": result["seconds"], "peak, MB": result["peak_bytes"] / 1e6}
+            found[run_time.name] = {"start, CPU s": result["seconds"], "peak, MB": result["peak_bytes"] / 1e6}
     return found
 
 
@@ -149,7 +149,7 @@ def markdown(results: dict[str, dict[str, float]], machine: str) -> str:
         "patches, four texts of 64 tokens. Cosine: the lowest to torch in float32, of "
         f"{COMPARED_ITEMS} bundled pictures",
         "and as many texts by the embedded checkpoint.",
-        "Start and peak: a new process that embeds these images and texts, from its first import.",
+        "Start (CPU time) and peak: a new process that embeds these images and texts, from its first import.",
         "",
         f"| run time | {' | '.join(COLUMNS)} |",
         "|---" * (1 + len(COLUMNS)) + "|",

@@ -201,6 +201,8 @@ def test_wrong_folders_and_settings_are_named(exported, tmp_path, monkeypatch):
         OnnxEmbedder.from_pretrained(exported, providers=["NPU"])
     with pytest.raises(ValueError, match=r"providers=\['CPUExecutionProvider'\] are of onnxruntime: leave them out"):
         OnnxEmbedder.from_pretrained(exported, providers=["CPUExecutionProvider"], runtime="openvino")
+    with pytest.raises(ValueError, match="threads must be a positive integer, got 0"):
+        OnnxEmbedder.from_pretrained(exported, threads=0)
     with pytest.raises(ValueError, match="runtime must be 'onnxruntime' or 'openvino', got 'tensorrt'"):
         OnnxEmbedder.from_pretrained(exported, runtime="tensorrt")
     with monkeypatch.context() as patch:

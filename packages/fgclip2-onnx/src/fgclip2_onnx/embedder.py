@@ -60,6 +60,7 @@ class OnnxEmbedder(BaseEmbedder):
         providers: Sequence[Any] | None = None,
         verify: bool = False,
         runtime: Runtime = "onnxruntime",
+        threads: int | None = None,
     ) -> OnnxEmbedder:
         """Open an exported folder; the arguments are those of [`OnnxModel`].
 
@@ -68,7 +69,7 @@ class OnnxEmbedder(BaseEmbedder):
             ValueError: A file is damaged, the folder has no such precision or images, or the run time no such provider.
             ImportError: OpenVINO is asked for, and not installed.
         """
-        model = OnnxModel(folder, precision, images, providers, verify, runtime)
+        model = OnnxModel(folder, precision, images, providers, verify, runtime, threads)
         return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
 
     def describe_vectors(self) -> dict[str, Any]:

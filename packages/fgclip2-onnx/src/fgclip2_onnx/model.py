@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._fgclip2.checks import check_choice, check_flag
+from ._fgclip2.checks import check_choice, check_flag, check_positive_integer
 from ._fgclip2.files import sha256_of_file
 from .manifest import path_of, read_manifest
 from .runtimes import Graph, Runtime, check_runtime, open_graph
@@ -35,6 +35,7 @@ class OnnxModel:
         verify: Read every file of the folder, and compare its SHA-256 with that in the manifest. Without it only sizes
             are compared, of files that are opened.
         runtime: What runs the graphs: `"onnxruntime"`, or `"openvino"`, on the CPU, where OpenVINO is installed.
+        threads: How many threads one call uses; `None`: the run time's choice, as a rule one for each core.
 
     Attributes:
         folder: The folder.
@@ -62,6 +63,7 @@ class OnnxModel:
         providers: Sequence[Any] | None = None,
         verify: bool = False,
         runtime: Runtime = "onnxruntime",
+        threads: int | None = None,
     ):
         self.folder = Path(folder).absolute()  # files are opened later, maybe from another working folder
         self.manifest: dict[str, Any] = read_manifest(self.folder)
@@ -81,7 +83,9 @@ class OnnxModel:
         graphs = {name: available[name]["graphs"] for name in having}
         self.image_precision: str | None = next((name for name in having if self._image_graph in graphs[name]), None)
         check_runtime(runtime, providers)
-        self.runtime, self._providers = runtime, providers
+        if threads is not None:
+            check_positive_integer("threads", threads)
+        self.runtime, self._providers, self._threads = runtime, providers, threads
         self._lock = threading.Lock()
         self._graphs: dict[str, Graph] = {}
         score = self.manifest["score"]
@@ -104,7 +108,15 @@ class OnnxModel:
 
     def __reduce__(self) -> Any:
         """Copies and other processes get the settings, and open the graphs anew: open ones can't move."""
-        return type(self), (self.folder, self.precision, self.images, self._providers, False, self.runtime)
+        return type(self), (
+            self.folder,
+            self.precision,
+            self.images,
+            self._providers,
+            False,
+            self.runtime,
+            self._threads,
+        )
 
     @property
     def precisions(self) -> str:
@@ -147,7 +159,7 @@ class OnnxModel:
                     if Path(file).parent == Path(name).parent:
                         self.path_of(file)
                 try:
-                    self._graphs[name] = open_graph(self.path_of(name), self.runtime, self._providers)
+                    self._graphs[name] = open_graph(self.path_of(name), self.runtime, self._providers, self._threads)
                 except OSError:
                     raise
                 except Exception as error:  # the classes of these errors are not public

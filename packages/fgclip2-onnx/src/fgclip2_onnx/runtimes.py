@@ -35,10 +35,12 @@ class OnnxRuntimeGraph:
     Args:
         path: The file, with its weights beside it.
         providers: Execution providers in the order of preference, names or (name, options).
+        threads: As of [`open_graph`].
     """
 
-    def __init__(self, path: Path, providers: Sequence[Any]):
+    def __init__(self, path: Path, providers: Sequence[Any], threads: int | None):
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: its own choice
         options.log_severity_level = 3  # errors: warnings are about graphs, which their users don't make
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         self.inputs = {one.name: _dtype(one.type) for one in self._session.get_inputs()}
@@ -52,14 +54,16 @@ class OpenVinoGraph:
 
     Args:
         path: The file, with its weights beside it.
+        threads: As of [`open_graph`].
 
     Raises:
         ImportError: OpenVINO is not installed.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, threads: int | None):
         core = import_openvino().Core()
-        self._model = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or 0}  # 0: its own choice
+        self._model = core.compile_model(core.read_model(path), "CPU", settings)
         self.inputs = {one.node.friendly_name: _dtype(one.element_type.to_string()) for one in self._model.inputs}
         self._local = threading.local()  # a request belongs to one thread
 
@@ -106,11 +110,17 @@ def check_runtime(runtime: str, providers: Sequence[Any] | None) -> None:
             check_choice("providers", name, onnxruntime.get_available_providers())
 
 
-def open_graph(path: Path, runtime: str, providers: Sequence[Any] | None) -> Graph:
-    """Open the graph in a file, on the CPU unless `providers` say otherwise."""
+def open_graph(path: Path, runtime: str, providers: Sequence[Any] | None, threads: int | None) -> Graph:
+    """Open the graph in a file, on the CPU unless `providers` say otherwise.
+
+    Args:
+        path: The file.
+        runtime, providers: What [`check_runtime`] has checked.
+        threads: How many threads one call uses; `None`: the run time's choice, as a rule one for each core.
+    """
     if runtime == "openvino":
-        return OpenVinoGraph(path)
-    return OnnxRuntimeGraph(path, ["CPUExecutionProvider"] if providers is None else list(providers))
+        return OpenVinoGraph(path, threads)
+    return OnnxRuntimeGraph(path, ["CPUExecutionProvider"] if providers is None else list(providers), threads)
 
 
 def _dtype(name: str) -> Any:

@@ -145,7 +145,8 @@ def load_graphs(
         require("openvino", "openvino")
     inner = Path(folder, GRAPHS_BESIDE_WEIGHTS)
     is_beside_weights = not Path(folder, MANIFEST).is_file() and inner.is_dir()
-    graphs = fgclip2_onnx.OnnxModel(inner if is_beside_weights else folder, precision, images, runtime=runtime)
+    source, threads = inner if is_beside_weights else folder, torch.get_num_threads()
+    graphs = fgclip2_onnx.OnnxModel(source, precision, images, runtime=runtime, threads=threads)
     model = OnnxDualEncoder(graphs)
     if is_beside_weights:
         family = find_family(folder)

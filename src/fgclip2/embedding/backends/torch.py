@@ -112,7 +112,7 @@ class Embedder(BaseEmbedder):
                 `None`: what the checkpoint says, which is all that a short caption may have unless it was measured.
             backend: What runs the model: `"torch"`; or on the CPU `"onnx"`, which is onnxruntime, or `"openvino"`. For
                 these `name` is a folder that `fgclip2 export OUT --format onnx` wrote, or a checkpoint with such a
-                folder `onnx` in it.
+                folder `onnx` in it. They use as many threads as torch does (`torch.set_num_threads`, OMP_NUM_THREADS).
             precision: Of graphs, one that the folder has; `None`: `"fp32"` if it is there.
             images: Of graphs, `"naflex"` or `"square"`; `None`: what the family was trained with.
             hub_arguments: `token`, `cache_dir`, `local_files_only`, `force_download` or `subfolder`.
