@@ -560,7 +560,7 @@ EVERYTHING = [
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "stage2"}, "`objective` must be 'released', 'paper' or 'fgclip', got 'stage2'"),
+        ({"objective": "stage2"}, "`objective` must be 'released', 'paper', 'fgclip' or 'ranking', got 'stage2'"),
         ({"objective_settings": {"fgv": 1}}, "`objective_settings` must be of caption_loss, .*, got fgv"),
         ({"language_batches": "english"}, "`language_batches` must be 'homogeneous' or 'mixed', got 'english'"),
         ({"on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
