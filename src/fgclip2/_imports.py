@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from types import ModuleType
+
+
+def without_telemetry() -> None:
+    """Keep onnxruntime and OpenVINO, once they are imported, from reporting that they are used.
+
+    Both do it unasked, and leave an identifier in the home folder. A user who has set ORT_DISABLE_TELEMETRY, or has
+    imported OpenVINO before, is not overruled.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # then OpenVINO takes a stub of its own
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -20,6 +32,7 @@ def require(module: str, extra: str) -> ModuleType:
         ImportError: `module` is not installed; the message is the pip command that installs it. An error inside an
             installed module is not touched.
     """
+    without_telemetry()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnxruntime
 
+from ._fgclip2._imports import without_telemetry
 from ._fgclip2.checks import check_choice
+
+without_telemetry()
+import onnxruntime  # noqa: E402
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
