@@ -7,6 +7,7 @@ import torch
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.data import Record, Region
+from fgclip2.data.records import InvalidRecordError
 from fgclip2.errors import UnreadableImageError
 from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.sampler import DrawnRecord
@@ -96,6 +97,14 @@ def test_only_what_the_objective_needs(processor, records):
         "short_image_index",
         "skipped",
     }
+
+
+def test_pairs_labelled_as_no_match_are_no_training_data(processor, records):
+    matching, wrong = (replace(records[number], matches=label) for number, label in ((0, True), (1, False)))
+    with pytest.raises(InvalidRecordError, match=r"json:2: label is 0; it must be 1, or none: this objective learns"):
+        FGClip2Collator(processor)(drawn([matching, wrong]))
+    batch = FGClip2Collator(processor, on_error="skip")(drawn([matching, wrong]))
+    assert len(batch["pixel_values"]) == len(batch["skipped"]) == 1
 
 
 @pytest.mark.parametrize("content", [None, b"no image", b"\x89PNG\r\n\x1a\n1234"])

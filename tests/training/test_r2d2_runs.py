@@ -219,6 +219,17 @@ def test_equal_pictures_have_one_id_and_padding_is_masked(official_r2d2_folder, 
     assert collator([DrawnRecord(long, 0)])["input_ids"].shape == (1, 4)
 
 
+def test_equal_texts_have_one_hash_however_long_the_others_are(official_r2d2_folder, pairs):  # noqa: F811
+    collator = PairCollator(processor_of(official_r2d2_folder), training=False)
+    short, shorter, long = (replace(pairs[0], short_caption=text) for text in ("红花", "红", "红花在绿花旁"))
+    longest, padded = (
+        collator([DrawnRecord(x, 0) for x in batch])["text_hash"].tolist()
+        for batch in ((short, shorter), (short, long))
+    )
+    assert longest[0] == padded[0]
+    assert len({*longest, *padded}) == 3
+
+
 def test_augmentation_follows_from_seed_epoch_and_record(official_r2d2_folder, pairs):  # noqa: F811
     def pixels(epoch=0, **options):
         collator = PairCollator(processor_of(official_r2d2_folder), **options)
@@ -232,7 +243,9 @@ def test_augmentation_follows_from_seed_epoch_and_record(official_r2d2_folder, p
 def test_labels_that_a_task_can_not_use(official_r2d2_folder, pairs, labelled):  # noqa: F811
     processor = processor_of(official_r2d2_folder)
     wrong, unlabelled = DrawnRecord(labelled[1], 0), DrawnRecord(pairs[0], 0)
-    with pytest.raises(ValueError, match=r"jsonl:2: label is 0; it must be 1, or none: retrieval learns from pairs"):
+    with pytest.raises(
+        ValueError, match=r"jsonl:2: label is 0; it must be 1, or none: this objective learns from pairs"
+    ):
         PairCollator(processor)([wrong])
     with pytest.raises(ValueError, match=r"jsonl:1: label is missing; it must be 1 where image and caption match"):
         PairCollator(processor, labelled=True)([unlabelled])

@@ -67,11 +67,11 @@ class FGClip2Collator:
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
-            InvalidRecordError: A record can't be used, likewise.
+            InvalidRecordError: A record can't be used, or is labelled as a pair that does not match, likewise.
         """
         if drawn and drawn[0].record is None:  # had before the run was continued: it is only counted off
             return {}
-        records, images, epochs, skipped = open_drawn(drawn, self.on_error)
+        records, images, epochs, skipped = open_drawn(drawn, self.on_error, check_no_mismatch)
         batch: dict[str, Any] = {
             **prepare_images(self.processor, images, self.max_num_patches),
             "skipped": skipped,
@@ -103,7 +103,7 @@ class FGClip2Collator:
         ids = self._tokenize(texts, role)
         if self.training:
             return {f"{name}_input_ids": ids}
-        return {f"{name}_input_ids": ids, f"{name}_text_hash": hash_texts(ids)}
+        return {f"{name}_input_ids": ids, f"{name}_text_hash": hash_texts(ids, self.processor.tokenizer.pad_token_id)}
 
     def _tokenize(self, texts: Sequence[str], role: Role) -> Tensor:
         ids = self.processor.tokenize(texts or [""], role)["input_ids"]  # (texts, tokens)
@@ -188,6 +188,12 @@ def open_drawn(
     return records, images, epochs, skipped
 
 
+def check_no_mismatch(record: Record) -> None:
+    """Raise an `InvalidRecordError` if a record is labelled as a pair that does not match."""
+    if record.matches is False:
+        raise InvalidRecordError(record.source, "label", "0", "1, or none: this objective learns from pairs that match")
+
+
 def prepare_images(
     processor: DualEncoderProcessor, images: list[Image.Image], max_num_patches: int | str | None = None
 ) -> dict[str, Tensor]:
@@ -203,10 +209,10 @@ def hash_images(images: Sequence[Image.Image]) -> Tensor:
     return torch.tensor([_hash(image.size, image.tobytes()) for image in images], dtype=torch.int64)
 
 
-def hash_texts(input_ids: Tensor) -> Tensor:
+def hash_texts(input_ids: Tensor, padding_id: int) -> Tensor:
     """Return int64 (B,), the same for equal texts only, however far they are padded."""
-    # Without the run of equal ids that each ends with: families pad to the longest text of each batch.
-    hashes = [_hash(row[-1], np.trim_zeros(row - row[-1], "b").tobytes()) for row in input_ids.numpy()]
+    # Without their padding: families pad to the longest text of each batch.
+    hashes = [_hash("text", np.trim_zeros(row - padding_id, "b").tobytes()) for row in input_ids.numpy()]
     return torch.tensor(hashes, dtype=torch.int64)
 
 

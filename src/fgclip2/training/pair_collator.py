@@ -13,7 +13,7 @@ import torch
 from ..data.records import InvalidRecordError, Record
 from ..modeling.interface import DualEncoderProcessor
 from .augmentation import Augmentation, augment
-from .collator import check_patch_budget, hash_images, hash_texts, open_drawn, prepare_images
+from .collator import check_no_mismatch, check_patch_budget, hash_images, hash_texts, open_drawn, prepare_images
 from .sampler import DrawnRecord, OnError
 
 
@@ -74,7 +74,10 @@ class PairCollator:
         else:
             batch["ids"] = hashes
         if not self.training:
-            batch |= {"image_hash": hashes, "text_hash": hash_texts(batch["input_ids"])}
+            batch |= {
+                "image_hash": hashes,
+                "text_hash": hash_texts(batch["input_ids"], self.processor.tokenizer.pad_token_id),
+            }
         elif self.augmentation != "none":
             side = self.processor.image_processor.size["height"]
             mirrors_sides = self.augmentation == "r2d2-released"
@@ -88,8 +91,8 @@ class PairCollator:
         if self.labelled and record.matches is None:
             allowed = "1 where image and caption match, else 0 (`label_column` names it in pairs)"
             raise InvalidRecordError(record.source, "label", "missing", allowed)
-        if not self.labelled and record.matches is False:
-            raise InvalidRecordError(record.source, "label", "0", "1, or none: retrieval learns from pairs that match")
+        if not self.labelled:
+            check_no_mismatch(record)
 
     def _random(self, record: Record, epoch: int) -> np.random.Generator:
         source = record.source.encode(errors="surrogateescape")  # names of files need not be UTF-8
