@@ -11,6 +11,7 @@ from fgclip2.benchmarks.bundled import find_benchmarks
 from fgclip2.benchmarks.catalogue import BENCHMARKS, find_benchmark
 from fgclip2.benchmarks.encoding import Encoder
 from fgclip2.benchmarks.image_files import ImageFile
+from fgclip2.benchmarks.models import text_use
 from fgclip2.benchmarks.reranking import describe_reranking, reranked_ranks
 from fgclip2.benchmarks.runner import check_reranking, result_path, run
 from fgclip2.benchmarks.tasks import (
@@ -147,6 +148,19 @@ def test_pairs_are_told_apart_by_the_match_probability(golden_data):
     assert scores.metrics["reranked/auc"].value == pytest.approx(area)
     halves = np.mean([*(right >= 0.5), *(wrong < 0.5)])
     assert scores.metrics["reranked/accuracy@0.5"].value == pytest.approx(halves)
+
+
+def test_long_captions_are_captions_where_one_head_takes_both(golden_data):
+    images, captions, image_of_caption = golden_data
+    data = RetrievalData(images, captions, [(image, text) for text, image in enumerate(image_of_caption)])
+    embedder = golden_of_r2d2.embedder()
+    encode = Encoder(embedder, show_progress_bar=False)
+    short, long = (
+        retrieval.evaluate(data, encode, RetrievalSettings(walk_type=walk), "zh", rerank="model", candidates=4)
+        for walk in ("short", "long")
+    )
+    assert short.metrics == long.metrics
+    assert text_use(embedder, captions, "long_caption") == text_use(embedder, captions, "caption")
 
 
 def test_the_preset_of_r2d2_has_the_candidates_of_its_scripts(golden_data, tmp_path):

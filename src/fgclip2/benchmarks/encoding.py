@@ -37,7 +37,7 @@ from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
 from .base import CROP_EDGES, ROLE_OF_METHOD, Box, Problem
 from .image_files import StoredImage
-from .models import BenchmarkModel, configuration_digest, encode_texts, ignored_settings, run_on
+from .models import BenchmarkModel, caption_role, configuration_digest, encode_texts, ignored_settings, run_on
 from .released import keep_case, lower_cases
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class Encoder:
             role: What the texts are to the model.
             lower_case: `False`: FG-CLIP 2 reads them as they are written, see [`keep_case`].
         """
+        role = caption_role(self.model, role)
         # Models of this package lower-case texts: one vector for all spellings, so that these tie to the bit.
         read = str.lower if lower_case and lower_cases(self.model) else str
         first: dict[str, str] = {}  # what is read -> the text that is encoded for all that read so
@@ -335,7 +336,7 @@ class Encoder:
         if not hasattr(self.model, "stream_pair_scores"):
             raise ValueError(f"{self.model.name} does not score pairs, for which a model needs stream_pair_scores")
         stream = (self.model if lower_case else keep_case(self.model)).stream_pair_scores  # type: ignore[attr-defined]
-        max_num_patches = self._meant(max_num_patches)
+        role, max_num_patches = caption_role(self.model, role), self._meant(max_num_patches)
 
         def encode(block: list[tuple[bytes | UnreadableImageError, Sequence[str]]]) -> Block:
             readable = _Readable([content for content, _ in block])

@@ -116,6 +116,13 @@ def encode_texts(model: BenchmarkModel, texts: Sequence[str], role: Role) -> np.
     return model.encode_texts(texts, WALK_OF_ROLE[role], show_progress_bar=False)
 
 
+def caption_role(model: BenchmarkModel, role: Role) -> Role:
+    """Return the role that captions have for a model: long ones are captions like others where one head takes both."""
+    processor = getattr(model, "processor", None)
+    has_one_head = isinstance(processor, DualEncoderProcessor) and "long_caption" not in processor.text_roles
+    return "caption" if role == "long_caption" and has_one_head else role
+
+
 def ignored_settings(model: BenchmarkModel) -> list[str]:
     """Return the settings of benchmarks that mean nothing to a model."""
     if not isinstance(model, Embedder):
@@ -141,7 +148,7 @@ def text_use(model: BenchmarkModel, texts: Sequence[str], role: Role) -> dict[st
     """Count the texts, the tokens that count of each, and the texts of which the rest is cut off; `None` if unknown."""
     processor = getattr(model, "processor", None)
     if isinstance(processor, DualEncoderProcessor):
-        length, count_tokens = processor.text_length(role), processor.count_tokens
+        length, count_tokens = processor.text_length(caption_role(model, role)), processor.count_tokens
     elif isinstance(model, PairEmbedder) and model.tokenizer is not None and model.text_length is not None:
         length = model.text_length
 
