@@ -61,7 +61,8 @@ def load_checkpoint(source: str | os.PathLike, family: Family, **hub_arguments: 
         # An adapter knows the revision of its base; the folder within a repository is that of the adapter.
         shared = {name: value for name, value in hub_arguments.items() if name not in ("revision", "subfolder")}
         source, hub_arguments = locate_checkpoint(base[0], revision=base[1] or "main", **shared)
-    if has_ranking_stage(family, source, **hub_arguments):
+    # A stage beside the base was trained on towers that an adapter changes.
+    if base is None and has_ranking_stage(family, source, **hub_arguments):
         family = family.with_ranking_stage
     options = {"dtype": "auto" if base is None else torch.float32, "output_loading_info": True, **hub_arguments}
     model, info = family.model.from_pretrained(source, **options)

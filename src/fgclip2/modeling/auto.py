@@ -41,6 +41,7 @@ class Family:
     # names of classes with `model_type` in them, or by a tensor that the others lack.
     official_model_type: str | None = None
     own_tensor: str = ""
+    stage_tensor: str = ""  # of the ranking stage
 
     @property
     def with_ranking_stage(self) -> Family:
@@ -59,6 +60,7 @@ FAMILIES = (
         (FGClip2TextModel, FGClip2VisionModel),
         FGClip2ForImageTextMatching,
         FGClip2ZeroShotImageClassificationPipeline,
+        stage_tensor="cross_encoder.head.weight",
     ),
     Family(
         "FG-CLIP",
@@ -146,9 +148,9 @@ def find_family(name: str | os.PathLike, **hub_arguments: Any) -> Family | None:
 
 
 def has_ranking_stage(family: Family, source: str | os.PathLike, **hub_arguments: Any) -> bool:
-    """Tell by its config.json whether a checkpoint is of the family's model with a ranking stage."""
+    """Tell whether a checkpoint is of the family's model with a ranking stage: arguments as in [`read_model_type`]."""
     if family.matching is None:
         return False
     settings, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
-    # The dual encoder of such a folder, saved by itself, keeps the sizes of the stage that it has no more.
-    return "cross_config" in settings and settings.get("architectures") != [family.model.__name__]
+    # The dual encoder of such a folder, saved by itself or trained, keeps the sizes of the stage that it has no more.
+    return "cross_config" in settings and has_tensor(source, family.stage_tensor, **hub_arguments)
