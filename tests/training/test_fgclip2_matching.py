@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from fgclip2 import FGClip2Embedder, FGClip2ForImageTextMatching, FGClip2Model
-from fgclip2.data import open_record_image
+from fgclip2.data import Record, RecordDataset, open_record_image
 from fgclip2.training import (
+    FGClip2ForTraining,
     FGClip2MatchingForTraining,
     FGClip2Trainer,
     FGClip2TrainingArguments,
@@ -15,6 +16,19 @@ from fgclip2.training import (
     mine_neighbours,
 )
 from fgclip2.training.sampler import BatchOrderSampler, order_with_neighbours
+
+
+class Chosen(RecordDataset):
+    """Records of others by their numbers."""
+
+    def __init__(self, records: RecordDataset, numbers: list[int]):
+        self.records, self.numbers, self.languages = records, numbers, records.languages[numbers]
+
+    def _read(self, index: int) -> Record:
+        return self.records[self.numbers[index]]
+
+    def _source(self, index: int) -> str:
+        return self.records.source(self.numbers[index])
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +116,9 @@ def test_others_are_drawn_by_similarity_and_never_of_the_same_image(model, batch
     )
     texts = model.get_text_tokens(batch["short_input_ids"])
     index = torch.tensor([0, 1, 1, 2])
+    hashes = torch.arange(4)
     for is_training in (True, False):
-        candidates, captions = model.train(is_training)._draw(images, texts, index, 2)
+        candidates, captions = model.train(is_training)._draw(images, texts, index, hashes, 2)
         assert torch.equal(candidates[:, 0], index)
         assert torch.equal(captions[:, 0], torch.arange(4))
         for row in range(4):
@@ -112,6 +127,10 @@ def test_others_are_drawn_by_similarity_and_never_of_the_same_image(model, batch
     similar = F.normalize(texts[:, 0], dim=-1) @ F.normalize(images[:, 0], dim=-1).T
     similar[torch.arange(4), index] = -1
     assert torch.equal(candidates[:, 1], similar.argmax(1))
+    # The picture of the first image is also that of the second.
+    candidates, captions = model._draw(images, texts, index, torch.tensor([7, 7, 8, 9]), 1)
+    assert set(candidates[:3, 1].tolist()) <= {2, 3}
+    assert captions[:3, 1].tolist() == [3, 3, 3]
 
 
 def test_a_run_learns_and_its_folder_ranks(saved_folder, records, tmp_path, embedder):
@@ -151,6 +170,37 @@ def test_a_run_learns_and_its_folder_ranks(saved_folder, records, tmp_path, embe
     embedder.processor.save_pretrained(tmp_path / "alone")
     alone = FGClip2Embedder.from_pretrained(tmp_path / "alone", device="cpu")
     assert type(alone.model) is FGClip2Model
+    # Nor where it was trained further, which keeps the sizes of the stage too.
+    FGClip2ForTraining.from_pretrained(tmp_path / "stage").save_pretrained(tmp_path / "trained")
+    embedder.processor.save_pretrained(tmp_path / "trained")
+    assert type(FGClip2Embedder.from_pretrained(tmp_path / "trained", device="cpu").model) is FGClip2Model
+    # An adapter was trained on towers that are no more those of the stage.
+    pytest.importorskip("peft")
+    from fgclip2.training.lora import add_lora
+
+    add_lora(FGClip2Model.from_pretrained(tmp_path / "stage")).save_pretrained(tmp_path / "adapter")
+    assert type(FGClip2Embedder.from_pretrained(tmp_path / "adapter", device="cpu").model) is FGClip2Model
+
+
+def test_a_model_with_a_stage_is_trained_for_ranking_and_takes_no_adapter(saved_folder, records, tmp_path, embedder):
+    model = FGClip2ForImageTextMatching.from_dual_encoder(FGClip2Model.from_pretrained(saved_folder))
+    args = FGClip2TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    run = FGClip2Trainer(model, args, records, processing_class=embedder.processor)
+    assert type(run.model) is FGClip2MatchingForTraining
+    pytest.importorskip("peft")
+    from fgclip2.training.lora import add_lora
+
+    for stage in (model, run.model):
+        with pytest.raises(ValueError, match=r"whose ranking stage is trained in full, on frozen towers"):
+            add_lora(stage)
+
+
+def test_an_evaluation_leaves_out_a_last_batch_of_one_picture(saved_folder, records, tmp_path):
+    three = Chosen(records, [0, 1, 3])
+    metrics = run_of(str(saved_folder), tmp_path, three, per_device_eval_batch_size=2).evaluate()
+    first = run_of(str(saved_folder), tmp_path, Chosen(records, [0, 1]), per_device_eval_batch_size=2).evaluate()
+    assert metrics["eval_skipped"] == 1
+    assert (metrics["eval_loss"], metrics["eval_accuracy"]) == (first["eval_loss"], first["eval_accuracy"])
 
 
 def test_neighbours_are_the_nearest_others_of_the_language(records, embedder):
@@ -163,6 +213,9 @@ def test_neighbours_are_the_nearest_others_of_the_language(records, embedder):
         assert neighbours[row].tolist() == nearest[:2]
     few = mine_neighbours(embedder, records, 100)
     assert (few == -1).any(1).all()
+    # A picture with two captions is two records, neither of them a neighbour of the other.
+    twice = mine_neighbours(embedder, Chosen(records, [0, 1, 0, 1, 3]), 4)
+    assert [set(row) for row in twice.tolist()] == [{1, 3, 4, -1}, {0, 2, 4, -1}] * 2 + [{0, 1, 2, 3}]
     with pytest.raises(ValueError, match="`neighbours` must have a row for each of the 40 records, got 2"):
         NeighbouringRecords(records, neighbours[:2])
 

@@ -33,7 +33,7 @@ class FGClip2Collator:
         num_hard_negatives: Hard negatives per region (released: 10); where there are fewer, they are masked.
         short_caption_prefix: Put before English short captions (the released training has `"a photo of "`).
         training: `False`, for evaluation: every region with its short text, and a hash of each image.
-        with_regions, with_hard_negatives, with_long_captions: What the objective needs.
+        with_regions, with_hard_negatives, with_long_captions, with_image_hash: What the objective needs.
         on_error: `"raise"` an `UnreadableImageError`, or `"skip"`: leave the record out of its batch and say so.
         seed: Seed of the choices.
 
@@ -50,6 +50,7 @@ class FGClip2Collator:
     with_regions: bool = True
     with_hard_negatives: bool = True
     with_long_captions: bool = True
+    with_image_hash: bool = False
     on_error: OnError = "raise"
     seed: int = 0
 
@@ -61,9 +62,9 @@ class FGClip2Collator:
 
         Returns:
             The arguments of the training model; `short_image_index` and `long_image_index`, the image of each caption;
-            `hard_negative_mask`; with `training=False` `image_hash`, int64 (B,), the same for equal images only, and
-            `short_text_hash`, `long_text_hash` and `region_text_hash`, of the ids of captions and regions' texts; and
-            `skipped`, a list of reasons, one for each record left out.
+            `hard_negative_mask`; with `training=False` or `with_image_hash` `image_hash`, int64 (B,), the same for
+            equal images only; with `training=False` `short_text_hash`, `long_text_hash` and `region_text_hash`, of the
+            ids of captions and regions' texts; and `skipped`, a list of reasons, one for each record left out.
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
@@ -76,7 +77,7 @@ class FGClip2Collator:
             **prepare_images(self.processor, images, self.max_num_patches),
             "skipped": skipped,
         }
-        if not self.training:
+        if self.with_image_hash or not self.training:
             batch["image_hash"] = hash_images(images)
         prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]
         short = [

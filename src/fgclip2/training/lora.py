@@ -22,6 +22,7 @@ from ..checks import check_choice
 from ..files import replacing
 from ..modeling.adapters import PREFIX, StrictLoraModel, adapter_folder, lora_config_of, scales_of
 from ..modeling.auto import FAMILIES
+from ..modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
 from ..modeling.weights import ADAPTER_WEIGHTS, check_base_folder, shapes_of
 from .card import base_name, check_base_is_public, write_card
 from .tasks import FGClip2ForTraining, FGClipForTraining, family_to_train
@@ -109,11 +110,17 @@ def add_lora(model: PreTrainedModel, config: LoraConfig | None = None) -> FGClip
         config: By default [`lora_config`] of its family.
 
     Raises:
-        ValueError: It is not a model of this package, has an adapter already, or the target matches nothing.
+        ValueError: It is not a model of this package, has a ranking stage or an adapter already, or the target matches
+            nothing.
     """
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if not isinstance(model, PreTrainedModel) or model_type not in LORA_MODELS:
         raise ValueError(f"model is {type(model).__name__}; allowed: an FGClip2Model or FGClipModel without adapters")
+    if isinstance(model, FGClip2ForImageTextMatching):
+        raise ValueError(
+            f"model is {type(model).__name__}, whose ranking stage is trained in full, on frozen towers; allowed: an "
+            "FGClip2Model or FGClipModel"
+        )
     if any("lora_" in name for name, _ in model.named_parameters()):
         raise ValueError("the model has an adapter already; merge it first: model.merge_and_unload()")
     return FGClip2LoraModel(model, config or lora_config(model_type=model_type))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from PIL import Image
 
 from ..checks import check_positive_integer
 from ..data.records import Record, RecordDataset, open_record_image
 from ..embedding import Embedder
+from .collator import hash_images
 
 _QUERIES_PER_BLOCK = 1024
 
@@ -43,21 +47,30 @@ class NeighbouringRecords(RecordDataset):
 def mine_neighbours(
     embedder: Embedder, records: RecordDataset, count: int = 20, max_num_patches: int | str | None = None
 ) -> np.ndarray:
-    """Find for each record the others of its language whose images a dual encoder ranks first for its caption.
+    """Find for each record those of its language whose images a dual encoder ranks first for its caption.
+
+    Records of an equal picture are left out: what describes one of them is true of the others.
 
     Args:
         embedder: Of the dual encoder, which stays as it is.
         records: All are read, their images and their captions, long ones where there are any.
-        count: Neighbours of a record; fewer where the language has fewer records.
+        count: Neighbours of a record; fewer where the language has fewer records of other pictures.
         max_num_patches: Of the images.
 
     Returns:
         Integer, shape (N, count), the nearest first; -1 where there are no more.
     """
     texts = [record.long_caption or record.short_caption or "" for record in records]
-    images = torch.from_numpy(
-        embedder.encode_images([open_record_image(record) for record in records], max_num_patches)
-    )
+    hashes: list[torch.Tensor] = []
+
+    def opened() -> Iterator[Image.Image]:  # one after the other: together they may not fit into memory
+        for record in records:
+            image = open_record_image(record)
+            hashes.append(hash_images([image]))
+            yield image
+
+    images = torch.from_numpy(embedder.encode_images(opened(), max_num_patches))
+    pictures = torch.cat(hashes)
     captions = torch.from_numpy(embedder.encode_texts(texts))
     neighbours = np.full((len(records), count), -1)
     for language in np.unique(records.languages):
@@ -65,6 +78,7 @@ def mine_neighbours(
         kept = min(count, len(rows) - 1)
         for block in rows.split(_QUERIES_PER_BLOCK):
             cosines = captions[block] @ images[rows].T  # (block, records of the language)
-            cosines[block[:, None] == rows] = -torch.inf
-            neighbours[block, :kept] = rows[cosines.topk(kept).indices]
+            cosines[pictures[block, None] == pictures[rows]] = -torch.inf
+            nearest = cosines.topk(kept)
+            neighbours[block, :kept] = rows[nearest.indices].where(nearest.values > -torch.inf, -1)
     return neighbours

@@ -82,6 +82,8 @@ def load_processor(name: str | Path, revision: str | None = None) -> Any:
 def in_training(model: nn.Module, objective: str | None = None) -> Any:
     """Return the training model of a plain model of a family, with its parameters; any other model as it is.
 
+    Without an objective it is the first of the family's that keeps all of the model: that of a ranking stage trains it.
+
     Raises:
         ValueError: The family is not trained with this objective.
     """
@@ -89,6 +91,9 @@ def in_training(model: nn.Module, objective: str | None = None) -> Any:
         return model
     if model.config.model_type not in TRAINING_MODELS:
         return model
+    if objective is None:
+        of_class = (known for known in TRAINING_MODELS[model.config.model_type] if issubclass(known, type(model)))
+        objective = next((known.default_objective for known in of_class), None)
     return training_model(model.config.model_type, objective).from_model(model)
 
 

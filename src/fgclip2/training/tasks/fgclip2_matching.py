@@ -67,6 +67,7 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
         short_image_index: Tensor,
         long_input_ids: Tensor,
         long_image_index: Tensor,
+        image_hash: Tensor,
         hard_index: Tensor | None = None,
         hard_input_ids: Tensor | None = None,
         hard_negative_mask: Tensor | None = None,
@@ -82,6 +83,7 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
             pixel_values, pixel_attention_mask, spatial_shapes: As in [`FGClip2Model.get_image_features`], B images.
             short_input_ids, long_input_ids: Integer, shapes (S, 64) and (L, 196), captions.
             short_image_index, long_image_index: Integer, shapes (S,) and (L,), the image of each caption.
+            image_hash: Integer, shape (B,), the same for equal pictures, which are never told from each other.
             hard_index: Integer, shape (H, 2), (image, box) of each region with hard negatives.
             hard_input_ids: Integer, shape (H, 1 + N, 64), the region's text, then its hard negatives.
             hard_negative_mask: Boolean, shape (H, N), `False` where there is no hard negative.
@@ -110,7 +112,7 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
                 continue
             with torch.no_grad():
                 text_tokens = self.get_text_tokens(ids)
-            images, texts = self._draw(image_tokens, text_tokens, index, negatives)
+            images, texts = self._draw(image_tokens, text_tokens, index, image_hash, negatives)
             of_images = self._logits(
                 image_tokens, text_tokens, images, torch.arange(len(ids), device=ids.device)[:, None]
             )
@@ -140,16 +142,18 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
         return self.match(image_tokens[images.flatten()], text_tokens[texts.flatten()]).view(images.shape)
 
     @torch.no_grad()
-    def _draw(self, image_tokens: Tensor, text_tokens: Tensor, index: Tensor, negatives: int) -> tuple[Tensor, Tensor]:
+    def _draw(
+        self, image_tokens: Tensor, text_tokens: Tensor, index: Tensor, image_hash: Tensor, negatives: int
+    ) -> tuple[Tensor, Tensor]:
         """Return the candidates of each caption, its own first: images (S, 1 + K) and texts (S, 1 + K)."""
         images, texts = (F.normalize(tokens[:, 0].float(), dim=-1) for tokens in (image_tokens, text_tokens))
-        temperature, rows = 1 / self.logit_scale.exp(), torch.arange(len(images), device=index.device)
+        temperature, pictures = 1 / self.logit_scale.exp(), image_hash[index]
         drawn = []
         for own, weights in (
-            (index, negative_weights(texts, images, temperature, index, rows)),
+            (index, negative_weights(texts, images, temperature, pictures, image_hash)),
             (
                 torch.arange(len(index), device=index.device),
-                negative_weights(images[index], texts, temperature, index, index),
+                negative_weights(images[index], texts, temperature, pictures, pictures),
             ),
         ):
             count = min(negatives, int((weights > 0).sum(1).min()))

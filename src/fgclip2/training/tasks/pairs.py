@@ -82,12 +82,14 @@ class PairTask:
         settings: Class of the objective's settings.
         labelled: Whether records are labelled as matching or not.
         pairs_per_image: Pairs that the cross encoders compare for each image of a batch.
+        reason_without_rows: Why an evaluation leaves out images of a batch, where a task does.
     """
 
     objectives: tuple[str, ...]
     settings: type[Any]
     labelled: bool
     pairs_per_image: int
+    reason_without_rows: str
     has_gradient_cache = False
 
     def check_arguments(self, args: FGClip2TrainingArguments) -> None:
@@ -150,7 +152,8 @@ class PairTask:
                 if len(batch["pixel_values"]):
                     rows, loss = self.embed_batch(model, batch, objective)
                     pieces.append(rows)
-                    count = len(batch["pixel_values"])
+                    count = len(rows["image_hash"])
+                    skipped += [self.reason_without_rows] * (len(batch["pixel_values"]) - count)
                     total += torch.tensor([loss.item() * count, count], dtype=torch.float64)
         own = {name: torch.cat([piece[name].to(device()) for piece in pieces]) for name in pieces[0]}
         counts = [count for (count,) in counts_over_ranks([len(own["image_hash"])], device())]

@@ -41,6 +41,7 @@ class RankingTask(PairTask):
     labelled = False
     pairs_per_image = 2 * (1 + RankingSettings.negatives)
     loss_name = "loss"
+    reason_without_rows = "a batch of one picture, which has no other to be told from"
 
     def check_arguments(self, args: FGClip2TrainingArguments) -> None:
         """Refuse what has no meaning where towers and scales are frozen."""
@@ -67,6 +68,7 @@ class RankingTask(PairTask):
             training=training,
             with_regions=False,
             with_hard_negatives=settings.hard_text_weight > 0,
+            with_image_hash=True,
             on_error=args.on_error,
             seed=args.order_seed,
         )
@@ -76,7 +78,12 @@ class RankingTask(PairTask):
         return {"right": torch.zeros(0), "image_hash": torch.zeros(0, dtype=torch.int64)}
 
     def embed_batch(self, model: Any, batch: Mapping[str, Any], objective: PairObjective) -> tuple[Rows, Tensor]:
-        """Compute for each image whether it comes first for its captions, and the loss."""
+        """Compute for each image whether it comes first for its captions, and the loss.
+
+        A batch of one picture, as the last one may be, has no other to tell it from: it gives no rows, and no loss.
+        """
+        if len(batch["image_hash"].unique()) < 2:
+            return self.no_rows(model), torch.zeros(())
         inputs = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
         outputs = model(**inputs, **objective.forward_arguments)
         return {"right": outputs["right"].float(), "image_hash": batch["image_hash"]}, outputs["loss"]
