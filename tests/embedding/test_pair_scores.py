@@ -134,6 +134,16 @@ def test_errors_say_what_is_wrong(embedder):
         embedder.stream_pair_scores(IMAGES[:1], [["红猫"]], score="cosine")
     with pytest.raises(ValueError, match="texts has 1 entries for 2 images: pass one list of texts for each"):
         embedder.stream_pair_scores(IMAGES[:2], [["红猫"]])
+    for wrong, message in (
+        (["a dog", "cat"], r"texts\[0\] must be a list of strings, got str 'a dog'"),
+        ([["红猫"], None], r"texts\[1\] must be a list of strings, got NoneType None"),
+        ([["红猫"], ["红", ["猫"]]], r"texts\[1\]\[1\] must be a string, got list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            embedder.stream_pair_scores(IMAGES[:2], wrong)
+    for count, message in ((1, "texts has 2 entries for 1 images"), (3, "texts has 2 entries for more images")):
+        with pytest.raises(ValueError, match=f"{message}: pass one list of texts for each"):
+            list(embedder.stream_pair_scores(iter(IMAGES[:count]), [["红猫"], ["红"]]))
     with pytest.raises(ValueError, match="compares whole images with captions: leave out role"):
         embedder.stream_pair_scores(IMAGES[:1], [["红猫"]], role="region_phrase")
     without = R2D2Model(golden_of_r2d2.config(cross_config={"num_hidden_layers": 0}))

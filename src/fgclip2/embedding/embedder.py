@@ -24,7 +24,7 @@ from ..errors import UnreadableImageError
 from ..modeling.inputs import MAX_PIXELS, DoubtfulBoxes, check_max_num_patches, check_text, is_image
 from ..modeling.interface import Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
-from .inputs import Boxes, ImageInput, ImageRecord, Skipped, prepare_image
+from .inputs import Boxes, ImageInput, ImageRecord, Skipped, as_many, check_texts_of_images, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 from .phrases import Splitter, split_phrases
 from .reranker import RERANKERS, DenseMap, ImageWindows, PairScores, RerankedHit, rerank, rerank_by_model
@@ -843,17 +843,23 @@ class BaseEmbedder:
 
         Raises:
             UnreadableImageError: An image can't be read.
-            ValueError: There are not as many lists of texts as images, a text is no string, `score` or the role has
-                another value, or the model does not score pairs.
+            ValueError: There are not as many lists of texts as images (of an iterator, this is found on the way), a
+                list is none or a text no string, `score` or the role has another value, or the model does not score
+                pairs.
         """
         self.require_reranking("model")
         check_choice("score", score, ("rank", "match"))
         if role == "region_phrase":
             raise ValueError("the ranking stage compares whole images with captions: leave out role")
-        if isinstance(images, Sized) and not is_image(images) and len(images) != len(texts):
+        check_texts_of_images(texts)
+        if is_image(images):
+            images = [images]  # type: ignore[list-item]
+        if isinstance(images, Sized) and len(images) != len(texts):
             raise ValueError(
                 f"texts has {len(texts)} entries for {len(images)} images: pass one list of texts for each"
             )
+        if not isinstance(images, Sized) and isinstance(images, Iterable):
+            images = as_many(images, len(texts))
         limits = self._role_limits(role)
         different = dict.fromkeys(chain.from_iterable(texts))
         roles = {text.text: text.role for text in self._choose_roles(different, limits)}

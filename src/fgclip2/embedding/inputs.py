@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UnreadableImageError
-from ..modeling.inputs import MAX_PIXELS, check_boxes, load_image
+from ..modeling.inputs import MAX_PIXELS, check_boxes, check_text, load_image
 from ..modeling.interface import DualEncoderProcessor
 
 if TYPE_CHECKING:
@@ -118,6 +118,29 @@ def load_input(index: int, image: ImageInput, max_pixels: int = MAX_PIXELS) -> I
             source = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
             reason = f"{source}{type(error).__name__}: {error}"
             raise UnreadableImageError(f"images[{index}]: {reason}") from error
+
+
+def check_texts_of_images(texts: Sequence[Sequence[str]]) -> None:
+    """Raise a `ValueError` that names the place unless each image has a list of texts."""
+    for index, of_image in enumerate(texts):
+        if isinstance(of_image, str) or not isinstance(of_image, Sequence):
+            raise ValueError(
+                f"texts[{index}] must be a list of strings, got {type(of_image).__name__} {of_image!r:.80}"
+            )
+        for place, text in enumerate(of_image):
+            check_text(f"texts[{index}][{place}]", text)
+
+
+def as_many(images: Iterable[ImageInput], count: int) -> Iterator[ImageInput]:
+    """Yield the images; raise a `ValueError` as soon as there are more than lists of texts, or at the end fewer."""
+    remedy = "pass one list of texts for each"
+    number = 0
+    for number, image in enumerate(images, 1):
+        if number > count:
+            raise ValueError(f"texts has {count} entries for more images: {remedy}")
+        yield image
+    if number < count:
+        raise ValueError(f"texts has {count} entries for {number} images: {remedy}")
 
 
 def corners_of_detections(detections: Detections, box_format: str, name: str) -> list[list[float]]:
