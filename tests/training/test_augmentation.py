@@ -25,7 +25,9 @@ def share_mirrored(image: Image.Image, caption: str, mirrors_sides: bool) -> flo
     return mirrored / 60
 
 
-@pytest.mark.parametrize("caption", ["左边一只狗", "狗在猫右边", "a dog on the Left", "to the right of it"])
+@pytest.mark.parametrize(
+    "caption", ["左边一只狗", "狗在猫右边", "a dog on the Left", "to the right of it", "狗在left侧"]
+)
 def test_no_flip_under_a_caption_of_left_or_right(sides, caption):
     assert share_mirrored(sides, caption, mirrors_sides=False) == 0
     assert 0.3 < share_mirrored(sides, caption, mirrors_sides=True) < 0.7

@@ -23,7 +23,8 @@ DRAWN, PROBABILITY = 2, 0.5  # operations drawn for an image, each of which is l
 ENHANCEMENT, SHEAR, PIXELS, DEGREES = 0.1 + 1.8 * 0.5, 0.3 * 0.5, 10 * 0.5, 30 * 0.5
 FILLING = (128, 128, 128)
 
-_SIDES = re.compile(r"左|右|\b(left|right)\b", re.IGNORECASE)
+# Between Chinese characters, too, where `\b` finds no edge of a word.
+_SIDES = re.compile(r"左|右|(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
 
 
 def augment(image: Image.Image, caption: str, side: int, rng: np.random.Generator, mirrors_sides: bool) -> Image.Image:

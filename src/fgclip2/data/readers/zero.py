@@ -208,9 +208,10 @@ def _members(shards: Sequence[Path]) -> dict[str, Member]:
                 for member in archive:
                     if not member.isfile():
                         continue
-                    if member.name in members:
-                        raise ValueError(f"{shard} has a second image {member.name!r}: keys must be of one image each")
-                    members[member.name] = Member(str(shard), member.offset_data, member.size)
+                    name = member.name.removeprefix("./")  # as `tar -C images .` puts before each
+                    if name in members:
+                        raise ValueError(f"{shard} has a second image {name!r}: keys must be of one image each")
+                    members[name] = Member(str(shard), member.offset_data, member.size)
         except (tarfile.TarError, EOFError) as error:
             raise ValueError(f"{shard} must be a tar file that is not compressed: {error}") from error
     return members
