@@ -14,6 +14,7 @@ from fgclip2.cli import train_options
 from fgclip2.data import read_finehard
 from fgclip2.training import FGClip2TrainingArguments
 from fgclip2.training.objective import PRESETS, ObjectiveSettings
+from fgclip2.training.tasks import TRAINING_MODELS
 
 from ..checkpoints import write_clip_folder
 from .documents import ROOT, blocks, is_output, rows_of_first_cells, run_document
@@ -35,6 +36,15 @@ def written(value: object) -> str:
 def default(cls: type, name: str) -> str:
     each = next(each for each in fields(cls) if each.name == name)
     return written(train_options.default_of(each))
+
+
+def test_every_objective_is_named_where_it_is_set(document):
+    row = next(line for line in document.read_text(encoding="utf-8").splitlines() if line.startswith("| `objective` |"))
+    argument = next(each for each in fields(FGClip2TrainingArguments) if each.name == "objective")
+    for objective in (name for kinds in TRAINING_MODELS.values() for kind in kinds for name in kind.task.objectives):
+        assert f"`{objective}`" in row
+        assert objective in argument.metadata["help"]
+        assert f'"{objective}"' in FGClip2TrainingArguments.__doc__
 
 
 def test_every_field_of_the_objective_is_in_the_table(document):

@@ -154,7 +154,7 @@ def run(
         str | None,
         typer.Option(
             help="Measure re-ranking too, in retrieval and matching: phrases looks for each phrase in the images, "
-            "model compares the pairs as a model with a ranking stage (R2D2) was trained to."
+            "model compares the pairs as R2D2, or FG-CLIP 2 with a ranking stage, was trained to."
         ),
     ] = None,
     candidates: Annotated[

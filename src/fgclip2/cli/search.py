@@ -29,7 +29,7 @@ Rerank = Annotated[
     str | None,
     typer.Option(
         help="Put the first hits of texts in a new order: phrases looks for each phrase in the images, model compares "
-        "the pairs as a model with a ranking stage (R2D2) was trained to."
+        "the pairs as R2D2, or FG-CLIP 2 with a ranking stage, was trained to."
     ),
 ]
 Candidates = Annotated[

@@ -22,10 +22,11 @@ class FGClip2TrainingArguments(TrainingArguments):
     betas 0.9 and 0.98 and epsilon 1e-6, learning rate 1e-6, weight decay 0.001, cosine schedule with 3% warm-up.
 
     Args:
-        objective: Preset of the objective: `"released"`, `"paper"` or `"fgclip"` of [`FGClip2Objective`], `"retrieval"`
-            or `"matching"` of R2D2; `None`: that of the model's family, `"released"` for FG-CLIP 2, `"fgclip"` for the
-            first version and `"retrieval"` for R2D2.
-        objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's, or `{"form": ...}` of
+        objective: Preset of the objective: `"released"`, `"paper"` or `"fgclip"` of [`FGClip2Objective`], `"ranking"`
+            of FG-CLIP 2's ranking stage, `"retrieval"` or `"matching"` of R2D2; `None`: that of the model's family,
+            `"released"` for FG-CLIP 2, `"fgclip"` for the first version and `"retrieval"` for R2D2.
+        objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's; or `{"negatives": ...,
+            "hard_text_weight": ...}` for `"ranking"`, `{"candidates": ...}` for `"retrieval"`, `{"form": ...}` of
             [`matching_loss`] for `"matching"`; as a dict or JSON text.
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
@@ -48,8 +49,8 @@ class FGClip2TrainingArguments(TrainingArguments):
     objective: str | None = field(
         default=None,
         metadata={
-            "help": "Preset of the objective: released, paper or fgclip; retrieval or matching for R2D2; "
-            "by default that of the model's family"
+            "help": "Preset of the objective: released, paper or fgclip; ranking for FG-CLIP 2's ranking stage; "
+            "retrieval or matching for R2D2; by default that of the model's family"
         },
     )
     objective_settings: dict[str, Any] | str | None = field(
