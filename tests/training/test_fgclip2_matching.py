@@ -1,9 +1,13 @@
 """The ranking stage of FG-CLIP 2 in training: its losses, what is frozen, mined neighbours, and runs."""
 
+import weakref
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from fgclip2 import FGClip2Embedder, FGClip2ForImageTextMatching, FGClip2Model
 from fgclip2.data import Record, RecordDataset, open_record_image
@@ -15,7 +19,9 @@ from fgclip2.training import (
     NeighbouringRecords,
     mine_neighbours,
 )
+from fgclip2.training.estimates import DataSummary, StepContents
 from fgclip2.training.sampler import BatchOrderSampler, order_with_neighbours
+from fgclip2.training.tasks.ranking import RankingSettings
 
 
 class Chosen(RecordDataset):
@@ -218,6 +224,39 @@ def test_neighbours_are_the_nearest_others_of_the_language(records, embedder):
     assert [set(row) for row in twice.tolist()] == [{1, 3, 4, -1}, {0, 2, 4, -1}] * 2 + [{0, 1, 2, 3}]
     with pytest.raises(ValueError, match="`neighbours` must have a row for each of the 40 records, got 2"):
         NeighbouringRecords(records, neighbours[:2])
+
+
+def test_mining_opens_images_as_they_are_embedded(records, embedder, monkeypatch):
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def opened(record: Record) -> Image.Image:
+        nonlocal most
+        image = open_record_image(record)
+        alive.append(weakref.ref(image))
+        most = max(most, sum(known() is not None for known in alive))
+        return image
+
+    monkeypatch.setattr("fgclip2.training.mining.open_record_image", opened)
+    monkeypatch.setattr(embedder, "encode_images", partial(embedder.encode_images, batch_size=1))
+    mine_neighbours(embedder, records, 2)
+    assert len(alive) == len(records) > most
+
+
+def test_the_plan_counts_the_pairs_that_the_stage_compares(model, tmp_path):
+    args = FGClip2TrainingArguments(str(tmp_path), per_device_train_batch_size=4, num_hard_negatives=2)
+    data = DataSummary(10, short_captions=1.0, long_captions=0.5, hard_regions=1.5)
+
+    def contents(**settings: float) -> StepContents:
+        return model.task.step_contents(args, data, RankingSettings(**settings))
+
+    one, three, all_others = (contents(negatives=negatives, hard_text_weight=0) for negatives in (1, 3, 50))
+    assert (one.short_texts, one.long_texts) == (4 * 4, 2 * 4)
+    assert (three.short_texts, three.long_texts) == (4 * 8, 2 * 8)
+    assert all_others == three
+    assert contents(negatives=3).short_texts == three.short_texts + 6 * 3
+    memory = [model.activation_memory(model.config, its)["stage"] for its in (one, three, contents(negatives=3))]
+    assert memory == sorted(set(memory))
 
 
 def test_neighbours_share_a_batch_and_each_record_comes_once():

@@ -181,14 +181,15 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
 
         Args:
             config: Configuration of the model.
-            contents: Of one process.
+            contents: Of one process, with a text for each pair.
             mixed, checkpointing: As in [`tower_activations`].
             vision_layers, text_layers: Not used: the towers are frozen.
         """
-        pairs = cls.task.pairs_per_image * contents.images
-        length = config.text_config.longtext_len if contents.long_texts else config.text_config.max_position_embeddings
-        tokens = FLOAT32 * pairs * (contents.patches + length) * config.vision_config.hidden_size
-        stage = tower_activations(config.cross_config, pairs * length, mixed=mixed, checkpointing=checkpointing)
+        text = config.text_config
+        patches = (contents.short_texts + contents.long_texts) * contents.patches
+        texts = contents.short_texts * text.max_position_embeddings + contents.long_texts * text.longtext_len
+        tokens = FLOAT32 * (patches + texts) * config.vision_config.hidden_size
+        stage = tower_activations(config.cross_config, texts, mixed=mixed, checkpointing=checkpointing)
         return {"stage": tokens + stage}
 
 

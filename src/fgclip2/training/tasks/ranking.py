@@ -12,6 +12,7 @@ from torch import Tensor
 from ...checks import check_number, check_positive_integer
 from ..arguments import FGClip2TrainingArguments
 from ..collator import FGClip2Collator
+from ..estimates import DataSummary, StepContents
 from .pairs import PairObjective, PairTask, Rows
 
 
@@ -39,7 +40,6 @@ class RankingTask(PairTask):
     objectives = ("ranking",)
     settings = RankingSettings
     labelled = False
-    pairs_per_image = 2 * (1 + RankingSettings.negatives)
     loss_name = "loss"
     reason_without_rows = "a batch of one picture, which has no other to be told from"
 
@@ -91,6 +91,23 @@ class RankingTask(PairTask):
     def evaluation_metrics(self, embedded: Mapping[str, Tensor]) -> dict[str, float]:
         """Return `accuracy`: how often an image comes before the most similar others of its batch for its captions."""
         return {"accuracy": embedded["right"].mean().item()} if len(embedded["right"]) else {}
+
+    def step_contents(
+        self, args: FGClip2TrainingArguments, data: DataSummary, settings: RankingSettings
+    ) -> StepContents:
+        """Return what a batch of one process is expected to hold: a text for each pair that the stage compares."""
+        size = args.per_device_train_batch_size
+        pairs_per_caption = 2 * (1 + min(settings.negatives, size - 1))  # with images, and its image with captions
+        captions = data.short_captions * size
+        hard = data.hard_regions * size * (1 + args.num_hard_negatives) if settings.hard_text_weight else 0.0
+        return StepContents(
+            images=size,
+            patches=data.max_patches,
+            short_texts=captions * pairs_per_caption + hard,
+            captions=captions,
+            long_texts=data.long_captions * size * pairs_per_caption,
+            regions=0.0,
+        )
 
     def exchange_memory(self, model: Any, settings: Any, contents: Any, world_size: int) -> float:
         """Return zero: each process has its own candidates."""
