@@ -89,7 +89,7 @@ class PairTask:
     settings: type[Any]
     labelled: bool
     pairs_per_image: int
-    reason_without_rows: str
+    reason_without_rows = ""
     has_gradient_cache = False
 
     def check_arguments(self, args: FGClip2TrainingArguments) -> None:
