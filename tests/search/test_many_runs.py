@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import time
 import traceback
 import warnings
@@ -14,9 +15,12 @@ import pytest
 
 from fgclip2.errors import LockedIndexError
 from fgclip2.search import ImageIndex, build, store
+from tests.interpreters import run_python
 from tests.search.fakes import FakeEmbedder, is_map_of
 
-# Forked from this process, which has imported everything.
+ROOT = Path(__file__).parents[2]
+
+# Forked from the process of the scenario, which has imported everything.
 PROCESSES = multiprocessing.get_context("fork")
 
 
@@ -94,17 +98,10 @@ def run_and_kill(folder: Path, failures: Path, kills: int, seed: int) -> None:
             process.join()
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, monkeypatch, kills):
-    folder, failures = tmp_path / "照片", tmp_path / "failures"
-    folder.mkdir()
-    failures.mkdir()
-    monkeypatch.setattr(build, "SECONDS_BETWEEN_SAVES", 0)
-    monkeypatch.setattr(build, "SAVING_TAKES_AT_MOST", 1)
-    monkeypatch.setattr(store, "ROWS_PER_BLOCK", 8)
-    monkeypatch.setattr(store, "BYTES_PER_BLOCK", 500)
-    monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0.2)
-    monkeypatch.setattr(store, "SECONDS_TO_WAIT_FOR_LOCK", 0.05)
+def scenario(folder: Path, failures: Path, kills: int) -> None:
+    build.SECONDS_BETWEEN_SAVES, build.SAVING_TAKES_AT_MOST = 0, 1
+    store.ROWS_PER_BLOCK, store.BYTES_PER_BLOCK = 8, 500
+    store.SECONDS_FOR_READERS, store.SECONDS_TO_WAIT_FOR_LOCK = 0.2, 0.05
     (folder / "00.png").write_bytes(b"stays")
     ImageIndex.build(folder, FakeEmbedder(), dense="int8")
     run_and_kill(folder, failures, kills, seed=kills)
@@ -122,3 +119,17 @@ def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, monkeypatch, kills):
     blocks = {*(block["name"] for block in named), *manifest["retired"]}
     left = {path.name for path in (folder / ".fgclip2_index").iterdir()} - {"lock"}
     assert left == {"manifest.json", "lock_owner.json", *blocks}  # what the killed have left behind is gone
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_nothing_is_lost_and_no_answer_is_wrong(tmp_path, kills):
+    """In an interpreter of its own: forks of one that has run other tests have what those left there."""
+    folder, failures = tmp_path / "照片", tmp_path / "failures"
+    folder.mkdir()
+    failures.mkdir()
+    done = run_python("-m", __name__, folder, failures, str(kills), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    scenario(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
