@@ -100,11 +100,11 @@ def check_runtime(runtime: str, providers: Sequence[Any] | None) -> None:
     """
     check_choice("runtime", runtime, RUNTIMES)
     if runtime == "openvino":
-        import_openvino()
         if providers is not None:
             raise ValueError(
                 f"providers={providers!r} are of onnxruntime: leave them out, runtime='openvino' uses the CPU"
             )
+        import_openvino()
     elif providers is not None:
         if isinstance(providers, str) or not providers:
             raise ValueError(f"providers must be a list such as ['CPUExecutionProvider'], got {providers!r}")
