@@ -1,4 +1,4 @@
-"""The same compute spent on the dual encoder: its training goes on, with captions alone."""
+"""Spend the same compute on the dual encoder: train it further, with captions alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ranking stage takes of scenes and texts, made once by the frozen towers and kept on disk in float16."""
+"""Make what the ranking stage takes of scenes and texts, once by the frozen towers, and keep it in float16."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ COLUMNS = ("images, time", "texts, time", "images, lowest cosine", "texts, lowes
 
 @dataclass(frozen=True)
 class RunTime:
-    """What runs a model: a back end of `Embedder`, in a dtype of torch or a precision of graphs."""
+    """One way to run a model: a back end of `Embedder`, in a dtype of torch or a precision of graphs."""
 
     backend: str
     precision: str

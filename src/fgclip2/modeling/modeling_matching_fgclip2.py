@@ -177,7 +177,7 @@ class FGClip2ForImageTextMatching(FGClip2Model):
 
     @property
     def scores_pairs(self) -> bool:
-        """Whether pairs can be compared: always, as the ranking stage is what this class is for."""
+        """Return that pairs can be compared, as always: the ranking stage is what this class is for."""
         return True
 
     def get_image_tokens(

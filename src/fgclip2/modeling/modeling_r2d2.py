@@ -458,7 +458,7 @@ class R2D2Model(R2D2PreTrainedModel):
 
     @property
     def scores_pairs(self) -> bool:
-        """Whether there are cross encoders, which [`match`] needs."""
+        """Return whether there are cross encoders, which [`match`] needs."""
         return self.config.has_cross_encoders
 
     def get_score_scale_and_bias(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What runs a graph: onnxruntime, or OpenVINO where it is installed."""
+"""Run a graph by onnxruntime, or by OpenVINO where it is installed."""
 
 from __future__ import annotations
 
