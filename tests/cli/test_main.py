@@ -45,6 +45,7 @@ OPTIONS = {
     },
     "search": {
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
+        *("--box", "--combine", "--weight", "--not", "--not-weight"),
         *(
             "--no-update",
             "--rebuild",

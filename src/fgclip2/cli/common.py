@@ -167,6 +167,14 @@ def parse_max_patches(value: str | None) -> int | str | None:
     return int(value)
 
 
+def parse_box(text: str) -> list[float]:
+    """Return the box of an option `--box`, as x1,y1,x2,y2; its numbers are checked against the image later."""
+    try:
+        return [float(value) for value in text.replace("，", ",").split(",")]
+    except ValueError as error:
+        raise ValueError(f"--box must be four numbers, e.g. 10,20,200,180: {error}") from error
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the non-empty lines of a UTF-8 file, or of stdin for `-`."""
     try:

@@ -123,11 +123,7 @@ def read_boxes(boxes: str | None, box: list[str] | None, images: list[Path], ima
     if (boxes is None) == (not box):
         raise typer.BadParameter("give either --boxes or --box", param_hint="--boxes")
     if boxes is None:
-        try:
-            rows = [[float(value) for value in text.replace("，", ",").split(",")] for text in box or []]
-        except ValueError as error:
-            raise ValueError(f"--box must be four numbers, e.g. 10,20,200,180: {error}") from error
-        return box_files.boxes_of_json(rows, "--box", images, image_ids)
+        return box_files.boxes_of_json(list(map(common.parse_box, box or [])), "--box", images, image_ids)
     if boxes.lstrip().startswith(("[", "{")):
         try:
             content = json.loads(boxes)

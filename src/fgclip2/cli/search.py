@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from ..files import check_writable, printable, replacing
 from . import common
 from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
+from .queries import Boxes, Combine, Images, Negatives, NegativeWeight, Texts, Weights, read_queries
 
 if TYPE_CHECKING:
     from ..search import ImageIndex
@@ -19,6 +21,9 @@ EXAMPLES = """
 fgclip2 search photos "a dog on the beach" --top-k 5
 fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
+fgclip2 search 照片 --image 街道.jpg --box 10,20,200,180
+fgclip2 search photos "a tiger" "老虎" --combine --not "a cage"
+fgclip2 search photos "at night" --image street.jpg --combine --weight 0.5 --weight 1
 fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50
 fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --explain pictures
 fgclip2 search 照片 "草地上的黑狗" --model r2d2-large --rerank model
@@ -43,10 +48,13 @@ Explain = Annotated[
 
 def search(
     folder: Folder,
-    queries: Annotated[
-        list[str] | None, typer.Argument(help="Texts to search by; without any, the index is only brought up to date.")
-    ] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="Image to search by; may be repeated.")] = None,
+    queries: Texts = None,
+    image: Images = None,
+    box: Boxes = None,
+    combine: Combine = False,
+    weight: Weights = None,
+    negatives: Negatives = None,
+    not_weight: NegativeWeight = None,
     top_k: common.TopK = 10,
     rerank: Rerank = None,
     candidates: Candidates = None,
@@ -71,6 +79,9 @@ def search(
     embedded. The score of a hit is its cosine with the query. An image that is searched by, and its copies, are left
     out of its hits.
 
+    Each text and image is a query of its own; with --combine they are one: the sum of their vectors, each times its
+    --weight. That of --not is subtracted from every query.
+
     With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
     phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
     read again for it, unless the index has dense maps (`fgclip2 index --dense`). With --rerank model, which needs a
@@ -81,11 +92,8 @@ def search(
     budget = common.parse_max_patches(max_patches)
     if no_update and (rebuild or compare_contents):
         raise typer.BadParameter("leave it out, or --rebuild and --compare-contents", param_hint="--no-update")
-    texts, images = queries or [], image or []
-    for text in texts:
-        if not text.strip():
-            raise ValueError(f"the query {text!r} is empty: give a text, or an image by --image")
-    _check_reranking(folder, texts, rerank, candidates, explain)
+    asked = read_queries(queries or [], image or [], box or [], combine, weight or [], negatives or [], not_weight)
+    _check_reranking(folder, [said["kind"] for said, _ in asked], rerank, candidates, explain)
     from ..search import ImageIndex
 
     if no_update:
@@ -103,10 +111,10 @@ def search(
     order: dict[str, Any] = {}
     if rerank:
         order = {"rerank": rerank, "batch_size": batch_size, **({"candidates": candidates} if candidates else {})}
-    results = [
-        *_results(searched, folder, "text", texts, searched.search(texts, embedder, top_k, **order) if texts else []),
-        *_results(searched, folder, "image", images, searched.search(images, embedder, top_k) if images else []),
-    ]
+    results = []
+    for is_text, group in groupby(asked, lambda one: one[0]["kind"] == "text"):  # the texts come first
+        said, its = zip(*group, strict=True)
+        results += _results(searched, folder, said, searched.search(its, embedder, top_k, **(order if is_text else {})))
     if explain is not None:
         _draw_hits(explain, results, embedder.max_pixels)
     if as_json:
@@ -117,13 +125,15 @@ def search(
 
 
 def _check_reranking(
-    folder: Path, texts: list[str], rerank: str | None, candidates: int | None, explain: Path | None
+    folder: Path, kinds: list[str], rerank: str | None, candidates: int | None, explain: Path | None
 ) -> None:
     """Refuse options of re-ranking that don't go together, and pictures that can't be kept; see [`search`]."""
     if rerank not in (None, "phrases", "model"):
         raise typer.BadParameter(f"must be phrases or model, got {rerank!r}", param_hint="--rerank")
-    if rerank and not texts:
-        raise typer.BadParameter("needs a text: searches by images are not re-ranked", param_hint="--rerank")
+    if rerank and "text" not in kinds:
+        raise typer.BadParameter(
+            "needs a text: searches by images and by combined queries are not re-ranked", param_hint="--rerank"
+        )
     if candidates and not rerank:
         raise typer.BadParameter("works with --rerank", param_hint="--candidates")
     if explain is None:
@@ -152,15 +162,14 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
 
 def _results(
-    index: ImageIndex, folder: Path, kind: str, queries: Sequence[Any], hits: list[list[Any]]
+    index: ImageIndex, folder: Path, queries: Sequence[dict[str, Any]], hits: list[list[Any]]
 ) -> list[dict[str, Any]]:
-    """Return the hits of each query, with paths below the folder as the user named it."""
+    """Return what is said of each query and its hits, with paths below the folder as the user named it."""
     from ..search import RerankedSearchHit
 
     return [
         {
-            "kind": kind,
-            "query": str(query),
+            **query,
             "hits": [
                 {
                     "path": str(folder / hit.path.relative_to(index.folder)),

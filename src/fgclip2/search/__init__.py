@@ -2,6 +2,17 @@
 
 from .build import IndexReport
 from .index import ImageIndex, RerankedSearchHit, SearchHit, nearest
+from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
 
-__all__ = ["ImageIndex", "IndexReport", "RerankedSearchHit", "SearchHit", "UnusableFile", "nearest"]
+__all__ = [
+    "NEGATIVE_WEIGHT",
+    "CombinedQuery",
+    "ImageIndex",
+    "IndexReport",
+    "Region",
+    "RerankedSearchHit",
+    "SearchHit",
+    "UnusableFile",
+    "nearest",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shlex
 import warnings
@@ -12,25 +11,21 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
-from PIL import Image
 
 from ..checks import check_choice, check_positive_integer
 from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped, split_phrases
-from ..embedding.labels import normalised
 from ..embedding.phrases import Splitter
 from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
 from ..errors import IncompatibleIndexError
-from ..files import IMAGE_SUFFIXES, printable
+from ..files import printable
 from .build import IndexBuild, IndexReport, made_by, vector_kind
 from .dense_maps import KINDS, StoredMap
+from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
 from .scan import ImageFile, UnusableFile
 from .store import DAMAGE, StoredIndex, read_index
 
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 VECTORS_PER_BLOCK = 65536
-
-ImageQuery = str | os.PathLike | Image.Image | bytes
-Query = ImageQuery | np.ndarray
 
 
 class SearchHit(NamedTuple):
@@ -254,12 +249,13 @@ class ImageIndex:
     ) -> list[Any]:
         """Find the images nearest to a query.
 
-        An image that is searched by is left out of its own answers, and so are links to it and files of the same
-        content; a search by its vector finds them all.
+        An image that is searched by, alone, by a region or in a combined query, is left out of the answers, and so are
+        links to it and files of the same content; a search by its vector finds them all.
 
         Args:
             query: A text (a `str`, in Chinese or English), an image (a `Path`, a PIL image or `bytes`, an encoded
-                image), a vector (D,), or a list of one of these; an array (N, D) counts as a list of vectors.
+                image), a [`Region`] of one, a vector (D,), a [`CombinedQuery`] of such, or a list of one of these; an
+                array (N, D) counts as a list of vectors.
             embedder: Embeds texts and images; must be the model that made the index. Vectors need none.
             top_k: How many hits to return at most.
             image: Instead of `query`: an image, or a list of images, in which a `str` is a path too.
@@ -290,8 +286,7 @@ class ImageIndex:
             several = isinstance(image, (list, tuple))
             paths = [Path(one) if isinstance(one, str) else one for one in (image if several else [image])]  # type: ignore[union-attr]
             query = paths if several else paths[0]  # type: ignore[assignment]
-        is_vector = isinstance(query, np.ndarray) and query.ndim == 1
-        single = is_vector or isinstance(query, (str, os.PathLike, Image.Image, bytes))
+        single = is_query(query)
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
         vectors = self._query_vectors(queries, embedder)
         if rerank is not None:
@@ -391,9 +386,10 @@ class ImageIndex:
 
     def _without_copies(self, query: Query, vector: np.ndarray, hits: list[SearchHit], top_k: int) -> list[SearchHit]:
         """Leave the query image, links to it and its copies out of its hits, and look for others in their place."""
-        if isinstance(query, (str, np.ndarray)):
+        images = images_of(query)
+        if not images:
             return hits[:top_k]
-        others = [hit for hit in hits if not _is_copy(hit.path, query)]
+        others = [hit for hit in hits if not any(is_copy(hit.path, image) for image in images)]
         if len(others) >= top_k or len(hits) == len(self):
             return others[:top_k]
         scores, rows = nearest(vector[None], self.vectors, 2 * len(hits))  # (1, K) each
@@ -401,14 +397,10 @@ class ImageIndex:
 
     def _query_vectors(self, queries: list[Any], embedder: Embedder | None) -> np.ndarray:
         """Return (queries, D), L2-normalised."""
-        if all(isinstance(query, np.ndarray) for query in queries):
-            width = self.vectors.shape[1]
-            for query in queries:
-                shape = np.shape(query)
-                if shape != (width,) or not np.isfinite(query).all():
-                    raise ValueError(f"a query vector must be {width} finite values, got shape {shape}")
-            vectors = np.array(queries, dtype=np.float32).reshape(-1, width)  # (queries, D)
-            return normalised(vectors)
+        width = self.vectors.shape[1]
+        check_queries(queries, width)
+        if all(isinstance(part, np.ndarray) for query in queries for part in parts_of(query)):
+            return query_vectors(queries, None, width, None)
         if embedder is None:
             raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
         if not made_by(self.model, embedder):
@@ -416,43 +408,13 @@ class ImageIndex:
                 f"the index was made by the model {self.model['name']!r}, which is not the model {embedder.name!r} as "
                 "it is now: search with that, or build the index anew"
             )
-        if all(isinstance(query, str) for query in queries):
-            for text in queries:
-                if not text.strip():
-                    raise ValueError(f"the query {text!r} is empty: give a text, or an image (`--image`, image=)")
-                if Path(text).suffix.lower() in IMAGE_SUFFIXES or os.path.isfile(text):  # noqa: PTH113  # of any text
-                    warnings.warn(
-                        f"the query {text!r} looks like the path of a file, but is searched as a text: for the image "
-                        "give it as `--image`, or image=",
-                        stacklevel=3,
-                    )
-            return embedder.encode_texts(queries)
-        if all(isinstance(query, (os.PathLike, Image.Image, bytes)) for query in queries):
-            for path in queries:
-                if isinstance(path, os.PathLike) and Path(path).is_dir():
-                    raise ValueError(f"{printable(path)} is a folder: search by one image file, or by several")
-            settings = {**self.settings, **embedder.describe_vectors()}
-            if vector_kind(settings) != vector_kind(self.settings):
-                raise IncompatibleIndexError(
-                    f"the index was made with {self.settings}, and {embedder!r} gives other vectors of images: search "
-                    "by texts, or with an embedder of the same precision and kind of images"
-                )
-            return embedder.encode_images(queries, max_num_patches=self.settings["max_num_patches"])
-        kinds = ", ".join(sorted({type(query).__name__ for query in queries}))
-        raise ValueError(
-            f"the queries are {kinds}; allowed: all str (texts), all Path, PIL images or bytes, or all vectors"
-        )
-
-
-def _is_copy(path: Path, image: os.PathLike | Image.Image | bytes) -> bool:
-    """Return whether a file is an image, a link to it, or of the same content; a PIL image may know its file."""
-    try:
-        if isinstance(image, bytes):
-            return path.stat().st_size == len(image) and path.read_bytes() == image
-        source = getattr(image, "filename", "") if isinstance(image, Image.Image) else image
-        return bool(source) and (path.samefile(source) or filecmp.cmp(path, source, shallow=False))
-    except OSError:  # one of them has gone
-        return False
+        settings = {**self.settings, **embedder.describe_vectors()}
+        if any(map(images_of, queries)) and vector_kind(settings) != vector_kind(self.settings):
+            raise IncompatibleIndexError(
+                f"the index was made with {self.settings}, and {embedder!r} gives other vectors of images: search by "
+                "texts, or with an embedder of the same precision and kind of images"
+            )
+        return query_vectors(queries, embedder, width, self.settings["max_num_patches"])
 
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
