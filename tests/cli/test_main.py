@@ -45,7 +45,7 @@ OPTIONS = {
     },
     "search": {
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
-        *("--box", "--combine", "--weight", "--not", "--not-weight"),
+        *("--box", "--combine", "--weight", "--not", "--not-weight", "--html"),
         *(
             "--no-update",
             "--rebuild",
@@ -58,6 +58,10 @@ OPTIONS = {
             "-m",
         ),
         *("--device", "--json"),
+    },
+    "duplicates": {
+        *("folder", "--threshold", "--html", "--index", "--no-update", "--follow-links", "--compare-contents"),
+        *("--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "classify": {
         *(

@@ -11,6 +11,7 @@ import typer
 
 from ..files import check_writable, printable, replacing
 from . import common
+from .html import Html, check_html, write_page
 from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
 from .queries import Boxes, Combine, Images, Negatives, NegativeWeight, Texts, Weights, read_queries
 
@@ -24,7 +25,7 @@ fgclip2 search 照片 --image 狗.png
 fgclip2 search 照片 --image 街道.jpg --box 10,20,200,180
 fgclip2 search photos "a tiger" "老虎" --combine --not "a cage"
 fgclip2 search photos "at night" --image street.jpg --combine --weight 0.5 --weight 1
-fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50
+fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50 --html 结果.html
 fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --explain pictures
 fgclip2 search 照片 "草地上的黑狗" --model r2d2-large --rerank model
 """
@@ -59,6 +60,7 @@ def search(
     rerank: Rerank = None,
     candidates: Candidates = None,
     explain: Explain = None,
+    html: Html = None,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -94,6 +96,7 @@ def search(
         raise typer.BadParameter("leave it out, or --rebuild and --compare-contents", param_hint="--no-update")
     asked = read_queries(queries or [], image or [], box or [], combine, weight or [], negatives or [], not_weight)
     _check_reranking(folder, [said["kind"] for said, _ in asked], rerank, candidates, explain)
+    check_html(html)
     from ..search import ImageIndex
 
     if no_update:
@@ -117,6 +120,8 @@ def search(
         results += _results(searched, folder, said, searched.search(its, embedder, top_k, **(order if is_text else {})))
     if explain is not None:
         _draw_hits(explain, results, embedder.max_pixels)
+    if html is not None:
+        write_page(html, ("Search results", "搜索结果"), results, embedder.max_pixels)
     if as_json:
         state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})

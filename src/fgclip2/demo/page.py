@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from PIL import Image
 
+from ..pages import data_uri, document
+
 STYLE = """
-body { font-family: system-ui, "Noto Sans", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", sans-serif;
-       max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
+body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .3rem; }
 .row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; margin: .4rem 0 1.2rem; }
 .card { width: 7.5rem; font-size: .8rem; text-align: center; overflow-wrap: anywhere; }
@@ -66,25 +65,16 @@ class Section:
     in_columns: bool = False
 
 
-def data_uri(image: Image.Image) -> str:
-    """Return the image as a WebP inside an address."""
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=90)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def render(title: str, sections: Sequence[Section], footer: str) -> str:
     """Return the page as HTML; every text is escaped."""
-    parts = ["<!doctype html>", '<html lang="en"><head><meta charset="utf-8">', f"<title>{escape(title)}</title>"]
-    parts += ['<meta name="viewport" content="width=device-width, initial-scale=1">']
-    parts += [f"<style>{STYLE}</style></head><body>", f"<h1>{escape(title)}</h1>"]
+    parts = [f"<h1>{escape(title)}</h1>"]
     for section in sections:
         parts.append(f"<section><h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>")
         parts.append('<div class="columns">' if section.in_columns else "<div>")
         parts += [_row(row) for row in section.rows]
         parts.append("</div></section>")
-    parts.append(f"<footer>{escape(footer)}</footer></body></html>")
-    return "\n".join(parts)
+    parts.append(f"<footer>{escape(footer)}</footer>")
+    return document(title, STYLE, "\n".join(parts))
 
 
 def _row(row: Row) -> str:

@@ -1,6 +1,7 @@
-"""Search folders of images by text (Chinese or English), by image or by vector."""
+"""Search folders of images by text (Chinese or English), by image or by vector, and for near-duplicates."""
 
 from .build import IndexReport
+from .duplicates import Duplicate, DuplicateGroup, find_duplicates
 from .index import ImageIndex, RerankedSearchHit, SearchHit, nearest
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
@@ -8,11 +9,14 @@ from .scan import UnusableFile
 __all__ = [
     "NEGATIVE_WEIGHT",
     "CombinedQuery",
+    "Duplicate",
+    "DuplicateGroup",
     "ImageIndex",
     "IndexReport",
     "Region",
     "RerankedSearchHit",
     "SearchHit",
     "UnusableFile",
+    "find_duplicates",
     "nearest",
 ]

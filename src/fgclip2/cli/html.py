@@ -1,0 +1,53 @@
+"""The option `--html` of commands that list images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..files import printable, replacing
+from . import common
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Html = Annotated[
+    Path | None,
+    typer.Option(help="File for a page of the results with small pictures, which needs no other file and no network."),
+]
+
+
+def check_html(html: Path | None) -> None:
+    """Refuse a page that could not be written, before the work."""
+    if html is not None:
+        if html.suffix.lower() not in (".html", ".htm"):
+            raise typer.BadParameter(f"must end with .html, got {printable(html)!r}", param_hint="--html")
+        common.check_output(html)
+
+
+def write_page(html: Path, title: tuple[str, str], results: Sequence[dict[str, Any]], max_pixels: int | None) -> None:
+    """Write the results of a command as a page, and say where on stderr.
+
+    Args:
+        html: The file, which is replaced.
+        title: In English and in Chinese.
+        results: See [`sections_of_results`].
+        max_pixels: Images of more pixels have no picture; `None`: Pillow's limit.
+    """
+    from ..embedding.inputs import load_input
+    from ..modeling.inputs import MAX_PIXELS
+    from ..search.html import render_results, sections_of_results
+
+    def load(hit: dict[str, Any]) -> Image.Image:
+        try:
+            return load_input(0, Path(hit["path"]), max_pixels or MAX_PIXELS)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("images[0]: ")) from error
+
+    sections = sections_of_results(results, load)
+    with replacing(html) as unfinished:
+        unfinished.write_text(render_results(title, sections), encoding="utf-8", errors="backslashreplace")
+    typer.echo(f"page: {printable(html)}", err=True)

@@ -1,0 +1,141 @@
+"""Results on one HTML page with their pictures and the windows where phrases were found; it fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from PIL import Image
+
+from ..files import printable
+from ..pages import data_uri, document, in_both
+from ..visualization import PHRASE_COLORS
+
+LONGEST_SIDE = 320  # of a thumbnail, in pixels
+QUALITY = 75
+MOST_PICTURES = 500  # about 10 MB; what comes behind is listed without
+STYLE = """
+body { max-width: 75rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff; }
+h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .6rem; overflow-wrap: anywhere; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 45%), 1fr)); gap: .8rem; }
+.card { margin: 0; font-size: .8rem; overflow-wrap: anywhere; }
+.picture { position: relative; } .picture img { display: block; width: 100%; border-radius: 4px; }
+.window { position: absolute; box-sizing: border-box; border: 2px solid; box-shadow: 0 0 0 1px #fff; }
+.number { position: absolute; top: 0; left: 0; padding: 0 .25rem; font-size: .7rem; line-height: 1.3; color: #fff; }
+.key { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem; }
+.score { color: #666; } .missing { padding: 1rem .5rem; background: #eee; color: #666; }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } .missing { background: #333; } }
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box (x1, y1, x2, y2) in pixels of an upright image, and what stands for it below the image."""
+
+    box: Sequence[float]
+    label: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A result: how to get its picture, upright and RGB, the windows in it, and the lines below, as plain text."""
+
+    image: Callable[[], Image.Image]
+    lines: Sequence[str]
+    windows: Sequence[Window] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A query, or another heading, and its results."""
+
+    heading: str
+    cards: Sequence[Card]
+
+
+def render_results(title: tuple[str, str], sections: Iterable[Section]) -> str:
+    """Return a page of results, readable on a phone, in the language of the browser that shows it.
+
+    Pictures are WebP of at most `LONGEST_SIDE` pixels inside the page; only the first `MOST_PICTURES` have one. What
+    can't be read has the reason in its place. Every text is escaped.
+
+    Args:
+        title: In English and in Chinese.
+        sections: One for each query.
+    """
+    pictures = 0
+    parts = [f"<h1>{in_both(*title)}</h1>"]
+    for section in sections:
+        parts.append(f"<h2>{escape(printable(section.heading))}</h2>")
+        if not section.cards:
+            parts.append(f"<p>{in_both('Nothing was found.', '没有找到。')}</p>")
+        parts.append('<div class="cards">')
+        for card in section.cards:
+            picture = _picture(card) if pictures < MOST_PICTURES else ""
+            pictures += 1
+            parts.append(f'<figure class="card">{picture}{_caption(card)}</figure>')
+        parts.append("</div>")
+    if pictures > MOST_PICTURES:
+        note = (f"Only the first {MOST_PICTURES} have pictures here.", f"这里只有前 {MOST_PICTURES} 个带图片。")
+        parts.append(f"<p>{in_both(*note)}</p>")
+    return document(" / ".join(title), STYLE, "\n".join(parts), follows_browser=True)
+
+
+def _picture(card: Card) -> str:
+    try:
+        image = card.image()
+    except (OSError, ValueError) as error:
+        reason = escape(printable(str(error)))
+        return f'<div class="missing">{in_both("It can’t be read:", "无法读取：")} {reason}</div>'
+    width, height = image.size
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    windows = "".join(_frame(number, window, width, height) for number, window in enumerate(card.windows, 1))
+    alternative = escape(printable(card.lines[0] if card.lines else ""), quote=True)
+    return f'<div class="picture"><img src="{data_uri(image, QUALITY)}" alt="{alternative}">{windows}</div>'
+
+
+def _frame(number: int, window: Window, width: int, height: int) -> str:
+    """Return a window as a frame over its picture, whatever the size that this is shown in."""
+    color = PHRASE_COLORS[(number - 1) % len(PHRASE_COLORS)]
+    x1, x2 = (min(max(edge, 0), width) / width for edge in (window.box[0], window.box[2]))
+    y1, y2 = (min(max(edge, 0), height) / height for edge in (window.box[1], window.box[3]))
+    place = f"left:{x1:.2%};top:{y1:.2%};width:{x2 - x1:.2%};height:{y2 - y1:.2%};border-color:{color}"
+    return f'<div class="window" style="{place}"><span class="number" style="background:{color}">{number}</span></div>'
+
+
+def _caption(card: Card) -> str:
+    lines = [f"<div>{escape(printable(line))}</div>" for line in card.lines]
+    for number, window in enumerate(card.windows):
+        color = PHRASE_COLORS[number % len(PHRASE_COLORS)]
+        key = f'<span class="key" style="background:{color}"></span>'
+        lines.append(f'<div class="score">{key}{number + 1} {escape(printable(window.label))}</div>')
+    return f"<figcaption>{''.join(lines)}</figcaption>"
+
+
+def sections_of_results(
+    results: Sequence[dict[str, Any]], load: Callable[[dict[str, Any]], Image.Image]
+) -> list[Section]:
+    """Return the sections of results as `fgclip2 search --json` prints them.
+
+    Args:
+        results: Each with a `query` and `hits`, of which each has a `path` and a `score`, and may have `reranked`, a
+            `box`, and `phrases` with `text`, `box` and `cosine`.
+        load: Returns the picture of a hit, upright and RGB; may raise a `ValueError` or an `OSError`.
+    """
+
+    def card(place: int, hit: dict[str, Any]) -> Card:
+        scores = [f"{hit[name]:.4f}" for name in ("reranked", "score") if name in hit]
+        windows = [
+            Window(phrase["box"], f"{phrase['text']} {phrase['cosine']:.3f}") for phrase in hit.get("phrases", ())
+        ]
+        if hit.get("box"):
+            windows.append(Window(hit["box"], "[" + ", ".join(f"{edge:.0f}" for edge in hit["box"]) + "]"))
+        lines = [f"{place}. {hit['path']}", " · ".join(scores)]
+        return Card(lambda: load(hit), lines, windows)
+
+    return [
+        Section(result["query"], [card(place, hit) for place, hit in enumerate(result["hits"], 1)])
+        for result in results
+    ]
