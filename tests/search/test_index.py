@@ -369,15 +369,15 @@ def test_blocks_of_former_generations_stay_for_their_readers_for_a_minute(photos
 def test_a_reader_of_a_former_generation_gets_the_next_one_when_its_blocks_have_gone(photos, embedder, monkeypatch):
     monkeypatch.setattr(store, "SECONDS_FOR_READERS", 0)
     ImageIndex.build(photos, embedder)
-    read_block, updates = store._read_block, iter(["新.png", "more.png"])
+    read, updates = store._read, iter(["新.png", "more.png"])
 
-    def overtaken(*args):
-        for name in updates:
-            draw(photos / name, 50)
+    def overtaken(folder, name, follow_links):
+        for picture in updates if name.startswith("block-") else ():
+            draw(photos / picture, 50)
             ImageIndex.build(photos, embedder)
-        return read_block(*args)
+        return read(folder, name, follow_links)
 
-    monkeypatch.setattr(store, "_read_block", overtaken)
+    monkeypatch.setattr(store, "_read", overtaken)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(ImageIndex.load(photos)) == 6
@@ -923,7 +923,7 @@ def test_mixed_queries_are_refused(photos, embedder):
 def test_blocks_give_the_exact_nearest(queries, vectors, top_k, block):
     """Against sorting everything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fgclip2.search.index.VECTORS_PER_BLOCK", block)
+        patch.setattr("fgclip2.search.exact.VECTORS_PER_BLOCK", block)
         scores, rows = nearest(queries, vectors, top_k)
     everything = queries @ vectors.T
     expected = -np.sort(-everything, axis=1)[:, :top_k]

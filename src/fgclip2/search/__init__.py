@@ -2,7 +2,8 @@
 
 from .build import IndexReport
 from .duplicates import Duplicate, DuplicateGroup, find_duplicates
-from .index import ImageIndex, RerankedSearchHit, SearchHit, nearest
+from .exact import nearest
+from .index import ImageIndex, RerankedSearchHit, SearchHit
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 import os
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
+from .._imports import require
 from ..checks import check_choice, check_positive_integer
 from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped, split_phrases
 from ..embedding.phrases import Splitter
 from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
 from ..errors import IncompatibleIndexError
 from ..files import printable
+from . import exact
 from .build import IndexBuild, IndexReport, made_by, vector_kind
+from .caches import APPROXIMATE, VectorCache, build_cache
+from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
 from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
 from .scan import ImageFile, UnusableFile
-from .store import DAMAGE, StoredIndex, read_index
+from .store import DAMAGE, OpenedIndex, StoredIndex, newest_rows_digest, open_index, read_index
 
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
-VECTORS_PER_BLOCK = 65536
 
 
 class SearchHit(NamedTuple):
@@ -51,7 +55,10 @@ class ImageIndex:
     On disk an index is a folder with `manifest.json` (model, settings, versions, what can't be used) and the vectors
     as safetensors, in blocks with path, size and modification time of each file. All of it is checked by hashes when
     it is read; a damaged block costs its rows only, with a warning. One run at a time may write an index; reading it
-    needs no turn. Search is exact: every vector is compared.
+    needs no turn. Search is exact unless another way is asked for: every vector is compared.
+
+    A large index is opened and searched faster by caches, see [`build_cache`]. One that has a cache of its vectors is
+    opened by that alone; its blocks are read and checked when `vectors` is first used.
 
     With dense maps, which are off by default, re-ranking opens no picture. They are large: 256 patches of 768 values
     are 393 kB an image as `"fp16"`, or 197 kB as `"int8"` (with a scale for each patch). They lie in blocks of their
@@ -59,7 +66,7 @@ class ImageIndex:
 
     Args:
         folder: The folder of images.
-        files: The images in it, sorted by path.
+        files: The images in it, sorted by path; a list, or a sequence that reads them from a cache.
         vectors: Float32 (files, D), L2-normalised.
         model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
         settings: `max_num_patches` that the images were encoded with, and what [`Embedder.describe_vectors`] says.
@@ -70,6 +77,8 @@ class ImageIndex:
         dense: Which dense maps there are, `"fp16"` or `"int8"`; `None`: none.
         maps: The place of the dense map of each file. A file is left out as long as its map is damaged or not made
             yet; without dense maps there are none.
+        index_folder: Where the index is kept.
+        rows_digest: The hash that the caches of these vectors are named by; empty where there can be none.
 
     Example:
         >>> from fgclip2 import FGClip2Embedder
@@ -82,7 +91,7 @@ class ImageIndex:
     """
 
     folder: Path
-    files: list[ImageFile]
+    files: Sequence[ImageFile]
     vectors: np.ndarray
     model: dict[str, Any]
     settings: dict[str, Any]
@@ -91,9 +100,25 @@ class ImageIndex:
     left_out: dict[str, int] = field(default_factory=dict)
     dense: str | None = None
     maps: Mapping[ImageFile, StoredMap] = field(default_factory=dict, repr=False)
+    index_folder: Path | None = None
+    rows_digest: str = ""
+    _caches: dict[str, VectorCache] = field(default_factory=dict, repr=False)  # the open ones
+    _opened: OpenedIndex | None = field(default=None, repr=False)  # as long as its blocks have not been read
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the vectors of an index that was opened by a cache, when they are first used."""
+        opened = self.__dict__.get("_opened")
+        if name != "vectors" or opened is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        stored = read_index(self.index_folder, opened=opened)
+        self._opened = None
+        self.files, self.vectors = stored.arrays()
+        if stored.rows_digest != self.rows_digest:  # without the rows of damaged blocks, which the caches have
+            self.rows_digest, self._caches = stored.rows_digest, {}
+        return self.vectors
 
     @property
     def dense_bytes(self) -> int:
@@ -154,7 +179,7 @@ class ImageIndex:
         where = _index_folder(folder, index_folder, follow_links)
         options = (max_num_patches, batch_size, follow_links, compare_contents, dense, rebuild)
         build = IndexBuild(folder, where, embedder, *options)
-        return cls._of(folder, *build.run(show_progress_bar))
+        return cls._of(folder, where, *build.run(show_progress_bar))
 
     @classmethod
     def load(
@@ -162,20 +187,34 @@ class ImageIndex:
     ) -> ImageIndex:
         """Read the index of a folder as it is, without looking for changes, and without waiting for a run that writes.
 
+        All of it is checked by hashes. But if there is a cache of its present vectors, then that is opened instead, by
+        its sizes: the vectors are read and checked when they are first used. [`verify_index`] checks everything.
+
         Raises:
             ValueError: There is no such folder, or it has no index.
             IncompatibleIndexError: The index is damaged.
         """
         folder = _existing_folder(folder)
-        stored = read_index(_index_folder(folder, index_folder, follow_links), follow_links)
+        where = _index_folder(folder, index_folder, follow_links)
+        opened = open_index(where, follow_links)
+        if opened is not None:
+            found = (VectorCache.open(where, kind, opened.rows_digest) for kind in CACHES)
+            cache = next(filter(None, found), None)
+            if cache is not None:
+                index = cls._of(folder, where, opened.index)
+                index.files, index.rows_digest = cache.files, opened.rows_digest
+                index._opened, index._caches = opened, {cache.kind: cache}
+                del index.vectors  # until they are used
+                return index
+        stored = read_index(where, follow_links)
         if stored is None:
             place = ["--index", os.fspath(index_folder)] if index_folder else []
             command = printable(shlex.join(["fgclip2", "index", str(folder), *place]))
             raise ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
-        return cls._of(folder, stored)
+        return cls._of(folder, where, stored)
 
     @classmethod
-    def _of(cls, folder: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
+    def _of(cls, folder: Path, where: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
         arrays = stored.arrays()
         return cls(
             folder,
@@ -187,7 +226,72 @@ class ImageIndex:
             stored.left_out,
             stored.dense,
             stored.maps,
+            where,
+            stored.rows_digest if stored.blocks else "",
         )
+
+    def build_cache(self, kind: str = "hnsw", show_progress_bar: bool | None = None) -> None:
+        """Make a cache beside the index, for fast opening and search; without it search is as ever.
+
+        It is made from the vectors that the index has now, with FAISS and in float16, unless it is there already. When
+        an update changes them, the cache is passed over until it is made anew; it may be deleted at any time, as the
+        folder `caches` in that of the index. A cache is trusted as code is: use none that someone else has made.
+
+        Args:
+            kind: `"hnsw"`, a graph: the fastest search, a slow build; `"ivf"`, lists around centres: in between;
+                `"exact"`: every vector is compared, as without it, in half the memory.
+            show_progress_bar: As in [`Embedder`].
+
+        Raises:
+            ImportError: FAISS is not installed.
+            ValueError: `kind` has another value, or the index is empty.
+            IncompatibleIndexError: An update has changed the index since it was loaded.
+            LockedIndexError: Another run makes a cache of this index.
+            OSError: The cache can't be written.
+        """
+        check_choice("kind", kind, CACHES)
+        if not len(self) or self.index_folder is None:
+            raise ValueError(
+                f"{printable(self.folder)} has no images in its index, so there is nothing to make a cache of"
+            )
+        if newest_rows_digest(self.index_folder) != self.rows_digest:
+            raise IncompatibleIndexError(
+                f"the index {printable(self.index_folder)} is not as it was when it was loaded, or has damaged blocks: "
+                "bring it up to date (`fgclip2 index`, ImageIndex.build), then make its cache"
+            )
+        build_cache(self.index_folder, kind, self.rows_digest, self.files, self.vectors, show_progress_bar)
+
+    @property
+    def caches(self) -> list[str]:
+        """The kinds of the caches that can be used: there, whole, and of the vectors that the index has now."""
+        return [kind for kind in CACHES if self._cache(kind)]
+
+    def _cache(self, kind: str) -> VectorCache | None:
+        if kind not in self._caches and self.index_folder is not None:
+            cache = VectorCache.open(self.index_folder, kind, self.rows_digest)
+            if cache is not None:
+                self._caches[kind] = cache
+        return self._caches.get(kind)
+
+    def _nearest(
+        self, queries: np.ndarray, top_k: int, approximate: bool, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and rows, (queries, K) each; see [`fgclip2.search.nearest`]."""
+        cache = None
+        if approximate:
+            require("faiss", "search")
+            cache = next(filter(None, map(self._cache, APPROXIMATE)), None)
+            if cache is None:
+                warnings.warn(
+                    "the index has no cache of its present images for approximate search, so all were compared: make "
+                    "it by `fgclip2 index FOLDER --cache hnsw`, or index.build_cache('hnsw')",
+                    stacklevel=4,
+                )
+        elif self._opened is not None:
+            cache = next(iter(self._caches.values()))  # by which it was opened: the vectors are not in memory
+        if cache is None:
+            return exact.nearest(queries, self.vectors, top_k, allowed)
+        return cache.nearest(queries, top_k, allowed, exactly=not approximate)
 
     @overload
     def search(  # type: ignore[overload-overlap]  # a string is a query here, not a sequence
@@ -200,6 +304,8 @@ class ImageIndex:
         candidates: int = CANDIDATES,
         batch_size: int = 32,
         split: Splitter = split_phrases,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[RerankedSearchHit]: ...
 
     @overload
@@ -213,26 +319,54 @@ class ImageIndex:
         candidates: int = CANDIDATES,
         batch_size: int = 32,
         split: Splitter = split_phrases,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[list[RerankedSearchHit]]: ...
 
     @overload
     def search(  # type: ignore[overload-overlap]
-        self, query: Query, embedder: Embedder | None = None, top_k: int = 10
+        self,
+        query: Query,
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[SearchHit]: ...
 
     @overload
     def search(
-        self, query: Sequence[Query], embedder: Embedder | None = None, top_k: int = 10
+        self,
+        query: Sequence[Query],
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[list[SearchHit]]: ...
 
     @overload
     def search(  # type: ignore[overload-overlap]
-        self, query: None = None, embedder: Embedder | None = None, top_k: int = 10, *, image: ImageQuery
+        self,
+        query: None = None,
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        image: ImageQuery,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[SearchHit]: ...
 
     @overload
     def search(
-        self, query: None = None, embedder: Embedder | None = None, top_k: int = 10, *, image: Sequence[ImageQuery]
+        self,
+        query: None = None,
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        image: Sequence[ImageQuery],
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[list[SearchHit]]: ...
 
     def search(
@@ -246,6 +380,8 @@ class ImageIndex:
         candidates: int = CANDIDATES,
         batch_size: int = 32,
         split: Splitter = split_phrases,
+        approximate: bool = False,
+        allowed: np.ndarray | None = None,
     ) -> list[Any]:
         """Find the images nearest to a query.
 
@@ -266,6 +402,9 @@ class ImageIndex:
             batch_size: Images of 256 patches that are re-ranked at once, and by the model so many pairs.
             split: Makes the phrases of a text for `rerank="phrases"`; any function that takes a text and returns a list
                 of texts.
+            approximate: Compare few of the vectors, by a cache of kind `"hnsw"` or `"ivf"`; see [`build_cache`]. Where
+                none is there for the present vectors, all are compared, with a warning.
+            allowed: Bool (images,) in the order of `files`: which images may be found; `None`: all.
 
         Returns:
             For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists. With
@@ -274,12 +413,19 @@ class ImageIndex:
         Raises:
             ValueError: The query is empty or can't be used, `top_k` is below 1, `rerank` has another value, no text to
                 work with, or a model without dense features or without scores of pairs, or `split` is no function or
-                gives no phrases.
+                gives no phrases, or `allowed` has another shape or type.
+            ImportError: `approximate` without FAISS.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
         check_positive_integer("candidates", candidates)
         check_choice("rerank", rerank, (None, *RERANKERS))
+        if allowed is not None and (np.shape(allowed), np.asarray(allowed).dtype) != ((len(self),), bool):
+            raise ValueError(
+                f"allowed must be an array of {len(self)} booleans, one for each of the index's files, got shape "
+                f"{np.shape(allowed)} of {np.asarray(allowed).dtype}"
+            )
+        find = partial(self._nearest, approximate=approximate, allowed=allowed)
         if (query is None) == (image is None):
             raise ValueError("search takes one of `query` and `image`: index.search('一只狗', embedder), for instance")
         if image is not None:
@@ -295,11 +441,12 @@ class ImageIndex:
             embedder.require_reranking(rerank)
             if rerank == "model" and split is not split_phrases:
                 raise ValueError("split is of phrases, which rerank='model' has none of: leave it out")
-            reranked = self._reranked(rerank, queries, vectors, embedder, max(top_k, candidates), batch_size, split)
+            scores, rows = find(vectors, max(top_k, candidates))  # (texts, candidates) each
+            reranked = self._reranked(rerank, queries, scores, rows, embedder, batch_size, split)
             return reranked[0][:top_k] if single else [hits[:top_k] for hits in reranked]
-        found = zip(*nearest(vectors, self.vectors, top_k + 1), strict=True)  # one more, for an image may find itself
+        found = zip(*find(vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
-            self._without_copies(one, vector, self._hits(*rows), top_k)
+            self._without_copies(one, partial(find, vector[None]), self._hits(*rows), top_k)
             for one, vector, rows in zip(queries, vectors, found, strict=True)
         ]
         return hits[0] if single else hits
@@ -308,14 +455,13 @@ class ImageIndex:
         self,
         rerank: str,
         texts: list[str],
-        vectors: np.ndarray,
+        scores: np.ndarray,
+        rows: np.ndarray,
         embedder: Embedder,
-        candidates: int,
         batch_size: int,
         split: Splitter,
     ) -> list[list[RerankedSearchHit]]:
-        """Return the nearest images of each text in their new order; an image without a map is read once."""
-        scores, rows = nearest(vectors, self.vectors, candidates)  # (texts, candidates) each
+        """Return the nearest images of each text, (texts, candidates), in their new order; each is read once."""
         paths = {row: self.folder / self.files[row].path for row in np.unique(rows).tolist()}
         pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
         options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
@@ -384,20 +530,24 @@ class ImageIndex:
             SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(scores, rows, strict=True)
         ]
 
-    def _without_copies(self, query: Query, vector: np.ndarray, hits: list[SearchHit], top_k: int) -> list[SearchHit]:
+    def _without_copies(
+        self, query: Query, find: Callable[[int], Any], hits: list[SearchHit], top_k: int
+    ) -> list[SearchHit]:
         """Leave the query image, links to it and its copies out of its hits, and look for others in their place."""
         images = images_of(query)
         if not images:
             return hits[:top_k]
         others = [hit for hit in hits if not any(is_copy(hit.path, image) for image in images)]
-        if len(others) >= top_k or len(hits) == len(self):
+        if len(others) >= top_k:
             return others[:top_k]
-        scores, rows = nearest(vector[None], self.vectors, 2 * len(hits))  # (1, K) each
-        return self._without_copies(query, vector, self._hits(scores[0], rows[0]), top_k)
+        scores, rows = find(2 * len(hits))  # (1, K) each
+        if len(rows[0]) == len(hits):  # there are no more
+            return others
+        return self._without_copies(query, find, self._hits(scores[0], rows[0]), top_k)
 
     def _query_vectors(self, queries: list[Any], embedder: Embedder | None) -> np.ndarray:
         """Return (queries, D), L2-normalised."""
-        width = self.vectors.shape[1]
+        width = self.model["embedding_size"]
         check_queries(queries, width)
         if all(isinstance(part, np.ndarray) for query in queries for part in parts_of(query)):
             return query_vectors(queries, None, width, None)
@@ -415,30 +565,6 @@ class ImageIndex:
                 "texts, or with an embedder of the same precision and kind of images"
             )
         return query_vectors(queries, embedder, width, self.settings["max_num_patches"])
-
-
-def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the largest inner products, exactly, in blocks of vectors so that memory stays bounded.
-
-    Args:
-        queries: Float32 (Q, D).
-        vectors: Float32 (N, D).
-        top_k: How many to return; all where there are fewer.
-
-    Returns:
-        Scores, float32 (Q, K), falling, and row numbers, int64 (Q, K); of equal scores the lower row comes first.
-    """
-    scores = np.zeros((len(queries), 0), np.float32)
-    rows = np.zeros((len(queries), 0), np.int64)
-    for start in range(0, len(vectors), VECTORS_PER_BLOCK):
-        block = queries @ vectors[start : start + VECTORS_PER_BLOCK].T  # (Q, block)
-        block_rows = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
-        scores, rows = np.hstack([scores, block]), np.hstack([rows, block_rows])
-        if scores.shape[1] > top_k:
-            best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
-            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
-    order = np.lexsort((rows, -scores), axis=1)
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def _existing_folder(folder: str | os.PathLike) -> Path:

@@ -13,17 +13,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -118,6 +119,11 @@ class StoredIndex:
     def unusable(self) -> list[UnusableFile]:
         """The files that are not in the index, sorted by path."""
         return sorted([*self.refused, *(UnusableFile(file.path, why) for file, why in self.unreadable.items())])
+
+    @property
+    def rows_digest(self) -> str:
+        """The hash of what tells which rows there are, in which order: equal rows have equal caches."""
+        return rows_digest((block.name, sorted(block.dropped)) for block in self.blocks)
 
     def arrays(self) -> tuple[list[ImageFile], np.ndarray]:
         """Return the files, sorted by path, and their vectors (files, D)."""
@@ -322,31 +328,101 @@ def digest_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def rows_digest(blocks: Iterable[tuple[str, list[int]]]) -> str:
+    """Return the hash of the rows of some blocks, by the names of the blocks and their dropped rows."""
+    return hashlib.sha256(json.dumps(list(blocks)).encode()).hexdigest()[:32]
+
+
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
+class OpenedIndex(NamedTuple):
+    """One generation of an index whose blocks are mapped into memory, but not read.
+
+    They stay readable whatever later generations do.
+
+    Args:
+        index: What the manifest says, without the rows.
+        manifest: It itself.
+        blocks: Name -> content.
+    """
+
+    index: StoredIndex
+    manifest: dict[str, Any]
+    blocks: dict[str, mmap.mmap]
+
+    @property
+    def rows_digest(self) -> str:
+        """As [`StoredIndex.rows_digest`], if no block turns out to be damaged."""
+        return _rows_digest_of(self.manifest)
+
+
+def newest_rows_digest(folder: Path) -> str:
+    """Return the [`OpenedIndex.rows_digest`] of the newest generation; empty where there is none."""
+    manifest = _read_manifest(folder, follow_links=True)  # of which nothing is used but names
+    return _rows_digest_of(manifest) if manifest is not None and manifest["format"] == FORMAT else ""
+
+
+def _rows_digest_of(manifest: dict[str, Any]) -> str:
+    return rows_digest((block["name"], sorted(block["dropped"])) for block in manifest["blocks"])
+
+
+def open_index(folder: Path, follow_links: bool = False) -> OpenedIndex | None:
+    """Open the newest generation of an index, whose blocks are not checked before [`read_index`] reads them.
+
+    Returns:
+        `None` where there is none, and for indexes that are read at once: of format 1, with dense maps, and those of
+        which a block can't be opened.
+
+    Raises:
+        IncompatibleIndexError: As [`read_index`].
+    """
+    while (manifest := _read_manifest(folder, follow_links)) is not None and manifest["format"] == FORMAT:
+        index = _index_of_manifest(folder, manifest)
+        if index.dense:
+            return None
+        try:
+            return OpenedIndex(
+                index,
+                manifest,
+                {block["name"]: _map(_inside(folder, block["name"], follow_links)) for block in manifest["blocks"]},
+            )
+        except (OSError, *DAMAGE):
+            if _read_manifest(folder, follow_links) == manifest:
+                return None
+    return None
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def read_index(folder: Path, follow_links: bool = False, opened: OpenedIndex | None = None) -> StoredIndex | None:
     """Read the newest generation of an index; `None` where there is none. Warn of damaged blocks, and leave them out.
 
     Args:
         folder: Of the index.
         follow_links: Read files of the index through links that lead out of `folder`.
+        opened: Read this generation instead.
 
     Raises:
         IncompatibleIndexError: The manifest is damaged, or of another format, or not of an index at all.
     """
-    while (manifest := _read_manifest(folder, follow_links)) is not None:
-        try:
-            if manifest["format"] == 1:
+    while (manifest := opened.manifest if opened else _read_manifest(folder, follow_links)) is not None:
+        if manifest["format"] == 1:
+            try:
                 return _read_format_1(folder, manifest, follow_links)
-            index = _index_of(manifest)
-        except (OSError, *DAMAGE) as error:
-            raise _damaged(folder, error) from error
+            except (OSError, *DAMAGE) as error:
+                raise _damaged(folder, error) from error
+        index = _index_of_manifest(folder, manifest)
         damaged = []
         # The last block is the one that the next generation replaces.
         for entry in reversed(manifest["blocks"]):
             try:
-                block, vectors = _read_block(folder, entry, index.model["embedding_size"], follow_links)
+                name = entry["name"]
+                content = opened.blocks[name][:] if opened else _read(folder, name, follow_links)
+                block, vectors = _read_block(content, entry, index.model["embedding_size"])
             except (OSError, *DAMAGE) as error:
                 damaged.append(f"{entry['name']} ({error})")
                 index.lost += entry["rows"] - len(entry["dropped"])
@@ -355,7 +431,7 @@ def read_index(folder: Path, follow_links: bool = False) -> StoredIndex | None:
                 rows = zip(block.files, vectors, strict=True)
                 index.rows.update(pair for row, pair in enumerate(rows) if row not in block.dropped)
         damaged_maps = _open_maps(folder, index, manifest, follow_links)
-        if (damaged or damaged_maps) and _read_manifest(folder, follow_links) != manifest:
+        if (damaged or damaged_maps) and not opened and _read_manifest(folder, follow_links) != manifest:
             continue  # the blocks have gone because a later generation has come
         if damaged_maps:
             warnings.warn(
@@ -463,6 +539,13 @@ def _inside(folder: Path, name: str, follow_links: bool) -> Path:
     return path
 
 
+def _index_of_manifest(folder: Path, manifest: dict[str, Any]) -> StoredIndex:
+    try:
+        return _index_of(manifest)
+    except DAMAGE as error:
+        raise _damaged(folder, error) from error
+
+
 def _index_of(manifest: dict[str, Any]) -> StoredIndex:
     """Return what a manifest says, without the rows, after a check of all of it."""
     model = manifest["model"]
@@ -502,10 +585,7 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
     )
 
 
-def _read_block(
-    folder: Path, entry: dict[str, Any], embedding_size: int, follow_links: bool
-) -> tuple[Block, np.ndarray]:
-    content = _read(folder, entry["name"], follow_links)
+def _read_block(content: bytes, entry: dict[str, Any], embedding_size: int) -> tuple[Block, np.ndarray]:
     if _block_name(content) != entry["name"]:
         raise ValueError("its content is not that of its name")
     tensors = load(content)
