@@ -42,10 +42,11 @@ OPTIONS = {
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),
         *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
+        *("--cache", "--verify"),
     },
     "search": {
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
-        *("--box", "--combine", "--weight", "--not", "--not-weight", "--html"),
+        *("--box", "--combine", "--weight", "--not", "--not-weight", "--approximate", "--html"),
         *(
             "--no-update",
             "--rebuild",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._imports import require
 from ..files import printable
 from . import common
 
@@ -22,6 +23,8 @@ fgclip2 index photos
 fgclip2 index 照片 --index 索引
 fgclip2 index 照片 --show-problems
 fgclip2 index photos --dense int8
+fgclip2 index 照片 --cache hnsw
+fgclip2 index photos --verify
 """
 
 Folder = Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")]
@@ -58,6 +61,16 @@ def index(
             "the index has]"
         ),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a cache for a large index: hnsw or ivf for --approximate of fgclip2 search, exact to open it "
+            "fast and search it in half the memory; none deletes all. Needs FAISS.  [default: those that the index has]"
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of the index and list what is damaged, with what to do.")
+    ] = False,
     max_patches: common.MaxPatches = None,
     max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
@@ -68,19 +81,30 @@ def index(
     """Index a folder of images, or bring its index up to date.
 
     Only new and changed files are embedded. What is done is saved every 10 seconds, so an interrupted run goes on where
-    it was. With --show-problems nothing is updated.
+    it was. With --show-problems or --verify nothing is updated; --verify ends with 1 if something is damaged.
 
     Dense maps (--dense) are large. Images that have none yet run through the model again, and from then on this command
     and `fgclip2 search` make those of new images by themselves.
+
+    Caches (--cache) are made from the index, and made anew by this command when it has changed; a search passes over
+    those of a former state. They may be deleted at any time.
     """
     budget = common.parse_max_patches(max_patches)
-    if show_problems and dense:
-        raise typer.BadParameter("leave it out with --show-problems, which updates nothing", param_hint="--dense")
+    for option, value in (("--dense", dense), ("--cache", cache)):
+        if (show_problems or verify) and value:
+            name = "--verify" if verify else "--show-problems"
+            raise typer.BadParameter(f"leave it out with {name}, which updates nothing", param_hint=option)
     from ..search import ImageIndex
+    from ..search.caches import KINDS as CACHES
     from ..search.dense_maps import KINDS, describe_size
 
     if dense not in (None, *KINDS, "none"):
         raise typer.BadParameter(f"must be {', '.join(KINDS)} or none, got {dense!r}", param_hint="--dense")
+    if cache not in (None, *CACHES, "none"):
+        raise typer.BadParameter(f"must be {', '.join(CACHES)} or none, got {cache!r}", param_hint="--cache")
+    if verify:
+        _verify(folder, index, follow_links, as_json)
+        return
     if show_problems:
         state = describe(ImageIndex.load(folder, index, follow_links))
         if as_json:
@@ -91,16 +115,45 @@ def index(
         for line in _count_left_out(state["left_out"]):
             typer.echo(line)
         return
+    if cache in CACHES:
+        require("faiss", "search")  # now rather than after the work
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     if dense in KINDS:
         embedder.require_dense_features()
         typer.echo(f"dense maps as {dense} take {describe_size(dense, embedder, budget)}", err=True)
     options = (budget, batch_size, rebuild, None, follow_links, compare_contents, dense)
     built = ImageIndex.build(folder, embedder, index, *options)
+    if cache == "none":
+        built.delete_caches()
+    else:
+        _make_caches(built, cache)
     if as_json:
         common.print_json({"model": embedder.name, "folder": str(folder), "index": describe(built)})
     else:
         report(built, folder, index)
+
+
+def _verify(folder: Path, index_folder: Path | None, follow_links: bool, as_json: bool) -> None:
+    """List what is damaged of an index, and end with an error if something is."""
+    from ..search import ImageIndex
+
+    damaged = ImageIndex.verify(folder, index_folder, follow_links)
+    if as_json:
+        common.print_json({"folder": str(folder), "damaged": [file._asdict() for file in damaged]})
+    else:
+        for file in damaged:
+            typer.echo(f"{file.name}: {printable(file.reason)}: {file.remedy}")
+        if not damaged:
+            typer.echo("nothing is damaged", err=True)
+    if damaged:
+        raise ValueError(f"{len(damaged)} damaged: behind each stands what to do")
+
+
+def _make_caches(index: ImageIndex, kind: str | None) -> None:
+    """Make a cache, or without a kind those anew that are of a former state of the index."""
+    for its in [kind] if kind else index.stale_caches:
+        typer.echo(f"making the cache {its} of {len(index)} images", err=True)
+        index.build_cache(its)
 
 
 def describe(index: ImageIndex) -> dict[str, Any]:
@@ -110,6 +163,8 @@ def describe(index: ImageIndex) -> dict[str, Any]:
     state = {"images": len(index), **counts, "unusable": unusable, "left_out": index.left_out}
     if index.dense:
         state["dense"] = {"kind": index.dense, "images": len(index.maps), "bytes": index.dense_bytes}
+    if index.caches:
+        state["caches"] = index.caches
     return state
 
 

@@ -22,6 +22,7 @@ EXAMPLES = """
 fgclip2 search photos "a dog on the beach" --top-k 5
 fgclip2 search 照片 "海滩上的狗" "红苹果" --no-update
 fgclip2 search 照片 --image 狗.png
+fgclip2 search 照片 "海滩上的狗" --no-update --approximate
 fgclip2 search 照片 --image 街道.jpg --box 10,20,200,180
 fgclip2 search photos "a tiger" "老虎" --combine --not "a cage"
 fgclip2 search photos "at night" --image street.jpg --combine --weight 0.5 --weight 1
@@ -61,6 +62,13 @@ def search(
     candidates: Candidates = None,
     explain: Explain = None,
     html: Html = None,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Compare few of the images, by a cache that `fgclip2 index --cache hnsw` has made: for large indexes.",
+        ),
+    ] = False,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -111,13 +119,18 @@ def search(
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
         )
-    order: dict[str, Any] = {}
+    options_of_texts: dict[str, Any] = {}
     if rerank:
-        order = {"rerank": rerank, "batch_size": batch_size, **({"candidates": candidates} if candidates else {})}
+        options_of_texts = {
+            "rerank": rerank,
+            "batch_size": batch_size,
+            **({"candidates": candidates} if candidates else {}),
+        }
     results = []
     for is_text, group in groupby(asked, lambda one: one[0]["kind"] == "text"):  # the texts come first
         said, its = zip(*group, strict=True)
-        results += _results(searched, folder, said, searched.search(its, embedder, top_k, **(order if is_text else {})))
+        its_options = {"approximate": approximate, **(options_of_texts if is_text else {})}
+        results += _results(searched, folder, said, searched.search(its, embedder, top_k, **its_options))
     if explain is not None:
         _draw_hits(explain, results, embedder.max_pixels)
     if html is not None:

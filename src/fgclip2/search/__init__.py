@@ -6,10 +6,12 @@ from .exact import nearest
 from .index import ImageIndex, RerankedSearchHit, SearchHit
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
+from .verification import DamagedFile
 
 __all__ = [
     "NEGATIVE_WEIGHT",
     "CombinedQuery",
+    "DamagedFile",
     "Duplicate",
     "DuplicateGroup",
     "ImageIndex",

@@ -228,6 +228,15 @@ def delete_caches(index_folder: Path) -> None:
             _delete(index_folder / FOLDER, _OWN_FOLDERS.fullmatch)
 
 
+def cached_kinds(index_folder: Path) -> list[str]:
+    """Return the kinds of the caches that are there, of whatever rows; none without FAISS."""
+    try:
+        require("faiss", "search")
+    except ImportError:
+        return []
+    return [kind for kind in KINDS if any((index_folder / FOLDER).glob(f"{kind}-*"))]
+
+
 def check_caches(index_folder: Path) -> dict[str, str]:
     """Read all caches of an index; return the folders of those that are damaged, with reasons."""
     damaged = {}

@@ -22,12 +22,13 @@ from ..errors import IncompatibleIndexError
 from ..files import printable
 from . import exact
 from .build import IndexBuild, IndexReport, made_by, vector_kind
-from .caches import APPROXIMATE, VectorCache, build_cache
+from .caches import APPROXIMATE, VectorCache, build_cache, cached_kinds, delete_caches
 from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
 from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
 from .scan import ImageFile, UnusableFile
 from .store import DAMAGE, OpenedIndex, StoredIndex, newest_rows_digest, open_index, read_index
+from .verification import DamagedFile, damaged_files
 
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 
@@ -113,7 +114,9 @@ class ImageIndex:
         opened = self.__dict__.get("_opened")
         if name != "vectors" or opened is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        assert self.index_folder is not None
         stored = read_index(self.index_folder, opened=opened)
+        assert stored is not None
         self._opened = None
         self.files, self.vectors = stored.arrays()
         if stored.rows_digest != self.rows_digest:  # without the rows of damaged blocks, which the caches have
@@ -201,17 +204,37 @@ class ImageIndex:
             found = (VectorCache.open(where, kind, opened.rows_digest) for kind in CACHES)
             cache = next(filter(None, found), None)
             if cache is not None:
-                index = cls._of(folder, where, opened.index)
+                index = cls._of(folder, where, opened.generation)
                 index.files, index.rows_digest = cache.files, opened.rows_digest
                 index._opened, index._caches = opened, {cache.kind: cache}
                 del index.vectors  # until they are used
                 return index
         stored = read_index(where, follow_links)
         if stored is None:
-            place = ["--index", os.fspath(index_folder)] if index_folder else []
-            command = printable(shlex.join(["fgclip2", "index", str(folder), *place]))
-            raise ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
+            raise _no_index(folder, index_folder)
         return cls._of(folder, where, stored)
+
+    @classmethod
+    def verify(
+        cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None, follow_links: bool = False
+    ) -> list[DamagedFile]:
+        """Read all of an index, dense maps and caches included, and compare it with its hashes; change nothing.
+
+        Vectors are compared whenever they are read: by [`build`], by [`load`] where there is no cache, and before a
+        cache is made of them. Dense maps are compared one by one as they are used, caches by this alone.
+
+        Returns:
+            The damaged files, each with the reason and what to do; none if all is as it was written.
+
+        Raises:
+            ValueError: There is no such folder, or it has no index.
+            IncompatibleIndexError: The manifest is damaged, so that the index has to be rebuilt.
+        """
+        folder = _existing_folder(folder)
+        found = damaged_files(_index_folder(folder, index_folder, follow_links), follow_links)
+        if found is None:
+            raise _no_index(folder, index_folder)
+        return found
 
     @classmethod
     def _of(cls, folder: Path, where: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
@@ -266,6 +289,21 @@ class ImageIndex:
         """The kinds of the caches that can be used: there, whole, and of the vectors that the index has now."""
         return [kind for kind in CACHES if self._cache(kind)]
 
+    @property
+    def stale_caches(self) -> list[str]:
+        """The kinds of the caches that are there, but of former vectors, or damaged; empty without FAISS."""
+        return [kind for kind in cached_kinds(self.index_folder) if not self._cache(kind)] if self.index_folder else []
+
+    def delete_caches(self) -> None:
+        """Delete all caches of the index.
+
+        Raises:
+            LockedIndexError: Another run makes one.
+        """
+        self._caches = {}
+        if self.index_folder is not None:
+            delete_caches(self.index_folder)
+
     def _cache(self, kind: str) -> VectorCache | None:
         if kind not in self._caches and self.index_folder is not None:
             cache = VectorCache.open(self.index_folder, kind, self.rows_digest)
@@ -288,7 +326,7 @@ class ImageIndex:
                     stacklevel=4,
                 )
         elif self._opened is not None:
-            cache = next(iter(self._caches.values()))  # by which it was opened: the vectors are not in memory
+            cache = next(iter(self._caches.values()), None)  # by which it was opened: the vectors are not in memory
         if cache is None:
             return exact.nearest(queries, self.vectors, top_k, allowed)
         return cache.nearest(queries, top_k, allowed, exactly=not approximate)
@@ -574,6 +612,12 @@ def _existing_folder(folder: str | os.PathLike) -> Path:
     if not path.is_dir():
         raise ValueError(f"{printable(path)}: no such folder")
     return path.resolve()
+
+
+def _no_index(folder: Path, index_folder: str | os.PathLike | None) -> ValueError:
+    place = ["--index", os.fspath(index_folder)] if index_folder else []
+    command = printable(shlex.join(["fgclip2", "index", str(folder), *place]))
+    return ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
 
 
 def _index_folder(folder: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:

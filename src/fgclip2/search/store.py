@@ -93,6 +93,7 @@ class StoredIndex:
         new_maps: Maps that are not written yet, of `new_bytes` bytes.
         digest: Of the manifest; empty before format 2.
         lost: How many rows have been in blocks that are damaged now.
+        damaged: Name of a block of vectors or dense maps that can't be used -> reason.
         format: Of the manifest.
     """
 
@@ -113,6 +114,7 @@ class StoredIndex:
     new_bytes: int = 0
     digest: str = ""
     lost: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -342,12 +344,12 @@ class OpenedIndex(NamedTuple):
     They stay readable whatever later generations do.
 
     Args:
-        index: What the manifest says, without the rows.
+        generation: What the manifest says, without the rows.
         manifest: It itself.
         blocks: Name -> content.
     """
 
-    index: StoredIndex
+    generation: StoredIndex
     manifest: dict[str, Any]
     blocks: dict[str, mmap.mmap]
 
@@ -416,7 +418,6 @@ def read_index(folder: Path, follow_links: bool = False, opened: OpenedIndex | N
             except (OSError, *DAMAGE) as error:
                 raise _damaged(folder, error) from error
         index = _index_of_manifest(folder, manifest)
-        damaged = []
         # The last block is the one that the next generation replaces.
         for entry in reversed(manifest["blocks"]):
             try:
@@ -424,42 +425,48 @@ def read_index(folder: Path, follow_links: bool = False, opened: OpenedIndex | N
                 content = opened.blocks[name][:] if opened else _read(folder, name, follow_links)
                 block, vectors = _read_block(content, entry, index.model["embedding_size"])
             except (OSError, *DAMAGE) as error:
-                damaged.append(f"{entry['name']} ({error})")
+                index.damaged[entry["name"]] = str(error)
                 index.lost += entry["rows"] - len(entry["dropped"])
             else:
                 index.blocks.insert(0, block)
                 rows = zip(block.files, vectors, strict=True)
                 index.rows.update(pair for row, pair in enumerate(rows) if row not in block.dropped)
-        damaged_maps = _open_maps(folder, index, manifest, follow_links)
-        if (damaged or damaged_maps) and not opened and _read_manifest(folder, follow_links) != manifest:
+        damaged_vectors, damaged_maps = dict(index.damaged), _open_maps(folder, index, manifest, follow_links)
+        index.damaged |= damaged_maps
+        if index.damaged and not opened and _read_manifest(folder, follow_links) != manifest:
             continue  # the blocks have gone because a later generation has come
         if damaged_maps:
             warnings.warn(
-                f"the index {printable(folder)} has damaged blocks of dense maps, {', '.join(damaged_maps)}: their "
+                f"the index {printable(folder)} has damaged blocks of dense maps, {_listed(damaged_maps)}: their "
                 "images are read instead, and their maps made anew by the next update (`fgclip2 index`, "
                 "ImageIndex.build)",
                 stacklevel=3,
             )
-        if damaged:
+        if damaged_vectors:
             warnings.warn(
-                f"the index {printable(folder)} has damaged blocks, {', '.join(damaged)}: their {index.lost} images "
-                "are left out, and embedded anew by the next update (`fgclip2 index`, ImageIndex.build)",
+                f"the index {printable(folder)} has damaged blocks, {_listed(damaged_vectors)}: their "
+                f"{index.lost} images are left out, and embedded anew by the next update (`fgclip2 index`, "
+                "ImageIndex.build)",
                 stacklevel=3,
             )
         return index
     return None
 
 
-def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follow_links: bool) -> list[str]:
+def _listed(damaged: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({reason})" for name, reason in damaged.items())
+
+
+def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follow_links: bool) -> dict[str, str]:
     """Open the blocks of dense maps that a manifest names; return the damaged ones with reasons."""
-    damaged = []
+    damaged = {}
     for entry in manifest["dense"]["blocks"] if index.dense else ():
         try:
             block = MapBlock.open(_inside(folder, entry["name"], follow_links))
             _check_files(block.files)
             _check(len(block.files) == entry["rows"], "its number of files")
         except (OSError, *DAMAGE) as error:
-            damaged.append(f"{entry['name']} ({error})")
+            damaged[entry["name"]] = str(error)
             continue
         index.map_blocks.append(block)
         dropped = set(entry["dropped"])
