@@ -71,7 +71,7 @@ FLOORS = (
     {"checkpoints", "lexicon", "modeling"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
-    {"demo"},
+    {"demo", "serving"},
     {"cli"},
     {"__init__", "__main__"},  # the package itself, as in `import fgclip2` or `from fgclip2 import X`
 )
