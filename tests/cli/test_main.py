@@ -108,8 +108,9 @@ OPTIONS = {
         ),
     },
     "serve": {
-        *("--host", "--port", "--workers", "--threads", "--folder", "--index", "--model", "-m", "--device", "--backend"),
-        *("--precision", "--name", "--max-patches", "--batch-size", "--keys-file", "--without-keys", "--allow-url"),
+        *("--host", "--port", "--workers", "--threads", "--folder", "--index", "--model", "-m", "--device"),
+        *("--backend", "--precision", "--name", "--max-patches", "--batch-size", "--keys-file", "--without-keys"),
+        "--allow-url",
         *("--max-body", "--max-pixels", "--max-images", "--max-texts", "--max-text-characters", "--max-boxes"),
         *("--max-hits", "--timeout", "--max-waiting", "--max-held", "--max-connections", "--cached-texts"),
     },

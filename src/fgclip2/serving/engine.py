@@ -135,7 +135,7 @@ class Engine:
         processor = self.embedder.processor
         if processor.patch_budgets is None:
             return None, self._batch_size
-        budget = max_num_patches or self._max_num_patches or processor.image_processor.max_num_patches
+        budget: Any = max_num_patches or self._max_num_patches or processor.image_processor.max_num_patches
         if budget == "auto":
             budget = patch_budget(image.height, image.width, processor.image_processor.patch_size)
         return budget, max(1, self._batch_size * TOKENS_PER_BATCH_ITEM // budget)
@@ -243,12 +243,14 @@ class Engine:
 
     def _nearest(self, vectors: list[np.ndarray], top_k: int) -> list[Any]:
         assert self.index is not None
-        return self.index.search(np.stack(vectors), top_k=top_k)  # type: ignore[call-overload]
+        return self.index.search(vectors, top_k=top_k)
 
-    def _reranked(self, texts: list[str], top_k: int, rerank: str, candidates: int) -> list[Any]:
+    def _reranked(self, texts: list[str], top_k: int, rerank: Any, candidates: int) -> list[Any]:
         assert self.index is not None
-        options: dict[str, Any] = {"rerank": rerank, "candidates": candidates, "batch_size": self._batch_size}
-        return self.index.search(texts, self.embedder, top_k, **options)  # type: ignore[arg-type]
+        embedder: Any = self.embedder
+        return self.index.search(
+            texts, embedder, top_k, rerank=rerank, candidates=candidates, batch_size=self._batch_size
+        )
 
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs

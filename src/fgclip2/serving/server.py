@@ -121,8 +121,9 @@ def make_app(settings: ServiceSettings) -> Gate:
     index = None
     if settings.folder is not None:
         index = ImageIndex.load(settings.folder, settings.index_folder)
-    devices = settings.device.split(",") if settings.device and "," in settings.device else settings.device
-    embedder = Embedder.from_pretrained(settings.model, devices, backend=settings.backend, precision=settings.precision)
+    embedder = Embedder.from_pretrained(
+        settings.model, settings.device, backend=settings.backend, precision=settings.precision
+    )
     if index is not None:
         index.search("a check of the index", embedder, 1)  # refuses an index of another model
     engine = Engine(
