@@ -114,6 +114,7 @@ OPTIONS = {
         *("--max-body", "--max-pixels", "--max-images", "--max-texts", "--max-text-characters", "--max-boxes"),
         *("--max-hits", "--timeout", "--max-waiting", "--max-held", "--max-connections", "--cached-texts"),
     },
+    "mcp": {"--root", "--model", "-m", "--device", "--max-pixels"},
     "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--vocabulary", "--config", "--json"},

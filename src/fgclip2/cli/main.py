@@ -184,6 +184,9 @@ _add("classify", "Score images against labels.")
 _add("regions", "Label boxes of images.")
 _add("heatmap", "Show where in an image a text applies.")
 _add("serve", "Answer programs over HTTP: embeddings in the form of OpenAI's API, regions, labels, search.")
+_add(
+    "mcp", "Offer search, labels, regions and comparison of images as tools of the Model Context Protocol, over stdio."
+)
 _add("demo", "Search and label the bundled pictures, and show the results on a page.")
 _add("doctor", "Check the installation against known answers.")
 _add("convert", "Rewrite an official checkpoint for transformers.")
