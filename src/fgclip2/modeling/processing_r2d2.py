@@ -40,7 +40,7 @@ class R2D2Processor(SquareProcessor):
 
     def tokenize(self, texts: Sequence[str], role: str = "caption") -> BatchEncoding:
         """Tokenize texts for the model's `get_role_features`: `input_ids` and `attention_mask`, int64 (B, T)."""
-        return self.tokenizer(list(texts), return_tensors="pt")
+        return self.tokenizer.encode_texts(texts)
 
     def __call__(
         self,

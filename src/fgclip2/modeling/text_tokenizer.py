@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+import torch
 from tokenizers import Encoding, Tokenizer, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import TruncationStrategy
@@ -71,6 +74,8 @@ class TextTokenizer(PreTrainedTokenizerFast):
     default_special_tokens: ClassVar[dict[str, str]]
     # The text `$A` among its special tokens, whatever the file or its flags say.
     template: ClassVar[tuple[str, ...]]
+    # Whether texts are padded to the length of their head by default, or to the longest of them.
+    pads_to_length: ClassVar[bool] = False
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
@@ -175,6 +180,34 @@ class TextTokenizer(PreTrainedTokenizerFast):
         if not text:
             raise ValueError("text is an empty list: pass at least one string")
         return [self._prepare(check_text(f"text[{index}]", item)) for index, item in enumerate(text)]
+
+    def encode_texts(self, texts: Sequence[str], walk_type: str | None = None) -> BatchEncoding:
+        """Tokenize texts as `__call__` does by default, into tensors, but several times as fast if they are short.
+
+        Args:
+            texts: A list of strings, at least one.
+            walk_type: The text head that the ids are for; `None`: the short one.
+
+        Returns:
+            int64 (texts, tokens) by the names in `model_input_names`.
+
+        Raises:
+            ValueError: As `__call__`.
+        """
+        length = self._resolve_length(walk_type, None)
+        prepared = [self._beginning(text, length) for text in self._check_and_prepare(list(texts))]
+        if self.backend_tokenizer.encode_special_tokens != self.split_special_tokens:
+            self.backend_tokenizer.encode_special_tokens = self.split_special_tokens
+        # Without offsets, masks and token strings, which transformers' way makes of each text.
+        rows = [encoding.ids for encoding in self.backend_tokenizer.encode_batch_fast(prepared)]
+        # The last token of each text is its end, which stays.
+        rows = [ids if len(ids) <= length else [*ids[: length - 1], ids[-1]] for ids in rows]
+        counts = np.fromiter(map(len, rows), np.int64, len(rows))
+        is_text = np.arange(length if self.pads_to_length else counts.max()) < counts[:, None]  # (texts, tokens)
+        input_ids = np.full(is_text.shape, self.pad_token_id, np.int64)
+        input_ids[is_text] = np.fromiter(chain.from_iterable(rows), np.int64, counts.sum())
+        inputs = {"input_ids": input_ids, "attention_mask": is_text.astype(np.int64)}
+        return BatchEncoding({name: torch.from_numpy(inputs[name]) for name in self.model_input_names})
 
     def _encode_texts(
         self,

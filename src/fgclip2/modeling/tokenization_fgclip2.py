@@ -48,6 +48,7 @@ class FGClip2Tokenizer(TextTokenizer):
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
     default_special_tokens = DEFAULT_SPECIAL_TOKENS
     template = ("$A", "eos_token")
+    pads_to_length = True
     long_length: int  # there is a head of long texts
 
     def __init__(
