@@ -143,6 +143,6 @@ def test_pixel_values(case):
     assert np.abs(pixels[:, [0, side // 2, side - 1]] - rows).max() <= one_level + 1e-6
 
 
-def test_every_value_of_the_lookup_table():
+def test_every_value_of_thevalue_table():
     expected = load_file(GOLDEN_V1 / "image_samples.safetensors")["lut_u8_to_float32"]
-    assert np.array_equal(FGClipImageProcessor()._lookup_table(), expected)
+    assert np.array_equal(FGClipImageProcessor().value_table(), expected)

@@ -32,9 +32,9 @@ def test_pixel_values(case):
         assert sha256(outputs["pixel_attention_mask"][0]) == case["pixel_attention_mask_sha256"]
 
 
-def test_every_value_of_the_lookup_table():
+def test_every_value_of_thevalue_table():
     expected = load_file(FOLDER / "lut.safetensors")["lut_u8_to_float32"]
-    for channel in FGClip2ImageProcessor()._lookup_table():
+    for channel in FGClip2ImageProcessor().value_table():
         assert np.array_equal(channel, expected)
 
 

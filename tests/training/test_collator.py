@@ -28,8 +28,8 @@ def ids(processor, texts, walk_type):
 
 def test_a_batch(processor, records):
     batch = FGClip2Collator(processor, training=False)(drawn(records[i] for i in (0, 2, 3)))
-    assert batch["pixel_values"].shape[0] == 3
-    assert batch["pixel_attention_mask"].sum(1).max() == batch["pixel_values"].shape[1]
+    assert batch["pixels"].shape[0] == 3
+    assert batch["pixel_attention_mask"].sum(1).max() == batch["pixels"].shape[1]
     assert batch["short_input_ids"].shape == (3, 64)
     assert batch["long_input_ids"].shape == (3, 196)
     assert batch["boxes"].shape == (3, 2, 4)
@@ -90,7 +90,8 @@ def test_missing_captions_are_left_out(processor, records):
 def test_only_what_the_objective_needs(processor, records):
     collator = FGClip2Collator(processor, with_regions=False, with_hard_negatives=False, with_long_captions=False)
     assert set(collator(drawn([records[0]]))) == {
-        "pixel_values",
+        "pixels",
+        "value_table",
         "pixel_attention_mask",
         "spatial_shapes",
         "short_input_ids",
@@ -104,7 +105,7 @@ def test_pairs_labelled_as_no_match_are_no_training_data(processor, records):
     with pytest.raises(InvalidRecordError, match=r"json:2: label is 0; it must be 1, or none: this objective learns"):
         FGClip2Collator(processor)(drawn([matching, wrong]))
     batch = FGClip2Collator(processor, on_error="skip")(drawn([matching, wrong]))
-    assert len(batch["pixel_values"]) == len(batch["skipped"]) == 1
+    assert len(batch["pixels"]) == len(batch["skipped"]) == 1
 
 
 @pytest.mark.parametrize("content", [None, b"no image", b"\x89PNG\r\n\x1a\n1234"])
@@ -116,7 +117,7 @@ def test_unreadable_images(processor, records, tmp_path, content):
     with pytest.raises(UnreadableImageError, match=r"records.json:2: .*坏.png.*on_error='skip'"):
         FGClip2Collator(processor)(drawn([records[0], bad]))
     batch = FGClip2Collator(processor, on_error="skip")(drawn([records[0], bad, records[2]]))
-    assert len(batch["pixel_values"]) == 2  # not replaced by anything
+    assert len(batch["pixels"]) == 2  # not replaced by anything
     assert len(batch["skipped"]) == 1
     assert "坏.png" in batch["skipped"][0]
     assert torch.equal(batch["short_input_ids"][1:], ids(processor, [records[2].short_caption], "short"))
@@ -125,7 +126,7 @@ def test_unreadable_images(processor, records, tmp_path, content):
 def test_a_batch_of_which_nothing_is_left(processor, records, tmp_path):
     bad = replace(records[0], image=str(tmp_path / "missing.png"))
     batch = FGClip2Collator(processor, on_error="skip")(drawn([bad]))
-    assert len(batch["pixel_values"]) == 0
+    assert len(batch["pixels"]) == 0
     assert batch["short_input_ids"].shape == (0, 64)
     assert batch["long_input_ids"].shape == (0, 196)
     assert batch["region_index"].shape == batch["hard_index"].shape == (0, 2)

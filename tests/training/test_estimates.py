@@ -199,6 +199,14 @@ def test_state_by_strategy():
     assert zero2 == {"weights": 2000 + 900, "gradients": 450, "optimizer": 1800, "average": 3600}
 
 
+def test_batches_that_wait_for_the_published_step():
+    batch = estimates.pixel_memory(StepContents(512, 1024, 512, 512, 512, 2048), patch_size=16)
+    assert batch == 512 * 1024 * 768 <= 0.4 * 2**30
+    assert estimates.queue_memory(batch, workers=8, prefetch=4) == 32 * batch
+    assert estimates.queue_memory(batch, workers=8, prefetch=None) == 16 * batch
+    assert estimates.queue_memory(batch, workers=0, prefetch=None) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak resident set from /proc")
 @pytest.mark.parametrize("case", ["16 256 0", "8 256 2", "8 256 2 bf16", "8 256 2 checkpointing"])

@@ -20,6 +20,7 @@ from fgclip2.training import (
     mine_neighbours,
 )
 from fgclip2.training.estimates import DataSummary, StepContents
+from fgclip2.training.pixel_values import normalize_pixels
 from fgclip2.training.sampler import BatchOrderSampler, order_with_neighbours
 from fgclip2.training.tasks.ranking import RankingSettings
 
@@ -61,7 +62,7 @@ def run_of(model, folder, records, **settings) -> FGClip2Trainer:
 def batch(saved_folder, records, tmp_path_factory):
     """Four records, as the trainer gives them to the model."""
     run = run_of(str(saved_folder), tmp_path_factory.mktemp("run"), records)
-    batch = next(iter(run.get_train_dataloader()))
+    batch = normalize_pixels(next(iter(run.get_train_dataloader())))
     return {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
 
 

@@ -212,7 +212,7 @@ def test_equal_pictures_have_one_id_and_padding_is_masked(official_r2d2_folder, 
     batch = collator([DrawnRecord(record, 0) for record in records])
     ids = batch["ids"].tolist()
     assert ids[0] == ids[1] == ids[3] != ids[2]
-    assert batch["pixel_values"].shape == (4, 3, 32, 32)
+    assert batch["pixels"].shape == (4, 3, 32, 32)
     assert batch["attention_mask"].sum(1).tolist() == [10, 8, 10, 10]
     assert batch["skipped"] == []
     long = replace(pairs[0], short_caption=None, long_caption="红花")
@@ -233,7 +233,7 @@ def test_equal_texts_have_one_hash_however_long_the_others_are(official_r2d2_fol
 def test_augmentation_follows_from_seed_epoch_and_record(official_r2d2_folder, pairs):  # noqa: F811
     def pixels(epoch=0, **options):
         collator = PairCollator(processor_of(official_r2d2_folder), **options)
-        return collator([DrawnRecord(pairs[0], epoch)])["pixel_values"]
+        return collator([DrawnRecord(pairs[0], epoch)])["pixels"]
 
     assert torch.equal(pixels(augmentation="r2d2"), pixels(augmentation="r2d2"))
     assert not torch.equal(pixels(augmentation="r2d2"), pixels(1, augmentation="r2d2"))
@@ -253,7 +253,7 @@ def test_labels_that_a_task_can_not_use(official_r2d2_folder, pairs, labelled): 
     assert batch["labels"].tolist() == [0]
     assert len(batch["skipped"]) == 1
     nothing = PairCollator(processor, labelled=True, on_error="skip", training=False)([unlabelled])
-    assert nothing["pixel_values"].shape == (0, 3, 32, 32)
+    assert nothing["pixels"].shape == (0, 3, 32, 32)
     assert len(nothing["labels"]) == len(nothing["image_hash"]) == 0
 
 

@@ -15,6 +15,7 @@ from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2Training
 from fgclip2.training.checkpoints import last_checkpoint
 from fgclip2.training.evaluation import embed_batches
 from fgclip2.training.gradient_cache import split_batch
+from fgclip2.training.pixel_values import normalize_pixels
 
 LOGGED = ("loss", "short_loss", "long_loss", "region_loss", "tic_loss", "hard_negative_loss", "pair_loss", "rank_loss")
 
@@ -483,7 +484,7 @@ def test_lora_trains_little_and_is_saved_and_merged(saved_folder, tmp_path, reco
             assert torch.equal(parameter, base[name]), name
     run.save_model(str(tmp_path / "adapter"))
     merged = merge_lora(tmp_path / "adapter", saved_folder)
-    batch = next(iter(run.get_eval_dataloader()))
+    batch = normalize_pixels(next(iter(run.get_eval_dataloader())))
     pixels = {name: batch[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
     with torch.no_grad():
         expected = run.model.eval()(**{name: value for name, value in batch.items() if name != "skipped"})

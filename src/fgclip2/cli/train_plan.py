@@ -28,6 +28,7 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
         yield "benchmarks", [(row["name"], _counts(row)) for row in plan["benchmarks"]]
     yield "steps", _step_rows(steps)
     yield "memory of one process, an estimate", _memory_rows(plan["memory"])
+    yield "loader of one process, in host memory, an estimate", _loader_rows(plan["loader"])
     checkpoints = f"{disk['checkpoints']} of {_bytes(disk['checkpoint'])}"
     yield "disk", [("checkpoints", checkpoints), ("model", _bytes(disk["model"])), ("in all", _bytes(disk["total"]))]
     if steps["processes"] > 1:
@@ -103,6 +104,12 @@ def _memory_rows(memory: dict[str, Any]) -> list[tuple[str, str]]:
     for way, activations in memory["activations_by_way"].items():
         rows.append((f"activations: {way}", " + ".join(_bytes(value) for value in activations.values())))
     return rows
+
+
+def _loader_rows(loader: dict[str, Any]) -> list[tuple[str, str]]:
+    workers = f"{loader['workers']} worker{'' if loader['workers'] == 1 else 's'}"
+    queues = _bytes(loader["queues"]) if loader["workers"] else "none without workers"
+    return [("pixels of a batch", _bytes(loader["batch"])), (f"batches ready, {workers}", queues)]
 
 
 def _bytes(value: float) -> str:

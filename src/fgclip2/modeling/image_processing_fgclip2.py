@@ -76,6 +76,7 @@ class FGClip2ImageProcessor(TableImageProcessor):
         max_num_patches: int | str | None = None,
         do_resize: bool | None = None,
         return_tensors: str | None = None,
+        normalized: bool = True,
         **kwargs: Any,
     ) -> BatchFeature:
         """Process one image or a list of images.
@@ -84,11 +85,12 @@ class FGClip2ImageProcessor(TableImageProcessor):
             images: What [`load_image`] takes, or a list of it.
             max_num_patches, do_resize: Override the processor's own setting.
             return_tensors: `"pt"` or `"np"`; `None` gives numpy arrays too.
+            normalized: `False` leaves the 8-bit values as they are, of which [`value_table`] has the normalised ones.
 
         Returns:
-            `pixel_values` float32 (B, N, 768), `pixel_attention_mask` int32 (B, N) with 1 for real patches, and
-            `spatial_shapes` int64 (B, 2), (height, width) of each grid in patches. N is the integer `max_num_patches`,
-            or with `"auto"` the largest budget in the batch.
+            `pixel_values` float32 (B, N, 768), or uint8 if they are not normalised; `pixel_attention_mask` int32 (B, N)
+            with 1 for real patches, and `spatial_shapes` int64 (B, 2), (height, width) of each grid in patches. N is
+            the integer `max_num_patches`, or with `"auto"` the largest budget in the batch.
 
         Raises:
             ValueError: The list is empty, an image can't be used (the message says which), or an argument is wrong.
@@ -101,10 +103,10 @@ class FGClip2ImageProcessor(TableImageProcessor):
         loaded = load_images(images)
         budgets = [self._budget(image, max_num_patches) for image in loaded]
         patch, num_patches = self.patch_size, max(budgets)
-        pixel_values = np.zeros((len(loaded), num_patches, patch * patch * 3), np.float32)
+        pixel_values = np.zeros((len(loaded), num_patches, patch * patch * 3), np.float32 if normalized else np.uint8)
         mask = np.zeros((len(loaded), num_patches), np.int32)
         shapes = np.zeros((len(loaded), 2), np.int64)
-        table = self._lookup_table()
+        table = self.value_table() if normalized else None
 
         def fill(index: int) -> None:
             """Resize an image, cut it into patches and look their values up while copying them into the batch."""

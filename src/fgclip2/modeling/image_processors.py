@@ -53,8 +53,8 @@ class TableImageProcessor(BaseImageProcessor):
     def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
         return self.preprocess(images, **kwargs)
 
-    def _lookup_table(self) -> np.ndarray:
-        """Float32 (3, 256): the normalised value of each 8-bit value of each channel."""
+    def value_table(self) -> np.ndarray:
+        """Return the normalised value of each 8-bit value of each channel, float32 (3, 256)."""
         return lookup_table(self.do_rescale, self.rescale_factor, self.do_normalize, self.image_mean, self.image_std)
 
 
@@ -95,6 +95,7 @@ class SquareImageProcessor(TableImageProcessor):
         size: Mapping[str, int] | int | None = None,
         do_resize: bool | None = None,
         return_tensors: str | None = None,
+        normalized: bool = True,
         **kwargs: Any,
     ) -> BatchFeature:
         """Process one image or a list of images.
@@ -103,9 +104,10 @@ class SquareImageProcessor(TableImageProcessor):
             images: What [`load_image`] takes, or a list of it.
             size, do_resize: Override the processor's own setting.
             return_tensors: `"pt"` for tensors, `"np"` (the default) for arrays.
+            normalized: `False` leaves the 8-bit values as they are, of which [`value_table`] has the normalised ones.
 
         Returns:
-            `pixel_values` float32 (B, 3, height, width).
+            `pixel_values` float32 (B, 3, height, width), or uint8 if they are not normalised.
 
         Raises:
             ValueError: The list is empty, an image can't be used (the message says which), or an argument is wrong.
@@ -115,8 +117,8 @@ class SquareImageProcessor(TableImageProcessor):
         height, width = read_size(self.size if size is None else size)
         do_resize = self.do_resize if do_resize is None else do_resize
         loaded = load_images(images)
-        table = self._lookup_table()
-        pixel_values = np.empty((len(loaded), 3, height, width), np.float32)
+        table = self.value_table() if normalized else None
+        pixel_values = np.empty((len(loaded), 3, height, width), np.float32 if normalized else np.uint8)
 
         def fill(index: int) -> None:
             """Resize an image and look its values up while copying them into the batch."""

@@ -152,5 +152,11 @@ class DualEncoderProcessor(Protocol):
     def collate_images(self, images: Sequence[dict[str, np.ndarray]]) -> Any:
         """Return the inputs of `get_image_features` for a batch of prepared images, as a `BatchFeature`."""
 
-    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> Any:
-        """Return the inputs of `get_image_features` for a batch of images at once, as a `BatchFeature` of tensors."""
+    def process_images(
+        self, images: Sequence[Image.Image], max_num_patches: int | str | None = None, normalized: bool = True
+    ) -> Any:
+        """Return the inputs of `get_image_features` for a batch of images at once, as a `BatchFeature` of tensors.
+
+        Training asks for `normalized=False`, by which `pixel_values` stay as they are in the images, uint8:
+        `image_processor.value_table()`, float32 (3, 256), has the normalised value of each of a channel.
+        """

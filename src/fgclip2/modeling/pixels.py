@@ -71,28 +71,38 @@ def lookup_table(
     return values
 
 
-def cut_into_patches(image: Image.Image, patch_size: int, table: np.ndarray, patches: np.ndarray) -> None:
+def cut_into_patches(image: Image.Image, patch_size: int, table: np.ndarray | None, patches: np.ndarray) -> None:
     """Cut an image into patches and look their values up.
 
     Args:
         image: RGB, its sides multiples of `patch_size`.
         patch_size: Side of a patch in pixels.
-        table: What [`lookup_table`] returned.
-        patches: Where the values go: contiguous float32 (patches of the image, patch_size * patch_size * 3).
+        table: What [`lookup_table`] returned; `None`: the 8-bit values themselves are wanted.
+        patches: Where the values go: contiguous float32 (patches of the image, patch_size * patch_size * 3); without a
+            table uint8.
     """
     height, width, length = image.height // patch_size, image.width // patch_size, patches.shape[1]
     rows = np.asarray(image).reshape(height, patch_size, width, patch_size, 3).transpose(0, 2, 1, 3, 4)
+    if table is None:
+        patches.reshape(rows.shape)[...] = rows
+        return
     channel = (np.arange(length) % 3 * 256).astype(np.uint16)  # where in the table a value's channel starts
     values, slots = table.ravel(), patches.reshape(height, width, length)
     for row, slot in zip(rows, slots, strict=True):  # a row of patches at a time, so that it stays in the cache
         np.take(values, row.reshape(width, length) + channel, out=slot, mode="clip")
 
 
-def look_up_channels(image: Image.Image, table: np.ndarray, channels: np.ndarray) -> None:
-    """Look the values of an RGB image up, a channel at a time, into float32 (3, height, width)."""
+def look_up_channels(image: Image.Image, table: np.ndarray | None, channels: np.ndarray) -> None:
+    """Look the values of an RGB image up, a channel at a time, into float32 (3, height, width).
+
+    Without a table the 8-bit values themselves go into uint8 of the same shape.
+    """
     pixels = np.asarray(image)  # (height, width, 3)
     for channel in range(3):
-        np.take(table[channel], pixels[..., channel], out=channels[channel], mode="clip")
+        if table is None:
+            channels[channel] = pixels[..., channel]
+        else:
+            np.take(table[channel], pixels[..., channel], out=channels[channel], mode="clip")
 
 
 def collate_patches(images: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

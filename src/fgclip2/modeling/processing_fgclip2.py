@@ -69,14 +69,19 @@ class FGClip2Processor(TwoTowerProcessor):
         """
         return BatchFeature(collate_patches(images), tensor_type="pt")
 
-    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
+    def process_images(
+        self, images: Sequence[Image.Image], max_num_patches: int | str | None = None, normalized: bool = True
+    ) -> BatchFeature:
         """Process a batch of images at once: what [`collate_images`] gives for them, without the copies between.
 
         Args:
             images: Upright RGB images, at least one.
             max_num_patches: As in [`prepare_image`].
+            normalized: `False` leaves `pixel_values` as they are in the images, uint8.
         """
-        inputs = self.image_processor(list(images), max_num_patches=max_num_patches, return_tensors="pt")
+        inputs = self.image_processor(
+            list(images), max_num_patches=max_num_patches, return_tensors="pt", normalized=normalized
+        )
         longest = int(inputs["pixel_attention_mask"].sum(1).max())  # beyond it all is padding
         for name in ("pixel_values", "pixel_attention_mask"):
             inputs[name] = inputs[name][:, :longest]  # (B, budget, ...) -> (B, longest, ...)

@@ -115,7 +115,7 @@ class TwoTowerProcessor(ProcessorMixin):
 
     def tokenize(self, texts: Sequence[str], role: str) -> BatchEncoding:
         """Tokenize texts for the model's `get_role_features`: `input_ids`, int64 (B, T)."""
-        return self.tokenizer(list(texts), walk_type=WALK_OF_ROLE[role], return_tensors="pt")
+        return self.tokenizer.encode_texts(texts, WALK_OF_ROLE[role])
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before it is cut or padded, special tokens included.
@@ -177,14 +177,19 @@ class SquareProcessor(TwoTowerProcessor):
         """Stack prepared images: `pixel_values`, float32 (B, 3, S, S)."""
         return BatchFeature({"pixel_values": torch.from_numpy(np.stack([image["pixel_values"] for image in images]))})
 
-    def process_images(self, images: Sequence[Image.Image], max_num_patches: int | str | None = None) -> BatchFeature:
-        """Process a batch of upright RGB images at once: what [`collate_images`] gives for them."""
+    def process_images(
+        self, images: Sequence[Image.Image], max_num_patches: int | str | None = None, normalized: bool = True
+    ) -> BatchFeature:
+        """Process a batch of upright RGB images at once: what [`collate_images`] gives for them.
+
+        With `normalized=False` `pixel_values` stay as they are in the images, uint8.
+        """
         if max_num_patches is not None:
             raise ValueError(
                 f"`max_num_patches` must be None for a family whose images are squares of one size, got "
                 f"{max_num_patches!r}: leave it out"
             )
-        return self.image_processor(list(images), return_tensors="pt")
+        return self.image_processor(list(images), return_tensors="pt", normalized=normalized)
 
 
 def _merge_kwargs(

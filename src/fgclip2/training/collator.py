@@ -61,7 +61,8 @@ class FGClip2Collator:
         """Make a batch.
 
         Returns:
-            The arguments of the training model; `short_image_index` and `long_image_index`, the image of each caption;
+            The arguments of the training model, of which [`normalize_pixels`] makes `pixel_values` out of `pixels`,
+            uint8, and `value_table`; `short_image_index` and `long_image_index`, the image of each caption;
             `hard_negative_mask`; with `training=False` or `with_image_hash` `image_hash`, int64 (B,), the same for
             equal images only; with `training=False` `short_text_hash`, `long_text_hash` and `region_text_hash`, of the
             ids of captions and regions' texts; and `skipped`, a list of reasons, one for each record left out.
@@ -127,17 +128,17 @@ class FGClip2Collator:
         ]
 
     def _regions(self, chosen: list[list[tuple[Region, str]]]) -> dict[str, Tensor]:
-        boxes = torch.zeros(len(chosen), max((len(regions) for regions in chosen), default=0), 4)
+        boxes = np.zeros((len(chosen), max((len(regions) for regions in chosen), default=0), 4), np.float32)
         index, texts, hard_index, hard_texts = [], [], [], []
         for image, regions in enumerate(chosen):
             for slot, (region, text) in enumerate(regions):
-                boxes[image, slot] = torch.tensor(region.box)
+                boxes[image, slot] = region.box
                 index.append((image, slot))
                 texts.append(text)
                 if region.hard_negatives:
                     hard_index.append((image, slot))
                     hard_texts.append([region.short_text, *region.hard_negatives[: self.num_hard_negatives]])
-        batch = {"boxes": boxes}
+        batch = {"boxes": torch.from_numpy(boxes)}
         if self.with_regions:
             batch["region_index"] = torch.tensor(index, dtype=torch.int64).view(-1, 2)
             batch.update(self._texts("region", texts, "region_phrase"))
@@ -198,11 +199,16 @@ def check_no_mismatch(record: Record) -> None:
 def prepare_images(
     processor: DualEncoderProcessor, images: list[Image.Image], max_num_patches: int | str | None = None
 ) -> dict[str, Tensor]:
-    """Return the inputs of a model for a batch of images, of no rows if there are none."""
-    if not images:  # all were left out
-        one = processor.prepare_image(Image.new("RGB", (1, 1)), max_num_patches)
-        return {name: value[:0] for name, value in processor.collate_images([one]).items()}
-    return dict(processor.process_images(images, max_num_patches))
+    """Return the inputs of a model for a batch of images, of no rows if there are none.
+
+    In place of `pixel_values` there are `pixels`, uint8, a quarter of their bytes, and `value_table`, float32 (3, 256),
+    by which [`normalize_pixels`] makes them where the model is.
+    """
+    # One image in place of none, as all may be left out.
+    inputs = processor.process_images(images or [Image.new("RGB", (1, 1))], max_num_patches, normalized=False)
+    rows = {name: value[: len(images)] for name, value in inputs.items()}
+    table = torch.from_numpy(processor.image_processor.value_table())
+    return {"pixels": rows.pop("pixel_values"), "value_table": table, **rows}
 
 
 def hash_images(images: Sequence[Image.Image]) -> Tensor:

@@ -313,6 +313,29 @@ def similarity_memory(width: int, contents: StepContents, world_size: int, form:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Host memory of one process's loader, in bytes
+# ---------------------------------------------------------------------------------------------------------------------
+
+_CHANNELS = 3
+
+
+def pixel_memory(contents: StepContents, patch_size: int) -> float:
+    """Return bytes of the pixels of a batch, which travel as 8-bit values; texts add a few per cent."""
+    return contents.images * contents.patches * _CHANNELS * patch_size**2
+
+
+def queue_memory(batch: float, workers: int, prefetch: int | None) -> float:
+    """Return bytes of the batches that the loader's workers have ready at most; without workers there are none.
+
+    Args:
+        batch: Bytes of a batch.
+        workers: Worker processes.
+        prefetch: Batches that each makes ahead; `None`: 2, as torch's DataLoader has it.
+    """
+    return batch * workers * (2 if prefetch is None else prefetch)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Disk and traffic, in bytes
 # ---------------------------------------------------------------------------------------------------------------------
 

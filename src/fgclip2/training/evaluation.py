@@ -19,6 +19,7 @@ from ..metrics import hard_negative_accuracy, pair_ranks, recall_at_k
 from .collator import raise_error
 from .image_rows import INDICES, ROWS_OF, shift
 from .objective import FGClip2Objective
+from .pixel_values import normalize_pixels
 from .sampler import Draw
 
 # Of a batch, beside the embeddings.
@@ -77,6 +78,7 @@ def embed_batches(
     objective.eval()
     for batch in batches:
         raise_error(batch)
+        batch = normalize_pixels(batch)
         skipped += batch.get("skipped", [])
         outputs = forward(**{name: value for name, value in batch.items() if isinstance(value, Tensor)})
         for name, (mean, weight) in _reduce(outputs, batch, objective).items():

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import max_over_ranks
-from .image_rows import ROWS_OF, take_images
+from .image_rows import ROWS_OF, count_images, take_images
+from .pixel_values import normalize_pixels
 
 
 def count_chunks(batch: Mapping[str, Any], chunk_size: int) -> int:
     """Return how many batches of at most `chunk_size` images a batch is cut into; one if it has none."""
-    return max(1, -(-len(batch["pixel_values"]) // chunk_size))
+    return max(1, -(-count_images(batch) // chunk_size))
 
 
 def split_batch(batch: Mapping[str, Any], chunk_size: int, count: int | None = None) -> list[dict[str, Tensor]]:
@@ -60,13 +61,14 @@ def cached_step(
     Returns:
         What the objective returns, detached.
     """
-    count = max_over_ranks(count_chunks(batch, chunk_size), batch["pixel_values"].device)
+    device = next(model.parameters()).device
+    count = max_over_ranks(count_chunks(batch, chunk_size), device)
     chunks = split_batch(batch, chunk_size, count)
     states, pieces = [], []
     for chunk in chunks:
-        states.append(_RandomState(chunk["pixel_values"].device))
+        states.append(_RandomState(device))
         with torch.no_grad():
-            pieces.append(model(**chunk))
+            pieces.append(model(**normalize_pixels(chunk)))
     outputs = {
         name: (torch.cat([piece[name] for piece in pieces]) if name in ROWS_OF else pieces[0][name]).requires_grad_()
         for name in pieces[0]
@@ -84,7 +86,7 @@ def cached_step(
                 gradients[name] = gradient[starts[name] : starts[name] + len(piece[name])]
                 starts[name] += len(piece[name])
         with nullcontext() if number == len(chunks) - 1 else no_sync(), state:
-            again = model(**chunk)
+            again = model(**normalize_pixels(chunk))
             backward(torch.stack([(again[name] * gradients[name]).sum() for name in again]).sum())
     return {name: value.detach() for name, value in losses.items()}
 

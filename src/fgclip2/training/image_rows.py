@@ -11,6 +11,7 @@ INDICES = ("short_image_index", "long_image_index", "region_index", "hard_index"
 # All that has a row per image, caption or region -> the index that says which image it is of; without one, row i is
 # of image i. What the model returns besides are scales.
 ROWS_OF = {
+    "pixels": None,
     "pixel_values": None,
     "pixel_attention_mask": None,
     "spatial_shapes": None,
@@ -36,9 +37,14 @@ ROWS_OF = {
 }
 
 
+def count_images(batch: Mapping[str, Any]) -> int:
+    """Return the number of images of a batch, whose pixels may be normalised or not."""
+    return len(batch["pixels"] if "pixels" in batch else batch["pixel_values"])
+
+
 def take_images(batch: Mapping[str, Any], start: int, stop: int) -> dict[str, Tensor]:
     """Return the rows of the images from `start` to before `stop`, and the indices counted from `start`."""
-    kept, part = {}, {}
+    kept, part = {}, {name: batch[name] for name in ("value_table",) if name in batch}  # of all images the same
     for name in INDICES:
         index = batch.get(name)
         if index is not None:

@@ -52,7 +52,8 @@ class PairCollator:
         """Make a batch.
 
         Returns:
-            What the processor makes of images and texts: `pixel_values`, `input_ids` and so on; `labels`, int64 (B,),
+            What the processor makes of images and texts: `pixels` and `value_table`, of which [`normalize_pixels`]
+            makes `pixel_values`, `input_ids` and so on; `labels`, int64 (B,),
             1 for a match, or else `ids`, int64 (B,), the same for equal pictures only; with `training=False` also
             `image_hash` and `text_hash`, int64 (B,); and `skipped`, a list of reasons, one for each record left out.
 

@@ -37,8 +37,8 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
 
     Returns:
         `model` (parameters by part), `objective`, `terms` (of the objective: their weight, and the share of the records
-        looked at that have data for them), `data`, `steps`, `memory`, `disk`, `traffic` and `advice`, of numbers and
-        texts that can be written as JSON.
+        looked at that have data for them), `data`, `steps`, `memory`, `loader` (batches that its workers have ready, in
+        host memory), `disk`, `traffic` and `advice`, of numbers and texts that can be written as JSON.
 
     Raises:
         ValueError: What would stop the run too: settings, checkpoint or data that can't be used.
@@ -96,6 +96,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "language_batches": args.language_batches,
         },
         "memory": _describe_memory(args, model, config, settings, contents, world_size),
+        "loader": _describe_loader(args, config, contents),
         "disk": _describe_disk(args, counts, steps),
         "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
         "advice": model.task.advice(settings, summary),
@@ -183,6 +184,12 @@ def _describe_memory(
         "total": sum(state.values()) + sum(activations.values()) + similarity,
         "activations_by_way": ways,
     }
+
+
+def _describe_loader(args: FGClip2TrainingArguments, config: Any, contents: StepContents) -> dict[str, float]:
+    batch = estimates.pixel_memory(contents, config.vision_config.patch_size)
+    workers, prefetch = args.dataloader_num_workers, args.dataloader_prefetch_factor
+    return {"batch": batch, "workers": workers, "queues": estimates.queue_memory(batch, workers, prefetch)}
 
 
 def _describe_disk(args: FGClip2TrainingArguments, counts: dict[str, ParameterCount], steps: Steps) -> dict[str, Any]:

@@ -45,9 +45,11 @@ from .checkpoints import (
 from .collator import ErrorsAsBatches, raise_error
 from .evaluation import share_of_rank
 from .gradient_cache import cached_step
+from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
+from .pixel_values import normalize_pixels
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
@@ -258,7 +260,7 @@ class FGClip2Trainer(Trainer):
         self._window.waited += time.perf_counter() - start
         for batch in batches:
             raise_error(batch)
-            self._window.samples += len(batch["pixel_values"])
+            self._window.samples += count_images(batch)
             for reason in batch.pop("skipped"):
                 self._skipped += 1
                 self._first_skip = self._first_skip or reason
@@ -274,6 +276,7 @@ class FGClip2Trainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the objective on one batch of the collator."""
+        inputs = normalize_pixels(inputs)
         outputs = model(**inputs, **self.objective.forward_arguments)
         losses = self.objective.train(model.training)(outputs, inputs)
         if model.training:

@@ -23,6 +23,7 @@ from ..evaluation import distinct, recalls
 from ..losses.arithmetic import cosines
 from ..losses.ranking import MATCHING_FORMS, MatchingForm, gathered_contrastive_ranking_loss
 from ..pair_collator import PairCollator
+from ..pixel_values import normalize_pixels
 
 Rows = dict[str, Tensor]
 
@@ -148,6 +149,7 @@ class PairTask:
         with torch.no_grad():
             for batch in batches:
                 raise_error(batch)
+                batch = normalize_pixels(batch)
                 skipped += batch.pop("skipped", [])
                 if len(batch["pixel_values"]):
                     rows, loss = self.embed_batch(model, batch, objective)
