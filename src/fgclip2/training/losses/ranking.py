@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,19 @@ from .arithmetic import cosines
 MatchingForm = Literal["fgr", "nll", "released"]
 MATCHING_FORMS: tuple[MatchingForm, ...] = ("fgr", "nll", "released")
 MATCH_WEIGHTS = (1.0, 2.0)  # of [no match, match] in FGR: there are two negatives for each positive
+
+
+class PairRows(NamedTuple):
+    """Embeddings of pairs, row i of both being pair i.
+
+    Attributes:
+        images, texts: Shape (N, D), L2-normalised.
+        ids: Integer, shape (N,): pairs of equal ids belong together.
+    """
+
+    images: Tensor
+    texts: Tensor
+    ids: Tensor
 
 
 def contrastive_ranking_loss(image_embeds: Tensor, text_embeds: Tensor, temperature: Tensor, ids: Tensor) -> Tensor:
