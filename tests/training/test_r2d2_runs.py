@@ -13,6 +13,7 @@ from fgclip2 import Embedder, R2D2Config, R2D2Model, R2D2Processor
 from fgclip2.data import RecordDataset, read_ccmb, read_pairs
 from fgclip2.metrics import roc_auc
 from fgclip2.training import (
+    AfterR2D2ForPreTraining,
     FGClip2Trainer,
     FGClip2TrainingArguments,
     R2D2ForImageTextMatching,
@@ -263,7 +264,7 @@ def test_labels_that_a_task_can_not_use(official_r2d2_folder, pairs, labelled): 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective": "released"}, "`objective` must be 'retrieval' or 'matching', got 'released'"),
+        ({"objective": "released"}, "`objective` must be 'retrieval', 'matching' or 'after-r2d2', got 'released'"),
         ({"objective_settings": {"form": "nll"}}, "must be of candidates for the objective 'retrieval', got form"),
         ({"objective": "matching", "objective_settings": {"form": "bce"}}, "`form` must be 'fgr', 'nll' or 'released'"),
         ({"objective_settings": {"candidates": -1}}, "`candidates` must be a positive integer, got -1"),
@@ -342,3 +343,56 @@ def test_a_plan_counts_what_retrieval_sends(official_r2d2_folder, pairs):  # noq
     # Tokens of images once; of texts, and both embeddings, once and their gradients twice.
     expected = 4 * 2 * (images + 3 * (texts + 2 * 4 * 20))
     assert model.task.exchange_traffic(model, None, contents, 3) == {"tokens": expected}
+
+
+# -- after R2D2's description -----------------------------------------------------------------------------------------
+
+
+def test_a_run_after_r2d2_learns_and_a_continued_one_is_bit_equal(official_r2d2_folder, tmp_path, pairs):  # noqa: F811
+    """Stopped within the epoch in which `alpha` grows; teacher, queue and head of MLM go on as they were."""
+    settings = {
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "objective_settings": {"queue_size": 20, "mlm_alpha": 0.4, "mask_probability": 0.4, "momentum": 0.9},
+    }
+    whole = FGClip2Trainer(
+        str(official_r2d2_folder), settings_of(tmp_path / "whole", "after-r2d2", **settings), pairs, pairs
+    )
+    before = whole.evaluate()["eval_gcpr_loss"]
+    whole.train()
+    assert whole.evaluate()["eval_gcpr_loss"] < before - 0.03
+    rows = logs(whole)
+    for row in rows:
+        parts = [row[f"{name}_loss"] for name in ("gcpr", "fgr", "tgd", "fgd", "mlm")]
+        assert row["loss"] == pytest.approx(sum(parts), rel=1e-3)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "continued" / "checkpoint-3")
+    continued = FGClip2Trainer(
+        str(official_r2d2_folder), settings_of(tmp_path / "continued", "after-r2d2", **settings), pairs, pairs
+    )
+    continued.train(resume_from_checkpoint=True)
+    assert [row["loss"] for row in logs(continued)] == [row["loss"] for row in rows]
+    for file in ("model.safetensors", "after_r2d2.safetensors"):
+        states = [(tmp_path / run / "checkpoint-6" / file).read_bytes() for run in ("whole", "continued")]
+        assert states[0] == states[1]
+    memory = whole.model.memory
+    assert (memory.epoch, memory.queue.pointer) == (1.5, 16)
+    student, teacher = whole.model.text_proj.weight, memory.teacher["text_proj"].weight
+    start = load_file(official_r2d2_folder / "model.safetensors")["text_proj.weight"]
+    assert (student - teacher).norm() > 0 < (teacher - start).norm() < (student - start).norm()
+
+    whole.save_model()
+    _, info = R2D2Model.from_pretrained(tmp_path / "whole", output_loading_info=True)
+    assert not any(info.values())
+    smaller = {**settings, "objective_settings": {**settings["objective_settings"], "queue_size": 19}}
+    other = FGClip2Trainer(
+        str(official_r2d2_folder), settings_of(tmp_path / "continued", "after-r2d2", **smaller), pairs
+    )
+    with pytest.raises(ValueError, match="is of another teacher or queue: go on with the `queue_size`, `mlm_alpha`"):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_a_run_after_r2d2_needs_whole_weights(tmp_path, monkeypatch):
+    args = settings_of(tmp_path, "after-r2d2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="the objective 'after-r2d2' has a teacher, which follows whole float32"):
+        AfterR2D2ForPreTraining.task.check_arguments(args)

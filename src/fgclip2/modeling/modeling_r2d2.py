@@ -571,10 +571,23 @@ class R2D2Model(R2D2PreTrainedModel):
             ValueError: The model has no cross encoders, there are not as many images as texts, or the mask is not
                 that of the texts.
         """
+        of_text, of_image = self.get_joint_tokens(image_tokens, text_tokens, attention_mask)
+        return self.itm_head(of_text[:, 0]), self.itm_head_i(of_image[:, 0])
+
+    def get_joint_tokens(
+        self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        """Encode the tokens of each side of a pair in the light of the other side; [`match`] takes the first of each.
+
+        Arguments and errors are those of [`match`].
+
+        Returns:
+            Tokens of the texts, shape (pairs, T, text width), and of the images, shape (pairs, 1 + N, text width).
+        """
         self._check_pairs(image_tokens, text_tokens, attention_mask)
-        of_text = self.text_joint_layer(text_tokens, attention_mask, image_tokens, None).pooler_output
+        of_text = self.text_joint_layer(text_tokens, attention_mask, image_tokens, None)
         of_image = self.img_joint_layer(self.img_joint_proj(image_tokens), None, text_tokens, attention_mask)
-        return self.itm_head(of_text), self.itm_head_i(of_image.pooler_output)
+        return of_text.last_hidden_state, of_image.last_hidden_state
 
     def match_probability(
         self, image_tokens: Tensor, text_tokens: Tensor, attention_mask: Tensor | None = None

@@ -7,14 +7,18 @@ if TYPE_CHECKING:
     from .arguments import FGClip2TrainingArguments
     from .mining import NeighbouringRecords, mine_neighbours
     from .objective import FGClip2Objective
+    from .tasks.after_r2d2 import AfterR2D2ForPreTraining
     from .tasks.fgclip import FGClipForTraining
     from .tasks.fgclip2 import FGClip2ForTraining
     from .tasks.fgclip2_matching import FGClip2MatchingForTraining
+    from .tasks.pretraining import AfterR2D2Settings
     from .tasks.r2d2 import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
     from .trainer import FGClip2Trainer
 
 # Loaded when first used: start weights and losses need no Trainer.
 _LAZY = {
+    "AfterR2D2ForPreTraining": ".tasks.after_r2d2",
+    "AfterR2D2Settings": ".tasks.pretraining",
     "FGClip2ForTraining": ".tasks.fgclip2",
     "FGClip2MatchingForTraining": ".tasks.fgclip2_matching",
     "FGClip2Objective": ".objective",
@@ -28,6 +32,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "AfterR2D2ForPreTraining",
+    "AfterR2D2Settings",
     "FGClip2ForTraining",
     "FGClip2MatchingForTraining",
     "FGClip2Objective",

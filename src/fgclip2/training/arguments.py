@@ -23,11 +23,13 @@ class FGClip2TrainingArguments(TrainingArguments):
 
     Args:
         objective: Preset of the objective: `"released"`, `"paper"` or `"fgclip"` of [`FGClip2Objective`], `"ranking"`
-            of FG-CLIP 2's ranking stage, `"retrieval"` or `"matching"` of R2D2; `None`: that of the model's family,
-            `"released"` for FG-CLIP 2, `"fgclip"` for the first version and `"retrieval"` for R2D2.
+            of FG-CLIP 2's ranking stage, `"retrieval"` or `"matching"` of R2D2, `"after-r2d2"` after its description;
+            `None`: that of the model's family, `"released"` for FG-CLIP 2, `"fgclip"` for the first version and
+            `"retrieval"` for R2D2.
         objective_settings: Fields of [`ObjectiveSettings`] that differ from the preset's; or `{"negatives": ...,
             "hard_text_weight": ...}` for `"ranking"`, `{"candidates": ...}` for `"retrieval"`, `{"form": ...}` of
-            [`matching_loss`] for `"matching"`; as a dict or JSON text.
+            [`matching_loss`] for `"matching"`, fields of [`AfterR2D2Settings`] for `"after-r2d2"`; as a dict or JSON
+            text.
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
@@ -50,7 +52,7 @@ class FGClip2TrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Preset of the objective: released, paper or fgclip; ranking for FG-CLIP 2's ranking stage; "
-            "retrieval or matching for R2D2; by default that of the model's family"
+            "retrieval, matching or after-r2d2 for R2D2; by default that of the model's family"
         },
     )
     objective_settings: dict[str, Any] | str | None = field(

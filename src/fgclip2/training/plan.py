@@ -73,6 +73,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     )
     contents = model.task.step_contents(args, summary, settings)
     counts = count_parameters(model)
+    beside = model.task.kept_memory(model, settings)  # in memory, and in each checkpoint
     return {
         "model": {
             "name": run.model.model,
@@ -95,9 +96,9 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "learning_rate": args.learning_rate,
             "language_batches": args.language_batches,
         },
-        "memory": _describe_memory(args, model, config, settings, contents, world_size),
+        "memory": _describe_memory(args, model, config, settings, contents, world_size, beside),
         "loader": _describe_loader(args, config, contents),
-        "disk": _describe_disk(args, counts, steps),
+        "disk": _describe_disk(args, counts, steps, beside),
         "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
         "advice": model.task.advice(settings, summary),
     }
@@ -154,11 +155,14 @@ def _describe_memory(
     settings: Any,
     contents: StepContents,
     world_size: int,
+    beside: float,
 ) -> dict[str, Any]:
     """Return the bytes of one process, as configured, and of activations in other ways."""
     count, mixed, strategy = count_parameters(model)["total"], bool(args.bf16 or args.fp16), args.strategy
     averaged = args.ema_decay is not None
     state = estimates.state_memory(count, strategy, world_size, mixed, optimizer_values(args), averaged)
+    if beside:
+        state["teacher"] = beside
     layers = {f"{tower}_layers": layers_with_gradients(model, tower) for tower in model.towers}
     activations_of = partial(model.activation_memory, config, mixed=mixed, **layers)
     chunk = args.gradient_cache_chunk_size
@@ -192,11 +196,13 @@ def _describe_loader(args: FGClip2TrainingArguments, config: Any, contents: Step
     return {"batch": batch, "workers": workers, "queues": estimates.queue_memory(batch, workers, prefetch)}
 
 
-def _describe_disk(args: FGClip2TrainingArguments, counts: dict[str, ParameterCount], steps: Steps) -> dict[str, Any]:
+def _describe_disk(
+    args: FGClip2TrainingArguments, counts: dict[str, ParameterCount], steps: Steps, beside: float
+) -> dict[str, Any]:
     count = counts["total"]
     if "adapters" in counts:  # what is saved is what is trained
         count = ParameterCount(count.trained, count.trained)
-    one = estimates.checkpoint_size(count, optimizer_values(args), args.ema_decay is not None)
+    one = estimates.checkpoint_size(count, optimizer_values(args), args.ema_decay is not None) + beside
     kept = min(steps.checkpoints, args.save_total_limit or steps.checkpoints)
     model = estimates.checkpoint_size(count, 0)
     return {"checkpoint": one, "checkpoints": kept, "model": model, "total": kept * one + model}

@@ -53,7 +53,7 @@ from .pixel_values import normalize_pixels
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
-from .tasks.interface import Objective, TrainingTask
+from .tasks.interface import Objective, TrainingMemory, TrainingTask
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,7 @@ class FGClip2Trainer(Trainer):
         self.objective.to(args.device)
         self.model_accepts_loss_kwargs = False
         self._average: WeightAverage | None = None
+        self._memory: TrainingMemory | None = None
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
         self._epoch: int | None = None  # None: none has begun
@@ -634,6 +635,8 @@ class FGClip2Trainer(Trainer):
         save_random_state(folder, rank(), self.args.device)
         if self._average is not None:
             self._average.save(output_dir)
+        if self._memory is not None:
+            self._memory.save(output_dir)
         barrier()  # every rank is done before the files are sealed: see _save_checkpoint
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -657,6 +660,7 @@ class FGClip2Trainer(Trainer):
             logger.info("a line of the log every %d steps, for the run has only %d", self._log_every, steps)
         if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
+        self._memory = self._task.start_memory(self.model, self.objective.settings)
         if self._resumed_from is None:
             return
         attributes = self.state.stateful_callbacks.get(_STATE_NAME, {}).get("attributes")
@@ -676,10 +680,13 @@ class FGClip2Trainer(Trainer):
                     before,
                     value,
                 )
-        if self._average is not None:
-            self._average.load(self._resumed_from)
+        for kept in (self._average, self._memory):
+            if kept is not None:
+                kept.load(self._resumed_from)
 
     def _on_step_end(self, control: Any) -> None:
+        if self._memory is not None:
+            self._memory.end_step(self.state.epoch)
         if self._log_every and self.state.global_step % self._log_every == 0:
             control.should_log = True
         if self._is_stopping:  # a scheduler gives us half a minute or so

@@ -12,6 +12,7 @@ from typing import Any
 from ...checkpoints import locate_checkpoint
 from ...checks import check_choice
 from ...modeling.auto import Family, find_family
+from .after_r2d2 import AfterR2D2ForPreTraining
 from .fgclip import FGClipForTraining
 from .fgclip2 import FGClip2ForTraining
 from .fgclip2_matching import FGClip2MatchingForTraining
@@ -21,7 +22,7 @@ from .r2d2 import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
 TRAINING_MODELS: dict[str, tuple[Any, ...]] = {
     "fgclip2": (FGClip2ForTraining, FGClip2MatchingForTraining),
     "fgclip": (FGClipForTraining,),
-    "r2d2": (R2D2ForImageTextRetrieval, R2D2ForImageTextMatching),
+    "r2d2": (R2D2ForImageTextRetrieval, R2D2ForImageTextMatching, AfterR2D2ForPreTraining),
 }
 
 
@@ -58,6 +59,7 @@ def training_model(model_type: str, objective: str | None = None) -> Any:
 
 __all__ = [
     "TRAINING_MODELS",
+    "AfterR2D2ForPreTraining",
     "FGClip2ForTraining",
     "FGClip2MatchingForTraining",
     "FGClipForTraining",

@@ -92,6 +92,14 @@ class EmbeddingTask:
                 advice.append(f"no {name} captions were found: without any in the data, {name} counts 0")
         return advice
 
+    def start_memory(self, model: Any, settings: ObjectiveSettings) -> Any:
+        """Return `None`: nothing is kept beside the weights."""
+        return None
+
+    def kept_memory(self, model: Any, settings: ObjectiveSettings) -> float:
+        """Return zero, likewise."""
+        return 0.0
+
     def exchange_memory(
         self, model: Any, settings: ObjectiveSettings, contents: StepContents, world_size: int
     ) -> float:

@@ -70,6 +70,19 @@ class Objective(Protocol):
         """Return scalars: `loss`, and its parts by name."""
 
 
+class TrainingMemory(Protocol):
+    """What a run keeps beside weights and optimizer, e.g. a teacher; the same on all ranks."""
+
+    def end_step(self, epoch: float) -> None:
+        """Take note of a step of the optimizer, after which the run has got to this epoch."""
+
+    def save(self, folder: Any) -> None:
+        """Write what a run needs to go on into its checkpoint; called on all ranks."""
+
+    def load(self, folder: Any) -> None:
+        """Read what `save` wrote, or raise a `ValueError`."""
+
+
 class TrainingTask(Protocol):
     """What a model is trained for: the objective, and the batches, the evaluation and the plan that go with it.
 
@@ -122,6 +135,12 @@ class TrainingTask(Protocol):
 
     def advice(self, settings: Any, data: Any) -> list[str]:
         """Name settings that don't fit the data."""
+
+    def start_memory(self, model: Any, settings: Any) -> Any:
+        """Begin the [`TrainingMemory`] of a run that trains a model, or return `None` if it needs none."""
+
+    def kept_memory(self, model: Any, settings: Any) -> float:
+        """Return bytes of what [`start_memory`] keeps."""
 
     def exchange_memory(self, model: Any, settings: Any, contents: Any, world_size: int) -> float:
         """Return bytes of what the losses of one process hold of all processes."""

@@ -123,7 +123,12 @@ class PairTask:
         return PairObjective(self.settings(**settings))
 
     def make_collator(
-        self, processor: Any, args: FGClip2TrainingArguments, settings: Any, training: bool = True
+        self,
+        processor: Any,
+        args: FGClip2TrainingArguments,
+        settings: Any,
+        training: bool = True,
+        mask_probability: float = 0.0,
     ) -> PairCollator:
         """Return a collator of pairs."""
         return PairCollator(
@@ -134,6 +139,7 @@ class PairTask:
             training=training,
             on_error=args.on_error,
             seed=args.order_seed,
+            mask_probability=mask_probability,
         )
 
     def embed_batches(
@@ -164,6 +170,14 @@ class PairTask:
         return {name: gather_rows(rows, counts).cpu() for name, rows in own.items()}, means, skipped
 
     loss_name: str
+
+    def start_memory(self, model: Any, settings: Any) -> Any:
+        """Return `None`: nothing is kept beside the weights."""
+        return None
+
+    def kept_memory(self, model: Any, settings: Any) -> float:
+        """Return zero, likewise."""
+        return 0.0
 
     def no_rows(self, model: Any) -> Rows:
         """Return what [`embed_batch`] returns, without rows."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from ...modeling.modeling_r2d2 import R2D2Model, mean_probabilities
 from ..estimates import FLOAT32, StepContents, tower_activations
 from ..losses.ranking import (
     MatchingForm,
+    PairRows,
     check_negatives,
     draw_negatives,
     gathered_contrastive_ranking_loss,
@@ -49,10 +51,29 @@ def _check_rows(**tensors: Tensor) -> None:
         raise ValueError(f"all must have one row for each pair, got these numbers of rows: {found}")
 
 
-class _R2D2ForTraining(R2D2Model):
+class EncodedPairs(NamedTuple):
+    """What the towers make of a step's pairs: B of this rank, all B of all ranks.
+
+    Attributes:
+        image_tokens: Shape (B, 1 + N, vision width).
+        text_tokens, attention_mask: Shapes (B, T, text width) and (B, T).
+        own, every: Embeddings and ids of this rank and of all ranks.
+        counts: Pairs of each rank.
+    """
+
+    image_tokens: Tensor
+    text_tokens: Tensor
+    attention_mask: Tensor
+    own: PairRows
+    every: PairRows
+    counts: list[int]
+
+
+class R2D2ForTraining(R2D2Model):
     """The model with some of its parameters frozen, those whose names begin with one of `frozen`."""
 
     frozen: ClassVar[tuple[str, ...]] = FROZEN
+    trains_vision: ClassVar[bool] = False
     task: ClassVar[PairTask]
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
@@ -84,7 +105,8 @@ class _R2D2ForTraining(R2D2Model):
         """Make a training model of a plain one; the parameters are shared, not copied."""
         with torch.device("meta"):
             training = cls(model.config)  # type: ignore[arg-type]
-        training.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+        # What a subclass adds, it makes itself.
+        training.load_state_dict(model.state_dict(keep_vars=True), strict=False, assign=True)
         training._freeze()
         return training.train(model.training)
 
@@ -140,7 +162,7 @@ class _R2D2ForTraining(R2D2Model):
                 parameter.requires_grad_(False)
 
 
-class R2D2ForImageTextRetrieval(_R2D2ForTraining):
+class R2D2ForImageTextRetrieval(R2D2ForTraining):
     """[`R2D2Model`] with the losses of the released fine-tuning for retrieval: GCPR of embeddings, FGR of pairs.
 
     The vision tower is frozen. Checkpoints are those of `R2D2Model`.
@@ -183,6 +205,21 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
                 or has the pair's id, or a text has more tokens than `config.max_length`.
         """
         negatives = {"negative_image": negative_image, "negative_text": negative_text}
+        pairs = self._encode_pairs(pixel_values, input_ids, attention_mask, ids, negatives)
+        gcpr = self._contrast(pairs)
+        *compared, labels = self._pairs_to_compare(pairs, **negatives)
+        fgr = matching_loss(*self.match(*compared), labels, form="fgr")
+        return {"gcpr": gcpr, "fgr": fgr, "loss": gcpr + fgr}
+
+    def _encode_pairs(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        ids: Tensor,
+        negatives: Mapping[str, Tensor | None],
+    ) -> EncodedPairs:
+        """Run the towers on this rank's pairs, and gather the embeddings; arguments and errors as in `forward`."""
         given = {name: rows for name, rows in negatives.items() if rows is not None}
         _check_rows(pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask, ids=ids, **given)
         missing = self.config.max_length - input_ids.shape[1]
@@ -201,27 +238,46 @@ class R2D2ForImageTextRetrieval(_R2D2ForTraining):
         images = F.normalize(self.vision_proj(image_tokens[:, 0]).float(), dim=-1)  # (B, D)
         texts = F.normalize(self.text_proj(text_tokens[:, 0]).float(), dim=-1)
         counts = [count for (count,) in counts_over_ranks([len(ids)], ids.device)]
-        all_images, all_texts, all_ids = (gather_rows(rows, counts) for rows in (images, texts, ids))
-        gcpr = gathered_contrastive_ranking_loss(images, texts, self.temp, ids, all_images, all_texts, all_ids)
+        own = PairRows(images, texts, ids)
+        return EncodedPairs(
+            image_tokens,
+            text_tokens,
+            attention_mask,
+            own,
+            PairRows(*(gather_rows(rows, counts) for rows in own)),
+            counts,
+        )
 
-        for name, rows in given.items():
-            check_negatives(name, rows, ids, all_ids)
+    def _contrast(self, pairs: EncodedPairs) -> Tensor:
+        own, every = pairs.own, pairs.every
+        return gathered_contrastive_ranking_loss(own.images, own.texts, self.temp, own.ids, *every)
+
+    def _pairs_to_compare(
+        self, pairs: EncodedPairs, negative_image: Tensor | None, negative_text: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what `match` takes of 3 B pairs, and their labels.
+
+        The pairs are (image i, text i), then (another image, text i), then (image i, another text).
+        """
+        own, every = pairs.own, pairs.every
+        for name, rows in {"negative_image": negative_image, "negative_text": negative_text}.items():
+            if rows is not None:
+                check_negatives(name, rows, own.ids, every.ids)
         if negative_text is None:
-            negative_text = draw_negatives(negative_weights(images, all_texts, self.temp, ids, all_ids))
+            negative_text = draw_negatives(negative_weights(own.images, every.texts, self.temp, own.ids, every.ids))
         if negative_image is None:
-            negative_image = draw_negatives(negative_weights(texts, all_images, self.temp, ids, all_ids))
-        all_image_tokens = gather_rows(image_tokens.detach(), counts)  # (all B, 1 + N, vision width)
-        all_text_tokens, all_masks = gather_rows(text_tokens, counts), gather_rows(attention_mask, counts)
-        # (image i, text i), then (another image, text i), then (image i, another text)
-        own = torch.arange(len(ids), device=ids.device) + sum(counts[: rank()])
-        image, text = torch.cat([own, negative_image, own]), torch.cat([own, own, negative_text])
-        logits = self.match(all_image_tokens[image], all_text_tokens[text], all_masks[text])
-        labels = (torch.arange(len(image), device=ids.device) < len(ids)).long()  # (3 B,)
-        fgr = matching_loss(*logits, labels, form="fgr")
-        return {"gcpr": gcpr, "fgr": fgr, "loss": gcpr + fgr}
+            negative_image = draw_negatives(negative_weights(own.texts, every.images, self.temp, own.ids, every.ids))
+        image_tokens = pairs.image_tokens if self.trains_vision else pairs.image_tokens.detach()
+        all_image_tokens = gather_rows(image_tokens, pairs.counts)  # (all B, 1 + N, vision width)
+        all_text_tokens = gather_rows(pairs.text_tokens, pairs.counts)
+        all_masks = gather_rows(pairs.attention_mask, pairs.counts)
+        place = torch.arange(len(own.ids), device=own.ids.device) + sum(pairs.counts[: rank()])
+        image, text = torch.cat([place, negative_image, place]), torch.cat([place, place, negative_text])
+        labels = (torch.arange(len(image), device=image.device) < len(own.ids)).long()  # (3 B,)
+        return all_image_tokens[image], all_text_tokens[text], all_masks[text], labels
 
 
-class R2D2ForImageTextMatching(_R2D2ForTraining):
+class R2D2ForImageTextMatching(R2D2ForTraining):
     """[`R2D2Model`] with the loss of the released fine-tuning for matching: labelled pairs, and no contrast.
 
     The vision tower is frozen, and so are both projections and the temperature, which no pair depends on. Checkpoints
