@@ -15,6 +15,7 @@ from ..errors import UnreadableImageError
 from ..files import printable
 from ..languages import Language
 from ..modeling.inputs import load_image
+from .jpeg import decode_jpeg
 
 
 class InvalidRecordError(ValueError):
@@ -144,7 +145,7 @@ def open_record_image(record: Record) -> Image.Image:
     """
     image: Any = record.image
     try:
-        return load_image(image)
+        return decode_jpeg(image) or load_image(image)
     except Exception as error:  # on corrupt data decoders raise nearly everything
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
         path = f"{image}: " if isinstance(image, str) and image not in reason else ""
