@@ -25,6 +25,7 @@ from .build import IndexBuild, IndexReport, made_by, vector_kind
 from .caches import APPROXIMATE, VectorCache, build_cache, cached_kinds, delete_caches
 from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
+from .export import WRITERS
 from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
 from .scan import ImageFile, UnusableFile
 from .store import DAMAGE, OpenedIndex, StoredIndex, newest_rows_digest, open_index, read_index
@@ -303,6 +304,23 @@ class ImageIndex:
         self._caches = {}
         if self.index_folder is not None:
             delete_caches(self.index_folder)
+
+    def export(self, kind: str, output: str | os.PathLike) -> None:
+        """Write the vectors, ids and paths of the index into a new folder, for another library.
+
+        Args:
+            kind: `"usearch"`: a graph in float16, `images.usearch`, whose keys are the numbers of the lines of
+                `images.jsonl`, from 0 on; or `"lancedb"`: a database with the table `images`.
+            output: The folder, which must be new or empty. An id is the path of an image below the index's folder.
+
+        Raises:
+            ImportError: The library is not installed.
+            ValueError: `kind` has another value, or there is something in the folder.
+        """
+        check_choice("kind", kind, WRITERS)
+        vectors = self.vectors
+        ids = [file.path for file in self.files]
+        WRITERS[kind](Path(output), ids, [str(self.folder / entry) for entry in ids], vectors)
 
     def _cache(self, kind: str) -> VectorCache | None:
         if kind not in self._caches and self.index_folder is not None:
