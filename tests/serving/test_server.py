@@ -201,7 +201,7 @@ class Command:
         with log.open("wb") as stream:
             self.process = subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
 
-    def wait_until_it_answers(self, seconds=120):
+    def wait_until_it_answers(self, seconds=300):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -274,7 +274,7 @@ def test_workers_that_can_not_start_end_the_command(tmp_path):
         [sys.executable, "-m", "fgclip2", "serve", "--port", "0", "--workers", "2", "--model", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         check=False,
     )
