@@ -197,6 +197,15 @@ def test_hidden_states_and_return_dict(tiny_model, golden_pixels, golden_inputs)
     assert plain.shape == (4, 32)  # the text width is 24
 
 
+@torch.no_grad()
+def test_texts_without_their_padding_are_warned_of(tiny_model, caplog):
+    ids = torch.ones(1, 64, dtype=torch.long)
+    tiny_model.get_text_features(ids)
+    assert "less than 64 tokens" not in caplog.text
+    tiny_model.get_text_features(ids[:, :5])
+    assert "less than 64 tokens, whose vectors are others" in caplog.text
+
+
 class TestWrongInputs:
     def test_walks(self, tiny_model):
         ids = torch.ones(1, 196, dtype=torch.long)

@@ -281,10 +281,10 @@ _OF_FAMILY = {
         "stock_pixels": "the same pixels for a `max_num_patches` that is an integer",
         "stock_pixels_zh": "`max_num_patches` 为整数时像素也相同",
         "stock_about": """\
-`padding=True` pads to the longest text whatever tokenizer.json says, which gives other vectors without a word, and
+`padding=True` pads to the longest text whatever tokenizer.json says, which gives other vectors and a warning, and
 "auto" is no `max_num_patches` to them""",
         "stock_about_zh": """\
-无论 tokenizer.json 怎么写，`padding=True` 都只补到最长的文本，得到的向量会不同，而且没有任何提示；
+无论 tokenizer.json 怎么写，`padding=True` 都只补到最长的文本，得到的向量会不同，模型会给出警告；
 这些类的 `max_num_patches` 没有 "auto" 这种设置""",
         "about": """\
 A bilingual (English and Chinese) image-text model of the FG-CLIP 2 architecture: embeddings of images, texts and

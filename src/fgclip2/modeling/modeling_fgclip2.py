@@ -340,6 +340,8 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
     def resolve_walk_type(self, input_ids: Tensor, walk_type: str | None) -> str:
         """Check ids against the walk; `None` means `long` for more tokens than `short` has positions, else `short`.
 
+        Shorter texts than `short` has positions are warned of once.
+
         Raises:
             ValueError: The walk is unknown, or does not take so many tokens.
         """
@@ -354,6 +356,12 @@ class FGClip2TextModel(FGClip2PreTrainedModel):
             raise ValueError(
                 f"input_ids has {length} tokens per text, but walk_type={walk_type!r} takes 1 to {short}: "
                 f"truncate to max_length={short}, or use walk_type='long' with {long} tokens"
+            )
+        if walk_type != "long" and length < short:
+            # Padding is not masked, so it is part of what was trained on; other tokenizers' padding=True leaves it out.
+            logger.warning_once(
+                f"input_ids has texts of less than {short} tokens, whose vectors are others than those of texts padded "
+                f"to {short} as in training: pad with padding='max_length', max_length={short}, truncation=True"
             )
         return walk_type
 
