@@ -1,6 +1,7 @@
 """One model by every run time: time beside torch's eager mode in the same run, cosine, start and memory.
 
     python -m scripts.run_times --output docs/run_times
+    python -m scripts.run_times --output docs/run_times/avx2 --only "onnxruntime, fp32" "OpenVINO, fp32"
 
 Writes `run_times.json` and `run_times.md`. Times and memory are of base size with random weights, on one thread;
 cosines of the embedded checkpoint, on the bundled pictures and texts. Linux only.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from fgclip2 import Embedder, FGClip2Config, FGClip2Model, FGClip2Processor
 from fgclip2.assets import embedded_checkpoint
@@ -64,6 +66,7 @@ class RunTime:
 
 
 REFERENCE = RunTime("torch", "float32")
+PRODUCTS = "torch, its matrix products alone"
 RUN_TIMES = (
     REFERENCE,
     RunTime("torch", "float32", compiled=True),
@@ -88,18 +91,51 @@ def calls(embedder: Embedder) -> dict[str, Callable[[], object]]:
     }
 
 
+def matrix_products(config: Any, sequences: int, tokens: int) -> Callable[[], object]:
+    """Return a call of the matrix products of a tower's layers and nothing else: less than that no run time computes.
+
+    Args:
+        config: `vision_config` or `text_config` of the model.
+        sequences: Images or texts at once.
+        tokens: Of each.
+    """
+    width, rows = config.hidden_size, torch.randn(sequences * tokens, config.hidden_size)
+    inner = torch.randn(len(rows), config.intermediate_size)
+    heads = rows.view(sequences, tokens, config.num_attention_heads, -1).transpose(1, 2)
+    layers = [
+        [torch.randn(shape) for shape in (*[(width, width)] * 4, (inner.shape[1], width), (width, inner.shape[1]))]
+        for _ in range(config.num_hidden_layers)
+    ]
+
+    @torch.inference_mode()
+    def call() -> None:
+        for *projections, up, down in layers:
+            for weight in (*projections, up):
+                F.linear(rows, weight)
+            (heads @ heads.mT) @ heads
+            F.linear(inner, down)
+
+    return call
+
+
 def _image(pixels: np.ndarray) -> Any:
     from PIL import Image
 
     return Image.fromarray(pixels)
 
 
-def measure_times(folder: Path, runs: int) -> dict[str, dict[str, float]]:
+def measure_times(run_times: Sequence[RunTime], folder: Path, runs: int) -> dict[str, dict[str, float]]:
     """Return, by run time, the median ratio of its CPU time and that of the reference, the two in turn."""
     checkpoint, graphs = folder / "checkpoint", folder / "graphs"
-    reference = calls(REFERENCE.load(checkpoint, graphs))
-    found: dict[str, dict[str, float]] = {}
-    for run_time in RUN_TIMES:
+    embedder = REFERENCE.load(checkpoint, graphs)
+    reference, config = calls(embedder), embedder.model.config
+    text_shape = embedder.processor.tokenize(one_process.TEXTS, "caption")["input_ids"].shape
+    products = {
+        "images": matrix_products(config.vision_config, len(one_process.pictures()), one_process.PATCHES),
+        "texts": matrix_products(config.text_config, *text_shape),
+    }
+    found = {PRODUCTS: {f"{kind}, time": _ratio(products[kind], reference[kind], runs) for kind in products}}
+    for run_time in run_times:
         ours = calls(run_time.load(checkpoint, graphs))
         values = found.setdefault(run_time.name, {})
         for kind, call in ours.items():
@@ -107,15 +143,22 @@ def measure_times(folder: Path, runs: int) -> dict[str, dict[str, float]]:
             call(), call(), reference[kind]()
             if run_time.compiled:
                 values["warm-up, s"] = values.get("warm-up, s", 0.0) + time.perf_counter() - start
-            pairs = seconds_in_turn(call, reference[kind], runs, time.process_time)
-            values[f"{kind}, time"] = statistics.median(first / second for first, second in pairs)
+            values[f"{kind}, time"] = _ratio(call, reference[kind], runs)
     return found
 
 
-def measure_cosines(folder: Path, images: list[Path], texts: list[str]) -> dict[str, dict[str, float]]:
+def _ratio(call: Callable[[], object], reference: Callable[[], object], runs: int) -> float:
+    """Return the median ratio of the CPU times of two calls in turn."""
+    pairs = seconds_in_turn(call, reference, runs, time.process_time)
+    return statistics.median(first / second for first, second in pairs)
+
+
+def measure_cosines(
+    run_times: Sequence[RunTime], folder: Path, images: list[Path], texts: list[str]
+) -> dict[str, dict[str, float]]:
     """Return, by run time, the lowest cosine of images and of texts to those of the reference."""
     vectors: dict[str, dict[str, np.ndarray]] = {}
-    for run_time in RUN_TIMES:
+    for run_time in run_times:
         if not run_time.compiled:  # whose vectors are those of the eager mode; the shapes of all would be compiled
             embedder = run_time.load(embedded_checkpoint(), folder)
             vectors[run_time.name] = {"images": embedder.encode_images(images), "texts": embedder.encode_texts(texts)}
@@ -126,10 +169,10 @@ def measure_cosines(folder: Path, images: list[Path], texts: list[str]) -> dict[
     }
 
 
-def measure_processes(folder: Path) -> dict[str, dict[str, float]]:
+def measure_processes(run_times: Sequence[RunTime], folder: Path) -> dict[str, dict[str, float]]:
     """Return, by run time, peak memory and seconds of a process that embeds a few images and texts."""
     found = {}
-    for run_time in RUN_TIMES:
+    for run_time in run_times:
         if not run_time.compiled:
             backend = {"onnx": "onnxruntime"}.get(run_time.backend, run_time.backend)
             source = folder / ("checkpoint" if backend == "torch" else "graphs")
@@ -161,11 +204,12 @@ def markdown(results: dict[str, dict[str, float]], machine: str) -> str:
             for column, one in zip(COLUMNS, formats, strict=True)
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    compiled = next(values for values in results.values() if "warm-up, s" in values)
-    lines += [
-        "",
-        f"Compiling took {compiled['warm-up, s']:.0f} s for these two shapes; each further shape may take as long.",
-    ]
+    if PRODUCTS in results:
+        lines += ["", "The matrix products alone are those of the layers in float32, without anything between them."]
+    for values in results.values():
+        if "warm-up, s" in values:
+            seconds = f"{values['warm-up, s']:.0f} s"
+            lines += ["", f"Compiling took {seconds} for these two shapes; each further shape may take as long."]
     return "\n".join(lines) + "\n"
 
 
@@ -173,7 +217,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="Folder of the table.")
     parser.add_argument("--runs", type=int, default=15, help="Timed runs of each pair (default: %(default)s).")
+    names = [one.name for one in RUN_TIMES[1:]]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="Measure these beside the reference.")
     options = parser.parse_args()
+    run_times = [one for one in RUN_TIMES if one is REFERENCE or one.name in options.only]
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one thread of whatever counts the cores
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -189,13 +236,13 @@ def main() -> None:
         embedded = FGClip2Model.from_pretrained(embedded_checkpoint(), dtype=torch.float32)
         export_onnx(embedded, processor, folder / "embedded", **settings)
         measured = (
-            measure_times(folder, options.runs),
-            measure_cosines(folder / "embedded", images, texts),
-            measure_processes(folder),
+            measure_times(run_times, folder, options.runs),
+            measure_cosines(run_times, folder / "embedded", images, texts),
+            measure_processes(run_times, folder),
         )
     results = {
-        one.name: {key: value for part in measured for key, value in part.get(one.name, {}).items()}
-        for one in RUN_TIMES
+        name: {key: value for part in measured for key, value in part.get(name, {}).items()}
+        for name in (REFERENCE.name, PRODUCTS, *(one.name for one in run_times[1:]))
     }
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino"))
     machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread, {libraries}"
