@@ -68,7 +68,7 @@ FLOORS = (
         "streams",
         "visualization",
     },
-    {"checkpoints", "lexicon", "modeling"},
+    {"calibration", "checkpoints", "lexicon", "modeling"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
     {"demo", "serving"},

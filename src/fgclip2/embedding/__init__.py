@@ -1,6 +1,7 @@
 """From images, regions and texts to vectors: the embedder and what it is made of."""
 
 from .backends.torch import Embedder, unit_vectors
+from .calibrating import calibrate
 from .devices import default_device, resolve_devices, resolve_dtype
 from .embedder import BaseEmbedder
 from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
@@ -25,6 +26,7 @@ __all__ = [
     "Skipped",
     "Splitter",
     "average_templates",
+    "calibrate",
     "checkpoint_fingerprint",
     "default_device",
     "fill_templates",

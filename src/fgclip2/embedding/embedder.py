@@ -19,8 +19,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 
+from ..calibration.curves import even_prevalence
+from ..calibration.stored import Calibration
 from ..checks import check_choice, check_number, check_positive_integer
 from ..errors import UnreadableImageError
+from ..languages import detect_language
 from ..modeling.inputs import MAX_PIXELS, DoubtfulBoxes, check_max_num_patches, check_text, is_image
 from ..modeling.interface import Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
@@ -65,12 +68,15 @@ class BaseEmbedder:
         on_error: `"raise"` an [`UnreadableImageError`] that names the image, or `"skip"` it: then the method returns a
             pair, the result without the inputs that could not be used, and a list of [`Skipped`] (index, reason).
 
-    A subclass sets `processor`, `replicas` (the model and its copies that share the work), `title` and `lacks`. It runs
+    A subclass sets `processor`, `replicas` (the model and its copies that share the work), `name` and `fingerprint` of
+    the checkpoint, `title` and `lacks`. It runs
     the replicas in the methods `_image_vectors`, `_region_vectors`, `_heat_maps`, `_vectors_and_maps`, `_pair_scores`
     and `_text_vectors`.
 
     Attributes:
         title: The name of the family, as people write it.
+        calibration: What [`use_calibration`] was given, or what lies beside the weights; `None`: there is none.
+        prevalence: Share of matches among the pairs that [`match_probabilities`] is asked about; `None`: a neutral one.
         lacks: What it can't give, of "images", "regions", "dense features" and "pair scores" -> what it has instead,
             for errors, e.g. "no regions, it embeds whole images".
         max_pixels: Files of more pixels are unreadable images, refused before they are decoded. Decoding takes up to
@@ -79,9 +85,13 @@ class BaseEmbedder:
 
     processor: Any
     replicas: list[Any]
+    name: str
+    fingerprint: str
     title: str
     lacks: dict[str, str]
     score_scale_and_bias: tuple[float, float]
+    calibration: Calibration | None = None
+    prevalence: float | None = None
     max_pixels: int = MAX_PIXELS
     out_of_memory: ClassVar[type[BaseException]] = MemoryError  # after which a batch is taken in halves
 
@@ -384,6 +394,85 @@ class BaseEmbedder:
         if self.model.score_function == "softmax":
             return softmax(logits).astype(np.float32)
         return (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
+
+    def use_calibration(self, calibration: Calibration | str | os.PathLike) -> None:
+        """Take the probabilities of [`match_probabilities`] from a calibration of this checkpoint.
+
+        Args:
+            calibration: A [`Calibration`], or the path of one, as `fgclip2 calibrate` writes it.
+
+        Raises:
+            OSError: There is no such file.
+            ValueError: The file is damaged, or the calibration of another checkpoint.
+        """
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
+        calibration.require_model(self.fingerprint, self.name)
+        self.calibration = calibration
+
+    def _take_calibration_beside(self, file: str | os.PathLike) -> None:
+        """Use the calibration that lies beside the weights, but for one of other weights, which is told of."""
+        calibration = Calibration.load(file)
+        try:
+            self.use_calibration(calibration)
+        except ValueError as error:
+            logger.warning("%s is not used: %s", file, error)
+
+    def match_probabilities(
+        self,
+        similarity: np.ndarray,
+        texts: Sequence[str],
+        *,
+        role: Role | Literal["auto"] = "auto",
+        max_num_patches: int | str | None = None,
+        candidates: int = 1,
+    ) -> np.ndarray:
+        """Turn cosines into calibrated probabilities that image, or region, and text match, each pair by itself.
+
+        The curve is that of each text's head and language, and of the patch budget. Unlike [`probabilities`], it was
+        fitted on labelled pairs, and holds for pairs like these.
+
+        A probability depends on how many matches are expected: few of the images of a folder match a query. Where
+        `prevalence` is not set, each of the candidates is taken to be as likely a match as that none of them is one.
+
+        Args:
+            similarity: Shape (..., texts), of [`similarity`].
+            texts: The texts; of labels, each in its template.
+            role: What the texts were encoded as.
+            max_num_patches: What the images were encoded with.
+            candidates: How many images a text is compared with, or labels an image or region is. Without `prevalence`,
+                one match in `candidates + 1` is expected.
+
+        Returns:
+            Float64 of the same shape; NaN for texts whose head, language or budget the calibration lacks.
+
+        Raises:
+            ValueError: There is no calibration, the shapes don't fit, `candidates` is below 1, or `prevalence` is set
+                and not above 0 and below 1.
+        """
+        check_positive_integer("candidates", candidates)
+        if self.calibration is None:
+            raise ValueError(
+                f"there is no calibration of {self.name!r}: make one with `fgclip2 calibrate`, and give it to "
+                "use_calibration (--calibration)"
+            )
+        if not np.ndim(similarity) or np.shape(similarity)[-1] != len(texts):
+            raise ValueError(f"similarity must have the shape (..., {len(texts)}), got {np.shape(similarity)}")
+        roles, languages = self.roles_of(texts, role), [detect_language(text) for text in texts]
+        prevalence = even_prevalence(candidates) if self.prevalence is None else self.prevalence
+        budget = self.budget_of(max_num_patches)
+        return self.calibration.probabilities(similarity, roles, languages, budget, prevalence)
+
+    def roles_of(self, texts: Iterable[str], role: Role | Literal["auto"] = "auto") -> list[str]:
+        """Return the role that [`encode_texts`] gives each text."""
+        limits = self._role_limits(role)
+        return [_role_of_length(count, limits) for count in self.processor.count_tokens(list(texts))]
+
+    def budget_of(self, max_num_patches: int | str | None = None) -> int | str | None:
+        """Return the patch budget that images get, which for `None` is the processor's; `None`: the family has none."""
+        if max_num_patches is None and self.processor.patch_budgets is not None:
+            return self.processor.image_processor.max_num_patches
+        return max_num_patches
 
     def region_shares(self, similarity: np.ndarray) -> np.ndarray:
         """Turn cosines of regions and phrases into the share of each phrase among those given.
@@ -1142,8 +1231,7 @@ class BaseEmbedder:
             counts = self.processor.count_tokens(checked)
             # By length: a family may pad the texts of a batch to the longest of them only.
             for (index, text), count in sorted(zip(chunk, counts, strict=True), key=itemgetter(1)):
-                *_, role = limits
-                role = next((name for name, limit in limits.items() if count <= limit), role)
+                role = _role_of_length(count, limits)
                 cut += count > limits[role]
                 yield RoleText(index, text, role)
         if cut:
@@ -1197,6 +1285,12 @@ class RoleText(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
     text: str
     role: str
+
+
+def _role_of_length(tokens: int, limits: Mapping[str, int]) -> str:
+    """Return the first role that takes all tokens of a text, else the last; `limits` is that of `_role_limits`."""
+    *_, last = limits
+    return next((role for role, limit in limits.items() if tokens <= limit), last)
 
 
 def _in_halves(forward: Callable[[Any, list[Item]], Iterable[Output]], model: Any, batch: list[Item]) -> list[Output]:

@@ -35,19 +35,27 @@ DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 
 
 class SearchHit(NamedTuple):
-    """A found image and the cosine of its vector with the query's."""
+    """A found image and the cosine of its vector with the query's.
+
+    `probability` is that of a match, by the embedder's calibration; `None`: it has none for this query.
+    """
 
     path: Path
     score: float
+    probability: float | None = None
 
 
 class RerankedSearchHit(NamedTuple):
-    """A found image after re-ranking: what [`fgclip2.embedding.RerankedHit`] has, and the image's path."""
+    """A found image after re-ranking: what [`fgclip2.embedding.RerankedHit`] has, and the image's path.
+
+    `probability` is that of a [`SearchHit`], of the cosine too.
+    """
 
     path: Path
     score: float
     reranked: float
     phrases: list[PhraseMatch]
+    probability: float | None = None
 
 
 @dataclass
@@ -444,6 +452,9 @@ class ImageIndex:
         An image that is searched by, alone, by a region or in a combined query, is left out of the answers, and so are
         links to it and files of the same content; a search by its vector finds them all.
 
+        Hits of texts have a probability where the embedder has a calibration for their head, language and the index's
+        patch budget. Unless `embedder.prevalence` says else, one image of the index is expected to match.
+
         Args:
             query: A text (a `str`, in Chinese or English), an image (a `Path`, a PIL image or `bytes`, an encoded
                 image), a [`Region`] of one, a vector (D,), a [`CombinedQuery`] of such, or a list of one of these; an
@@ -499,13 +510,32 @@ class ImageIndex:
                 raise ValueError("split is of phrases, which rerank='model' has none of: leave it out")
             scores, rows = find(vectors, max(top_k, candidates))  # (texts, candidates) each
             reranked = self._reranked(rerank, queries, scores, rows, embedder, batch_size, split)
-            return reranked[0][:top_k] if single else [hits[:top_k] for hits in reranked]
+            reranked = self._with_probabilities(queries, [hits[:top_k] for hits in reranked], embedder)
+            return reranked[0] if single else reranked
         found = zip(*find(vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
             self._without_copies(one, partial(find, vector[None]), self._hits(*rows), top_k)
             for one, vector, rows in zip(queries, vectors, found, strict=True)
         ]
+        hits = self._with_probabilities(queries, hits, embedder)
         return hits[0] if single else hits
+
+    def _with_probabilities(
+        self, queries: list[Any], results: list[list[Any]], embedder: Embedder | None
+    ) -> list[list[Any]]:
+        """Return the hits, those of a text with the probability that they match it, where there is a curve for it."""
+        if embedder is None or embedder.calibration is None:
+            return results
+        options: Any = {"max_num_patches": self.settings["max_num_patches"], "candidates": max(1, len(self))}
+        with_probabilities = []
+        for query, hits in zip(queries, results, strict=True):
+            if isinstance(query, str) and hits:
+                cosines = np.array([[hit.score] for hit in hits])  # (hits, 1)
+                found = embedder.match_probabilities(cosines, [query], **options)[:, 0]
+                if not np.isnan(found).any():
+                    hits = [hit._replace(probability=float(its)) for hit, its in zip(hits, found, strict=True)]
+            with_probabilities.append(hits)
+        return with_probabilities
 
     def _reranked(
         self,

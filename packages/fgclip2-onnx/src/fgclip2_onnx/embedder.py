@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ._fgclip2.calibration.stored import CALIBRATION_FILE
 from ._fgclip2.embedding.embedder import BaseEmbedder, RoleText
 from ._fgclip2.embedding.inputs import ImageRecord
 from ._fgclip2.embedding.labels import normalised
@@ -45,9 +47,9 @@ class OnnxEmbedder(BaseEmbedder):
         self.processor = processor
         self.title, self.lacks = model.title, model.lacks
         manifest = model.manifest
-        self.name: str = manifest["name"]
+        self.name = manifest["name"]
         self.revision: str | None = manifest["revision"]
-        self.fingerprint: str = manifest["fingerprint"]
+        self.fingerprint = manifest["fingerprint"]
         self.weights_fingerprint: str = manifest["weights_fingerprint"]
         self.score_scale_and_bias = model.score_scale_and_bias
 
@@ -64,13 +66,18 @@ class OnnxEmbedder(BaseEmbedder):
     ) -> OnnxEmbedder:
         """Open an exported folder; the arguments are those of [`OnnxModel`].
 
+        A `calibration.json` in it is used, see [`use_calibration`].
+
         Raises:
             OSError: The folder has no `fgclip2_onnx.json`, or a file of it is missing.
             ValueError: A file is damaged, the folder has no such precision or images, or the run time no such provider.
             ImportError: OpenVINO is asked for, and not installed.
         """
         model = OnnxModel(folder, precision, images, providers, verify, runtime, threads)
-        return cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
+        embedder = cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
+        if Path(folder, CALIBRATION_FILE).is_file():
+            embedder._take_calibration_beside(Path(folder, CALIBRATION_FILE))
+        return embedder
 
     def describe_vectors(self) -> dict[str, Any]:
         return self.model.describe_vectors()

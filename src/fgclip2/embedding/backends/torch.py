@@ -15,11 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...assets import embedded_checkpoint
+from ...calibration.stored import CALIBRATION_FILE
 from ...checkpoints import locate_checkpoint
 from ...checks import check_choice
 from ...files import new_folder
 from ...modeling.auto import FAMILIES, Family
 from ...modeling.interface import DualEncoder, DualEncoderProcessor, PairScorer
+from ...modeling.weights import find_file
 from ...streams import chunks
 from ..devices import Device, default_device, resolve_devices, resolve_dtype, warn_of_slow_bfloat16
 from ..embedder import NOT_FINITE, BaseEmbedder, RoleText
@@ -59,7 +61,6 @@ class Embedder(BaseEmbedder):
 
     family: Family | None = None  # of a subclass for one family
     weights_fingerprint: str
-    fingerprint: str
     out_of_memory = torch.OutOfMemoryError
 
     def __init__(
@@ -71,7 +72,7 @@ class Embedder(BaseEmbedder):
         name: str | None = None,
     ):
         self.processor = processor
-        self.name: str = name or getattr(model.config, "_name_or_path", None) or "unnamed"
+        self.name = name or getattr(model.config, "_name_or_path", None) or "unnamed"
         self.revision: str | None = getattr(model.config, "_commit_hash", None)
         # Before the model is cast: these must not depend on where and in what it runs.
         self.replicas = [model]
@@ -99,6 +100,8 @@ class Embedder(BaseEmbedder):
         **hub_arguments: Any,
     ) -> AnyEmbedder:
         """Load a checkpoint of any family that this package has, or an adapter, which is merged into its base model.
+
+        A `calibration.json` beside the weights is used, see [`use_calibration`].
 
         Args:
             name: Folder, hub id or `modelscope://namespace/name`, see [`locate_checkpoint`]; `None`: the small one
@@ -145,7 +148,10 @@ class Embedder(BaseEmbedder):
                 )
             runtime = "onnxruntime" if backend == "onnx" else backend
             graphs, processor = load_graphs(name, precision, images, runtime)
-            return cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
+            embedder = cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
+            if Path(name, CALIBRATION_FILE).is_file():
+                embedder._take_calibration_beside(Path(name, CALIBRATION_FILE))
+            return embedder
         if precision is not None or images is not None:
             raise ValueError(
                 f"precision={precision!r} and images={images!r} are settings of graphs: leave them out, or add "
@@ -160,11 +166,15 @@ class Embedder(BaseEmbedder):
         try:
             family = choose_family(source, cls.__name__, cls.family, **hub_arguments)
             model, processor = load_checkpoint(source, family, **hub_arguments)
+            calibration = find_file(source, CALIBRATION_FILE, **hub_arguments)
         except OSError as error:  # which does not always name the checkpoint
             raise OSError(f"can't load the checkpoint {source}: {error}") from error
         if max_caption_tokens is not None:
             processor.tokenizer.max_caption_tokens = max_caption_tokens
-        return cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
+        embedder = cls(model, processor, devices, run_dtype, "embedded" if name is None else str(name))
+        if calibration is not None:
+            embedder._take_calibration_beside(calibration)
+        return embedder
 
     def save_pretrained(self, folder: str | os.PathLike) -> Path:
         """Write model and processor into a new or empty folder, from which [`from_pretrained`] loads them again.

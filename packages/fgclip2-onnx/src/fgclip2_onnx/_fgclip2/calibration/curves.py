@@ -1,0 +1,1 @@
+../../../../../../src/fgclip2/calibration/curves.py
