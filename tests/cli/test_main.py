@@ -44,7 +44,12 @@ OPTIONS = {
         *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
         *("--cache", "--verify"),
     },
+    "calibrate": {
+        *("pairs", "--output", "-o", "--images", "--method", "--follow-links", "--max-patches", "--max-pixels"),
+        *("--batch-size", "--model", "-m", "--device", "--json"),
+    },
     "search": {
+        *("--calibration", "--min-probability", "--prevalence"),
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
         *("--box", "--combine", "--weight", "--not", "--not-weight", "--approximate", "--html"),
         *(
@@ -65,6 +70,7 @@ OPTIONS = {
         *("--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
     },
     "classify": {
+        *("--calibration", "--min-probability", "--prevalence"),
         *(
             "images",
             "--labels",
@@ -78,6 +84,7 @@ OPTIONS = {
         *("--model", "-m", "--device", "--json"),
     },
     "regions": {
+        *("--calibration", "--min-probability", "--prevalence"),
         *("images", "--boxes", "--box", "--box-format", "--image-ids", "--labels", "--labels-file", "--template"),
         *(
             "--top-k",

@@ -22,6 +22,9 @@ def classify(
     labels_file: common.LabelsFile = None,
     template: common.Templates = None,
     top_k: common.TopK = 5,
+    calibration: common.CalibrationFile = None,
+    min_probability: common.MinProbability = None,
+    prevalence: common.Prevalence = None,
     max_patches: common.MaxPatches = None,
     max_pixels: common.MaxPixels = None,
     skip_errors: common.SkipErrors = False,
@@ -34,24 +37,40 @@ def classify(
     With FG-CLIP 2 the score is the probability that a label fits. Labels don't compete, so the scores need not sum to
     1. With FG-CLIP v1 it is the share of a label among all that are given: the scores sum to 1, and of a single label
     it is 1, whatever the image shows.
+
+    Where there is a calibration (`fgclip2 calibrate`), the probability that a label fits stands behind the score, as p.
+    If none of the labels of an image reaches --min-probability, it says that nothing here matches.
     """
     names = common.read_labels(labels, labels_file)
     common.refuse_folders(images)
     budget = common.parse_max_patches(max_patches)
+    from ..embedding import fill_templates
+
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     on_error = "skip" if skip_errors else "raise"
-    encoded = embedder.classify(images, names, template or "{}", max_num_patches=budget, on_error=on_error)
-    scores, skipped = encoded if skip_errors else (encoded, [])
+    least = common.use_calibration(embedder, calibration, min_probability, prevalence)
+    label_vectors = embedder.encode_labels(names, template or "{}")
+    encoded = embedder.encode_images(images, budget, on_error=on_error)
+    vectors, skipped = encoded if isinstance(encoded, tuple) else (encoded, [])
+    cosines = embedder.similarity(vectors, label_vectors)  # (images, labels)
+    scores = embedder.probabilities(cosines)
+    texts = fill_templates(names, (template or ["{}"])[:1])
+    probabilities = common.match_probabilities(embedder, cosines, texts, "auto", budget)
     left_out = common.report_skipped(common.without_indices(images, skipped))
     indices = {index for index, _ in skipped}
     used = [image for index, image in enumerate(images) if index not in indices]
-    results: list[dict[str, Any]] = [
-        {"image": str(image), "labels": common.rank_labels(names, row, top_k)}
-        for image, row in zip(used, scores, strict=True)
-    ]
+    results: list[dict[str, Any]] = []
+    for row, image in enumerate(used):
+        its = None if probabilities is None else probabilities[row]
+        labelled = common.rank_labels(names, scores[row], top_k, probability=its)
+        results.append({"image": str(image), "labels": labelled})
+        if its is not None:
+            results[-1]["nothing_matches"] = common.shows_no_match(labelled, least)
     if as_json:
         common.print_json({"model": embedder.name, "results": results, "skipped": left_out})
         return
     for result in results:
         typer.echo(printable(result["image"]))
         common.print_labels(result["labels"])
+        if result.get("nothing_matches"):
+            typer.echo(f"  nothing here matches: no label has a probability of {least:g}")

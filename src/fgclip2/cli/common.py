@@ -68,6 +68,27 @@ Templates = Annotated[
     list[str] | None,
     typer.Option("--template", help="Text to put each label into, e.g. 一张{}的照片; may be repeated.  [default: {}]"),
 ]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        help="File of `fgclip2 calibrate`, for probabilities of a match.  [default: the checkpoint's calibration.json]",
+    ),
+]
+MinProbability = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=1.0, help="Least probability of a match; where none has it, this is said.  [default: 0.5]"
+    ),
+]
+Prevalence = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of matches that you expect among the pairs compared, e.g. 0.01.  [default: 1 in their number + 1]",
+    ),
+]
 TopK = Annotated[int, typer.Option(min=1, help="Number of results to print.")]
 
 
@@ -142,6 +163,42 @@ def load_embedder(
     return embedder
 
 
+def use_calibration(
+    embedder: Embedder, calibration: Path | None, min_probability: float | None, prevalence: float | None
+) -> float:
+    """Give the embedder the options on probabilities, and return the least probability of a match.
+
+    Raises:
+        ValueError: The file is damaged or of another checkpoint, or there is an option and no calibration.
+        typer.BadParameter: The prevalence is 0 or 1, at which no cosine would change anything.
+    """
+    if calibration is not None:
+        embedder.use_calibration(calibration)
+    if prevalence in (0, 1):
+        raise typer.BadParameter(f"must be above 0 and below 1, got {prevalence:g}", param_hint="--prevalence")
+    if embedder.calibration is None and (min_probability, prevalence) != (None, None):
+        raise ValueError(
+            f"there is no calibration of {embedder.name}, so there are no probabilities: give one by --calibration, "
+            "which `fgclip2 calibrate` makes of labelled pairs"
+        )
+    embedder.prevalence = prevalence
+    return 0.5 if min_probability is None else min_probability
+
+
+def match_probabilities(
+    embedder: Embedder, cosines: np.ndarray, texts: Sequence[str], role: str, budget: int | str | None
+) -> np.ndarray | None:
+    """Return the probability of each label, of cosines (..., labels), NaN where the calibration says nothing of it.
+
+    `None`: the calibration says nothing of any of them, or there is none.
+    """
+    if embedder.calibration is None:
+        return None
+    options: dict[str, Any] = {"role": role, "max_num_patches": budget, "candidates": len(texts)}
+    found = embedder.match_probabilities(cosines, texts, **options)
+    return None if (found != found).all() else found  # NaN alone is not itself
+
+
 def split_devices(device: str | None) -> str | list[str] | None:
     """Return the devices that share the work as a list if there are several, separated by commas."""
     return device.split(",") if device and "," in device else device
@@ -198,11 +255,26 @@ def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
     return found
 
 
-def rank_labels(labels: Sequence[str], scores: np.ndarray, top_k: int, **others: np.ndarray) -> list[dict[str, Any]]:
-    """Return the best labels with their scores, and with `others` by their names, best first."""
+def rank_labels(
+    labels: Sequence[str], scores: np.ndarray, top_k: int, **others: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Return the best labels with their scores, and with those `others` that there are by their names, best first."""
     order = (-scores).argsort(kind="stable")[:top_k]
-    columns = {"score": scores, **others}
-    return [{"label": labels[row], **{name: float(column[row]) for name, column in columns.items()}} for row in order]
+    columns = {"score": scores, **{name: column for name, column in others.items() if column is not None}}
+    ranked: list[dict[str, Any]] = [
+        {"label": labels[row], **{name: float(column[row]) for name, column in columns.items()}} for row in order
+    ]
+    return [{name: None if value != value else value for name, value in row.items()} for row in ranked]  # no NaN
+
+
+def shows_no_match(rows: Sequence[dict[str, Any]], least: float) -> bool:
+    """Return whether all of some hits or labels have a probability of a match, and none the least that is asked for."""
+    return bool(rows) and all(row.get("probability") is not None and row["probability"] < least for row in rows)
+
+
+def probability_column(row: dict[str, Any]) -> str:
+    """Return the probability of a hit or a label as it is printed, with the space behind it; "" where it has none."""
+    return "" if row.get("probability") is None else f"p={row['probability']:<8.3f} "
 
 
 def without_indices(inputs: Sequence[Any], skipped: Iterable[Skipped]) -> list[tuple[Any, str]]:
@@ -226,4 +298,4 @@ def print_json(result: dict[str, Any]) -> None:
 
 def print_labels(rows: Iterable[dict[str, Any]]) -> None:
     for row in rows:
-        typer.echo(f"  {row['score']:<10.4g} {row['label']}")
+        typer.echo(f"  {row['score']:<10.4g} {probability_column(row)}{row['label']}")

@@ -182,6 +182,7 @@ _add("search", "Search a folder of images by texts or images.")
 _add("duplicates", "List the near-duplicates of a folder of images.")
 _add("classify", "Score images against labels.")
 _add("regions", "Label boxes of images.")
+_add("calibrate", "Fit probabilities to labelled pairs.")
 _add("heatmap", "Show where in an image a text applies.")
 _add("serve", "Answer programs over HTTP: embeddings in the form of OpenAI's API, regions, labels, search.")
 _add(

@@ -58,6 +58,9 @@ def regions(
         float | None,
         typer.Option(min=-1.0, max=1.0, help="Leave out labels whose cosine with the region is below this."),
     ] = None,
+    calibration: common.CalibrationFile = None,
+    min_probability: common.MinProbability = None,
+    prevalence: common.Prevalence = None,
     max_patches: common.MaxPatches = None,
     max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
@@ -71,6 +74,9 @@ def regions(
     The score of a label is its share among the given labels, by a softmax, so the scores of a box sum to 1: one of them
     is high even if none fits. The cosine says whether it fits: set --min-cosine by what right labels of yours have.
 
+    Where there is a calibration (`fgclip2 calibrate`), the probability that a label fits stands behind the cosine, as
+    p, and a box of which no label reaches --min-probability is none of these.
+
     A line of YOLO is `class x_center y_center width height`, and maybe a score: the centre and the size of a box as
     fractions of the width and height of the image.
     """
@@ -81,8 +87,12 @@ def regions(
     if found.box_format is not None and box_format is not None:
         raise typer.BadParameter(f"{boxes} has boxes of its own form: leave it out", param_hint="--box-format")
     form = found.box_format or box_format or "xyxy"
+    from ..embedding import fill_templates
+
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    least = common.use_calibration(embedder, calibration, min_probability, prevalence)
     phrases = embedder.encode_labels(names, template or "{}", role="region_phrase")
+    texts = fill_templates(names, (template or ["{}"])[:1])
     on_error = "skip" if skip_errors else "raise"
     rows = [[one.box for one in of_image] for of_image in found.boxes]
     try:
@@ -95,8 +105,21 @@ def regions(
     results: list[dict[str, Any]] = []
     for index, of_image in zip(used, vectors, strict=True):
         cosines = embedder.similarity(of_image, phrases)  # (boxes, labels)
+        probabilities = common.match_probabilities(embedder, cosines, texts, "region_phrase", budget)
         scored = zip(found.boxes[index], embedder.region_shares(cosines), cosines, strict=True)
-        labelled = [_label(one, names, shares, row, top_k, min_cosine) for one, shares, row in scored]
+        labelled = [
+            _label(
+                one,
+                names,
+                shares,
+                row,
+                None if probabilities is None else probabilities[number],
+                top_k,
+                min_cosine,
+                least,
+            )
+            for number, (one, shares, row) in enumerate(scored)
+        ]
         results.append({"image": str(images[index]), "regions": labelled})
     if as_json:
         only = results[0] if len(images) == len(results) == 1 else {}
@@ -111,9 +134,12 @@ def regions(
         for region in result["regions"]:
             typer.echo(f"[{', '.join(f'{value:g}' for value in region['box'])}]")
             for label in region["labels"]:
-                typer.echo(f"  {label['score']:<10.4g} {label['cosine']:<8.4f} {label['label']}")
+                probability = common.probability_column(label)
+                typer.echo(f"  {label['score']:<10.4g} {label['cosine']:<8.4f} {probability}{label['label']}")
             if not region["labels"]:
                 typer.echo(f"  no label has a cosine of {min_cosine:g} or more")
+            if region.get("none_of_these"):
+                typer.echo(f"  none of these: no label has a probability of {least:g}")
 
 
 def read_boxes(boxes: str | None, box: list[str] | None, images: list[Path], image_ids: Path | None) -> ImageBoxes:
@@ -148,11 +174,14 @@ def _label(
     names: Sequence[str],
     shares: np.ndarray,
     cosines: np.ndarray,
+    probabilities: np.ndarray | None,
     top_k: int,
     min_cosine: float | None,
+    least: float,
 ) -> dict[str, Any]:
-    """Return what the command says of a box; `shares` and `cosines` are those of the labels, (labels,)."""
+    """Return what the command says of a box; `shares`, `cosines` and `probabilities` are of the labels, (labels,)."""
     corners, score = box.box[:4], box.box[4:]
-    best = common.rank_labels(names, shares, top_k, cosine=cosines)
+    best = common.rank_labels(names, shares, top_k, cosine=cosines, probability=probabilities)
     kept = [label for label in best if min_cosine is None or label["cosine"] >= min_cosine]
-    return {"box": corners, **({"box_score": score[0]} if score else {}), **box.details, "labels": kept}
+    found = {"box": corners, **({"box_score": score[0]} if score else {}), **box.details, "labels": kept}
+    return found if probabilities is None else {**found, "none_of_these": common.shows_no_match(best, least)}

@@ -69,6 +69,9 @@ def search(
             help="Compare few of the images, by a cache that `fgclip2 index --cache hnsw` has made: for large indexes.",
         ),
     ] = False,
+    calibration: common.CalibrationFile = None,
+    min_probability: common.MinProbability = None,
+    prevalence: common.Prevalence = None,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -96,6 +99,11 @@ def search(
     phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
     read again for it, unless the index has dense maps (`fgclip2 index --dense`). With --rerank model, which needs a
     model with a ranking stage, there are no phrases, and candidates are always read again.
+
+    Where there is a calibration for the index (`fgclip2 calibrate`), the probability that a hit matches its text stands
+    behind the cosine, as p. One match in the whole index is expected, unless --prevalence says else. Of a text of which
+    no hit reaches --min-probability it says that nothing here matches; the hits stay.
+
     With --explain OUT, OUT/1-02-dog.png shows them on the second hit of the first query, dog.jpg; older pictures of
     these names are lost.
     """
@@ -107,14 +115,16 @@ def search(
     check_html(html)
     from ..search import ImageIndex
 
-    if no_update:
-        searched = ImageIndex.load(folder, index, follow_links)  # first, for it may lack, and a model takes seconds
-        embedder = common.load_embedder(model, device, max_pixels=max_pixels)
-    else:
-        embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    # A stored index first, for it may lack, and a model takes seconds.
+    stored = ImageIndex.load(folder, index, follow_links) if no_update else None
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    least = common.use_calibration(embedder, calibration, min_probability, prevalence)
+    if stored is None:
         options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
         searched = ImageIndex.build(folder, embedder, index, *options)
         report(searched, folder, index)
+    else:
+        searched = stored
     if not len(searched):
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
@@ -133,13 +143,16 @@ def search(
         results += _results(searched, folder, said, searched.search(its, embedder, top_k, **its_options))
     if explain is not None:
         _draw_hits(explain, results, embedder.max_pixels)
+    for result in results:
+        if any(hit["probability"] is not None for hit in result["hits"]):
+            result["nothing_matches"] = common.shows_no_match(result["hits"], least)
     if html is not None:
         write_page(html, ("Search results", "搜索结果"), results, embedder.max_pixels)
     if as_json:
         state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
     else:
-        _print_results(results)
+        _print_results(results, least)
 
 
 def _check_reranking(
@@ -166,17 +179,20 @@ def _check_reranking(
     check_writable(explain)  # now rather than after the work
 
 
-def _print_results(results: list[dict[str, Any]]) -> None:
+def _print_results(results: list[dict[str, Any]], least: float) -> None:
     for result in results:
         typer.echo(printable(result["query"]))
         for hit in result["hits"]:
             new_score = f"{hit['reranked']:.4f}  " if "reranked" in hit else ""
-            typer.echo(f"  {new_score}{hit['score']:.4f}  {printable(hit['path'])}")
+            probability = common.probability_column(hit)
+            typer.echo(f"  {new_score}{hit['score']:.4f}  {probability}{printable(hit['path'])}")
             for phrase in hit.get("phrases", ()):
                 box = ", ".join(f"{edge:.0f}" for edge in phrase["box"])
                 typer.echo(f"    {phrase['cosine']:.4f}  [{box}]  {printable(phrase['text'])}")
             if "picture" in hit:
                 typer.echo(f"    {printable(hit['picture'])}")
+        if result.get("nothing_matches"):
+            typer.echo(f"  nothing here matches: no image has a probability of {least:g}")
 
 
 def _results(
@@ -192,6 +208,7 @@ def _results(
                 {
                     "path": str(folder / hit.path.relative_to(index.folder)),
                     "score": hit.score,
+                    "probability": hit.probability,
                     **(
                         {"reranked": hit.reranked, "phrases": [match._asdict() for match in hit.phrases]}
                         if isinstance(hit, RerankedSearchHit)
