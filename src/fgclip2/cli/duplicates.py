@@ -42,10 +42,10 @@ def duplicates(
 ) -> None:
     """List the near-duplicates of a folder of images.
 
-    Nothing is deleted or changed. The folder is indexed first, as by `fgclip2 index`. A group is of a file and those whose cosine with it is at least
-    --threshold: the largest file comes first, then the others with their cosines, the most similar first. Files of a
-    group need not be near-duplicates of each other, but each is one of the first. Models differ in what a cosine means:
-    look at some groups (--html shows them) before you rely on a threshold.
+    Nothing is deleted or changed. The folder is indexed first, as by `fgclip2 index`. A group is of a file and those
+    whose cosine with it is at least --threshold: the largest file comes first, then the others with their cosines, the
+    most similar first. Files of a group need not be near-duplicates of each other, but each is one of the first. Models
+    differ in what a cosine means: look at some groups (--html shows them) before you rely on a threshold.
     """
     budget = common.parse_max_patches(max_patches)
     if no_update and compare_contents:
