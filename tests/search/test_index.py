@@ -1011,3 +1011,13 @@ def test_phrases_reorder_the_nearest_images(tmp_path, embedded, monkeypatch):
         index.search(near[0].path, embedded, rerank="phrases")
     with pytest.raises(ValueError, match="rerank must be None, 'phrases' or 'model', got 'words'"):
         index.search("猫", embedded, rerank="words")
+
+
+def test_several_devices_share_the_embedding_of_an_index(photos, embedder, saved_folder, tmp_path):
+    pair = FGClip2Embedder.from_pretrained(saved_folder, device=["cpu", "cpu"])
+    used = []
+    for number, replica in enumerate(pair.replicas):
+        replica.vision_model.register_forward_hook(lambda *_, number=number: used.append(number))
+    shared = ImageIndex.build(photos, pair, tmp_path / "shared", batch_size=1)
+    assert {*used} == {0, 1}
+    np.testing.assert_allclose(shared.vectors, ImageIndex.build(photos, embedder).vectors, atol=1e-6)

@@ -97,10 +97,10 @@ class VectorCache:
         """
         place = index_folder / FOLDER / f"{kind}-{key}"
         try:
-            faiss = require("faiss", "search")
             if leads_outside(place, index_folder):
                 return None
             said = _read_description(place)
+            faiss = require("faiss", "search")  # only now: most indexes have no cache, and it takes a while to import
             vectors = faiss.read_index(str(place / VECTORS), faiss.IO_FLAG_MMAP_IFC)
             entries, ends = (np.load(place / name, mmap_mode="r", allow_pickle=False) for name in (ENTRIES, ENDS))
         except (ImportError, OSError, MemoryError, *DAMAGE):
@@ -230,11 +230,13 @@ def delete_caches(index_folder: Path) -> None:
 
 def cached_kinds(index_folder: Path) -> list[str]:
     """Return the kinds of the caches that are there, of whatever rows; none without FAISS."""
+    kinds = [kind for kind in KINDS if any((index_folder / FOLDER).glob(f"{kind}-*"))]
     try:
-        require("faiss", "search")
+        if kinds:
+            require("faiss", "search")
     except ImportError:
         return []
-    return [kind for kind in KINDS if any((index_folder / FOLDER).glob(f"{kind}-*"))]
+    return kinds
 
 
 def check_caches(index_folder: Path) -> dict[str, str]:
