@@ -62,6 +62,8 @@ def evaluated(objective: str) -> dict[str, float]:
         part |= {"ids": hashes} if objective == "retrieval" else {"labels": hashes % 2}
         batches.append(part | {"image_hash": hashes, "text_hash": hashes, "skipped": []})
     embedded, means, _ = model.task.embed_batches(model, batches, own)
+    # What is gathered does not grow with the tokens of images or texts.
+    assert all(values.ndim <= 2 for values in embedded.values())
     return means | model.task.evaluation_metrics(embedded)
 
 

@@ -5,8 +5,9 @@ Their models compute the losses in their forward, where rows of other processes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_positive_integer
-from ...distributed import counts_over_ranks, device, gather_rows, rank, sum_over_ranks, world_size
+from ...distributed import counts_over_ranks, device, gather_rows, rank, sum_over_ranks
 from ...metrics import matching_accuracy, recall_at_k, roc_auc, score_ranks
 from ..arguments import FGClip2TrainingArguments
 from ..collator import raise_error
@@ -24,6 +25,7 @@ from ..losses.arithmetic import cosines
 from ..losses.ranking import MATCHING_FORMS, MatchingForm, gathered_contrastive_ranking_loss
 from ..pair_collator import PairCollator
 from ..pixel_values import normalize_pixels
+from ..rows_on_disk import RowsOnDisk
 
 Rows = dict[str, Tensor]
 
@@ -36,7 +38,7 @@ class RetrievalSettings:
 
     Args:
         candidates: How many of the best candidates of each query an evaluation orders anew by `rank_scores`; 0: none.
-            It keeps the tokens of all images and texts in memory.
+            Each process keeps the tokens of its images in a temporary file meanwhile, 0.6 MB an image of ViT-B.
     """
 
     candidates: int = field(default=0, metadata={"is_of_evaluation": True})
@@ -143,9 +145,13 @@ class PairTask:
         )
 
     def embed_batches(
-        self, model: Any, batches: Iterable[MutableMapping[str, Any]], objective: PairObjective
+        self,
+        model: Any,
+        batches: Iterable[MutableMapping[str, Any]],
+        objective: PairObjective,
+        embed_batch: Callable[..., tuple[Rows, Tensor]] | None = None,
     ) -> tuple[Rows, dict[str, float], list[str]]:
-        """Run the model on this rank's batches, and gather what comes of it.
+        """Run the model on this rank's batches by [`embed_batch`], if no other is given, and gather what comes of it.
 
         Returns:
             Rows of the records of all ranks on the CPU; the mean loss over them; what this rank left out.
@@ -158,7 +164,7 @@ class PairTask:
                 batch = normalize_pixels(batch)
                 skipped += batch.pop("skipped", [])
                 if len(batch["pixel_values"]):
-                    rows, loss = self.embed_batch(model, batch, objective)
+                    rows, loss = (embed_batch or self.embed_batch)(model, batch, objective)
                     pieces.append(rows)
                     count = len(rows["image_hash"])
                     skipped += [self.reason_without_rows] * (len(batch["pixel_values"]) - count)
@@ -220,19 +226,21 @@ class RetrievalTask(PairTask):
         return {"image_embeds": embeds, "text_embeds": embeds, "image_hash": hashes, "text_hash": hashes}
 
     def rows_to_gather(self, model: Any, objective: PairObjective) -> Rows:
-        """See the base class; with `candidates` the tokens too."""
-        rows, config = self.no_rows(model), model.config
+        """See the base class; with `candidates` the texts too."""
+        rows = self.no_rows(model)
         if objective.settings.candidates:
-            vision, length = config.vision_config, config.max_length
-            rows |= {
-                "image_tokens": torch.zeros(0, 1 + (vision.image_size // vision.patch_size) ** 2, vision.hidden_size),
-                "text_tokens": torch.zeros(0, length, config.text_config.hidden_size),
-                "attention_mask": torch.zeros(0, length, dtype=torch.int64),
-            }
+            no_texts = torch.zeros(0, model.config.max_length, dtype=torch.int64)
+            rows |= {"input_ids": no_texts, "attention_mask": no_texts}
         return rows
 
-    def embed_batch(self, model: Any, batch: Mapping[str, Tensor], objective: PairObjective) -> tuple[Rows, Tensor]:
-        """Embed images and captions; the loss is GCPR within the batch."""
+    def embed_batch(
+        self,
+        model: Any,
+        batch: Mapping[str, Tensor],
+        objective: PairObjective,
+        image_tokens_on_disk: RowsOnDisk | None = None,
+    ) -> tuple[Rows, Tensor]:
+        """Embed images and captions; the loss is GCPR within the batch. Tokens of images are put on disk, if given."""
         image_tokens = model.get_image_tokens(batch["pixel_values"])
         text_tokens = model.get_text_tokens(batch["input_ids"], batch["attention_mask"])
         images = F.normalize(model.vision_proj(image_tokens[:, 0]).float(), dim=-1)  # (B, D)
@@ -241,32 +249,35 @@ class RetrievalTask(PairTask):
         loss = gathered_contrastive_ranking_loss(images, texts, model.temp, ids, images, texts, ids)
         rows = {"image_embeds": images, "text_embeds": texts}
         rows |= {name: batch[name] for name in ("image_hash", "text_hash")}
-        if objective.settings.candidates:
+        if image_tokens_on_disk is not None:
+            image_tokens_on_disk.append(image_tokens)
             missing = model.config.max_length - text_tokens.shape[1]  # as long as those of other batches
-            rows |= {
-                "image_tokens": image_tokens.float(),
-                "text_tokens": F.pad(text_tokens.float(), (0, 0, 0, missing)),
-                "attention_mask": F.pad(batch["attention_mask"], (0, missing)),
-            }
+            rows |= {name: F.pad(batch[name], (0, missing)) for name in ("input_ids", "attention_mask")}
         return {name: value.cpu() for name, value in rows.items()}, loss
 
-    def embed_batches(
+    def embed_batches(  # type: ignore[override]
         self, model: Any, batches: Iterable[MutableMapping[str, Any]], objective: PairObjective
     ) -> tuple[Rows, dict[str, float], list[str]]:
         """See the base class; with `candidates` also those of each image and of each text, and their scores."""
-        embedded, means, skipped = super().embed_batches(model, batches, objective)
-        candidates = objective.settings.candidates
-        if candidates and len(embedded["image_hash"]):
-            images, texts, _ = _distinct_rows(embedded)
-            similarity = cosines(embedded["image_embeds"][images], embedded["text_embeds"][texts])  # (images, texts)
-            of_images = similarity.topk(min(candidates, len(texts))).indices
-            of_texts = similarity.T.topk(min(candidates, len(images))).indices
-            compared = torch.zeros_like(similarity, dtype=torch.bool).scatter(1, of_images, True)
-            compared |= torch.zeros_like(compared.T).scatter(1, of_texts, True).T
-            pairs = compared.nonzero()  # each once, whichever of both it is a candidate of
-            scores = torch.zeros_like(similarity)
-            scores[compared] = _rank_scores(model, embedded, images[pairs[:, 0]], texts[pairs[:, 1]])
-            embedded |= {"candidate_texts": of_images, "candidate_images": of_texts, "scores": scores}
+        candidates, vision = objective.settings.candidates, model.config.vision_config
+        if not candidates:
+            return super().embed_batches(model, batches, objective)
+        with RowsOnDisk(1 + (vision.image_size // vision.patch_size) ** 2, vision.hidden_size) as tokens:
+            embed_batch = partial(self.embed_batch, image_tokens_on_disk=tokens)
+            embedded, means, skipped = super().embed_batches(model, batches, objective, embed_batch)
+            if len(embedded["image_hash"]):
+                images, texts, _ = _distinct_rows(embedded)
+                similarity = cosines(
+                    embedded["image_embeds"][images], embedded["text_embeds"][texts]
+                )  # (images, texts)
+                of_images = similarity.topk(min(candidates, len(texts))).indices
+                of_texts = similarity.T.topk(min(candidates, len(images))).indices
+                compared = torch.zeros_like(similarity, dtype=torch.bool).scatter(1, of_images, True)
+                compared |= torch.zeros_like(compared.T).scatter(1, of_texts, True).T
+                pairs = compared.nonzero()  # each once, whichever of both it is a candidate of
+                scores = torch.zeros_like(similarity)
+                scores[compared] = _rank_scores(model, tokens, embedded, images[pairs[:, 0]], texts[pairs[:, 1]])
+                embedded |= {"candidate_texts": of_images, "candidate_images": of_texts, "scores": scores}
         return embedded, means, skipped
 
     def evaluation_metrics(self, embedded: Mapping[str, Tensor]) -> dict[str, float]:
@@ -364,13 +375,22 @@ def _distinct_rows(embedded: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tens
     return first_image, first_text, torch.stack([image, text], dim=1)
 
 
-def _rank_scores(model: Any, embedded: Mapping[str, Tensor], images: Tensor, texts: Tensor) -> Tensor:
-    """Return what orders candidates, float32 (P,), of pairs given by their rows; ranks share the work."""
+def _rank_scores(
+    model: Any, image_tokens: RowsOnDisk, embedded: Mapping[str, Tensor], images: Tensor, texts: Tensor
+) -> Tensor:
+    """Return what orders candidates, float32 (P,), of pairs given by their rows, in the order of ranks.
+
+    Each rank compares the images whose tokens it has, with texts that it encodes again, a few pairs at a time.
+    """
+    counts = [count for (count,) in counts_over_ranks([len(image_tokens)], device())]
+    start = sum(counts[: rank()])
+    own = ((images >= start) & (images < start + len(image_tokens))).nonzero()[:, 0]
     scores = torch.zeros(len(images))
-    own = torch.arange(len(images))[rank() :: world_size()]
     with torch.no_grad():
-        for rows in own.split(_PAIRS_AT_ONCE):
-            tokens = [embedded["image_tokens"][images[rows]], embedded["text_tokens"][texts[rows]]]
-            inputs = (values.to(model.device) for values in (*tokens, embedded["attention_mask"][texts[rows]]))
-            scores[rows] = model.rank_scores(*inputs).float().cpu()
+        for pairs in own[texts[own].argsort(stable=True)].split(_PAIRS_AT_ONCE):  # text by text
+            rows, text = texts[pairs].unique(return_inverse=True)
+            ids, mask = (embedded[name][rows].to(model.device) for name in ("input_ids", "attention_mask"))
+            text_tokens = model.get_text_tokens(ids, mask).float()
+            tokens = image_tokens[images[pairs] - start].to(model.device)
+            scores[pairs] = model.rank_scores(tokens, text_tokens[text], mask[text]).float().cpu()
     return sum_over_ranks(scores.to(device())).cpu()
