@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizerFast
 
-from fgclip2 import R2D2Processor
+from fgclip2 import FGClip2ForImageTextMatching, FGClip2Model, FGClip2Processor, R2D2Processor
 from fgclip2.hub import convert_checkpoint, export_checkpoint
 from fgclip2.hub.convert_r2d2 import read_tokenizer
-from fgclip2.modeling.auto import find_family
+from fgclip2.modeling.auto import find_family, has_ranking_stage
 from fgclip2.modeling.image_processing_r2d2 import R2D2ImageProcessor
 from tests import golden_of_r2d2
 from tests.golden_of_r2d2 import GOLDEN_R2D2
@@ -158,8 +158,9 @@ def exported_r2d2_folder(official_r2d2_folder, tmp_path_factory) -> Path:
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """Return the model and the processor of a folder of any family."""
+    """Return the model, with its ranking stage if it has one, and the processor of a folder of any family."""
     family = find_family(folder)
+    family = family.with_ranking_stage if has_ranking_stage(family, folder) else family
     return family.model.from_pretrained(folder), family.processor.from_pretrained(folder)
 
 
@@ -177,6 +178,26 @@ def exported_folder(official_folder, tmp_path_factory) -> Path:
     """The same checkpoint with this package's code. Don't write into it."""
     folder = tmp_path_factory.mktemp("checkpoints") / "exported"
     return export_checkpoint(*load(official_folder), folder, license="apache-2.0")
+
+
+@pytest.fixture(scope="session")
+def official_stage_folder(official_folder, tmp_path_factory) -> Path:
+    """The same dual encoder with a ranking stage of random weights, which reorders. Don't write into it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "official_stage"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = FGClip2ForImageTextMatching.from_dual_encoder(FGClip2Model.from_pretrained(official_folder), sizes)
+    torch.nn.init.normal_(model.cross_encoder.head.weight)  # from zero, which would leave the order
+    model.save_pretrained(folder)
+    FGClip2Processor.from_pretrained(official_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_stage_folder(official_stage_folder, tmp_path_factory) -> Path:
+    """Don't write into it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "exported_stage"
+    return export_checkpoint(*load(official_stage_folder), folder, license="apache-2.0")
 
 
 @pytest.fixture(scope="session")

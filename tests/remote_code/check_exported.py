@@ -42,6 +42,9 @@ def compute(model, processor, tokenizer, image_processor) -> dict[str, torch.Ten
     inputs = processor(images=images(), boxes=boxes)
     outputs["regions"] = torch.cat(model.get_image_region_features(**inputs))
     outputs["logits"] = model(**processor(text=TEXTS, images=images())).logits_per_image
+    if hasattr(model, "rank_scores"):  # with a ranking stage
+        tokens = model.get_text_tokens(outputs["ids_short"])
+        outputs["scores"] = model.rank_scores(model.get_image_tokens(**pixels), tokens)
     return outputs
 
 

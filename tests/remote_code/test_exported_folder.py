@@ -54,6 +54,7 @@ def exported(request) -> Exported:
     model, processor = load(request.getfixturevalue(f"official_{suffix}"))
     model.eval()
     outputs = compute(model, processor, processor.tokenizer, processor.image_processor)
+    assert ("scores" in outputs) == (request.param in ("r2d2", "stage"))
     with torch.no_grad():
         texts = [f"This is a photo of {label}." for label in LABELS]
         inputs = processor(text=texts, images=images()[:1])
@@ -87,6 +88,7 @@ MORE = {"marks": pytest.mark.slow}
         ("fgclip2", "package-and-remote-code"),
         ("fgclip", "remote-code"),
         ("r2d2", "remote-code"),
+        *(pytest.param("stage", way, **MORE) for way in ("remote-code", "package", "package-and-remote-code")),
         pytest.param("r2d2", "package", **MORE),
         pytest.param("r2d2", "package-and-remote-code", **MORE),
         pytest.param("fgclip", "package", **MORE),
@@ -100,7 +102,7 @@ def test_in_a_fresh_interpreter(exported, way, tmp_path):
     assert_same(load_file(output), exported.expected)
 
 
-@pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2"], indirect=True)
+@pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2", "stage"], indirect=True)
 @pytest.mark.parametrize("python", OTHER_PYTHONS)
 def test_in_other_environments(python, exported, tmp_path):
     output = tmp_path / "outputs.safetensors"
