@@ -3,10 +3,10 @@
 from .backends.torch import Embedder, unit_vectors
 from .calibrating import calibrate
 from .devices import default_device, resolve_devices, resolve_dtype
-from .embedder import BaseEmbedder
+from .embedder import BaseEmbedder, EncodedImage
 from .fgclip2 import REGION_LOGIT_SCALE, FGClip2Embedder
 from .fingerprint import checkpoint_fingerprint, model_fingerprint
-from .inputs import Skipped
+from .inputs import ImageInput, Skipped
 from .labels import average_templates, fill_templates
 from .pairs import PairEmbedder
 from .parsers import split_by_jieba
@@ -18,7 +18,9 @@ __all__ = [
     "BaseEmbedder",
     "DenseMap",
     "Embedder",
+    "EncodedImage",
     "FGClip2Embedder",
+    "ImageInput",
     "PairEmbedder",
     "PairScores",
     "PhraseMatch",

@@ -27,7 +27,7 @@ from ..languages import detect_language
 from ..modeling.inputs import MAX_PIXELS, DoubtfulBoxes, check_max_num_patches, check_text, is_image
 from ..modeling.interface import Role
 from ..streams import batches_of_a_kind, bounded_map, chunks
-from .inputs import Boxes, ImageInput, ImageRecord, Skipped, as_many, check_texts_of_images, prepare_image
+from .inputs import Boxes, BoxesOrRule, ImageInput, ImageRecord, Skipped, as_many, check_texts_of_images, prepare_image
 from .labels import average_templates, fill_templates, normalised, softmax
 from .phrases import Splitter, split_phrases
 from .reranker import RERANKERS, DenseMap, ImageWindows, PairScores, RerankedHit, rerank, rerank_by_model
@@ -47,6 +47,24 @@ TOKENS_PER_BATCH_ITEM = 256
 TEXTS_PER_TOKENIZER_CALL = 1024
 MAX_LOADING_THREADS = 8
 NOT_FINITE = "the model gave values that are not finite: its dtype may be too narrow, try 'float32' ('fp32' of graphs)"
+
+
+class EncodedImage(NamedTuple):
+    """What one pass over an image gives.
+
+    Attributes:
+        vector: Of the whole image, float32 (D,), L2-normalised.
+        image_size: (height, width) of the upright image in pixels.
+        boxes: Of its regions, float32 (R, 4), (x1, y1, x2, y2) in pixels.
+        regions: The vectors of its regions, float32 (R, D), L2-normalised.
+        dense_map: Its dense map, where that was asked for.
+    """
+
+    vector: np.ndarray
+    image_size: tuple[int, int] | None = None
+    boxes: np.ndarray | None = None
+    regions: np.ndarray | None = None
+    dense_map: DenseMap | None = None
 
 
 class BaseEmbedder:
@@ -257,8 +275,7 @@ class BaseEmbedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box is not finite, inverted, of no area or outside its image, or the family has no regions.
         """
-        if "regions" in self.lacks:
-            raise self._lack("regions")
+        self.require_regions()
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
         several = [boxes] if is_image(images) else boxes
         return self._encode(self._region_vectors, images, several, options)
@@ -1036,6 +1053,62 @@ class BaseEmbedder:
 
         return self._stream(forward, images, None, options)
 
+    def stream_encoded(
+        self,
+        images: Iterable[ImageInput],
+        boxes: Iterable[BoxesOrRule],
+        max_num_patches: int | str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        on_error: str = "raise",
+        dense: bool = False,
+    ) -> Iterator[tuple[int, EncodedImage | Skipped]]:
+        """Embed images, and regions of each, with one reading of the file.
+
+        Args:
+            images: An iterable of images.
+            boxes: For each image its boxes (x1, y1, x2, y2), or a function that makes them of its width and height.
+            max_num_patches, batch_size, show_progress_bar, on_error: See the class; an image with a wrong box is
+                skipped too.
+            dense: Give dense maps, too.
+
+        Yields:
+            (index, [`EncodedImage`]) as soon as they are done, so not in order; with `on_error="skip"` also
+            (index, [`Skipped`]), at the end.
+
+        Raises:
+            UnreadableImageError: An image can't be read.
+            ValueError: A box can't be used, or the family has no regions, or no dense features.
+        """
+        self.require_regions()
+        if dense:
+            self.require_dense_features()
+        options = _Options(max_num_patches, batch_size, show_progress_bar, on_error)
+
+        def forward(model: Any, records: list[ImageRecord]) -> list[EncodedImage]:
+            maps: list[DenseMap | None] = [None] * len(records)
+            if dense:
+                vectors, found = self._vectors_and_maps(model, records)
+                sizes = [record.image_size for record in records]
+                maps = [DenseMap(self._array_of_map(its), size) for its, size in zip(found, sizes, strict=True)]
+            else:
+                vectors = self._image_vectors(model, records)
+            with_boxes = [record for record in records if record.boxes]
+            regions = iter(self._region_vectors(model, with_boxes) if with_boxes else ())
+            none = np.zeros((0, self.embedding_size), np.float32)
+            return [
+                EncodedImage(
+                    vector,
+                    record.image_size,
+                    np.array(record.boxes, np.float32).reshape(-1, 4),
+                    next(regions) if record.boxes else none,
+                    its_map,
+                )
+                for vector, record, its_map in zip(vectors, records, maps, strict=True)
+            ]
+
+        return self._stream(forward, images, boxes, options)
+
     # -----------------------------------------------------------------------------------------------------------------
     # How it runs
     # -----------------------------------------------------------------------------------------------------------------
@@ -1064,7 +1137,7 @@ class BaseEmbedder:
         self,
         forward: Callable[[Any, list[ImageRecord]], Iterable[Output]],
         images: ImageInput | Iterable[ImageInput],
-        boxes: Iterable[Boxes] | None,
+        boxes: Iterable[BoxesOrRule] | None,
         options: _Options,
     ) -> Iterator[tuple[int, Output | Skipped]]:
         """Load in threads, batch by patch budget, run on the replicas; yield (index, result) as they are done."""
@@ -1092,7 +1165,7 @@ class BaseEmbedder:
                 f"got {type(images).__name__}"
             )
         total = len(images) if isinstance(images, Sized) else None
-        items: Iterable[tuple[int, ImageInput, Boxes]]
+        items: Iterable[tuple[int, ImageInput, BoxesOrRule]]
         if boxes is None:
             items = ((index, image, ()) for index, image in enumerate(images))
         elif total is not None and isinstance(boxes, Sized) and len(boxes) != total:
@@ -1251,6 +1324,11 @@ class BaseEmbedder:
             family's own.
         """
         raise NotImplementedError
+
+    def require_regions(self) -> None:
+        """Raise a `ValueError` unless the family has regions."""
+        if "regions" in self.lacks:
+            raise self._lack("regions")
 
     def require_dense_features(self) -> None:
         """Raise a `ValueError` unless the family has dense features, which heat maps and re-ranking need."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -19,7 +19,8 @@ from ..modeling.interface import DualEncoderProcessor
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageInput: TypeAlias = "Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike"  # bytes: an encoded image
+# Bytes are an encoded image. A function, which is called in a thread that loads images, returns one of the others.
+ImageInput: TypeAlias = "Image.Image | np.ndarray | Tensor | bytes | str | os.PathLike | Callable[[], Any]"
 
 
 class Detections(Protocol):
@@ -31,6 +32,8 @@ class Detections(Protocol):
 
 
 Boxes = Sequence[Sequence[float]] | Detections  # four numbers, and maybe a score, of each
+
+BoxesOrRule = Boxes | Callable[[int, int], Boxes]  # a function of the image's width and height
 
 PATCHES_OF_A_SQUARE = 256  # what an image of a family without patch budgets counts as
 
@@ -57,7 +60,7 @@ class ImageRecord:
 
 
 def prepare_image(
-    item: tuple[int, ImageInput, Boxes],
+    item: tuple[int, ImageInput, BoxesOrRule],
     processor: DualEncoderProcessor,
     max_num_patches: int | str | None,
     box_format: str,
@@ -67,7 +70,7 @@ def prepare_image(
     """Load and preprocess one image and check its boxes; threads may call this.
 
     Args:
-        item: Index, image, and the boxes of the image.
+        item: Index, image, and the boxes of the image or the function that makes them.
         processor: Of the family.
         max_num_patches: Patch budget.
         box_format: `"xyxy"` or `"xywh"`.
@@ -83,6 +86,8 @@ def prepare_image(
         image = load_input(index, source, max_pixels)
         if hasattr(boxes, "xyxy"):
             boxes = corners_of_detections(boxes, box_format, f"boxes[{index}]")
+        elif callable(boxes):
+            boxes = boxes(image.width, image.height)
         if isinstance(boxes, str) or not isinstance(boxes, Iterable):
             raise ValueError(f"boxes[{index}] must be a list of boxes, which may be empty, got {boxes!r}")
         boxes = [list(box) if isinstance(box, Iterable) else box for box in boxes]  # an iterator is read only once
@@ -111,6 +116,8 @@ def load_input(index: int, image: ImageInput, max_pixels: int = MAX_PIXELS) -> I
     """
     with _PIL_LOCK if isinstance(image, Image.Image) else nullcontext():
         try:
+            if callable(image):
+                image = image()
             return load_image(image, max_pixels)
         except (ValueError, OSError) as error:
             raise UnreadableImageError(f"images[{index}]: {error}") from error
