@@ -204,7 +204,7 @@ def test_search_by_phrases_shows_where_they_are(run):
     assert phrase == f"    {hit['phrases'][0]['cosine']:.4f}  [{box}]  a dog"
     assert "must be phrases or model, got 'words'" in run("search", "照片", "猫", "--rerank", "words", code=2).stderr
     refused = run("search", "照片", "--image", "photo.png", "--rerank", "phrases", code=2).stderr
-    assert "needs a text: searches by images are not re-ranked" in refused
+    assert "needs a text: searches by images and by combined queries are not re-ranked" in refused
     assert "works with --rerank" in run("search", "照片", "猫", "--candidates", 5, code=2).stderr
     assert "FG-CLIP 2 has no pair scores" in run("search", "照片", "猫", "--rerank", "model", code=1).stderr
     by_model = ("search", "照片", "猫", "--rerank", "model", "--explain", "图")
@@ -381,7 +381,7 @@ def test_search_warns_of_paths_among_the_texts(run):
     ("arguments", "message"),
     [
         (["没有", "狗"], "没有: no such folder"),
-        (["photo.png", "狗"], "photo.png is a file, not a folder: give the folder that the images are in"),
+        (["photo.png", "狗"], "photo.png is a file, and none that an index is made of: give a folder of images"),
         (["照片", "狗", "--index", "photo.png"], "photo.png is a file: the index needs a folder of its own"),
         (["照片", " "], "the query ' ' is empty: give a text, or an image by --image"),
         (["照片", "--image", "照片"], "照片 is a folder: search by one image file"),

@@ -42,7 +42,7 @@ OPTIONS = {
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),
         *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
-        *("--cache", "--verify"),
+        *("--cache", "--verify", "--regions", "--metadata", "--id-column", "--image-column"),
     },
     "calibrate": {
         *("pairs", "--output", "-o", "--images", "--method", "--follow-links", "--max-patches", "--max-pixels"),
@@ -52,6 +52,7 @@ OPTIONS = {
         *("--calibration", "--min-probability", "--prevalence"),
         *("folder", "queries", "--image", "--top-k", "--rerank", "--candidates", "--explain", "--index"),
         *("--box", "--combine", "--weight", "--not", "--not-weight", "--approximate", "--html"),
+        *("--where", "--regions"),
         *(
             "--no-update",
             "--rebuild",

@@ -129,6 +129,7 @@ def test_only_candidates_are_named(photos, embedder, monkeypatch):
     """The paths of all images would take longer than the search."""
     index = ImageIndex.build(photos, FakeEmbedder())
     index.vectors = np.eye(6, embedder.embedding_size, dtype=np.float32)
+    index.model["embedding_size"] = embedder.embedding_size
     seen = []
 
     def match_pairs(embedder, texts, images, pairs, *others, **options):

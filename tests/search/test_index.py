@@ -594,7 +594,7 @@ BLOCK = {"name": f"block-{32 * '0'}.safetensors", "rows": 4, "dropped": []}
     ("change", "message"),
     [
         ({"format": 99}, "format 99.*update fgclip2"),
-        ({"format": "2"}, "format 2.*this release reads 1 or 2"),
+        ({"format": "2"}, "format 2.*this release reads 1, 2 or 3"),
         ({"blocks": [NOT_A_BLOCK]}, "damaged"),
         ({"blocks": [{**BLOCK, "rows": "many"}]}, "damaged"),
         ({"blocks": [{**BLOCK, "dropped": [4]}]}, "damaged"),
@@ -803,7 +803,7 @@ def test_missing_folders_and_indexes_are_named(tmp_path, embedder):
     with pytest.raises(ValueError, match="nowhere: no such folder"):
         ImageIndex.build(tmp_path / "nowhere", embedder)
     (tmp_path / "狗.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"狗\.png is a file, not a folder: give the folder"):
+    with pytest.raises(ValueError, match=r"狗\.png is a file, and none that an index is made of: give a folder"):
         ImageIndex.build(tmp_path / "狗.png", embedder)
     with pytest.raises(ValueError, match=r"狗\.png is a file: the index needs a folder of its own"):
         ImageIndex.build(tmp_path, embedder, index_folder=tmp_path / "狗.png")

@@ -14,6 +14,8 @@ from . import common
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..search import ImageIndex
+
 Html = Annotated[
     Path | None,
     typer.Option(help="File for a page of the results with small pictures, which needs no other file and no network."),
@@ -28,7 +30,13 @@ def check_html(html: Path | None) -> None:
         common.check_output(html)
 
 
-def write_page(html: Path, title: tuple[str, str], results: Sequence[dict[str, Any]], max_pixels: int | None) -> None:
+def write_page(
+    html: Path,
+    title: tuple[str, str],
+    results: Sequence[dict[str, Any]],
+    max_pixels: int | None,
+    index: ImageIndex | None = None,
+) -> None:
     """Write the results of a command as a page, and say where on stderr.
 
     Args:
@@ -36,6 +44,7 @@ def write_page(html: Path, title: tuple[str, str], results: Sequence[dict[str, A
         title: In English and in Chinese.
         results: See [`sections_of_results`].
         max_pixels: Images of more pixels have no picture; `None`: Pillow's limit.
+        index: Gives the images by the ids of the hits; `None`: they are files.
     """
     from ..embedding.inputs import load_input
     from ..modeling.inputs import MAX_PIXELS
@@ -43,7 +52,8 @@ def write_page(html: Path, title: tuple[str, str], results: Sequence[dict[str, A
 
     def load(hit: dict[str, Any]) -> Image.Image:
         try:
-            return load_input(0, Path(hit["path"]), max_pixels or MAX_PIXELS)
+            image = Path(hit["path"]) if index is None else index.image(hit["id"])
+            return load_input(0, image, max_pixels or MAX_PIXELS)
         except ValueError as error:
             raise ValueError(str(error).removeprefix("images[0]: ")) from error
 

@@ -1,4 +1,4 @@
-"""`fgclip2 index`: make the index of an image folder, or bring it up to date."""
+"""`fgclip2 index`: make the index of a folder, an archive or a table of images, or bring it up to date."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ fgclip2 index 照片 --show-problems
 fgclip2 index photos --dense int8
 fgclip2 index 照片 --cache hnsw
 fgclip2 index photos --verify
+fgclip2 index 照片.zip --regions grid
+fgclip2 index photos --metadata photos.csv
+fgclip2 index 商品.parquet --id-column 货号
 """
 
-Folder = Annotated[Path, typer.Argument(help="Folder of images, with its subfolders.")]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder of images, with its subfolders; or a .zip, .tar or .parquet file of images.")
+]
 IndexFolder = Annotated[
-    Path | None, typer.Option(help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index]")
+    Path | None,
+    typer.Option(
+        help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index; beside a file FILE.fgclip2_index]"
+    ),
 ]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")]
 FollowLinks = Annotated[
@@ -71,6 +79,27 @@ def index(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all of the index and list what is damaged, with what to do.")
     ] = False,
+    regions: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep vectors of regions, for --regions of fgclip2 search: grid, 25 windows of each image; given, the "
+            "boxes in --metadata or a table; none removes them. A region takes as much space as an image.  [default: "
+            "those that the index has]"
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with a header, or JSONL, with a field path and others, for --where of fgclip2 search; JSONL may "
+            "have boxes.  [default: those that the index has]"
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of a table with the ids.  [default: id, else the number of the row]")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of a table with the images.  [default: image, else the only one]")
+    ] = None,
     max_patches: common.MaxPatches = None,
     max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
@@ -78,7 +107,7 @@ def index(
     device: common.Device = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Index a folder of images, or bring its index up to date.
+    """Index images of a folder, an archive or a Parquet file, or bring the index up to date.
 
     Only new and changed files are embedded. What is done is saved every 10 seconds, so an interrupted run goes on where
     it was. With --show-problems or --verify nothing is updated; --verify ends with 1 if something is damaged.
@@ -90,18 +119,27 @@ def index(
     those of a former state. They may be deleted at any time.
     """
     budget = common.parse_max_patches(max_patches)
-    for option, value in (("--dense", dense), ("--cache", cache)):
+    for option, value in (
+        ("--dense", dense),
+        ("--cache", cache),
+        ("--regions", regions),
+        ("--metadata", metadata),
+    ):
         if (show_problems or verify) and value:
             name = "--verify" if verify else "--show-problems"
             raise typer.BadParameter(f"leave it out with {name}, which updates nothing", param_hint=option)
     from ..search import ImageIndex
     from ..search.caches import KINDS as CACHES
     from ..search.dense_maps import KINDS, describe_size
+    from ..search.store import KINDS_OF_REGIONS
 
-    if dense not in (None, *KINDS, "none"):
-        raise typer.BadParameter(f"must be {', '.join(KINDS)} or none, got {dense!r}", param_hint="--dense")
-    if cache not in (None, *CACHES, "none"):
-        raise typer.BadParameter(f"must be {', '.join(CACHES)} or none, got {cache!r}", param_hint="--cache")
+    for option, choice, kinds in (
+        ("--dense", dense, KINDS),
+        ("--cache", cache, CACHES),
+        ("--regions", regions, KINDS_OF_REGIONS),
+    ):
+        if choice not in (None, *kinds, "none"):
+            raise typer.BadParameter(f"must be {', '.join(kinds)} or none, got {choice!r}", param_hint=option)
     if verify:
         _verify(folder, index, follow_links, as_json)
         return
@@ -121,8 +159,12 @@ def index(
     if dense in KINDS:
         embedder.require_dense_features()
         typer.echo(f"dense maps as {dense} take {describe_size(dense, embedder, budget)}", err=True)
+    if regions in KINDS_OF_REGIONS:
+        embedder.require_regions()
     options = (budget, batch_size, rebuild, None, follow_links, compare_contents, dense)
-    built = ImageIndex.build(folder, embedder, index, *options)
+    more: dict[str, Any] = {"regions": regions, "metadata": metadata}
+    more |= {"id_column": id_column, "image_column": image_column}
+    built = ImageIndex.build(folder, embedder, index, *options, **more)
     if cache == "none":
         built.delete_caches()
     else:
@@ -165,6 +207,8 @@ def describe(index: ImageIndex) -> dict[str, Any]:
         state["dense"] = {"kind": index.dense, "images": len(index.maps), "bytes": index.dense_bytes}
     if index.caches:
         state["caches"] = index.caches
+    if index.regions:
+        state["regions"] = {"kind": index.regions, "count": index.region_count}
     return state
 
 
@@ -180,6 +224,8 @@ def report(index: ImageIndex, folder: Path, index_folder: Path | None) -> None:
     if index.dense:
         size = f"{index.dense_bytes / 1e6:,.1f} MB"
         typer.echo(f"dense maps as {index.dense} of {len(index.maps)} images, {size}", err=True)
+    if index.regions:
+        typer.echo(f"{index.region_count} regions ({index.regions})", err=True)
     if index.unusable:
         place = ["--index", str(index_folder)] if index_folder else []
         command = shlex.join(["fgclip2", "index", str(folder), *place, "--show-problems"])

@@ -177,8 +177,8 @@ def _add(
 
 
 _add("embed", "Write vectors of images or texts to a file.")
-_add("index", "Index a folder of images, or bring its index up to date.")
-_add("search", "Search a folder of images by texts or images.")
+_add("index", "Index images of a folder, an archive or a Parquet file, or bring the index up to date.")
+_add("search", "Search images of a folder, an archive or a Parquet file by texts or images.")
 _add("duplicates", "List the near-duplicates of a folder of images.")
 _add("classify", "Score images against labels.")
 _add("regions", "Label boxes of images.")

@@ -1,4 +1,4 @@
-"""`fgclip2 search`: search a folder of images by text or image."""
+"""`fgclip2 search`: search images by text or image."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ fgclip2 search photos "at night" --image street.jpg --combine --weight 0.5 --wei
 fgclip2 search 照片 "草地上的黑狗和红色的球" --rerank phrases --candidates 50 --html 结果.html
 fgclip2 search photos "a black dog and a red ball" --rerank phrases --top-k 3 --explain pictures
 fgclip2 search 照片 "草地上的黑狗" --model r2d2-large --rerank model
+fgclip2 search photos "a red car" --where "camera = 'X100' and year > 2020"
+fgclip2 search 照片.zip "红色的汽车" --regions best
 """
 
 
@@ -41,6 +43,19 @@ Rerank = Annotated[
 ]
 Candidates = Annotated[
     int | None, typer.Option(min=1, help="Number of first hits that --rerank looks at.  [default: 20]")
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        help='Condition in SQL on metadata that hits must fulfil, such as "year > 2020"; texts stand in single quotes.'
+    ),
+]
+Regions = Annotated[
+    str | None,
+    typer.Option(
+        help="Search the regions of the index (fgclip2 index --regions), with texts as region phrases: best finds the "
+        "best region of each image, all each region."
+    ),
 ]
 Explain = Annotated[
     Path | None,
@@ -72,6 +87,8 @@ def search(
     calibration: common.CalibrationFile = None,
     min_probability: common.MinProbability = None,
     prevalence: common.Prevalence = None,
+    where: Where = None,
+    regions: Regions = None,
     index: IndexFolder = None,
     no_update: Annotated[
         bool, typer.Option("--no-update", help="Search the index as it is, without looking for changes.")
@@ -86,11 +103,11 @@ def search(
     device: common.Device = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Search a folder of images by texts or images.
+    """Search images of a folder, an archive or a Parquet file by texts or images.
 
-    The folder is indexed first, as by `fgclip2 index`; the index is kept, and later only new and changed files are
+    The images are indexed first, as by `fgclip2 index`; the index is kept, and later only new and changed files are
     embedded. The score of a hit is its cosine with the query. An image that is searched by, and its copies, are left
-    out of its hits.
+    out of its hits. With --regions, the box of the found region (x1, y1, x2, y2 in pixels) stands behind the path.
 
     Each text and image is a query of its own; with --combine they are one: the sum of their vectors, each times its
     --weight. That of --not is subtracted from every query.
@@ -113,6 +130,7 @@ def search(
     asked = read_queries(queries or [], image or [], box or [], combine, weight or [], negatives or [], not_weight)
     _check_reranking(folder, [said["kind"] for said, _ in asked], rerank, candidates, explain)
     check_html(html)
+    _check_regions(regions, rerank, image or [], approximate)
     from ..search import ImageIndex
 
     # A stored index first, for it may lack, and a model takes seconds.
@@ -120,8 +138,8 @@ def search(
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
     least = common.use_calibration(embedder, calibration, min_probability, prevalence)
     if stored is None:
-        options = (budget, batch_size, rebuild, None, follow_links, compare_contents)
-        searched = ImageIndex.build(folder, embedder, index, *options)
+        settings = (budget, batch_size, rebuild, None, follow_links, compare_contents)
+        searched = ImageIndex.build(folder, embedder, index, *settings)
         report(searched, folder, index)
     else:
         searched = stored
@@ -139,15 +157,16 @@ def search(
     results = []
     for is_text, group in groupby(asked, lambda one: one[0]["kind"] == "text"):  # the texts come first
         said, its = zip(*group, strict=True)
-        its_options = {"approximate": approximate, **(options_of_texts if is_text else {})}
-        results += _results(searched, folder, said, searched.search(its, embedder, top_k, **its_options))
+        its_options = {"approximate": approximate, "where": where, **(options_of_texts if is_text else {})}
+        found: Any = searched.search(its, embedder, top_k, regions=regions, **its_options)  # a list for each query
+        results += _results(searched, folder, said, found)
     if explain is not None:
-        _draw_hits(explain, results, embedder.max_pixels)
+        _draw_hits(explain, results, searched, embedder.max_pixels)
     for result in results:
         if any(hit["probability"] is not None for hit in result["hits"]):
             result["nothing_matches"] = common.shows_no_match(result["hits"], least)
     if html is not None:
-        write_page(html, ("Search results", "搜索结果"), results, embedder.max_pixels)
+        write_page(html, ("Search results", "搜索结果"), results, embedder.max_pixels, searched)
     if as_json:
         state = describe(searched)
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
@@ -179,20 +198,36 @@ def _check_reranking(
     check_writable(explain)  # now rather than after the work
 
 
+def _check_regions(regions: str | None, rerank: str | None, images: list[Path], approximate: bool) -> None:
+    """Refuse a search of regions that does not go together with the other options."""
+    if regions not in (None, "best", "all"):
+        raise typer.BadParameter(f"must be best or all, got {regions!r}", param_hint="--regions")
+    if regions and rerank:
+        raise typer.BadParameter("leave out --rerank, which orders whole images", param_hint="--regions")
+    if regions and approximate:
+        raise typer.BadParameter("leave it out: all regions are compared", param_hint="--approximate")
+    if regions and images:
+        raise typer.BadParameter("leave out --image: regions are searched by texts", param_hint="--regions")
+
+
 def _print_results(results: list[dict[str, Any]], least: float) -> None:
     for result in results:
         typer.echo(printable(result["query"]))
         for hit in result["hits"]:
             new_score = f"{hit['reranked']:.4f}  " if "reranked" in hit else ""
             probability = common.probability_column(hit)
-            typer.echo(f"  {new_score}{hit['score']:.4f}  {probability}{printable(hit['path'])}")
+            region = f"  [{_edges(hit['box'])}]" if "box" in hit else ""
+            typer.echo(f"  {new_score}{hit['score']:.4f}  {probability}{printable(hit['path'])}{region}")
             for phrase in hit.get("phrases", ()):
-                box = ", ".join(f"{edge:.0f}" for edge in phrase["box"])
-                typer.echo(f"    {phrase['cosine']:.4f}  [{box}]  {printable(phrase['text'])}")
+                typer.echo(f"    {phrase['cosine']:.4f}  [{_edges(phrase['box'])}]  {printable(phrase['text'])}")
             if "picture" in hit:
                 typer.echo(f"    {printable(hit['picture'])}")
         if result.get("nothing_matches"):
             typer.echo(f"  nothing here matches: no image has a probability of {least:g}")
+
+
+def _edges(box: Sequence[float]) -> str:
+    return ", ".join(f"{edge:.0f}" for edge in box)
 
 
 def _results(
@@ -207,11 +242,15 @@ def _results(
             "hits": [
                 {
                     "path": str(folder / hit.path.relative_to(index.folder)),
+                    "id": hit.id,
                     "score": hit.score,
                     "probability": hit.probability,
+                    **({"metadata": hit.metadata} if hit.metadata else {}),
                     **(
                         {"reranked": hit.reranked, "phrases": [match._asdict() for match in hit.phrases]}
                         if isinstance(hit, RerankedSearchHit)
+                        else {"box": list(hit.box)}
+                        if hit.box
                         else {}
                     ),
                 }
@@ -222,7 +261,7 @@ def _results(
     ]
 
 
-def _draw_hits(folder: Path, results: list[dict[str, Any]], max_pixels: int) -> None:
+def _draw_hits(folder: Path, results: list[dict[str, Any]], index: ImageIndex, max_pixels: int) -> None:
     """Write a picture of each re-ranked hit, and add its path to the hit as `picture`.
 
     One that can't be read any more, or can't be written, is told of on stderr; the others are drawn.
@@ -237,8 +276,10 @@ def _draw_hits(folder: Path, results: list[dict[str, Any]], max_pixels: int) -> 
                 continue
             output = folder / f"{number}-{place:02}-{Path(hit['path']).stem}.png"
             try:
+                image: Any = index.image(hit["id"])
                 picture = overlay_phrases(
-                    load_image(hit["path"], max_pixels), [PhraseMatch(**phrase) for phrase in hit["phrases"]]
+                    load_image(image() if callable(image) else image, max_pixels),
+                    [PhraseMatch(**phrase) for phrase in hit["phrases"]],
                 )
                 folder.mkdir(parents=True, exist_ok=True)
                 with replacing(output) as unfinished:

@@ -1,9 +1,10 @@
-"""Search folders of images by text (Chinese or English), by image or by vector, and for near-duplicates."""
+"""Search images of folders, archives and tables by text (Chinese or English), image or vector, and near-duplicates."""
 
 from .build import IndexReport
 from .duplicates import Duplicate, DuplicateGroup, find_duplicates
 from .exact import nearest
-from .index import ImageIndex, RerankedSearchHit, SearchHit
+from .hits import IndexEntry, RerankedSearchHit, SearchHit
+from .index import ImageIndex
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
 from .verification import DamagedFile
@@ -15,6 +16,7 @@ __all__ = [
     "Duplicate",
     "DuplicateGroup",
     "ImageIndex",
+    "IndexEntry",
     "IndexReport",
     "Region",
     "RerankedSearchHit",

@@ -1,10 +1,12 @@
-"""Bringing the index of a folder up to date."""
+"""Bringing an index up to date with its source."""
 
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from operator import itemgetter
@@ -13,18 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from ..embedding import DenseMap, Embedder, Skipped
+from ..embedding import Embedder, EncodedImage, Skipped
 from ..errors import IncompatibleIndexError
 from ..files import printable
 from .dense_maps import StoredMap, pack
-from .scan import FolderScan, ImageFile, UnusableFile, scan_folder, with_digests
+from .extras import NOTHING, Regions
+from .metadata import Records, kinds_of_columns
+from .regions import grid_boxes
+from .scan import ImageFile, Scan, Source, UnusableFile
 from .store import (
     DAMAGE,
-    FORMAT,
     StoredIndex,
     add_map,
     is_newest,
-    kind_of_maps,
+    kinds_in,
     locked,
     read_index,
     refuse_foreign_manifest,
@@ -57,44 +61,52 @@ class Plan:
 
     Args:
         old: The stored index, unless it is made anew.
-        scan: The folder.
+        scan: The entries of the source.
         index: The next generation, with what is known of the files that have not changed.
         new: The files to embed.
-        unmapped: Files whose vectors are known, but not their dense maps, which the index is to have.
+        incomplete: Files whose vectors are known, but not the dense maps or regions that the index is to have.
+        records: Id of an entry -> its metadata, and the boxes of its regions where they are given.
     """
 
     old: StoredIndex | None
-    scan: FolderScan
+    scan: Scan
     index: StoredIndex
     new: list[ImageFile]
-    unmapped: list[ImageFile]
+    incomplete: list[ImageFile]
+    records: Records
 
 
 @dataclass
 class IndexBuild:
-    """One run over a folder: embeds what is new or changed and saves as it goes.
+    """One run over a source: embeds what is new or changed and saves as it goes.
 
     Args:
-        folder: Folder of images, resolved.
+        source: Where the entries come from.
         index_folder: Where the index is kept.
-        embedder: Embeds the images.
+        embedder: Embeds the images; `None` where none is added to an index that exists.
         max_num_patches: Patch budget of the images; `None` where the family has none.
         batch_size: As in [`Embedder`].
-        follow_links: As in [`scan_folder`], and as in [`read_index`].
+        follow_links: As in [`read_index`].
         compare_contents: Tell changed files by their contents rather than by size and time.
         dense: Dense maps that the index is to have: "fp16", "int8" or "none"; `None`: those that it has.
-        rebuild: Make the index anew; of a former one only the kind of its dense maps is used.
+        rebuild: Make the index anew; of a former one only the kinds of its dense maps and regions are used.
+        records: Metadata and boxes; `None`: those of the source, or else those that the index has.
+        regions: Regions that the index is to have: "grid", "given" or "none"; `None`: those that it has.
+        vectors: Id -> the vector of an entry that has no image.
     """
 
-    folder: Path
+    source: Source
     index_folder: Path
-    embedder: Embedder
+    embedder: Embedder | None
     max_num_patches: int | str | None
     batch_size: int
     follow_links: bool = False
     compare_contents: bool = False
     dense: str | None = None
     rebuild: bool = False
+    records: Records | None = None
+    regions: str | None = None
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def run(self, show_progress_bar: bool | None) -> tuple[StoredIndex, IndexReport]:
         """Embed, save, and report. Where nothing is to be done, nothing is written and no other run is waited for.
@@ -104,13 +116,13 @@ class IndexBuild:
         """
         refuse_foreign_manifest(self.index_folder)
         plan = self._plan()
-        if plan.new or plan.unmapped or plan.old is None or not _says_the_same(plan.old, plan.index):
+        if plan.new or plan.incomplete or plan.old is None or not _says_the_same(plan.old, plan.index):
             with locked(self.index_folder):
                 if self.rebuild or not is_newest(self.index_folder, plan.old):
                     plan = self._plan()  # another run has written, and may have seen files that we have not
                 if plan.old is not None and plan.old.format == 1:
                     self._recheck(plan.index)
-                self._embed(plan.index, [*plan.new, *plan.unmapped], show_progress_bar)
+                self._embed(plan, show_progress_bar)
         index = plan.index
         old_paths = {file.path for file in plan.old.rows} if plan.old else set()
         embedded = [file.path in old_paths for file in plan.new if file in index.rows]
@@ -126,6 +138,9 @@ class IndexBuild:
         stored = read_index(self.index_folder, self.follow_links)
         if stored is None:
             return None
+        check_source(self.index_folder, stored, self.source)
+        if self.embedder is None:
+            return stored
         # Vectors of another model, or of the same at another resolution, can't be mixed with new ones.
         if not made_by(stored.model, self.embedder):
             revision = stored.model["revision"]
@@ -143,54 +158,116 @@ class IndexBuild:
 
     @property
     def _settings(self) -> dict[str, Any]:
+        assert self.embedder is not None
         return {"max_num_patches": self.max_num_patches, **self.embedder.describe_vectors()}
 
-    def _plan(self) -> Plan:
-        """Look at the index and the folder as they are."""
-        old = None if self.rebuild else self._read()
-        scan = scan_folder(self.folder, self.follow_links)
-        if self.compare_contents:
-            scan = scan._replace(images=with_digests(self.folder, scan.images))
+    def _next(self, old: StoredIndex | None) -> StoredIndex:
+        """Return the next generation, of which only the model and the settings are known yet."""
+        if self.embedder is None:
+            assert old is not None
+            return StoredIndex(old.model, old.settings, old.versions, old.max_pixels)
         model = {
             "name": self.embedder.name,
             "revision": self.embedder.revision,
             "fingerprint": self.embedder.fingerprint,
             "embedding_size": self.embedder.embedding_size,
         }
-        index = StoredIndex(
-            model, self._settings, _versions(), self.embedder.max_pixels, refused=scan.unusable, left_out=scan.left_out
-        )
+        return StoredIndex(model, self._settings, _versions(), self.embedder.max_pixels)
+
+    def _plan(self) -> Plan:
+        """Look at the index and the source as they are."""
+        old = None if self.rebuild else self._read()
+        scan = self.source.scan(old.rows if old else (), self.compare_contents)
+        index = self._next(old)
+        index.refused, index.left_out = scan.unusable, scan.left_out
+        index.source = self.source.describe()
         index.dense = self._kind_of_maps(old)
+        index.regions = self._kind_of_regions(old)
+        records = self._records(old, scan)
+        if self.regions == "given" and records.boxes is None and not self.source.adds_entries:
+            raise ValueError(
+                "regions='given' (`--regions given`) needs boxes: the field `boxes` in a .jsonl file of metadata, the "
+                "column `boxes` of a table, or `boxes` of ImageIndex.add"
+            )
+        kinds_of_columns({file.path: records.metadata.get(file.path, {}) for file in scan.images})
         if old is None:
-            return Plan(old, scan, index, scan.images, [])
+            return Plan(old, scan, index, scan.images, [], records)
         index.blocks, index.retired, index.map_blocks = old.blocks, old.retired, [*old.map_blocks]
         decoders_are_the_same = all(old.versions.get(name) == index.versions.get(name) for name in DECODERS)
         unreadable = old.unreadable if decoders_are_the_same and old.max_pixels == index.max_pixels else {}
+        if index.regions == "given" and (self.records or scan.records):
+            unreadable = {}  # it may have been the boxes
         # By content, or by path, size and time; the stored file may have a digest, even if it is not compared now.
-        key = itemgetter(0, 3) if self.compare_contents else itemgetter(0, 1, 2)
+        by_contents = self.compare_contents or self.source.tells_contents
+        key = itemgetter(0, 3) if by_contents else itemgetter(0, 1, 2)
         known = {key(file): file for file in chain(old.rows, unreadable)}
         new = []
         for file in scan.images:
             former = known.get(key(file))
-            if former is None or (self.compare_contents and not file.digest):
+            if former is None or (by_contents and not file.digest):
                 new.append(file)
                 continue
-            kept = file if self.compare_contents else former
+            kept = file if by_contents else former
             if former in old.rows:
                 index.rows[kept] = old.rows[former]
                 its_map = old.maps.get(former) if old.dense == index.dense else None
                 if its_map is not None and (not self.compare_contents or _is_whole(its_map)):
                     index.maps[kept] = its_map
+                regions = _known_regions(old, former, index.regions, records)
+                index.set_extra(kept, records.metadata.get(kept.path), regions, old.extras.get(former))
             else:
                 index.unreadable[kept] = unreadable[former]
-        unmapped = [file for file in index.rows if file not in index.maps] if index.dense else []
-        return Plan(old, scan, index, new, unmapped)
+        incomplete = [
+            file
+            for file in (() if self.source.adds_entries else index.rows)
+            if (index.dense and file not in index.maps)
+            or (index.regions and index.extras.get(file, NOTHING).regions is None)
+        ]
+        return Plan(old, scan, index, new, incomplete, records)
+
+    def _records(self, old: StoredIndex | None, scan: Scan) -> Records:
+        """Return metadata and boxes of the entries: those that are given, else those that the index has."""
+        extras = {file.path: extra for file, extra in old.extras.items()} if old else {}
+        known = {path: extra.metadata for path, extra in extras.items() if extra.metadata is not None}
+        boxes = {path: extra.regions.boxes.tolist() for path, extra in extras.items() if extra.regions is not None}
+        given = self.records or scan.records
+        if given is None:
+            return Records(known, boxes or None)
+        if self.source.adds_entries:
+            return Records(known | given.metadata, boxes | (given.boxes or {}) or None)
+        if given is self.records:
+            self._check_records(given, scan)
+        return Records(given.metadata, boxes or None if given.boxes is None else given.boxes)
+
+    def _check_records(self, records: Records, scan: Scan) -> None:
+        """Raise or warn if records of a file are of images that are not there."""
+        if scan.records is not None:
+            raise ValueError(f"{printable(self.source.path)} has metadata itself, in its columns: leave out `metadata`")
+        there = {file.path for file in scan.images} | {file.path for file in scan.unusable}
+        missing = [path for path in records.metadata if path not in there]
+        some = f"{len(missing)} of {len(records.metadata)} records of metadata are of images that are not there"
+        example = f"e.g. {printable(missing[0])!r}" if missing else ""
+        if missing and len(missing) == len(records.metadata):
+            raise ValueError(f"{some}, {example}: give paths below {printable(self.source.path)}, with forward slashes")
+        if missing:
+            warnings.warn(f"{some} and are left out, {example}", stacklevel=6)
+
+    def _kind_of_regions(self, old: StoredIndex | None) -> str | None:
+        """Return which regions the index is to have; one that is made anew has those of the index in its place."""
+        kind = self.regions or (old.regions if old else kinds_in(self.index_folder, self.follow_links).regions)
+        if kind in (None, "none"):
+            return None
+        if self.embedder is not None:
+            self.embedder.require_regions()
+        return kind
 
     def _kind_of_maps(self, old: StoredIndex | None) -> str | None:
         """Return which dense maps the index is to have; one that is made anew has those of the index in its place."""
-        kind = self.dense or (old.dense if old else kind_of_maps(self.index_folder, self.follow_links))
+        kind = self.dense or (old.dense if old else kinds_in(self.index_folder, self.follow_links).dense)
         if kind in (None, "none"):
             return None
+        if self.embedder is None:
+            return kind
         try:
             self.embedder.require_dense_features()
         except ValueError as error:
@@ -204,58 +281,88 @@ class IndexBuild:
 
     def _recheck(self, index: StoredIndex) -> None:
         """Embed a few files of an index of format 1 again: it does not say how its images were prepared."""
+        assert self.embedder is not None  # such an index is of a folder
         files = sorted(index.rows)
         files = files[:: max(1, len(files) // RECHECKED_FILES)][:RECHECKED_FILES]
-        paths = [self.folder / file.path for file in files]
+        images = self.source.images(files)
         options = (self.max_num_patches, self.batch_size, False)
-        for number, result in self.embedder.stream_images(paths, *options, on_error="skip"):
+        for number, result in self.embedder.stream_images(images, *options, on_error="skip"):
             if not isinstance(result, Skipped) and result @ index.rows[files[number]] < SAME_IMAGE:
                 raise IncompatibleIndexError(
                     f"the index {printable(self.index_folder)} has another vector of {printable(files[number].path)} "
                     f"than {self.embedder.name!r} gives now, so it was made with other preprocessing: {OTHERWISE}"
                 )
 
-    def _embed(self, index: StoredIndex, files: list[ImageFile], show_progress_bar: bool | None) -> None:
+    def _embed(self, plan: Plan, show_progress_bar: bool | None) -> None:
         """Embed files into the index, and save it now and then and at the end, whatever ends it."""
-        paths = [self.folder / file.path for file in files]
-        options = (self.max_num_patches, self.batch_size, show_progress_bar)
-        stream = self.embedder.stream_dense_maps if index.dense else self.embedder.stream_images
+        index, metadata = plan.index, plan.records.metadata
+        place = {file.path: number for number, file in enumerate(plan.scan.images)}
+        files = []  # in the order that suits the source
+        for file in sorted([*plan.new, *plan.incomplete], key=lambda file: place[file.path]):
+            if file.path in self.vectors:
+                index.rows[file] = self.vectors[file.path]
+                index.set_extra(file, metadata.get(file.path), None)
+            else:
+                files.append(file)
         next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
         total = len(index.rows.keys() | set(files))
-        kept = index.maps if index.dense else index.rows
-        saved = len(kept)
-        result: np.ndarray | tuple[np.ndarray, DenseMap] | Skipped
+        saved = index.count_complete()
         try:
             try:
-                for number, result in stream(paths, *options, on_error="skip"):
+                for number, result in self._stream(plan, files, show_progress_bar) if files else ():
                     file = files[number]
                     if isinstance(result, Skipped):
-                        reason = result.reason.removeprefix(f"images[{number}]: ").removeprefix(f"{paths[number]}: ")
                         if file not in index.rows:
-                            self._note_unusable(index, file, reason)
-                    elif isinstance(result, np.ndarray):
-                        index.rows[file] = result
+                            self._note_unusable(index, file, result.reason.removeprefix(f"images[{number}]: "))
                     else:
-                        vector, dense_map = result
-                        index.rows.setdefault(file, vector)
-                        add_map(self.index_folder, index, file, pack(dense_map, str(index.dense)))
+                        index.rows.setdefault(file, result.vector)
+                        regions = None
+                        if result.image_size and result.boxes is not None and result.regions is not None:
+                            height, width = result.image_size
+                            regions = Regions((width, height), result.boxes, result.regions)
+                        index.set_extra(file, metadata.get(file.path), regions)
+                        if result.dense_map is not None:
+                            add_map(self.index_folder, index, file, pack(result.dense_map, str(index.dense)))
                     began = time.monotonic()
                     if began >= next_save:
                         write_index(self.index_folder, index)
-                        saved, done = len(kept), time.monotonic()
+                        saved, done = index.count_complete(), time.monotonic()
                         next_save = done + max(SECONDS_BETWEEN_SAVES, (done - began) / SAVING_TAKES_AT_MOST)
             finally:
                 write_index(self.index_folder, index)
-                saved = len(kept)
+                saved = index.count_complete()
         except KeyboardInterrupt as error:  # a second one may have interrupted the last save
             next_run = "the next run without rebuild (`--rebuild`)" if self.rebuild and saved else "the next run"
             message = f"{saved} of {total} images are saved in the index; {next_run} goes on from there"
             raise KeyboardInterrupt(message) from error
 
+    def _stream(
+        self, plan: Plan, files: list[ImageFile], show_progress_bar: bool | None
+    ) -> Iterator[tuple[int, EncodedImage | Skipped]]:
+        """Yield (number of a file, all that the index is to have of its image) as they are done."""
+        assert self.embedder is not None
+        index, images = plan.index, self.source.images(files)
+        options = (self.max_num_patches, self.batch_size, show_progress_bar)
+        result: Any
+        if index.regions:
+            boxes: list[Any] = [grid_boxes] * len(files)
+            if index.regions == "given":
+                boxes = [(plan.records.boxes or {}).get(file.path, ()) for file in files]
+            yield from self.embedder.stream_encoded(images, boxes, *options, on_error="skip", dense=bool(index.dense))
+        elif index.dense:
+            for number, result in self.embedder.stream_dense_maps(images, *options, on_error="skip"):
+                yield number, result if isinstance(result, Skipped) else EncodedImage(result[0], dense_map=result[1])
+        else:
+            for number, result in self.embedder.stream_images(images, *options, on_error="skip"):
+                yield number, result if isinstance(result, Skipped) else EncodedImage(result)
+
     def _note_unusable(self, index: StoredIndex, file: ImageFile, reason: str) -> None:
         """Remember a file that can't be decoded until it changes; one that can't be opened may be opened later."""
+        image = self.source.image(file.path)
         try:
-            (self.folder / file.path).open("rb").close()
+            if isinstance(image, Path):
+                reason = reason.removeprefix(f"{image}: ")
+                image.open("rb").close()
         except OSError as error:
             index.refused.append(UnusableFile(file.path, error.strerror or str(error)))
         else:
@@ -291,6 +398,26 @@ def vector_kind(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_source(index_folder: Path, stored: StoredIndex, source: Source) -> None:
+    """Raise [`IncompatibleIndexError`] unless an index is of a source of this kind, and of its columns."""
+    if stored.source != source.describe():
+        others = ", ".join(f"{name} {value!r}" for name, value in stored.source.items())
+        ours = ", ".join(f"{name} {value!r}" for name, value in source.describe().items())
+        raise IncompatibleIndexError(
+            f"the index {printable(index_folder)} is of a source of {others}, not of {ours}, as "
+            f"{printable(source.path)} is: {OTHERWISE}"
+        )
+
+
+def _known_regions(old: StoredIndex, file: ImageFile, kind: str | None, records: Records) -> Regions | None:
+    """Return the regions of a file that are still those that an index is to have."""
+    regions = old.extras.get(file, NOTHING).regions if old.regions == kind else None
+    if regions is None or kind != "given":
+        return regions
+    wanted = np.array((records.boxes or {}).get(file.path, []), np.float32).reshape(-1, 4)
+    return regions if np.array_equal(wanted, regions.boxes) else None
+
+
 def _is_whole(its_map: StoredMap) -> bool:
     try:
         its_map.block.read(its_map.row)
@@ -302,11 +429,14 @@ def _is_whole(its_map: StoredMap) -> bool:
 def _says_the_same(old: StoredIndex, index: StoredIndex) -> bool:
     """Return whether nothing has to be written; the numbers of files left out are not worth it."""
     return (
-        old.format == FORMAT
+        old.format > 1
         and not old.lost
         and old.rows.keys() == index.rows.keys()
         and (old.dense, old.maps.keys()) == (index.dense, index.maps.keys())
         and (old.unreadable, old.refused) == (index.unreadable, index.refused)
+        and old.regions == index.regions
+        and old.extras.keys() == index.extras.keys()
+        and all(index.extras[file] is extra for file, extra in old.extras.items())
     )
 
 

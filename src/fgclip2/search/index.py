@@ -5,62 +5,62 @@ from __future__ import annotations
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from .._imports import require
 from ..checks import check_choice, check_positive_integer
-from ..embedding import DenseMap, Embedder, PhraseMatch, Skipped, split_phrases
+from ..embedding import DenseMap, Embedder, ImageInput, Skipped, split_phrases
+from ..embedding.inputs import Boxes
+from ..embedding.labels import normalised
 from ..embedding.phrases import Splitter
 from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
 from ..errors import IncompatibleIndexError
 from ..files import printable
+from ..modeling.interface import Role
 from . import exact
-from .build import IndexBuild, IndexReport, made_by, vector_kind
+from .build import IndexBuild, IndexReport, check_source, made_by, vector_kind
 from .caches import APPROXIMATE, VectorCache, build_cache, cached_kinds, delete_caches
 from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
 from .export import WRITERS
+from .extras import NOTHING, Extra, count_regions
+from .filters import allowed_rows
+from .hits import IndexEntry, RerankedSearchHit, SearchHit
+from .metadata import ID, Metadata, Records, check_boxes, check_metadata, kinds_of_columns, read_records
+from .own_ids import KIND as OWN_IDS
+from .own_ids import OwnIdsSource, check_ids
 from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
-from .scan import ImageFile, UnusableFile
-from .store import DAMAGE, OpenedIndex, StoredIndex, newest_rows_digest, open_index, read_index
+from .scan import ImageFile, Source, UnusableFile
+from .sources import open_source
+from .store import (
+    DAMAGE,
+    KINDS_OF_REGIONS,
+    OpenedIndex,
+    StoredIndex,
+    kinds_in,
+    newest_rows_digest,
+    open_index,
+    read_index,
+)
 from .verification import DamagedFile, damaged_files
 
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
-
-
-class SearchHit(NamedTuple):
-    """A found image and the cosine of its vector with the query's.
-
-    `probability` is that of a match, by the embedder's calibration; `None`: it has none for this query.
-    """
-
-    path: Path
-    score: float
-    probability: float | None = None
-
-
-class RerankedSearchHit(NamedTuple):
-    """A found image after re-ranking: what [`fgclip2.embedding.RerankedHit`] has, and the image's path.
-
-    `probability` is that of a [`SearchHit`], of the cosine too.
-    """
-
-    path: Path
-    score: float
-    reranked: float
-    phrases: list[PhraseMatch]
-    probability: float | None = None
+BESIDE = ".fgclip2_index"  # behind the name of an archive or a Parquet file
+REGIONS = ("best", "all")
 
 
 @dataclass
 class ImageIndex:
-    """The images of a folder with their vectors.
+    """The images of a folder, or of another source, with their vectors.
+
+    A source may also be an archive, a Parquet file or a dataset (see [`build`]), or ids of the user's own (see
+    [`create`]).
 
     On disk an index is a folder with `manifest.json` (model, settings, versions, what can't be used) and the vectors
     as safetensors, in blocks with path, size and modification time of each file. All of it is checked by hashes when
@@ -75,7 +75,7 @@ class ImageIndex:
     own, of which a search reads the maps of its candidates only.
 
     Args:
-        folder: The folder of images.
+        source: From which images are read again.
         files: The images in it, sorted by path; a list, or a sequence that reads them from a cache.
         vectors: Float32 (files, D), L2-normalised.
         model: `name`, `revision`, `fingerprint` and `embedding_size` of the model that made the vectors.
@@ -87,6 +87,8 @@ class ImageIndex:
         dense: Which dense maps there are, `"fp16"` or `"int8"`; `None`: none.
         maps: The place of the dense map of each file. A file is left out as long as its map is damaged or not made
             yet; without dense maps there are none.
+        extras: Metadata and regions of the files that have any.
+        regions: Which regions there are, `"grid"` or `"given"`; `None`: none.
         index_folder: Where the index is kept.
         rows_digest: The hash that the caches of these vectors are named by; empty where there can be none.
 
@@ -100,7 +102,7 @@ class ImageIndex:
         >>> results = index.search(["a red car", "红色的汽车"], embedder)  # a list of hits for each
     """
 
-    folder: Path
+    source: Source
     files: Sequence[ImageFile]
     vectors: np.ndarray
     model: dict[str, Any]
@@ -110,6 +112,8 @@ class ImageIndex:
     left_out: dict[str, int] = field(default_factory=dict)
     dense: str | None = None
     maps: Mapping[ImageFile, StoredMap] = field(default_factory=dict, repr=False)
+    extras: Mapping[ImageFile, Extra] = field(default_factory=dict, repr=False)
+    regions: str | None = None
     index_folder: Path | None = None
     rows_digest: str = ""
     _caches: dict[str, VectorCache] = field(default_factory=dict, repr=False)  # the open ones
@@ -117,6 +121,11 @@ class ImageIndex:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of images, the archive or the Parquet file; of datasets and own ids the folder of the index."""
+        return self.source.path
 
     def __getattr__(self, name: str) -> Any:
         """Read the vectors of an index that was opened by a cache, when they are first used."""
@@ -143,7 +152,7 @@ class ImageIndex:
     @classmethod
     def build(
         cls,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike | Any,
         embedder: Embedder,
         index_folder: str | os.PathLike | None = None,
         max_num_patches: int | str | None = None,
@@ -153,17 +162,25 @@ class ImageIndex:
         follow_links: bool = False,
         compare_contents: bool = False,
         dense: str | None = None,
+        *,
+        regions: str | None = None,
+        metadata: str | os.PathLike | None = None,
+        id_column: str | None = None,
+        image_column: str | None = None,
     ) -> ImageIndex:
-        """Index a folder and its subfolders, or bring its index up to date.
+        """Index a folder and its subfolders, an archive or a table, or bring its index up to date.
 
-        Only new and changed files (by size and modification time) are embedded, removed ones are dropped, and files
-        that could not be decoded are not tried again. Every 10 seconds, as the next images are done, and at the end the
-        work is saved, so that an interrupted run goes on where it was.
+        Only new and changed files are embedded, removed ones are dropped, and files that could not be decoded are not
+        tried again. Changes are seen by size and modification time, in zip archives by checksums, in tables by the
+        images themselves, all of which are read for it. Every 10 seconds, as the next images are done, and at the end
+        the work is saved, so that an interrupted run goes on where it was.
 
         Args:
-            folder: Folder of images; hidden files and links that leave it are not used.
+            folder: Folder of images; hidden files and links that leave it are not used. Or a `.zip` or `.tar` archive,
+                which is read in place, a `.parquet` file, or a `datasets.Dataset`.
             embedder: Embeds the images.
-            index_folder: Where the index is kept; `None`: `.fgclip2_index` inside `folder`.
+            index_folder: Where the index is kept; `None`: `.fgclip2_index` inside `folder`, and for
+                `photos.zip` beside it, in `photos.zip.fgclip2_index`. A dataset needs it.
             max_num_patches: Patch budget of the images; `None`: the processor's setting.
             batch_size: As in [`Embedder`].
             rebuild: Start anew instead of refusing an index that does not fit.
@@ -176,56 +193,104 @@ class ImageIndex:
                 `"none"`; `None`: what the index has, also where it is rebuilt, and none in a new one. Of 256 patches
                 and 768 values they take 393 or 197 kB an image. Images without one, or with the other kind, run
                 through the model again.
+            regions: Keep vectors of regions, too, for searches by `regions=`: `"grid"`, 25 overlapping windows of half
+                and a third of each image's sides; `"given"`, the `boxes` of `metadata` or of a table; or `"none"`;
+                `None`: what the index has, and none in a new one. A region takes as much space as an image.
+            metadata: A `.csv` or `.jsonl` file of metadata, see [`read_records`], for filters; `None`: what the index
+                has. Tables have it in their other columns.
+            id_column, image_column: Of a table, see [`TableSource`]; `None`: what the index has.
 
         Raises:
-            ValueError: There is no such folder, or `dense` has another value or a model without dense features.
+            ValueError: There is no such folder, `dense` or `regions` have another value or a model without them, or a
+                record of metadata or of a table can't be used.
             IncompatibleIndexError: The index was made by another model or with other settings, or is damaged.
             LockedIndexError: Another run writes the index.
             OSError: The index can't be written there.
             KeyboardInterrupt: The run was interrupted; the message says what is saved.
         """
         check_choice("dense", dense, (None, *KINDS, "none"))
-        folder = _existing_folder(folder)
-        if max_num_patches is None and embedder.processor.patch_budgets is not None:
-            max_num_patches = embedder.processor.image_processor.max_num_patches
-        where = _index_folder(folder, index_folder, follow_links)
-        options = (max_num_patches, batch_size, follow_links, compare_contents, dense, rebuild)
-        build = IndexBuild(folder, where, embedder, *options)
-        return cls._of(folder, where, *build.run(show_progress_bar))
+        check_choice("regions", regions, (None, *KINDS_OF_REGIONS, "none"))
+        source, where = _open(folder, index_folder, follow_links, id_column, image_column)
+        if source.kind == OWN_IDS:
+            raise ValueError(
+                f"{printable(where)} is an index of own ids, which is not brought up to date: search it as it is "
+                "(`--no-update`, ImageIndex.load), or change it by ImageIndex.add and remove"
+            )
+        records = None if metadata is None else read_records(Path(metadata))
+        options = (_budget(embedder, max_num_patches), batch_size, follow_links, compare_contents, dense, rebuild)
+        build = IndexBuild(source, where, embedder, *options, records, regions)
+        return cls._of(source, where, *build.run(show_progress_bar))
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None, follow_links: bool = False
+        cls, folder: str | os.PathLike | Any, index_folder: str | os.PathLike | None = None, follow_links: bool = False
     ) -> ImageIndex:
-        """Read the index of a folder as it is, without looking for changes, and without waiting for a run that writes.
+        """Read an index as it is, without looking for changes, and without waiting for a run that writes.
 
-        All of it is checked by hashes. But if there is a cache of its present vectors, then that is opened instead, by
-        its sizes: the vectors are read and checked when they are first used. [`verify_index`] checks everything.
+        All of it is checked by hashes. But if there is a cache of its present vectors, and it has neither dense maps
+        nor metadata or regions, then that is opened instead, by its sizes: the vectors are read and checked when they
+        are first used. [`verify_index`] checks everything.
+
+        Args:
+            folder: What it was built from, see [`build`]; for own ids the folder of the index.
+            index_folder, follow_links: See [`build`].
 
         Raises:
             ValueError: There is no such folder, or it has no index.
             IncompatibleIndexError: The index is damaged.
         """
-        folder = _existing_folder(folder)
-        where = _index_folder(folder, index_folder, follow_links)
+        source, where = _open(folder, index_folder, follow_links)
         opened = open_index(where, follow_links)
         if opened is not None:
+            check_source(where, opened.generation, source)
             found = (VectorCache.open(where, kind, opened.rows_digest) for kind in CACHES)
             cache = next(filter(None, found), None)
             if cache is not None:
-                index = cls._of(folder, where, opened.generation)
+                index = cls._of(source, where, opened.generation)
                 index.files, index.rows_digest = cache.files, opened.rows_digest
                 index._opened, index._caches = opened, {cache.kind: cache}
                 del index.vectors  # until they are used
                 return index
         stored = read_index(where, follow_links)
         if stored is None:
-            raise _no_index(folder, index_folder)
-        return cls._of(folder, where, stored)
+            raise _no_index(source.path, index_folder)
+        check_source(where, stored, source)
+        return cls._of(source, where, stored)
+
+    @classmethod
+    def create(
+        cls,
+        index_folder: str | os.PathLike,
+        embedder: Embedder,
+        max_num_patches: int | str | None = None,
+        dense: str | None = None,
+        regions: str | None = None,
+    ) -> ImageIndex:
+        """Make an empty index for ids of your own, which [`add`] fills.
+
+        It keeps vectors and metadata, not the images, so re-ranking by phrases needs `dense`.
+
+        Args:
+            index_folder: Folder of the index, which must not be one yet.
+            embedder: The model that vectors are of.
+            max_num_patches, dense, regions: See [`build`]; regions that are `"given"` are the `boxes` of [`add`].
+
+        Raises:
+            ValueError: There is an index, or `dense` or `regions` have another value or a model without them.
+        """
+        check_choice("dense", dense, (None, *KINDS))
+        check_choice("regions", regions, (None, *KINDS_OF_REGIONS))
+        where = Path(index_folder)
+        if read_index(where) is not None:
+            raise ValueError(f"{printable(where)} has an index: read it by ImageIndex.load, or choose another folder")
+        source = OwnIdsSource(where.resolve())
+        options = (_budget(embedder, max_num_patches), 32, False, False, dense)
+        build = IndexBuild(source, where, embedder, *options, regions=regions)
+        return cls._of(source, where, *build.run(False))
 
     @classmethod
     def verify(
-        cls, folder: str | os.PathLike, index_folder: str | os.PathLike | None = None, follow_links: bool = False
+        cls, folder: str | os.PathLike | Any, index_folder: str | os.PathLike | None = None, follow_links: bool = False
     ) -> list[DamagedFile]:
         """Read all of an index, dense maps and caches included, and compare it with its hashes; change nothing.
 
@@ -239,17 +304,17 @@ class ImageIndex:
             ValueError: There is no such folder, or it has no index.
             IncompatibleIndexError: The manifest is damaged, so that the index has to be rebuilt.
         """
-        folder = _existing_folder(folder)
-        found = damaged_files(_index_folder(folder, index_folder, follow_links), follow_links)
+        source, where = _open(folder, index_folder, follow_links)
+        found = damaged_files(where, follow_links)
         if found is None:
-            raise _no_index(folder, index_folder)
+            raise _no_index(source.path, index_folder)
         return found
 
     @classmethod
-    def _of(cls, folder: Path, where: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
+    def _of(cls, source: Source, where: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
         arrays = stored.arrays()
         return cls(
-            folder,
+            source,
             *arrays,
             stored.model,
             stored.settings,
@@ -258,9 +323,184 @@ class ImageIndex:
             stored.left_out,
             stored.dense,
             stored.maps,
+            stored.extras,
+            stored.regions,
             where,
             stored.rows_digest if stored.blocks else "",
         )
+
+    def add(
+        self,
+        ids: Sequence[str],
+        images: Sequence[ImageInput] | None = None,
+        *,
+        vectors: np.ndarray | None = None,
+        metadata: Sequence[Metadata] | None = None,
+        boxes: Sequence[Boxes] | None = None,
+        embedder: Embedder | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+    ) -> IndexReport:
+        """Add entries to an index of own ids, on disk and here; they take the place of those that have their ids.
+
+        What others have added meanwhile stays. Work is saved as by [`build`]; after an interruption, add what
+        [`get`] does not have yet.
+
+        Args:
+            ids: One text for each entry.
+            images: Their images, as [`Embedder.encode_images`] takes them; those that can't be used get no entry and
+                stand in `unusable`.
+            vectors: Instead of images: float (N, D), of the model of the index.
+            metadata: For each entry names and values: text, numbers, true, false and `None`.
+            boxes: For each image the boxes of its regions, (x1, y1, x2, y2) in pixels, in an index whose regions are
+                `"given"`.
+            embedder: The model of the index, which images need.
+            batch_size, show_progress_bar: As in [`Embedder`].
+
+        Returns:
+            How many entries there are of which kind.
+
+        Raises:
+            ValueError: The index is of a folder or another source, or an id, vector, box or metadata can't be used.
+            IncompatibleIndexError: The embedder is not the model of the index.
+        """
+        where = self._require_own_ids()
+        if (images is None) == (vectors is None):
+            raise ValueError("add takes one of `images` and `vectors`")
+        if images is not None and embedder is None:
+            raise ValueError("images need an embedder: index.add(ids, images, embedder=embedder)")
+        if boxes is not None and (images is None or self.regions != "given"):
+            raise ValueError("boxes are of images in an index whose regions are 'given': ImageIndex.create(regions=)")
+        images = None if images is None else list(images)
+        vectors_of_ids = None if vectors is None else list(vectors)
+        ids = check_ids(ids, images=images, vectors=vectors_of_ids, metadata=metadata, boxes=boxes)
+        known: dict[str, np.ndarray] = {}
+        if vectors_of_ids is not None:
+            width = self.model["embedding_size"]
+            for entry, vector in zip(ids, vectors_of_ids, strict=True):
+                if np.shape(vector) != (width,) or not np.isfinite(vector).all() or not np.any(vector):
+                    raise ValueError(
+                        f"the vector of {printable(entry)!r} must be {width} finite values, not all zero, got shape "
+                        f"{np.shape(vector)}"
+                    )
+            known = dict(zip(ids, normalised(np.array(vectors_of_ids, np.float32)), strict=True))
+        for entry, its in zip(ids, metadata or (), strict=metadata is not None):
+            check_metadata(its, f"metadata of {printable(entry)!r}")
+        records = Records(
+            {entry: dict(its) for entry, its in zip(ids, metadata or [{}] * len(ids), strict=True)},
+            dict(zip(ids, (check_boxes(its, "boxes") for its in boxes), strict=True)) if boxes is not None else None,
+        )
+        added: dict[str, Any] = dict.fromkeys(ids) if images is None else dict(zip(ids, images, strict=True))
+        source = OwnIdsSource(where, added)
+        model = None if vectors is not None else embedder
+        budget = self.settings["max_num_patches"]
+        build = IndexBuild(source, where, model, budget, batch_size, records=records, vectors=known)
+        return self._become(*build.run(show_progress_bar))
+
+    def remove(self, ids: Sequence[str]) -> IndexReport:
+        """Remove entries of an index of own ids, on disk and here.
+
+        Raises:
+            KeyError: There is no such entry; none is removed.
+            ValueError: The index is of a folder or another source, where entries go when their images have gone.
+        """
+        where = self._require_own_ids()
+        ids = check_ids(ids)
+        for entry in ids:
+            self.get(entry)
+        build = IndexBuild(OwnIdsSource(where, removed=frozenset(ids)), where, None, None, 1)
+        return self._become(*build.run(False))
+
+    def get(self, entry: str) -> IndexEntry:
+        """Return an entry by its id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        row = self._row_of.get(entry)
+        if row is None:
+            raise KeyError(f"{printable(entry)!r} is not in the index {printable(self.folder)}")
+        extra = self.extras.get(self.files[row], NOTHING)
+        return IndexEntry(entry, self.vectors[row], extra.metadata or {}, extra.regions)
+
+    def image(self, entry: str) -> ImageInput:
+        """Return the image of an entry for the embedder: a path, or a function that gives the encoded image."""
+        return self.source.image(entry)
+
+    @property
+    def region_count(self) -> int:
+        """Number of regions of all images."""
+        return sum(map(count_regions, self.extras.values()))
+
+    @cached_property
+    def columns(self) -> dict[str, type]:
+        """The columns for filters, `str`, `bool`, `int` or `float`: `id`, `path`, sizes if known, and the metadata."""
+        metadata = {file.path: extra.metadata for file, extra in self.extras.items() if extra.metadata is not None}
+        sizes: dict[str, type] = {"width": int, "height": int} if self._sizes else {}
+        return {ID: str, "path": str, **sizes, **kinds_of_columns(metadata)}
+
+    def matches(self, where: str) -> np.ndarray:
+        """Return which entries an SQL expression on [`columns`] is true of; see [`allowed_rows`].
+
+        Returns:
+            Boolean (files,).
+
+        Raises:
+            ValueError: The expression can't be used; the message names unknown columns and those that there are.
+            ImportError: DuckDB is not installed.
+        """
+        own = {name for extra in self.extras.values() for name in extra.metadata or ()}
+
+        def column(name: str) -> list[Any]:
+            if name in own:
+                return [(self.extras.get(file, NOTHING).metadata or {}).get(name) for file in self.files]
+            if name in (ID, "path"):
+                return [file.path.encode("utf-8", "replace").decode() for file in self.files]
+            return [self._sizes.get(file, (None, None))[name == "height"] for file in self.files]
+
+        return allowed_rows(where, self.columns, column, len(self))
+
+    @cached_property
+    def _sizes(self) -> dict[ImageFile, tuple[int, int]]:
+        """(width, height) of the images of which that is known: those with regions or dense maps."""
+        sizes = {}
+        for file, its_map in self.maps.items():
+            height, width, _ = its_map.block.details[its_map.row]
+            sizes[file] = (width, height)
+        return sizes | {file: extra.regions.image_size for file, extra in self.extras.items() if extra.regions}
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {file.path: row for row, file in enumerate(self.files)}
+
+    @cached_property
+    def _region_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The row of the image of each region, int64 (R,), boxes, float32 (R, 4), and vectors, float32 (R, D)."""
+        found = [(row, self.extras.get(file, NOTHING).regions) for row, file in enumerate(self.files)]
+        regions = [its for _, its in found if its is not None]
+        width = self.model["embedding_size"]
+        return (
+            np.repeat(
+                np.array([row for row, its in found if its is not None], np.int64), [len(its.boxes) for its in regions]
+            ),
+            np.concatenate([np.zeros((0, 4), np.float32), *(its.boxes for its in regions)]),
+            np.concatenate([np.zeros((0, width), np.float32), *(its.vectors for its in regions)]),
+        )
+
+    def _require_own_ids(self) -> Path:
+        """Return the folder of an index of own ids."""
+        if self.source.kind != OWN_IDS:
+            raise ValueError(
+                f"this index follows {printable(self.folder)}: change that and bring the index up to date "
+                "(ImageIndex.build), or make an index of your own ids (ImageIndex.create)"
+            )
+        return self.source.path
+
+    def _become(self, stored: StoredIndex, report: IndexReport) -> IndexReport:
+        """Take the place of what this index was with what is on disk now."""
+        where = self.source.path
+        self.__dict__ = self._of(OwnIdsSource(where), where, stored, report).__dict__
+        return report
 
     def build_cache(self, kind: str = "hnsw", show_progress_bar: bool | None = None) -> None:
         """Make a cache beside the index, for fast opening and search; without it search is as ever.
@@ -328,7 +568,7 @@ class ImageIndex:
         check_choice("kind", kind, WRITERS)
         vectors = self.vectors
         ids = [file.path for file in self.files]
-        WRITERS[kind](Path(output), ids, [str(self.folder / entry) for entry in ids], vectors)
+        WRITERS[kind](Path(output), ids, [str(self.source.shown_path(entry)) for entry in ids], vectors)
 
     def _cache(self, kind: str) -> VectorCache | None:
         if kind not in self._caches and self.index_folder is not None:
@@ -370,6 +610,7 @@ class ImageIndex:
         split: Splitter = split_phrases,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
     ) -> list[RerankedSearchHit]: ...
 
     @overload
@@ -385,6 +626,7 @@ class ImageIndex:
         split: Splitter = split_phrases,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
     ) -> list[list[RerankedSearchHit]]: ...
 
     @overload
@@ -396,6 +638,8 @@ class ImageIndex:
         *,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
     ) -> list[SearchHit]: ...
 
     @overload
@@ -407,6 +651,8 @@ class ImageIndex:
         *,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
     ) -> list[list[SearchHit]]: ...
 
     @overload
@@ -419,6 +665,8 @@ class ImageIndex:
         image: ImageQuery,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
     ) -> list[SearchHit]: ...
 
     @overload
@@ -431,6 +679,8 @@ class ImageIndex:
         image: Sequence[ImageQuery],
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
     ) -> list[list[SearchHit]]: ...
 
     def search(
@@ -446,6 +696,8 @@ class ImageIndex:
         split: Splitter = split_phrases,
         approximate: bool = False,
         allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
     ) -> list[Any]:
         """Find the images nearest to a query.
 
@@ -472,6 +724,11 @@ class ImageIndex:
             approximate: Compare few of the vectors, by a cache of kind `"hnsw"` or `"ivf"`; see [`build_cache`]. Where
                 none is there for the present vectors, all are compared, with a warning.
             allowed: Bool (images,) in the order of `files`: which images may be found; `None`: all.
+            where: An SQL expression on [`columns`] that hits must fulfil, e.g. `"camera = 'X' and year > 2020"`; see
+                [`matches`].
+            regions: Search the regions of the index instead of whole images: `"best"` finds the best region of each
+                image, `"all"` each region. Texts are taken for region phrases; a vector is one of
+                [`Embedder.encode_regions`]. All regions are compared.
 
         Returns:
             For one query its list of [`SearchHit`], best first; for a list of queries a list of such lists. With
@@ -480,8 +737,9 @@ class ImageIndex:
         Raises:
             ValueError: The query is empty or can't be used, `top_k` is below 1, `rerank` has another value, no text to
                 work with, or a model without dense features or without scores of pairs, or `split` is no function or
-                gives no phrases, or `allowed` has another shape or type.
-            ImportError: `approximate` without FAISS.
+                gives no phrases, or `allowed` has another shape or type, or `where` can't be used, or the
+                index has no regions.
+            ImportError: `approximate` without FAISS, or `where` without DuckDB.
             IncompatibleIndexError: The embedder is not the model that made the index.
         """
         check_positive_integer("top_k", top_k)
@@ -492,6 +750,8 @@ class ImageIndex:
                 f"allowed must be an array of {len(self)} booleans, one for each of the index's files, got shape "
                 f"{np.shape(allowed)} of {np.asarray(allowed).dtype}"
             )
+        if where is not None:
+            allowed = self.matches(where) if allowed is None else self.matches(where) & allowed
         find = partial(self._nearest, approximate=approximate, allowed=allowed)
         if (query is None) == (image is None):
             raise ValueError("search takes one of `query` and `image`: index.search('一只狗', embedder), for instance")
@@ -501,7 +761,9 @@ class ImageIndex:
             query = paths if several else paths[0]  # type: ignore[assignment]
         single = is_query(query)
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
-        vectors = self._query_vectors(queries, embedder)
+        if regions is not None:
+            self._require_regions(regions, rerank, queries)
+        vectors = self._query_vectors(queries, embedder, "auto" if regions is None else "region_phrase")
         if rerank is not None:
             if embedder is None or not all(isinstance(query, str) for query in queries):
                 raise ValueError(f"rerank={rerank!r} needs queries that are texts, got an image or a vector")
@@ -512,6 +774,9 @@ class ImageIndex:
             reranked = self._reranked(rerank, queries, scores, rows, embedder, batch_size, split)
             reranked = self._with_probabilities(queries, [hits[:top_k] for hits in reranked], embedder)
             return reranked[0] if single else reranked
+        if regions is not None:
+            hits = [self._region_hits(vector, top_k, regions == "best", allowed) for vector in vectors]
+            return hits[0] if single else hits
         found = zip(*find(vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
             self._without_copies(one, partial(find, vector[None]), self._hits(*rows), top_k)
@@ -537,6 +802,41 @@ class ImageIndex:
             with_probabilities.append(hits)
         return with_probabilities
 
+    def _require_regions(self, regions: str, rerank: str | None, queries: list[Any]) -> None:
+        """Raise a `ValueError` unless the regions of the index can be searched by these queries."""
+        check_choice("regions", regions, (None, *REGIONS))
+        if self.regions is None:
+            raise ValueError(
+                f"the index of {printable(self.folder)} has no regions: make them by `fgclip2 index --regions grid`, "
+                "or ImageIndex.build(regions='grid')"
+            )
+        if rerank is not None:
+            raise ValueError("rerank puts whole images in a new order: leave out `regions` (`--regions`)")
+        if any(map(images_of, queries)):
+            raise ValueError(
+                "regions are searched by texts or by vectors of regions (Embedder.encode_regions), got an image"
+            )
+
+    def _region_hits(
+        self, vector: np.ndarray, top_k: int, best_only: bool, allowed: np.ndarray | None
+    ) -> list[SearchHit]:
+        """Return the regions nearest to a vector, of each image the best one only or all."""
+        images, boxes, vectors = self._region_table
+        allowed_regions = None if allowed is None else allowed[images]  # (R,)
+        count = top_k
+        while True:
+            (scores,), (rows,) = exact.nearest(vector[None], vectors, count, allowed_regions)
+            first = np.sort(np.unique(images[rows], return_index=True)[1]) if best_only else np.arange(len(rows))
+            if len(first) >= top_k or len(rows) < count:
+                break
+            count *= 4  # the best regions are of few images
+        return [
+            hit._replace(box=tuple(boxes[region].tolist()))
+            for hit, region in zip(
+                self._hits(scores[first[:top_k]], images[rows[first[:top_k]]]), rows[first[:top_k]], strict=True
+            )
+        ]
+
     def _reranked(
         self,
         rerank: str,
@@ -548,14 +848,14 @@ class ImageIndex:
         split: Splitter,
     ) -> list[list[RerankedSearchHit]]:
         """Return the nearest images of each text, (texts, candidates), in their new order; each is read once."""
-        paths = {row: self.folder / self.files[row].path for row in np.unique(rows).tolist()}
+        images = {row: self.source.image(self.files[row].path) for row in np.unique(rows).tolist()}
         pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
         options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
         found: dict[tuple[int, int], Any]  # (text, row) -> where its phrases were found, or the model's score
         if rerank == "model":
-            found = dict(score_pairs(embedder, texts, paths, pairs, **options))
+            found = dict(score_pairs(embedder, texts, images, pairs, **options))
         else:
-            found = self._match_phrases(embedder, texts, paths, pairs, split, options)
+            found = self._match_phrases(embedder, texts, images, pairs, split, options)
         reasons = sorted({result.reason for result in found.values() if isinstance(result, Skipped)})
         if reasons:
             warnings.warn(
@@ -576,14 +876,20 @@ class ImageIndex:
             else:
                 its_scores, its_rows, its_matches = zip(*kept, strict=True) if kept else ((), (), ())
                 hits = ordered(np.array(its_scores), [match.phrases for match in its_matches], its_rows)
-            results.append([RerankedSearchHit(paths[hit.index], *hit[1:]) for hit in hits])
+            wholes = self._hits([hit.score for hit in hits], [hit.index for hit in hits])
+            results.append(
+                [
+                    RerankedSearchHit(whole.path, *hit[1:], None, whole.id, whole.metadata)
+                    for hit, whole in zip(hits, wholes, strict=True)
+                ]
+            )
         return results
 
     def _match_phrases(
         self,
         embedder: Embedder,
         texts: list[str],
-        paths: Mapping[int, Path],
+        images: Mapping[int, ImageInput],
         pairs: list[tuple[int, int]],
         split: Splitter,
         options: dict[str, Any],
@@ -601,7 +907,7 @@ class ImageIndex:
                 damaged[stored.block.name] = str(error)
                 return None
 
-        matches = dict(match_pairs(embedder, texts, paths, pairs, split, stored_map, **options))
+        matches = dict(match_pairs(embedder, texts, images, pairs, split, stored_map, **options))
         if damaged:
             warnings.warn(
                 f"dense maps are damaged, so their images were read, e.g. {next(iter(damaged.values()))}: delete "
@@ -611,10 +917,13 @@ class ImageIndex:
             )
         return matches
 
-    def _hits(self, scores: np.ndarray, rows: np.ndarray) -> list[SearchHit]:
-        return [
-            SearchHit(self.folder / self.files[row].path, float(score)) for score, row in zip(scores, rows, strict=True)
-        ]
+    def _hits(self, scores: Iterable[float], rows: Iterable[int]) -> list[SearchHit]:
+        hits = []
+        for score, row in zip(scores, rows, strict=True):
+            file = self.files[row]
+            metadata = self.extras.get(file, NOTHING).metadata or {}
+            hits.append(SearchHit(self.source.shown_path(file.path), float(score), None, file.path, metadata))
+        return hits
 
     def _without_copies(
         self, query: Query, find: Callable[[int], Any], hits: list[SearchHit], top_k: int
@@ -623,7 +932,8 @@ class ImageIndex:
         images = images_of(query)
         if not images:
             return hits[:top_k]
-        others = [hit for hit in hits if not any(is_copy(hit.path, image) for image in images)]
+        found = [(hit, self.source.image(hit.id)) for hit in hits]
+        others = [hit for hit, its in found if not any(is_copy(its, image) for image in images)]
         if len(others) >= top_k:
             return others[:top_k]
         scores, rows = find(2 * len(hits))  # (1, K) each
@@ -631,8 +941,8 @@ class ImageIndex:
             return others
         return self._without_copies(query, find, self._hits(scores[0], rows[0]), top_k)
 
-    def _query_vectors(self, queries: list[Any], embedder: Embedder | None) -> np.ndarray:
-        """Return (queries, D), L2-normalised."""
+    def _query_vectors(self, queries: list[Any], embedder: Embedder | None, role: Role | Literal["auto"]) -> np.ndarray:
+        """Return (queries, D), L2-normalised; texts are of that role."""
         width = self.model["embedding_size"]
         check_queries(queries, width)
         if all(isinstance(part, np.ndarray) for query in queries for part in parts_of(query)):
@@ -650,16 +960,38 @@ class ImageIndex:
                 f"the index was made with {self.settings}, and {embedder!r} gives other vectors of images: search by "
                 "texts, or with an embedder of the same precision and kind of images"
             )
-        return query_vectors(queries, embedder, width, self.settings["max_num_patches"])
+        return query_vectors(queries, embedder, width, self.settings["max_num_patches"], role)
 
 
-def _existing_folder(folder: str | os.PathLike) -> Path:
-    path = Path(folder)
-    if path.is_file():
-        raise ValueError(f"{printable(path)} is a file, not a folder: give the folder that the images are in")
-    if not path.is_dir():
-        raise ValueError(f"{printable(path)}: no such folder")
-    return path.resolve()
+def _budget(embedder: Embedder, max_num_patches: int | str | None) -> int | str | None:
+    """Return the patch budget of images, that of the processor where none is given and the family has them."""
+    if max_num_patches is None and embedder.processor.patch_budgets is not None:
+        return embedder.processor.image_processor.max_num_patches
+    return max_num_patches
+
+
+def _open(
+    place: str | os.PathLike | Any,
+    index_folder: str | os.PathLike | None,
+    follow_links: bool,
+    id_column: str | None = None,
+    image_column: str | None = None,
+) -> tuple[Source, Path]:
+    """Return the source of an index and the folder that it is kept in; columns are those of the index by default."""
+    if isinstance(place, (str, os.PathLike)):
+        path = Path(place)
+        if index_folder is None and (kinds_in(path).source or {}).get("kind") == OWN_IDS:
+            return OwnIdsSource(path.resolve()), path
+        if not path.exists():
+            raise ValueError(f"{printable(path)}: no such folder or file")
+        where = _index_folder(path.resolve(), index_folder, follow_links)
+    elif index_folder is not None:
+        where = _index_folder(Path(index_folder), index_folder, follow_links)
+    else:
+        where = Path()  # open_source says what is missing
+    stored = kinds_in(where, follow_links).source or {}
+    columns = (id_column or stored.get("id_column"), image_column or stored.get("image_column"))
+    return open_source(place, index_folder, follow_links, *columns), where
 
 
 def _no_index(folder: Path, index_folder: str | os.PathLike | None) -> ValueError:
@@ -668,8 +1000,9 @@ def _no_index(folder: Path, index_folder: str | os.PathLike | None) -> ValueErro
     return ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
 
 
-def _index_folder(folder: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:
-    where = folder / DEFAULT_INDEX_FOLDER if index_folder is None else Path(index_folder)
+def _index_folder(place: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:
+    inside = place / DEFAULT_INDEX_FOLDER if place.is_dir() else place.with_name(place.name + BESIDE)
+    where = inside if index_folder is None else Path(index_folder)
     if where.is_file():
         raise ValueError(f"{printable(where)} is a file: the index needs a folder of its own")
     if index_folder is None and not follow_links and where.is_symlink():

@@ -9,17 +9,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from ..checks import is_number
-from ..embedding import Embedder
+from ..embedding import Embedder, ImageInput
 from ..embedding.inputs import load_input
 from ..embedding.labels import normalised
 from ..files import IMAGE_SUFFIXES, printable
 from ..modeling.inputs import check_boxes
+from ..modeling.interface import Role
 
 NEGATIVE_WEIGHT = -0.5  # a usual weight of what hits should not be like; docs/search.md says what it was chosen by
 CANCELLED = 1e-4  # length of a sum of unit vectors, as a share of all weights, below which its direction is rounding
@@ -134,7 +135,11 @@ def combine_vectors(vectors: np.ndarray, weights: Sequence[float] | None = None)
 
 
 def query_vectors(
-    queries: Sequence[Query], embedder: Embedder | None, width: int, max_num_patches: int | str | None
+    queries: Sequence[Query],
+    embedder: Embedder | None,
+    width: int,
+    max_num_patches: int | str | None,
+    role: Role | Literal["auto"] = "auto",
 ) -> np.ndarray:
     """Encode queries to float32 (queries, D), L2-normalised, all their texts at once, and all their images.
 
@@ -143,6 +148,7 @@ def query_vectors(
         embedder: Embeds texts and images; needed if there are any.
         width: D.
         max_num_patches: Patch budget of images and regions.
+        role: Of the texts, see [`Embedder.encode_texts`].
     """
     parts = [part for query in queries for part in parts_of(query)]
     texts = [row for row, part in enumerate(parts) if isinstance(part, str)]
@@ -152,7 +158,7 @@ def query_vectors(
         if isinstance(part, np.ndarray):
             vectors[row] = part
     if embedder is not None and texts:
-        vectors[texts] = embedder.encode_texts([parts[row] for row in texts])
+        vectors[texts] = embedder.encode_texts([parts[row] for row in texts], role=role)
     if embedder is not None and images:
         crops = [
             parts[row].crop(embedder.max_pixels) if isinstance(parts[row], Region) else parts[row] for row in images
@@ -228,12 +234,23 @@ def images_of(query: Query) -> list[ImageQuery]:
     return [part.image if isinstance(part, Region) else part for part in images]
 
 
-def is_copy(path: Path, image: ImageQuery) -> bool:
-    """Return whether a file is an image, a link to it, or of the same content; a PIL image may know its file."""
+def is_copy(found: ImageInput, image: ImageQuery) -> bool:
+    """Return whether a found image is an image, a link to it, or of the same content; a PIL image may know its file.
+
+    Args:
+        found: A path, or a function that gives an encoded image.
+        image: The image that was searched by.
+    """
     try:
-        if isinstance(image, bytes):
-            return path.stat().st_size == len(image) and path.read_bytes() == image
+        found = found() if callable(found) else found
         source = getattr(image, "filename", "") if isinstance(image, Image.Image) else image
-        return bool(source) and (path.samefile(source) or filecmp.cmp(path, source, shallow=False))
-    except OSError:  # one of them has gone
+        if not source:
+            return False
+        if isinstance(found, Path) and not isinstance(source, bytes):
+            return found.samefile(source) or filecmp.cmp(found, source, shallow=False)
+        if isinstance(found, Path) and isinstance(source, bytes) and found.stat().st_size != len(source):
+            return False  # without reading it
+        contents = [one if isinstance(one, bytes) else Path(one).read_bytes() for one in (found, source)]  # type: ignore[arg-type]
+        return contents[0] == contents[1]
+    except (OSError, ValueError):  # one of them has gone
         return False

@@ -1,27 +1,40 @@
-"""The image files of a folder."""
+"""Where the entries of an index come from: what a source offers, and the first of them, the image files of a folder."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from ..embedding import ImageInput
 from ..files import IMAGE_SUFFIXES, sha256_of_file
 from ..streams import bounded_map
+from .metadata import Records
 
 HASHING_THREADS = 8
+OUTSIDE = re.compile(r"^/|(^|/)\.\.(/|$)" if os.name != "nt" else r"^[/\\]|:|(^|[/\\])\.\.([/\\]|$)")  # of paths
 ALLOWED_BY = "--follow-links (follow_links=True) uses it"
 
 
 class ImageFile(NamedTuple):
-    """A file, and what tells whether it has changed."""
+    """An entry of an index: its id, and what tells whether its image has changed.
 
-    path: str  # relative to the folder, with forward slashes
+    Attributes:
+        path: The id: the path relative to the folder, with forward slashes; the name in an archive; the id of a row of
+            a table, or one of the user's own.
+        size: Of the image file in bytes.
+        mtime_ns: When the image has changed, as far as the source knows.
+        digest: Of its content, where contents are compared.
+    """
+
+    path: str
     size: int
     mtime_ns: int
-    digest: str = ""  # SHA-256 of its content, where contents are compared too
+    digest: str = ""
 
 
 class UnusableFile(NamedTuple):
@@ -31,21 +44,86 @@ class UnusableFile(NamedTuple):
     reason: str
 
 
-class FolderScan(NamedTuple):
-    """The files of a folder.
+class Scan(NamedTuple):
+    """The entries of a source.
 
     Args:
-        images: Files with the suffix of an image, sorted by path.
-        unusable: Links that are not followed and what can't be looked at, sorted by path.
+        images: Of a folder or an archive the files with the suffix of an image, sorted by path.
+        unusable: What can't be looked at or must not be used, such as links that lead outside, sorted by path.
         left_out: How many other files there are, by suffix in lower case.
+        records: Metadata and boxes that the source has itself; `None`: it has none.
     """
 
     images: list[ImageFile]
     unusable: list[UnusableFile]
     left_out: dict[str, int]
+    records: Records | None = None
 
 
-def scan_folder(folder: Path, follow_links: bool = False) -> FolderScan:
+class Source(Protocol):
+    """Where the entries of an index come from.
+
+    Attributes:
+        kind: One word, which the index keeps to refuse another kind in its place.
+        path: Of the folder or the file, resolved.
+        tells_contents: Every scan has digests of contents, by which changes are seen; else size and time tell them.
+        adds_entries: It brings entries for those that the index has, of which it can't read an image again.
+    """
+
+    kind: str
+    path: Path
+    tells_contents: bool
+    adds_entries: bool
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the manifest of the index keeps of the source, `kind` and options that reading it again needs."""
+
+    def scan(self, known: Iterable[ImageFile], compare_contents: bool) -> Scan:
+        """List the entries.
+
+        Args:
+            known: Those that the index has.
+            compare_contents: Read all contents for their digests, also where size and time tell changes by default.
+        """
+
+    def image(self, entry: str) -> ImageInput:
+        """Return the image of an entry for the embedder: a path, or a function that gives the encoded image."""
+
+    def images(self, files: list[ImageFile]) -> Iterable[ImageInput]:
+        """Return the images of many entries, in an order that suits the source: that of [`Scan.images`]."""
+
+    def shown_path(self, entry: str) -> Path:
+        """Return the path that a hit has, which need not be that of a file."""
+
+
+class FolderSource:
+    """The image files of a folder and its subfolders; see [`scan_folder`]."""
+
+    kind = "folder"
+    tells_contents = False
+    adds_entries = False
+
+    def __init__(self, path: Path, follow_links: bool = False):
+        self.path, self.follow_links = path, follow_links
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": self.kind}
+
+    def scan(self, known: Iterable[ImageFile], compare_contents: bool) -> Scan:
+        scan = scan_folder(self.path, self.follow_links)
+        return scan._replace(images=with_digests(self.path, scan.images)) if compare_contents else scan
+
+    def image(self, entry: str) -> Path:
+        return self.path / entry
+
+    def images(self, files: list[ImageFile]) -> list[Path]:
+        return [self.path / file.path for file in files]
+
+    def shown_path(self, entry: str) -> Path:
+        return self.path / entry
+
+
+def scan_folder(folder: Path, follow_links: bool = False) -> Scan:
     """List the image files of a folder and its subfolders, by suffix; hidden ones are left out.
 
     One entry that can't be looked at ends neither its folder nor the scan.
@@ -79,8 +157,7 @@ def scan_folder(folder: Path, follow_links: bool = False) -> FolderScan:
             if entry.name.startswith("."):
                 continue
             path = prefix + entry.name
-            _, dot, ending = entry.name.rpartition(".")
-            suffix = f"{dot}{ending.lower()}" if dot else ""
+            suffix = suffix_of(entry.name)
             try:
                 is_link = entry.is_symlink()
                 if entry.is_dir():
@@ -102,7 +179,13 @@ def scan_folder(folder: Path, follow_links: bool = False) -> FolderScan:
                         unusable.append(UnusableFile(path, "not a regular file"))
             except (OSError, RuntimeError) as error:  # RuntimeError: what pathlib calls a circle of links
                 unusable.append(UnusableFile(path, getattr(error, "strerror", None) or str(error)))
-    return FolderScan(sorted(images), sorted(unusable), dict(sorted(left_out.items())))
+    return Scan(sorted(images), sorted(unusable), dict(sorted(left_out.items())))
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file name in lower case, with its dot; empty where it has none."""
+    _, dot, ending = name.rpartition(".")
+    return f"{dot}{ending.lower()}" if dot else ""
 
 
 def with_digests(folder: Path, files: list[ImageFile]) -> list[ImageFile]:

@@ -21,8 +21,8 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +35,17 @@ from ..checks import one_of
 from ..errors import IncompatibleIndexError, LockedIndexError
 from ..files import patiently, printable, replacing
 from .dense_maps import BYTES_PER_BLOCK, KINDS, MapBlock, PackedMap, StoredMap
-from .scan import ImageFile, UnusableFile
+from .extras import Extra, Regions, count_regions, pack_extras, unpack_extras
+from .metadata import Metadata
+from .scan import OUTSIDE, ImageFile, UnusableFile
 
-FORMAT = 2
-READABLE_FORMATS = (1, FORMAT)
+FORMAT = 2  # of folders; earlier releases take what they don't know of it for nothing, and keep the vectors
+FORMAT_OF_OTHERS = 3  # of other sources, which earlier releases must not take for folders
+READABLE_FORMATS = (1, FORMAT, FORMAT_OF_OTHERS)
 MANIFEST = "manifest.json"
 OWN_KEYS = ("vectors", "blocks", "model")
+KINDS_OF_REGIONS = ("grid", "given")
+KINDS_WITH_PATHS = ("folder", "zip", "tar")  # of sources, whose entries are named by paths
 LOCK = "lock"
 LOCK_OWNER = "lock_owner.json"
 ROWS_PER_BLOCK = 4096  # 12 MB of vectors of 768 values: what a save rewrites at most of what is already there
@@ -56,20 +61,32 @@ _OWN_FILES = re.compile(
 )
 # What Python raises where the content of a file is not what it should be; RuntimeError: deep nesting, links in circles.
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError)
-_OUTSIDE = re.compile(r"^/|(^|/)\.\.(/|$)" if os.name != "nt" else r"^[/\\]|:|(^|[/\\])\.\.([/\\]|$)")
 
 
 @dataclass(frozen=True)
 class Block:
-    """The files of a block in the order of its vectors; `dropped` are its rows that no longer count."""
+    """The files of a block in the order of its vectors.
+
+    Args:
+        name: The name of its file.
+        files: Of its rows.
+        dropped: Its rows that no longer count.
+        extras: What its files have beside their vectors.
+    """
 
     name: str
     files: list[ImageFile]
     dropped: frozenset[int] = frozenset()
+    extras: dict[ImageFile, Extra] = field(default_factory=dict)
 
     def live_files(self) -> list[ImageFile]:
         """Return the files that still count."""
         return [file for row, file in enumerate(self.files) if row not in self.dropped]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many vectors, those of regions included, as a block is meant to have."""
+        return len(self.files) + sum(map(count_regions, self.extras.values())) >= ROWS_PER_BLOCK
 
 
 @dataclass
@@ -82,6 +99,7 @@ class StoredIndex:
         versions: Of the packages that made it.
         max_pixels: Images of more pixels were not decoded.
         rows: The files in the index with their vectors, float32 (D,).
+        extras: Metadata and regions of those that have any.
         unreadable: Files that can't be decoded, with reasons.
         refused: What can't be looked at, and links that are not followed.
         left_out: How many files have no suffix of an image, by suffix.
@@ -90,6 +108,8 @@ class StoredIndex:
         dense: Which dense maps it has, "fp16" or "int8"; `None`: none.
         maps: The files with dense maps, and where these lie.
         map_blocks: The blocks that the maps lie in.
+        regions: Which regions it has, "grid" or "given"; `None`: none.
+        source: What it is of, see [`Source.describe`].
         new_maps: Maps that are not written yet, of `new_bytes` bytes.
         digest: Of the manifest; empty before format 2.
         lost: How many rows have been in blocks that are damaged now.
@@ -102,6 +122,7 @@ class StoredIndex:
     versions: dict[str, str] = field(default_factory=dict)
     max_pixels: int = 0
     rows: dict[ImageFile, np.ndarray] = field(default_factory=dict)
+    extras: dict[ImageFile, Extra] = field(default_factory=dict)
     unreadable: dict[ImageFile, str] = field(default_factory=dict)
     refused: list[UnusableFile] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -110,6 +131,8 @@ class StoredIndex:
     dense: str | None = None
     maps: dict[ImageFile, StoredMap] = field(default_factory=dict)
     map_blocks: list[MapBlock] = field(default_factory=list)
+    regions: str | None = None
+    source: dict[str, Any] = field(default_factory=lambda: {"kind": "folder"})
     new_maps: dict[ImageFile, PackedMap] = field(default_factory=dict)
     new_bytes: int = 0
     digest: str = ""
@@ -126,6 +149,24 @@ class StoredIndex:
     def rows_digest(self) -> str:
         """The hash of what tells which rows there are, in which order: equal rows have equal caches."""
         return rows_digest((block.name, sorted(block.dropped)) for block in self.blocks)
+
+    def set_extra(
+        self, file: ImageFile, metadata: Metadata | None, regions: Regions | None, former: Extra | None = None
+    ) -> None:
+        """Say what a file has beside its vector; where that is what it had, `former` stays, and so does its block."""
+        extra = Extra(metadata or None, regions)
+        if former is not None and former.metadata == extra.metadata and former.regions is extra.regions:
+            extra = former
+        if extra.metadata is not None or extra.regions is not None:
+            self.extras[file] = extra
+
+    def count_complete(self) -> int:
+        """Return the number of files of which all is there that the index is to have."""
+        if self.dense:
+            return len(self.maps)
+        if self.regions:
+            return sum(extra.regions is not None for extra in self.extras.values())
+        return len(self.rows)
 
     def arrays(self) -> tuple[list[ImageFile], np.ndarray]:
         """Return the files, sorted by path, and their vectors (files, D)."""
@@ -203,19 +244,28 @@ def write_index(folder: Path, index: StoredIndex) -> None:
     others: list[Block] = []
     moving = dict(index.rows)
     for block in index.blocks:
-        dropped = frozenset(row for row, file in enumerate(block.files) if file not in index.rows)
-        if len(block.files) == ROWS_PER_BLOCK and 2 * len(dropped) <= ROWS_PER_BLOCK:
-            blocks.append(Block(block.name, block.files, dropped))
-            for file in blocks[-1].live_files():
+        dropped = frozenset(
+            row
+            for row, file in enumerate(block.files)
+            if file not in index.rows or index.extras.get(file) is not block.extras.get(file)
+        )
+        counted = replace(block, dropped=dropped)
+        if block.is_full and 2 * len(dropped) <= len(block.files):
+            blocks.append(counted)
+            for file in counted.live_files():
                 moving.pop(file, None)
         else:
-            others.append(block)
-    if len(others) == 1 and moving.keys() == set(others[0].files):
-        blocks.append(Block(others[0].name, others[0].files))
+            others.append(counted)
+    if len(others) == 1 and moving.keys() == set(others[0].live_files()) == set(others[0].files):
+        blocks.append(others[0])
     else:
-        remaining = iter(moving.items())
-        while rows := dict(islice(remaining, ROWS_PER_BLOCK)):
-            blocks.append(_write_block(folder, list(rows), np.stack(list(rows.values()))))
+        remaining = list(moving)
+        start = vectors = 0
+        for end, file in enumerate(remaining, 1):
+            vectors += 1 + count_regions(index.extras.get(file))
+            if vectors >= ROWS_PER_BLOCK or end == len(remaining):
+                blocks.append(_write_block(folder, remaining[start:end], index))
+                start, vectors = end, 0
     _gather_maps(folder, index)
 
     now, names = time.time(), {block.name for block in blocks} | {block.name for block in index.map_blocks}
@@ -287,13 +337,15 @@ def _gather_maps(folder: Path, index: StoredIndex) -> None:
     _write_maps(folder, index)
 
 
-def _write_block(folder: Path, files: list[ImageFile], vectors: np.ndarray) -> Block:
+def _write_block(folder: Path, files: list[ImageFile], index: StoredIndex) -> Block:
     table = json.dumps(list(zip(*files, strict=True)), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    content = save({"vectors": vectors, "files": np.frombuffer(table, np.uint8)})
+    vectors = np.stack([index.rows[file] for file in files])  # (files, D)
+    tensors = {"vectors": vectors, "files": np.frombuffer(table, np.uint8), **pack_extras(files, index.extras)}
+    content = save(tensors)
     name = _block_name(content)
     with replacing(folder / name) as unfinished:
         unfinished.write_bytes(content)
-    return Block(name, files)
+    return Block(name, files, extras={file: index.extras[file] for file in files if file in index.extras})
 
 
 def _block_name(content: bytes) -> str:
@@ -301,8 +353,9 @@ def _block_name(content: bytes) -> str:
 
 
 def _manifest_of(index: StoredIndex) -> dict[str, Any]:
+    is_of_folder = index.source == {"kind": "folder"}
     manifest = {
-        "format": FORMAT,
+        "format": FORMAT if is_of_folder else FORMAT_OF_OTHERS,
         "model": index.model,
         "settings": index.settings,
         "versions": index.versions,
@@ -315,6 +368,12 @@ def _manifest_of(index: StoredIndex) -> dict[str, Any]:
         "refused": index.refused,
         "left_out": index.left_out,
     }
+    if not is_of_folder:
+        manifest["source"] = index.source
+    if index.regions:
+        manifest["regions"] = index.regions
+    if index.extras:
+        manifest["extras"] = True
     if index.dense:
         blocks = []
         for block in index.map_blocks:
@@ -362,7 +421,7 @@ class OpenedIndex(NamedTuple):
 def newest_rows_digest(folder: Path) -> str:
     """Return the [`OpenedIndex.rows_digest`] of the newest generation; empty where there is none."""
     manifest = _read_manifest(folder, follow_links=True)  # of which nothing is used but names
-    return _rows_digest_of(manifest) if manifest is not None and manifest["format"] == FORMAT else ""
+    return _rows_digest_of(manifest) if manifest is not None and manifest["format"] != 1 else ""
 
 
 def _rows_digest_of(manifest: dict[str, Any]) -> str:
@@ -373,15 +432,15 @@ def open_index(folder: Path, follow_links: bool = False) -> OpenedIndex | None:
     """Open the newest generation of an index, whose blocks are not checked before [`read_index`] reads them.
 
     Returns:
-        `None` where there is none, and for indexes that are read at once: of format 1, with dense maps, and those of
-        which a block can't be opened.
+        `None` where there is none, and for indexes that are read at once: of format 1, with dense maps, metadata or
+        regions, and those of which a block can't be opened.
 
     Raises:
         IncompatibleIndexError: As [`read_index`].
     """
-    while (manifest := _read_manifest(folder, follow_links)) is not None and manifest["format"] == FORMAT:
+    while (manifest := _read_manifest(folder, follow_links)) is not None and manifest["format"] != 1:
         index = _index_of_manifest(folder, manifest)
-        if index.dense:
+        if index.dense or manifest.get("extras"):
             return None
         try:
             return OpenedIndex(
@@ -423,7 +482,7 @@ def read_index(folder: Path, follow_links: bool = False, opened: OpenedIndex | N
             try:
                 name = entry["name"]
                 content = opened.blocks[name][:] if opened else _read(folder, name, follow_links)
-                block, vectors = _read_block(content, entry, index.model["embedding_size"])
+                block, vectors = _read_block(content, entry, index)
             except (OSError, *DAMAGE) as error:
                 index.damaged[entry["name"]] = str(error)
                 index.lost += entry["rows"] - len(entry["dropped"])
@@ -431,6 +490,9 @@ def read_index(folder: Path, follow_links: bool = False, opened: OpenedIndex | N
                 index.blocks.insert(0, block)
                 rows = zip(block.files, vectors, strict=True)
                 index.rows.update(pair for row, pair in enumerate(rows) if row not in block.dropped)
+                if block.extras:
+                    live = block.live_files()
+                    index.extras.update((file, block.extras[file]) for file in live if file in block.extras)
         damaged_vectors, damaged_maps = dict(index.damaged), _open_maps(folder, index, manifest, follow_links)
         index.damaged |= damaged_maps
         if index.damaged and not opened and _read_manifest(folder, follow_links) != manifest:
@@ -463,7 +525,7 @@ def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follo
     for entry in manifest["dense"]["blocks"] if index.dense else ():
         try:
             block = MapBlock.open(_inside(folder, entry["name"], follow_links))
-            _check_files(block.files)
+            _check_files(block.files, index.source)
             _check(len(block.files) == entry["rows"], "its number of files")
         except (OSError, *DAMAGE) as error:
             damaged[entry["name"]] = str(error)
@@ -480,13 +542,37 @@ def is_newest(folder: Path, index: StoredIndex | None) -> bool:
     return (manifest and manifest.get("digest", "")) == (index and index.digest)
 
 
-def kind_of_maps(folder: Path, follow_links: bool = False) -> str | None:
-    """Return which dense maps an index has by its manifest, which need not fit; `None`: none, or nobody can tell."""
+class Kinds(NamedTuple):
+    """What an index is made of: its dense maps, its regions and its source; see [`StoredIndex`]."""
+
+    dense: str | None = None
+    regions: str | None = None
+    source: dict[str, Any] | None = None
+
+
+def kinds_in(folder: Path, follow_links: bool = False) -> Kinds:
+    """Return what an index has by its manifest, which need not fit; `None` where it has none or nobody can tell."""
     try:
-        kind = _decode(_read(folder, MANIFEST, follow_links))["dense"]["kind"]
+        manifest = _decode(_read(folder, MANIFEST, follow_links))
+        _check_ours(folder, manifest)
+        dense, regions, source = (manifest.get(key) for key in ("dense", "regions", "source"))
+        dense = dense["kind"] if dense else None
     except (OSError, *DAMAGE):
-        return None
-    return kind if kind in KINDS else None
+        return Kinds()
+    return Kinds(
+        dense if dense in KINDS else None,
+        regions if regions in KINDS_OF_REGIONS else None,
+        source if _is_source(source) else None,
+    )
+
+
+def _is_source(source: Any) -> bool:
+    """Return whether what a manifest says of the source is some words, as [`Source.describe`] gives them."""
+    return (
+        isinstance(source, dict)
+        and isinstance(source.get("kind"), str)
+        and all(isinstance(value, (str, type(None))) for value in source.values())
+    )
 
 
 def refuse_foreign_manifest(folder: Path) -> None:
@@ -511,7 +597,7 @@ def _read_manifest(folder: Path, follow_links: bool) -> dict[str, Any] | None:
             f"{printable(folder / MANIFEST)} has format {manifest['format']}, this release reads "
             f"{one_of(READABLE_FORMATS)}: update fgclip2, or rebuild it"
         )
-    if manifest["format"] == FORMAT and manifest.get("digest") != digest_of(manifest):
+    if manifest["format"] != 1 and manifest.get("digest") != digest_of(manifest):
         raise _damaged(folder, ValueError("its content is not that of its digest"))
     return manifest
 
@@ -572,9 +658,14 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
         for block in dense["blocks"]:
             rows = range(block["rows"])
             _check(_MAP_BLOCK.fullmatch(block["name"]) and all(row in rows for row in block["dropped"]), "a block")
+    source = manifest.get("source", {"kind": "folder"})
+    _check(_is_source(source), "its source")
+    _check((manifest["format"] == FORMAT) == (source == {"kind": "folder"}), "its format")
+    regions = manifest.get("regions")
+    _check(regions in (None, *KINDS_OF_REGIONS), "its kind of regions")
     unreadable = {ImageFile(*file): reason for *file, reason in manifest["unreadable"]}
     refused = [UnusableFile(*file) for file in manifest["refused"]]
-    _check_files(list(unreadable))
+    _check_files(list(unreadable), source)
     _check(all(isinstance(text, str) for text in chain(unreadable.values(), *refused)), "its unusable files")
     left_out = {str(suffix): int(count) for suffix, count in manifest["left_out"].items()}
     retired = {str(name): float(since) for name, since in manifest["retired"].items()}
@@ -588,26 +679,30 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
         left_out=left_out,
         retired=retired,
         dense=dense["kind"] if dense else None,
+        regions=regions,
+        source=source,
         digest=manifest["digest"],
     )
 
 
-def _read_block(content: bytes, entry: dict[str, Any], embedding_size: int) -> tuple[Block, np.ndarray]:
+def _read_block(content: bytes, entry: dict[str, Any], index: StoredIndex) -> tuple[Block, np.ndarray]:
     if _block_name(content) != entry["name"]:
         raise ValueError("its content is not that of its name")
     tensors = load(content)
     files = list(map(ImageFile, *json.loads(tensors["files"].tobytes())))
-    _check_files(files)
+    _check_files(files, index.source)
+    embedding_size = index.model["embedding_size"]
     vectors = tensors["vectors"]
     _check(vectors.dtype == np.float32 and vectors.shape == (entry["rows"], embedding_size), "its shape")
     _check(len(files) == entry["rows"], "its number of files")
-    return Block(entry["name"], files, frozenset(entry["dropped"])), vectors
+    extras = unpack_extras(files, tensors, embedding_size)
+    return Block(entry["name"], files, frozenset(entry["dropped"]), extras), vectors
 
 
 def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -> StoredIndex:
     """Read the format of releases before 0.3: all vectors in one file, and the hash of the weights alone."""
     files = [ImageFile(*file) for file in manifest["files"]]
-    _check_files(files)
+    _check_files(files, {"kind": "folder"})
     name = str(manifest["vectors"])
     _check_inside(name)
     vectors = load(_read(folder, name, follow_links))["vectors"]
@@ -624,11 +719,13 @@ def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -
     )
 
 
-def _check_files(files: list[ImageFile]) -> None:
+def _check_files(files: list[ImageFile], source: dict[str, Any]) -> None:
+    """Check entries; the ids of tables and the user's own may be any text, for no path is made of them."""
     for path, size, mtime_ns, digest in files:
         _check(isinstance(path, str) and isinstance(digest, str), "a file")
         _check(isinstance(size, int) and isinstance(mtime_ns, int), path)
-        _check_inside(path)
+        if source["kind"] in KINDS_WITH_PATHS:
+            _check_inside(path)
 
 
 def _check(condition: Any, what: str) -> None:
@@ -638,5 +735,5 @@ def _check(condition: Any, what: str) -> None:
 
 def _check_inside(path: str) -> None:
     """Refuse paths that lead out of the folder: an index may come from someone else."""
-    if _OUTSIDE.search(path):
+    if OUTSIDE.search(path):
         raise ValueError(f"it names {path!r}, which is outside its folder")
