@@ -275,7 +275,8 @@ class BaseEmbedder:
             UnreadableImageError: An image can't be read.
             ValueError: A box is not finite, inverted, of no area or outside its image, or the family has no regions.
         """
-        self.require_regions()
+        if "regions" in self.lacks:
+            raise self._lack("regions")
         options = _Options(max_num_patches, batch_size, show_progress_bar, on_error, box_format)
         several = [boxes] if is_image(images) else boxes
         return self._encode(self._region_vectors, images, several, options)
