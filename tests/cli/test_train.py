@@ -71,6 +71,7 @@ def test_own_settings_change_only_on_purpose():
         *("shuffle_buffer", "follow_links"),
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
+        "patch_batches",
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
         *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
     }
@@ -79,7 +80,7 @@ def test_own_settings_change_only_on_purpose():
 
 def test_the_help_is_short_and_the_whole_is_there(run):
     short = run("train", "--help", model=False).stdout
-    assert len(short.splitlines()) < 150
+    assert len(short.splitlines()) < 160
     for word in ("--gradient_cache_chunk_size", "--train_data", "--output_dir", "--help-all", "Objective"):
         assert word in short
     assert "--hub_model_id" not in short

@@ -563,6 +563,7 @@ EVERYTHING = [
     [
         ({"objective": "stage2"}, "`objective` must be 'released', 'paper', 'fgclip' or 'ranking', got 'stage2'"),
         ({"objective_settings": {"fgv": 1}}, "`objective_settings` must be of caption_loss, .*, got fgv"),
+        ({"patch_batches": "equal"}, "`patch_batches` must be 'any' or 'alike', got 'equal'"),
         ({"language_batches": "english"}, "`language_batches` must be 'homogeneous' or 'mixed', got 'english'"),
         ({"on_error": "ignore"}, "`on_error` must be 'raise' or 'skip', got 'ignore'"),
         ({"max_regions": 0}, "`max_regions` must be a positive integer, got 0"),

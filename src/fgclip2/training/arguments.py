@@ -12,6 +12,7 @@ from transformers.trainer_utils import HubStrategy
 from ..checks import check_choice, check_positive_integer
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
+from .sampler import PATCH_BATCHES, PatchBatches
 
 
 @dataclass
@@ -33,6 +34,8 @@ class FGClip2TrainingArguments(TrainingArguments):
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
+        patch_batches: `"any"` (as released), or `"alike"`: images of about as many patches share a batch, by the
+            headers of their files, which are all read at the start.
         max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting, the
             only choice for families whose images are squares of one size.
         max_regions: Regions per image and step.
@@ -64,6 +67,10 @@ class FGClip2TrainingArguments(TrainingArguments):
     )
     language_batches: Literal["homogeneous", "mixed"] = field(
         default="homogeneous", metadata={"help": "Languages of a batch: homogeneous (one at a time) or mixed"}
+    )
+    patch_batches: PatchBatches = field(
+        default="any",
+        metadata={"help": "Images of a batch: any, or alike in their patches"},
     )
     max_num_patches: str | None = field(default=None, metadata={"help": "Patches per image, or auto, by its size"})
     max_regions: int = field(default=4, metadata={"help": "Number of regions per image and step"})
@@ -103,6 +110,7 @@ class FGClip2TrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("`language_batches`", self.language_batches, ("homogeneous", "mixed"))
+        check_choice("`patch_batches`", self.patch_batches, PATCH_BATCHES)
         check_choice("`image_augmentation`", self.image_augmentation, AUGMENTATIONS)
         check_choice("`on_error`", self.on_error, ("raise", "skip"))
         for name in ("gradient_cache_chunk_size", "max_regions", "num_hard_negatives"):

@@ -80,7 +80,7 @@ def summarize(
     for attempt in attempts:
         try:
             record = attempt()
-            patches.append(count_patches(*_height_and_width(record)))
+            patches.append(count_patches(*height_and_width(record)))
         except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
@@ -110,7 +110,12 @@ def summarize(
     )
 
 
-def _height_and_width(record: Record) -> tuple[int, int]:
+def height_and_width(record: Record) -> tuple[int, int]:
+    """Return height and width in pixels of a record's image as it is stored, by its header.
+
+    Raises:
+        ValueError: It can't be read; names the record.
+    """
     image = record.image
     if isinstance(image, Image.Image):
         return image.height, image.width

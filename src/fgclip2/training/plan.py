@@ -18,6 +18,7 @@ from .arguments import FGClip2TrainingArguments
 from .collator import check_patch_budget
 from .estimates import ParameterCount, StepContents, Steps
 from .parameters import count_parameters, freeze, layers_with_gradients
+from .patch_counts import check_patch_batches
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
 from .sources import describe_sources, open_eval_data, open_train_data, shards_language
@@ -58,6 +59,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
+    check_patch_batches(args.patch_batches, processor, records)
     count_patches = partial(model.count_patches, processor, max_num_patches=args.patch_budget)
     summary = estimates.summarize(_attempts(records, run), args.max_regions, count_patches)
     data, samples = _describe_data(records, run, world_size)

@@ -18,6 +18,8 @@ from ..languages import LANGUAGES
 logger = logging.getLogger(__name__)
 
 LanguageBatches = Literal["homogeneous", "mixed"]
+PatchBatches = Literal["any", "alike"]
+PATCH_BATCHES: tuple[PatchBatches, ...] = ("any", "alike")
 OnError = Literal["raise", "skip"]
 
 
@@ -48,9 +50,12 @@ class BatchOrderSampler(Sampler[Draw]):
         seed: Of the orders.
         neighbours: Integer, shape (N, K), of [`NeighbouringRecords`]; `None`: batches by chance.
         group_size: Records that stay together, with neighbours.
+        patches: Integer, shape (N,), patches of each image: images of about as many share a batch, so that little of it
+            is padding; records of equal counts are still shuffled, and so are the batches. `None`: batches by chance.
 
     Raises:
-        ValueError: There are not enough records for one batch on every rank.
+        ValueError: There are not enough records for one batch on every rank, or both `patches` and `neighbours` are to
+            decide on the batches.
     """
 
     def __init__(
@@ -62,7 +67,13 @@ class BatchOrderSampler(Sampler[Draw]):
         seed: int = 0,
         neighbours: np.ndarray | None = None,
         group_size: int = 1,
+        patches: np.ndarray | None = None,
     ):
+        if patches is not None and neighbours is not None:
+            raise ValueError(
+                "`patch_batches` must be 'any' for records with neighbours, which decide themselves on the batches"
+            )
+        self._patches = patches
         self._neighbours, self._group_size = neighbours, group_size
         check_choice("`language_batches`", language_batches, ("homogeneous", "mixed"))
         groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
@@ -105,6 +116,8 @@ class BatchOrderSampler(Sampler[Draw]):
         for group in self._groups:
             count = len(group) // self._size
             shuffled = rng.permutation(group)[: count * self._size]
+            if self._patches is not None:  # stable, so that records of equal counts stay shuffled
+                shuffled = shuffled[np.argsort(self._patches[shuffled], kind="stable")]
             if self._neighbours is not None:
                 shuffled = np.array(order_with_neighbours(shuffled.tolist(), self._neighbours, self._group_size))
             batches.append(shuffled.reshape(count, self._size))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -49,6 +50,7 @@ from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
+from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
@@ -152,6 +154,7 @@ class FGClip2Trainer(Trainer):
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
         _check_evaluation(eval_dataset, kwargs)
+        check_patch_batches(args.patch_batches, processing_class, train_dataset)
         super().__init__(
             model=module,
             args=args,
@@ -180,6 +183,7 @@ class FGClip2Trainer(Trainer):
         self._memory: TrainingMemory | None = None
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
+        self._patches: np.ndarray | None = None  # of each image, once they are read
         self._epoch: int | None = None  # None: none has begun
         self._first_step = 0
         self._window = LogWindow()
@@ -229,10 +233,18 @@ class FGClip2Trainer(Trainer):
             self.args.order_seed,
             getattr(drawn.records, "neighbours", None),
             getattr(drawn.records, "group_size", 1),
+            self._patch_counts(drawn.records) if self.args.patch_batches == "alike" else None,
         )
         if self._sampler.left_out:
             logger.info("%d records are left out of each epoch, others each time", self._sampler.left_out)
         return self._sampler
+
+    def _patch_counts(self, records: RecordDataset) -> np.ndarray:
+        """Return how many patches each image has, read once in the life of this trainer."""
+        if self._patches is None:
+            count = partial(self.model.count_patches, self.processing_class, max_num_patches=self.args.patch_budget)
+            self._patches = read_patch_counts(records, count)
+        return self._patches
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Give this rank's share of the records, every record once, whatever the number of ranks."""
@@ -589,6 +601,7 @@ class FGClip2Trainer(Trainer):
             "batch size": self.args.per_device_train_batch_size,
             "accumulation": self.args.gradient_accumulation_steps,
             "seed": self.args.order_seed,
+            "patch batches": self.args.patch_batches,
         }
         if isinstance(self.train_dataset, DrawnStream):
             order["loader workers"] = self.args.dataloader_num_workers
@@ -670,7 +683,8 @@ class FGClip2Trainer(Trainer):
             buffer.fill_(attributes[name])
         self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
-        order_before = {"language batches": "mixed", **attributes["order"]}  # as shards were up to 0.2
+        # As they were before there was a choice.
+        order_before = {"language batches": "mixed", "patch batches": "any", **attributes["order"]}
         for name, value in self._order_of_data().items():
             before = order_before.get(name)
             if before != value:
