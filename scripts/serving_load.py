@@ -62,7 +62,7 @@ def requests_of(client: int, pictures: list[str]) -> Iterator[tuple[str, dict[st
         picture = chance.choice(pictures)
         yield (
             ("/v1/embeddings", {"input": [text, f"{text}, 图"]}),
-            ("/v1/embeddings", {"input": LONG.format(text)}),
+            ("/v1/embeddings", {"input": LONG.replace("{}", text)}),
             ("/v1/embeddings", {"input": {"image": picture}, "encoding_format": "base64"}),
             ("/v1/classify", {"images": [picture], "labels": [*THINGS], "top_k": 2}),
             ("/v1/regions", {"image": picture, "boxes": [[0, 0, 40, 40], [20, 20, 70, 70]], "labels": [*THINGS]}),
