@@ -90,6 +90,13 @@ def test_search_by_text_by_image_and_again(client, index, embedder, dog):
     assert [one["text"] for one in again[0]["phrases"]] == [one.text for one in expected[0].phrases]
 
 
+def test_an_image_is_not_compared_with_an_index_of_other_images(client, index, dog, monkeypatch):
+    monkeypatch.setitem(index.settings, "images", "square")
+    answer = client.post("/v1/search", json={"image": encoded(dog)})
+    assert code_of(answer) == (422, "image_not_comparable")
+    assert client.post("/v1/search", json={"query": "狗"}).status_code == 200
+
+
 def test_state_and_models(client, embedder):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ok"}

@@ -195,8 +195,6 @@ def _add_labels(app: FastAPI, engine: Engine) -> None:
 
 def _add_search(app: FastAPI, engine: Engine) -> None:
     """Add the search in an index."""
-    index = engine.index
-    assert index is not None
 
     @app.post("/v1/search", response_model=schemas.SearchResponse)
     async def search(request: schemas.SearchRequest) -> Response:
@@ -211,9 +209,8 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
         if request.query is None or request.image is not None:
             if request.rerank is not None:
                 raise ServiceError(422, "rerank_not_possible", "only searches by a text are re-ranked", "rerank")
-            images = await engine.read_images([request.image or ""], "image")
-            vectors = await engine.embed_images(images, index.settings["max_num_patches"])
-            hits = await engine.search(vectors[0], request.top_k)
+            (image,) = await engine.read_images([request.image or ""], "image")
+            hits = await engine.search(await engine.embed_image_query(image), request.top_k)
         elif request.rerank is None:
             vectors, _ = await engine.embed_texts([request.query], param="query")
             hits = await engine.search(vectors[0], request.top_k)

@@ -17,6 +17,7 @@ from ..embedding.embedder import TOKENS_PER_BATCH_ITEM
 from ..embedding.inputs import corners_of_xywh
 from ..modeling.pixels import patch_budget
 from ..search import ImageIndex
+from ..search.build import vector_kind
 from .errors import ServiceError
 from .fetching import UrlFetcher
 from .images import EncodedImage, check_header, decode_base64, is_address, unreadable
@@ -95,6 +96,13 @@ class Engine:
                 contents.append(await self.fetcher.fetch(source))
             else:
                 contents.append(await self.help(decode_base64, source, param))
+            if sum(map(len, contents)) > self.limits.body_bytes:  # of fetched ones, which no body has held
+                raise ServiceError(
+                    413,
+                    "image_too_large",
+                    f"the images of a request may have at most {self.limits.body_bytes} bytes in all",
+                    param,
+                )
         return [await self.help(check_header, content, self.limits.pixels, param) for content in contents]
 
     async def embed_images(
@@ -111,6 +119,23 @@ class Engine:
             budget, capacity = self._budget(image, max_num_patches)
             jobs.append(Job(Kind(self._images, (budget,), capacity), digest(image.content), image.content))
         return self._stack(await self.queue.results(jobs))
+
+    async def embed_image_query(self, image: EncodedImage) -> np.ndarray:
+        """Embed an image to search by, with the patch budget of the index: float32 (D,).
+
+        Raises:
+            ServiceError: The index is of another precision or kind of images, see [`ImageIndex.search`].
+        """
+        assert self.index is not None
+        settings = self.index.settings
+        if vector_kind({**settings, **self.embedder.describe_vectors()}) != vector_kind(settings):
+            raise ServiceError(
+                422,
+                "image_not_comparable",
+                "the index was made with another precision or kind of images than the service has: search by a text",
+                "image",
+            )
+        return (await self.embed_images([image], settings["max_num_patches"]))[0]
 
     async def embed_regions(self, image: EncodedImage, boxes: list[list[float]], box_format: str) -> np.ndarray:
         """Embed regions of an image: float32 (boxes, D).

@@ -16,6 +16,7 @@ from typing import Any
 import h11
 import torch
 import uvicorn
+from PIL import Image
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 SECONDS_FOR_A_HEAD = 10.0
-SECONDS_FOR_A_SIGN_OF_LIFE = 60  # of a worker, after which it is replaced
+SECONDS_FOR_A_SIGN_OF_LIFE = 300  # of a worker, which gives none while it imports torch; then it is replaced
 LOG = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -118,6 +119,8 @@ def make_app(settings: ServiceSettings) -> Gate:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Before the model is loaded, and for all threads that begin later: graphs take as many threads as torch has then.
     torch.set_num_threads(max(1, cores // (settings.workers * settings.threads)))
+    # Pillow refuses larger images by a limit of its own, whatever that of the service.
+    Image.MAX_IMAGE_PIXELS = max(settings.limits.pixels, Image.MAX_IMAGE_PIXELS or settings.limits.pixels)
     index = None
     if settings.folder is not None:
         index = ImageIndex.load(settings.folder, settings.index_folder)
