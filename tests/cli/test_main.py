@@ -41,7 +41,7 @@ OPTIONS = {
     },
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),
-        *("--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
+        *("--video", "--dense", "--max-patches", "--max-pixels", "--batch-size", "--model", "-m", "--device", "--json"),
         *("--cache", "--verify", "--regions", "--metadata", "--id-column", "--image-column"),
     },
     "calibrate": {

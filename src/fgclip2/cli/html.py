@@ -49,9 +49,12 @@ def write_page(
     from ..embedding.inputs import load_input
     from ..modeling.inputs import MAX_PIXELS
     from ..search.html import render_results, sections_of_results
+    from ..search.video import read_frame
 
     def load(hit: dict[str, Any]) -> Image.Image:
         try:
+            if "time" in hit:  # of a video
+                return read_frame(Path(hit["path"]), hit["time"], max_pixels or MAX_PIXELS)
             image = Path(hit["path"]) if index is None else index.image(hit["id"])
             return load_input(0, image, max_pixels or MAX_PIXELS)
         except ValueError as error:

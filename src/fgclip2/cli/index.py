@@ -12,6 +12,7 @@ import typer
 from .._imports import require
 from ..files import printable
 from . import common
+from .video import Video, describe_videos, parse_sampling, update_videos
 
 if TYPE_CHECKING:
     from ..search import ImageIndex
@@ -23,6 +24,7 @@ fgclip2 index photos
 fgclip2 index 照片 --index 索引
 fgclip2 index 照片 --show-problems
 fgclip2 index photos --dense int8
+fgclip2 index 视频 --video scenes
 fgclip2 index 照片 --cache hnsw
 fgclip2 index photos --verify
 fgclip2 index 照片.zip --regions grid
@@ -61,6 +63,7 @@ def index(
     rebuild: Rebuild = False,
     follow_links: FollowLinks = False,
     compare_contents: CompareContents = False,
+    video: Video = None,
     dense: Annotated[
         str | None,
         typer.Option(
@@ -113,22 +116,25 @@ def index(
     it was. With --show-problems or --verify nothing is updated; --verify ends with 1 if something is damaged.
 
     Dense maps (--dense) are large. Images that have none yet run through the model again, and from then on this command
-    and `fgclip2 search` make those of new images by themselves.
+    and `fgclip2 search` make those of new images by themselves. So it is with videos (--video), which need the extra
+    `video`: a video is saved when all of it is done, and `fgclip2 search` finds stretches of it.
 
     Caches (--cache) are made from the index, and made anew by this command when it has changed; a search passes over
     those of a former state. They may be deleted at any time.
     """
     budget = common.parse_max_patches(max_patches)
+    sampling = parse_sampling(video)
     for option, value in (
         ("--dense", dense),
         ("--cache", cache),
         ("--regions", regions),
         ("--metadata", metadata),
+        ("--video", video),
     ):
         if (show_problems or verify) and value:
             name = "--verify" if verify else "--show-problems"
             raise typer.BadParameter(f"leave it out with {name}, which updates nothing", param_hint=option)
-    from ..search import ImageIndex
+    from ..search import ImageIndex, VideoIndex
     from ..search.caches import KINDS as CACHES
     from ..search.dense_maps import KINDS, describe_size
     from ..search.store import KINDS_OF_REGIONS
@@ -144,11 +150,12 @@ def index(
         _verify(folder, index, follow_links, as_json)
         return
     if show_problems:
-        state = describe(ImageIndex.load(folder, index, follow_links))
+        videos = VideoIndex.load(folder, index, follow_links)
+        state = {**describe(ImageIndex.load(folder, index, follow_links)), **describe_videos(videos)}
         if as_json:
             common.print_json({"folder": str(folder), "index": state})
             return
-        for file in state["unusable"]:
+        for file in [*state["unusable"], *state.get("video", {}).get("unusable", [])]:
             typer.echo(f"{printable(file['path'])}: {printable(file['reason'])}")
         for line in _count_left_out(state["left_out"]):
             typer.echo(line)
@@ -169,10 +176,12 @@ def index(
         built.delete_caches()
     else:
         _make_caches(built, cache)
-    if as_json:
-        common.print_json({"model": embedder.name, "folder": str(folder), "index": describe(built)})
-    else:
+    if not as_json:
         report(built, folder, index)
+    videos = update_videos(folder, embedder, sampling, index, budget, batch_size, rebuild, follow_links)
+    if as_json:
+        state = {**describe(built), **describe_videos(videos)}
+        common.print_json({"model": embedder.name, "folder": str(folder), "index": state})
 
 
 def _verify(folder: Path, index_folder: Path | None, follow_links: bool, as_json: bool) -> None:

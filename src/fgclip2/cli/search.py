@@ -14,6 +14,7 @@ from . import common
 from .html import Html, check_html, write_page
 from .index import CompareContents, Folder, FollowLinks, IndexFolder, Rebuild, describe, report
 from .queries import Boxes, Combine, Images, Negatives, NegativeWeight, Texts, Weights, read_queries
+from .video import describe_videos, print_video_hits, update_videos, video_hits
 
 if TYPE_CHECKING:
     from ..search import ImageIndex
@@ -112,6 +113,9 @@ def search(
     Each text and image is a query of its own; with --combine they are one: the sum of their vectors, each times its
     --weight. That of --not is subtracted from every query.
 
+    Where the index has videos (`fgclip2 index --video`), the best stretches of these come after the images, each from
+    its first to its last second; --rerank, --regions and --where leave them as they are.
+
     With --rerank phrases, the score by which hits are ordered comes first, then the cosine; below a hit stand the
     phrases of the query, each with its cosine and the box (x1, y1, x2, y2 in pixels) where it fits best. Candidates are
     read again for it, unless the index has dense maps (`fgclip2 index --dense`). With --rerank model, which needs a
@@ -131,7 +135,7 @@ def search(
     _check_reranking(folder, [said["kind"] for said, _ in asked], rerank, candidates, explain)
     check_html(html)
     _check_regions(regions, rerank, image or [], approximate)
-    from ..search import ImageIndex
+    from ..search import ImageIndex, VideoIndex
 
     # A stored index first, for it may lack, and a model takes seconds.
     stored = ImageIndex.load(folder, index, follow_links) if no_update else None
@@ -141,8 +145,9 @@ def search(
         settings = (budget, batch_size, rebuild, None, follow_links, compare_contents)
         searched = ImageIndex.build(folder, embedder, index, *settings)
         report(searched, folder, index)
+        videos = update_videos(folder, embedder, None, index, budget, batch_size, rebuild, follow_links)
     else:
-        searched = stored
+        searched, videos = stored, VideoIndex.load(folder, index, follow_links)
     if not len(searched):
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
@@ -160,6 +165,9 @@ def search(
         its_options = {"approximate": approximate, "where": where, **(options_of_texts if is_text else {})}
         found: Any = searched.search(its, embedder, top_k, regions=regions, **its_options)  # a list for each query
         results += _results(searched, folder, said, found)
+    if videos is not None:
+        for result, (_, query) in zip(results, asked, strict=True):
+            result["videos"] = video_hits(folder, videos, videos.search(query, embedder, top_k))
     if explain is not None:
         _draw_hits(explain, results, searched, embedder.max_pixels)
     for result in results:
@@ -168,7 +176,7 @@ def search(
     if html is not None:
         write_page(html, ("Search results", "搜索结果"), results, embedder.max_pixels, searched)
     if as_json:
-        state = describe(searched)
+        state = {**describe(searched), **describe_videos(videos)}
         common.print_json({"model": embedder.name, "folder": str(folder), "index": state, "results": results})
     else:
         _print_results(results, least)
@@ -224,6 +232,7 @@ def _print_results(results: list[dict[str, Any]], least: float) -> None:
                 typer.echo(f"    {printable(hit['picture'])}")
         if result.get("nothing_matches"):
             typer.echo(f"  nothing here matches: no image has a probability of {least:g}")
+        print_video_hits(result.get("videos", []))
 
 
 def _edges(box: Sequence[float]) -> str:

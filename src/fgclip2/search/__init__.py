@@ -8,6 +8,7 @@ from .index import ImageIndex
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
 from .verification import DamagedFile
+from .video_index import VideoHit, VideoIndex
 
 __all__ = [
     "NEGATIVE_WEIGHT",
@@ -22,6 +23,8 @@ __all__ = [
     "RerankedSearchHit",
     "SearchHit",
     "UnusableFile",
+    "VideoHit",
+    "VideoIndex",
     "find_duplicates",
     "nearest",
 ]

@@ -12,6 +12,7 @@ from PIL import Image
 from ..files import printable
 from ..pages import data_uri, document, in_both
 from ..visualization import PHRASE_COLORS
+from .video_index import clock
 
 LONGEST_SIDE = 320  # of a thumbnail, in pixels
 QUALITY = 75
@@ -121,7 +122,7 @@ def sections_of_results(
 
     Args:
         results: Each with a `query` and `hits`, of which each has a `path` and a `score`, and may have `reranked`, a
-            `box`, and `phrases` with `text`, `box` and `cosine`.
+            `box`, and `phrases` with `text`, `box` and `cosine`; and maybe `videos` with `start` and `end`.
         load: Returns the picture of a hit, upright and RGB; may raise a `ValueError` or an `OSError`.
     """
 
@@ -133,9 +134,14 @@ def sections_of_results(
         if hit.get("box"):
             windows.append(Window(hit["box"], "[" + ", ".join(f"{edge:.0f}" for edge in hit["box"]) + "]"))
         lines = [f"{place}. {hit['path']}", " · ".join(scores)]
+        if "start" in hit:
+            lines.append(f"{clock(hit['start'])} - {clock(hit['end'])}")
         return Card(lambda: load(hit), lines, windows)
 
     return [
-        Section(result["query"], [card(place, hit) for place, hit in enumerate(result["hits"], 1)])
+        Section(
+            result["query"],
+            [card(place, hit) for place, hit in enumerate([*result["hits"], *result.get("videos", [])], 1)],
+        )
         for result in results
     ]

@@ -22,9 +22,8 @@ from ..embedding.phrases import Splitter
 from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
 from ..errors import IncompatibleIndexError
 from ..files import printable
-from ..modeling.interface import Role
 from . import exact
-from .build import IndexBuild, IndexReport, check_source, made_by, vector_kind
+from .build import IndexBuild, IndexReport, check_source
 from .caches import APPROXIMATE, VectorCache, build_cache, cached_kinds, delete_caches
 from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
@@ -35,7 +34,7 @@ from .hits import IndexEntry, RerankedSearchHit, SearchHit
 from .metadata import ID, Metadata, Records, check_boxes, check_metadata, kinds_of_columns, read_records
 from .own_ids import KIND as OWN_IDS
 from .own_ids import OwnIdsSource, check_ids
-from .queries import ImageQuery, Query, check_queries, images_of, is_copy, is_query, parts_of, query_vectors
+from .queries import ImageQuery, Query, encode_queries, images_of, is_copy, is_query
 from .scan import ImageFile, Source, UnusableFile
 from .sources import open_source
 from .store import (
@@ -763,7 +762,9 @@ class ImageIndex:
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
         if regions is not None:
             self._require_regions(regions, rerank, queries)
-        vectors = self._query_vectors(queries, embedder, "auto" if regions is None else "region_phrase")
+        vectors = encode_queries(
+            queries, embedder, self.model, self.settings, "auto" if regions is None else "region_phrase"
+        )
         if rerank is not None:
             if embedder is None or not all(isinstance(query, str) for query in queries):
                 raise ValueError(f"rerank={rerank!r} needs queries that are texts, got an image or a vector")
@@ -941,27 +942,6 @@ class ImageIndex:
             return others
         return self._without_copies(query, find, self._hits(scores[0], rows[0]), top_k)
 
-    def _query_vectors(self, queries: list[Any], embedder: Embedder | None, role: Role | Literal["auto"]) -> np.ndarray:
-        """Return (queries, D), L2-normalised; texts are of that role."""
-        width = self.model["embedding_size"]
-        check_queries(queries, width)
-        if all(isinstance(part, np.ndarray) for query in queries for part in parts_of(query)):
-            return query_vectors(queries, None, width, None)
-        if embedder is None:
-            raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
-        if not made_by(self.model, embedder):
-            raise IncompatibleIndexError(
-                f"the index was made by the model {self.model['name']!r}, which is not the model {embedder.name!r} as "
-                "it is now: search with that, or build the index anew"
-            )
-        settings = {**self.settings, **embedder.describe_vectors()}
-        if any(map(images_of, queries)) and vector_kind(settings) != vector_kind(self.settings):
-            raise IncompatibleIndexError(
-                f"the index was made with {self.settings}, and {embedder!r} gives other vectors of images: search by "
-                "texts, or with an embedder of the same precision and kind of images"
-            )
-        return query_vectors(queries, embedder, width, self.settings["max_num_patches"], role)
-
 
 def _budget(embedder: Embedder, max_num_patches: int | str | None) -> int | str | None:
     """Return the patch budget of images, that of the processor where none is given and the family has them."""
@@ -984,9 +964,9 @@ def _open(
             return OwnIdsSource(path.resolve()), path
         if not path.exists():
             raise ValueError(f"{printable(path)}: no such folder or file")
-        where = _index_folder(path.resolve(), index_folder, follow_links)
+        where = index_folder_of(path.resolve(), index_folder, follow_links)
     elif index_folder is not None:
-        where = _index_folder(Path(index_folder), index_folder, follow_links)
+        where = index_folder_of(Path(index_folder), index_folder, follow_links)
     else:
         where = Path()  # open_source says what is missing
     stored = kinds_in(where, follow_links).source or {}
@@ -1000,7 +980,8 @@ def _no_index(folder: Path, index_folder: str | os.PathLike | None) -> ValueErro
     return ValueError(f"{printable(folder)} has no index: make it by ImageIndex.build, or by `{command}`")
 
 
-def _index_folder(place: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:
+def index_folder_of(place: Path, index_folder: str | os.PathLike | None, follow_links: bool) -> Path:
+    """Return the folder that an index is kept in; refuse a file, and a link that brings it unasked."""
     inside = place / DEFAULT_INDEX_FOLDER if place.is_dir() else place.with_name(place.name + BESIDE)
     where = inside if index_folder is None else Path(index_folder)
     if where.is_file():

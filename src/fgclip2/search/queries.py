@@ -18,11 +18,13 @@ from ..checks import is_number
 from ..embedding import Embedder, ImageInput
 from ..embedding.inputs import load_input
 from ..embedding.labels import normalised
+from ..errors import IncompatibleIndexError
 from ..files import IMAGE_SUFFIXES, printable
 from ..modeling.inputs import check_boxes
 from ..modeling.interface import Role
+from .build import made_by, vector_kind
 
-NEGATIVE_WEIGHT = -0.5  # a usual weight of what hits should not be like; docs/search.md says what it was chosen by
+NEGATIVE_WEIGHT = -0.5  # a usual weight of what hits should not be like; docs/queries.md says what it was chosen by
 CANCELLED = 1e-4  # length of a sum of unit vectors, as a share of all weights, below which its direction is rounding
 
 ImageQuery: TypeAlias = str | os.PathLike | Image.Image | bytes
@@ -172,6 +174,45 @@ def query_vectors(
     return normalised(combined)
 
 
+def encode_queries(
+    queries: Sequence[Query],
+    embedder: Embedder | None,
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    role: Role | Literal["auto"] = "auto",
+) -> np.ndarray:
+    """Check queries, and encode them as [`query_vectors`] does, by the model that made an index.
+
+    Args:
+        queries: See [`check_queries`].
+        embedder: Must be the model of the index; queries of vectors alone need none.
+        model, settings: Of the index.
+        role: Of the texts.
+
+    Raises:
+        ValueError: A query can't be used, or there is no embedder.
+        IncompatibleIndexError: The embedder is not the model that made the index.
+    """
+    width = model["embedding_size"]
+    check_queries(queries, width)
+    if all(isinstance(part, np.ndarray) for query in queries for part in parts_of(query)):
+        return query_vectors(queries, None, width, None)
+    if embedder is None:
+        raise ValueError("queries that are texts or images need an embedder: index.search(query, embedder)")
+    if not made_by(model, embedder):
+        raise IncompatibleIndexError(
+            f"the index was made by the model {model['name']!r}, which is not the model {embedder.name!r} as it is "
+            "now: search with that, or build the index anew"
+        )
+    ours = vector_kind({**settings, **embedder.describe_vectors()})
+    if any(map(images_of, queries)) and ours != vector_kind(settings):
+        raise IncompatibleIndexError(
+            f"the index was made with {settings}, and {embedder!r} gives other vectors of images: search by texts, or "
+            "with an embedder of the same precision and kind of images"
+        )
+    return query_vectors(queries, embedder, width, settings["max_num_patches"], role)
+
+
 def parts_of(query: Query) -> Sequence[Any]:
     """Return the queries that a query is combined of; a simple one is its only part."""
     return query.parts if isinstance(query, CombinedQuery) else [query]
@@ -224,7 +265,7 @@ def _check_text(text: str) -> None:
         warnings.warn(
             f"the query {text!r} looks like the path of a file, but is searched as a text: for the image give it as "
             "`--image`, or image=",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

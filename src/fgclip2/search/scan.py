@@ -123,7 +123,7 @@ class FolderSource:
         return self.path / entry
 
 
-def scan_folder(folder: Path, follow_links: bool = False) -> Scan:
+def scan_folder(folder: Path, follow_links: bool = False, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Scan:
     """List the image files of a folder and its subfolders, by suffix; hidden ones are left out.
 
     One entry that can't be looked at ends neither its folder nor the scan.
@@ -133,6 +133,7 @@ def scan_folder(folder: Path, follow_links: bool = False) -> Scan:
         follow_links: Follow links to folders, and to files outside `folder`. By default only links to files inside are
             used, so that nothing outside can get into an index. Each folder is entered once, however many links lead
             to it.
+        suffixes: Of the files to list, in lower case.
     """
     images: list[ImageFile] = []
     unusable: list[UnusableFile] = []
@@ -167,7 +168,7 @@ def scan_folder(folder: Path, follow_links: bool = False) -> Scan:
                         links_to_folders.append(path + "/")
                     else:
                         unusable.append(UnusableFile(path, f"a link to a folder; {ALLOWED_BY}"))
-                elif suffix not in IMAGE_SUFFIXES:
+                elif suffix not in suffixes:
                     left_out[suffix] += 1
                 elif is_link and not follow_links and not Path(entry.path).resolve().is_relative_to(folder):
                     unusable.append(UnusableFile(path, f"a link to a file outside the folder; {ALLOWED_BY}"))
