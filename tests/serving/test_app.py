@@ -97,6 +97,16 @@ def test_an_image_is_not_compared_with_an_index_of_other_images(client, index, d
     assert client.post("/v1/search", json={"query": "狗"}).status_code == 200
 
 
+def test_hits_fulfil_an_expression(client):
+    request = {"query": "红苹果", "where": "path like '动物/%' or id = 'bus-twemoji.webp'"}
+    for more in ({}, {"rerank": "phrases"}):
+        hits = client.post("/v1/search", json={**request, **more}).json()["hits"]
+        assert {hit["path"] for hit in hits} == {"动物/狗.webp", "bus-twemoji.webp"}
+    for wrong in ("colour = 1", "path in (select 1)", "read_csv('/etc/passwd')", "1; drop table x"):
+        answer = client.post("/v1/search", json={**request, "where": wrong})
+        assert code_of(answer) == (422, "filter_not_usable")
+
+
 def test_state_and_models(client, embedder):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ok"}

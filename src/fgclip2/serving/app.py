@@ -202,6 +202,10 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
         _check_model(engine, request.model)
         if (request.query is None) == (request.image is None):
             raise ServiceError(422, "query_not_single", "give one of `query`, a text, and `image`", "query")
+        if request.where is not None and len(request.where) > engine.limits.text_characters:
+            raise ServiceError(
+                422, "text_too_long", f"`where` may have at most {engine.limits.text_characters} characters", "where"
+            )
         if max(request.top_k, request.candidates) > engine.limits.hits:
             raise ServiceError(
                 422, "too_many_hits", f"top_k and candidates may be at most {engine.limits.hits}", "top_k"
@@ -210,25 +214,29 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
             if request.rerank is not None:
                 raise ServiceError(422, "rerank_not_possible", "only searches by a text are re-ranked", "rerank")
             (image,) = await engine.read_images([request.image or ""], "image")
-            hits = await engine.search(await engine.embed_image_query(image), request.top_k)
+            hits = await engine.search(await engine.embed_image_query(image), request.top_k, request.where)
         elif request.rerank is None:
             vectors, _ = await engine.embed_texts([request.query], param="query")
-            hits = await engine.search(vectors[0], request.top_k)
+            hits = await engine.search(vectors[0], request.top_k, request.where)
         else:
             try:
                 engine.embedder.require_reranking(request.rerank)
             except ValueError as error:
                 raise ServiceError(422, "rerank_not_possible", str(error), "rerank") from error
-            hits = await engine.search_again(request.query, request.top_k, request.rerank, request.candidates)
-        found = [_hit(engine.path_in_index(hit), hit) for hit in hits]
+            hits = await engine.search_again(
+                request.query, request.top_k, request.rerank, request.candidates, request.where
+            )
+        found = [_hit(hit) for hit in hits]
         return await _json(engine, lambda: schemas.SearchResponse(model=engine.name, hits=found))
 
 
-def _hit(path: str, hit: Any) -> schemas.Hit:
+def _hit(hit: Any) -> schemas.Hit:
+    # Not its whole path: clients need not know where the index lies.
+    fields = {"path": hit.id, "score": hit.score, "metadata": hit.metadata}
     if not hasattr(hit, "reranked"):
-        return schemas.Hit(path=path, score=hit.score)
+        return schemas.Hit(**fields)
     phrases = [schemas.Phrase(text=one.text, box=list(one.box), cosine=one.cosine) for one in hit.phrases]
-    return schemas.Hit(path=path, score=hit.score, reranked=hit.reranked, phrases=phrases)
+    return schemas.Hit(**fields, reranked=hit.reranked, phrases=phrases)
 
 
 def _check_model(engine: Engine, name: str | None) -> None:

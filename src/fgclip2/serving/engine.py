@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -251,30 +250,35 @@ class Engine:
     # Search
     # -----------------------------------------------------------------------------------------------------------------
 
-    async def search(self, vector: np.ndarray, top_k: int) -> list[Any]:
+    async def search(self, vector: np.ndarray, top_k: int, where: str | None = None) -> list[Any]:
         """Return the images of the index that are nearest to a vector, see [`ImageIndex.search`]."""
-        job = Job(Kind(self._nearest, (top_k,), SEARCHES_AT_ONCE), digest(vector.tobytes()), vector)
-        return (await self.queue.results([job], admitted=True))[0]
+        job = Job(Kind(self._nearest, (top_k, where), SEARCHES_AT_ONCE), digest(vector.tobytes()), vector)
+        return await self._hits(job, where, admitted=True)
 
-    async def search_again(self, text: str, top_k: int, rerank: str, candidates: int) -> list[Any]:
+    async def search_again(
+        self, text: str, top_k: int, rerank: str, candidates: int, where: str | None = None
+    ) -> list[Any]:
         """Return the images of the index that are nearest to a text after re-ranking, see [`ImageIndex.search`]."""
-        job = Job(Kind(self._reranked, (top_k, rerank, candidates), SEARCHES_AT_ONCE), text, text)
-        return (await self.queue.results([job]))[0]
+        job = Job(Kind(self._reranked, (top_k, rerank, candidates, where), SEARCHES_AT_ONCE), text, text)
+        return await self._hits(job, where, admitted=False)
 
-    def path_in_index(self, hit: Any) -> str:
-        """Return the path of a hit below the folder of the index: clients need not know where that is."""
+    async def _hits(self, job: Job, where: str | None, admitted: bool) -> list[Any]:
+        try:
+            return (await self.queue.results([job], admitted))[0]
+        except (ValueError, ImportError) as error:  # the latter where DuckDB is not installed
+            if where is None:
+                raise
+            raise ServiceError(422, "filter_not_usable", str(error), "where") from error
+
+    def _nearest(self, vectors: list[np.ndarray], top_k: int, where: str | None) -> list[Any]:
         assert self.index is not None
-        return PurePath(hit.path).relative_to(self.index.folder).as_posix()
+        return self.index.search(vectors, top_k=top_k, where=where)
 
-    def _nearest(self, vectors: list[np.ndarray], top_k: int) -> list[Any]:
-        assert self.index is not None
-        return self.index.search(vectors, top_k=top_k)
-
-    def _reranked(self, texts: list[str], top_k: int, rerank: Any, candidates: int) -> list[Any]:
+    def _reranked(self, texts: list[str], top_k: int, rerank: Any, candidates: int, where: str | None) -> list[Any]:
         assert self.index is not None
         embedder: Any = self.embedder
         return self.index.search(
-            texts, embedder, top_k, rerank=rerank, candidates=candidates, batch_size=self._batch_size
+            texts, embedder, top_k, rerank=rerank, candidates=candidates, batch_size=self._batch_size, where=where
         )
 
     # -----------------------------------------------------------------------------------------------------------------

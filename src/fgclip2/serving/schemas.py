@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -99,6 +99,10 @@ class SearchRequest(Request):
         None, description="Order the first hits of a text anew: by its phrases, or by the model's ranking stage."
     )
     candidates: int = Field(20, ge=1, le=10_000, description="How many first hits are ordered anew.")
+    where: Text | None = Field(
+        None,
+        description="An SQL expression on the metadata of the index, e.g. `year > 2020`; only such images are hits.",
+    )
 
 
 class Embedding(BaseModel):
@@ -172,10 +176,11 @@ class Phrase(BaseModel):
 
 
 class Hit(BaseModel):
-    """An image of the index: its path below the index's folder, and its cosine; after re-ranking that score, too."""
+    """An image of the index: its path there or its id, cosine and metadata; after re-ranking that score, too."""
 
     path: str
     score: float
+    metadata: dict[str, Any]
     reranked: float | None = None
     phrases: list[Phrase] | None = None
 
