@@ -1,8 +1,10 @@
 """docs/serving.md and docs/mcp.md run from their top and print what they say; the files to deploy name real options."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,7 +68,9 @@ def test_the_table_has_every_limit_and_its_default():
 
 
 @pytest.mark.slow
-def test_the_page_on_tools_runs(folder):
+def test_the_page_on_tools_runs(folder, monkeypatch):
+    scripts = Path(sys.executable).parent  # where the page's command is, also if no environment is active
+    monkeypatch.setenv("PATH", f"{scripts}{os.pathsep}{os.environ['PATH']}")
     run_document(ROOT / "docs" / "mcp.md")
 
 
