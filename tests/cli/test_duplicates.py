@@ -41,6 +41,15 @@ def test_pages_show_groups_and_hits(run, copies):
     assert "page: 结果.html" in result.stderr
 
 
+def test_duplicates_in_an_archive_have_pictures_too(run, copies):
+    shutil.make_archive("照片", "zip", "照片")
+    (group,) = run.json("duplicates", "照片.zip", "--threshold", "0.9999", "--html", "重复.html")["groups"]
+    assert [image["id"] for image in group["images"]] == ["黑猫 (1).png", "黑猫.png"]
+    assert group["images"][0]["path"] == "照片.zip/黑猫 (1).png"
+    page = Path("重复.html").read_text(encoding="utf-8")
+    assert (page.count("<img "), page.count('class="missing"')) == (2, 0)
+
+
 def test_a_page_that_cannot_be_written_is_told_of_before_the_work(run, copies):
     assert "must end with .html" in run("duplicates", "照片", "--html", "重复.txt", code=2).stderr
     assert "there is no folder" in run("search", "照片", "狗", "--html", "没有/结果.html", code=1).stderr

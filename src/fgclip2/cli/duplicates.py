@@ -63,14 +63,14 @@ def duplicates(
 
     def said_of(image: Duplicate) -> dict[str, Any]:
         path = folder / image.path.relative_to(searched.folder)
-        return {"path": str(path), "bytes": image.size, "score": image.score}
+        return {"path": str(path), "id": image.id, "bytes": image.size, "score": image.score}
 
     groups = [
         {"images": [said_of(group.best), *map(said_of, group.others)]} for group in find_duplicates(searched, threshold)
     ]
     if html is not None:
         results = [{"query": f"{number}.", "hits": group["images"]} for number, group in enumerate(groups, 1)]
-        write_page(html, ("Near-duplicates", "近似重复的图像"), results, max_pixels)
+        write_page(html, ("Near-duplicates", "近似重复的图像"), results, max_pixels, searched)
     if as_json:
         common.print_json(
             {"folder": str(folder), "index": describe(searched), "threshold": threshold, "groups": groups}

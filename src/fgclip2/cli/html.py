@@ -35,7 +35,7 @@ def write_page(
     title: tuple[str, str],
     results: Sequence[dict[str, Any]],
     max_pixels: int | None,
-    index: ImageIndex | None = None,
+    index: ImageIndex,
 ) -> None:
     """Write the results of a command as a page, and say where on stderr.
 
@@ -44,7 +44,7 @@ def write_page(
         title: In English and in Chinese.
         results: See [`sections_of_results`].
         max_pixels: Images of more pixels have no picture; `None`: Pillow's limit.
-        index: Gives the images by the ids of the hits; `None`: they are files.
+        index: Gives the images by the ids of the hits.
     """
     from ..embedding.inputs import load_input
     from ..modeling.inputs import MAX_PIXELS
@@ -55,8 +55,7 @@ def write_page(
         try:
             if "time" in hit:  # of a video
                 return read_frame(Path(hit["path"]), hit["time"], max_pixels or MAX_PIXELS)
-            image = Path(hit["path"]) if index is None else index.image(hit["id"])
-            return load_input(0, image, max_pixels or MAX_PIXELS)
+            return load_input(0, index.image(hit["id"]), max_pixels or MAX_PIXELS)
         except ValueError as error:
             raise ValueError(str(error).removeprefix("images[0]: ")) from error
 

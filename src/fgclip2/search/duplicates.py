@@ -18,11 +18,19 @@ COLUMNS_PER_BLOCK = 16384  # a product of a block has 64 MB
 
 
 class Duplicate(NamedTuple):
-    """An image of a group, its bytes, and the cosine with the best image of the group."""
+    """An image of a group.
+
+    Attributes:
+        path: See [`SearchHit`].
+        size: Of its file in bytes.
+        score: Its cosine with the best image of the group.
+        id: Of the entry: in a folder or an archive its path there.
+    """
 
     path: Path
     size: int
     score: float
+    id: str
 
 
 class DuplicateGroup(NamedTuple):
@@ -86,7 +94,7 @@ def find_duplicates(index: ImageIndex, threshold: float = DEFAULT_THRESHOLD) -> 
     """Find the near-duplicates among the images of an index; nothing is deleted or changed.
 
     Args:
-        index: Of a folder.
+        index: Of a folder, an archive or another source.
         threshold: The lowest cosine with the best image of a group. Its meaning differs from model to model: look at
             some groups before you rely on it.
 
@@ -106,7 +114,7 @@ def find_duplicates(index: ImageIndex, threshold: float = DEFAULT_THRESHOLD) -> 
 
     def image(row: int) -> Duplicate:
         file = index.files[row]
-        return Duplicate(index.folder / file.path, file.size, float(cosines[row]))
+        return Duplicate(index.source.shown_path(file.path), file.size, float(cosines[row]), file.path)
 
     groups = [
         DuplicateGroup(image(centre), [image(row) for row in sorted(rows, key=lambda row: (-cosines[row], row))])
