@@ -17,12 +17,13 @@ import torch
 
 import fgclip2
 
-from . import benchmarks, inference, onnx_graphs, training
+from . import benchmarks, inference, loader, onnx_graphs, training
 from .measuring import Row
 
 SECTIONS = {
     "Model": ("Base size, random weights, CPU.", inference.row_groups),
     "ONNX": (onnx_graphs.EXPLANATION, onnx_graphs.row_groups),
+    "Loader": (loader.EXPLANATION, loader.row_groups),
     "Training": (training.EXPLANATION, training.row_groups),
     "Benchmarks": (benchmarks.EXPLANATION, benchmarks.row_groups),
 }

@@ -1,30 +1,22 @@
-"""Speed and memory of training: the step of the full objective, its sigmoid loss over ranks, gradient cache, loader."""
+"""Speed and memory of training: the step of the full objective, its sigmoid loss over ranks, gradient cache."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from fgclip2 import FGClip2Config, FGClip2Processor, embedded_checkpoint
-from fgclip2.data.records import Record, Region, open_record_image
+from fgclip2 import FGClip2Config
 from fgclip2.distributed import world_size
 from fgclip2.training import FGClip2ForTraining
-from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.gradient_cache import cached_step
 from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 from fgclip2.training.objective import FGClip2Objective
-from fgclip2.training.sampler import DrawnRecord
 
 from .measuring import Row, added_peak_memory, in_fresh_process, on_ranks, paired_ratio, peak_memory
 from .reference_training import padded_batch, reference_loss
@@ -53,7 +45,6 @@ CACHE_SHAPE = {"width": 64, "layers": 2, "vocabulary": 1_000}
 def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
     """The measurements, quick ones first."""
     return [
-        loader_rows,
         gradient_cache_rows,
         sigmoid_rows,
         lambda: step_rows(max(2, runs // 3)),
@@ -146,10 +137,10 @@ def step_rows(runs: int, images: int = 8, shape: dict[str, int] = STEP_SHAPE) ->
         ratio = paired_ratio(partial(reference_step, model, padded), partial(our_step, model, batch), runs)
         peak = in_fresh_process(step_memory, slots, images, shape)
         name = f"full-objective step / plain step ({slots}), {images} images"
-        rows.append(_bounded(f"{name}, samples per second", ratio, bounds.get("speed"), ">="))
+        rows.append(bounded_row(f"{name}, samples per second", ratio, bounds.get("speed"), ">="))
         for kind, ours, theirs in zip(("added memory", "peak memory of the process"), our_peak, peak, strict=True):
             note = f"{ours / 1e9:.2f} / {theirs / 1e9:.2f} GB"
-            rows.append(_bounded(f"{name}, {kind}", ours / theirs, bounds.get(kind), "<=", note))
+            rows.append(bounded_row(f"{name}, {kind}", ours / theirs, bounds.get(kind), "<=", note))
     return rows
 
 
@@ -163,8 +154,8 @@ def equality_rows(model: FGClip2ForTraining, batch: dict[str, Tensor], padded: d
         for name, gradient in their_gradients.items()
     )
     return [
-        _bounded("full-objective step and plain step, relative difference of the loss", loss, 1e-5, "<=", unit=""),
-        _bounded("the same, difference of a gradient to its parameter's largest", gradient, 1e-3, "<=", unit=""),
+        bounded_row("full-objective step and plain step, relative difference of the loss", loss, 1e-5, "<=", unit=""),
+        bounded_row("the same, difference of a gradient to its parameter's largest", gradient, 1e-3, "<=", unit=""),
     ]
 
 
@@ -212,7 +203,7 @@ def sigmoid_rows(
             if form == "ring":
                 growth = peaks[-1] / peaks[0]
                 name = f"the same, {world_sizes[-1]} processes / {world_sizes[0]}"
-                rows.append(_bounded(name, growth, RING_GROWTH, "<="))
+                rows.append(bounded_row(name, growth, RING_GROWTH, "<="))
     return rows
 
 
@@ -252,7 +243,7 @@ def gradient_cache_rows(runs: int = 3, sizes: Sequence[int] = (8, 32, 128), chun
     for kind, values in peaks.items():
         note = f"{' / '.join(f'{peak:.0f}' for peak in values)} MB with {' / '.join(map(str, sizes))} images"
         rows.append(Row(f"{kind} step, added memory", None, "", note=note))
-    rows.append(_bounded(f"cached step, chunks of {chunk_size}, largest added memory / smallest", growth, 1.3, "<="))
+    rows.append(bounded_row(f"cached step, chunks of {chunk_size}, largest added memory / smallest", growth, 1.3, "<="))
     model, batch = random_model(**CACHE_SHAPE), random_batch(sizes[1], CACHE_SHAPE["vocabulary"])
     steps = (partial(CACHE_STEPS[kind], model, batch, chunk_size) for kind in ("cached", "plain"))
     rows.append(Row(f"cached step / plain step, time, {sizes[1]} images", paired_ratio(*steps, runs), "x"))
@@ -276,62 +267,7 @@ def _cached(model: FGClip2ForTraining, batch: dict[str, Tensor], chunk_size: int
 CACHE_STEPS = {"plain": _plain, "cached": _cached}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Loader
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def loader_rows(images: int = 256, batch_size: int = 16) -> list[Row]:
-    """Records per second from JPEG files of 640x480 to batches of 256 patches."""
-    processor = FGClip2Processor.from_pretrained(embedded_checkpoint())
-    collator = FGClip2Collator(processor, max_num_patches=256)
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = [DrawnRecord(record, 0) for record in jpeg_records(Path(folder), images)]
-        rates = {"plain loop": _rate(images, plain_loader(processor, drawn))}
-        for workers in (0, 2):
-            loader = DataLoader(drawn, batch_size, collate_fn=collator, num_workers=workers)
-            rates[f"collator, {workers} workers"] = _rate(images, loader)
-    return [Row(f"loading 640x480 JPEGs, {name}", rate, "samples/s") for name, rate in rates.items()]
-
-
-def _rate(count: int, batches: Iterable[object]) -> float:
-    start = time.perf_counter()
-    for _ in batches:
-        pass
-    return count / (time.perf_counter() - start)
-
-
-def plain_loader(processor: FGClip2Processor, drawn: list[DrawnRecord]) -> Iterable[object]:
-    """Images and texts one by one."""
-    for record, _ in drawn:
-        yield processor(images=[open_record_image(record)], max_num_patches=256, return_tensors="pt")
-        walks = [("short", record.short_caption), ("long", record.long_caption)]
-        for region in record.regions:
-            walks += [("box", text) for text in (region.short_text, region.short_text, *region.hard_negatives)]
-        for walk_type, text in walks:
-            yield processor(text=[text], walk_type=walk_type, return_tensors="pt")
-
-
-def jpeg_records(folder: Path, count: int) -> list[Record]:
-    """Records on noise of some coarseness, which compresses about as photos do; every second one Chinese."""
-    rng = np.random.default_rng(0)
-    records = []
-    for number, boxes in zip(range(count), cycle(BOX_COUNTS)):
-        path = folder / f"{number}.jpg"
-        noise = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
-        noise.resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
-        chinese = number % 2 == 1
-        text = "桌上有一个红苹果" if chinese else "a red apple on the table"
-        negatives = tuple(f"{number}{'个红苹果' if chinese else ' red apples'}" for number in range(2, 12))
-        regions = tuple(
-            Region((0.1 * box, 0.1, 0.5 + 0.1 * box, 0.6), text, None, () if box else negatives) for box in range(boxes)
-        )
-        record = Record(str(path), text, 10 * f"{text}. ", "zh" if chinese else "en", regions, f"records:{number + 1}")
-        records.append(record)
-    return records
-
-
-def _bounded(name: str, value: float, bound: float | None, sign: str, note: str = "", unit: str = "x") -> Row:
+def bounded_row(name: str, value: float, bound: float | None, sign: str, note: str = "", unit: str = "x") -> Row:
     if bound is None:
         return Row(name, value, unit, note=note)
     return Row(name, value, unit, f"{sign} {bound:g}", value >= bound if sign == ">=" else value <= bound, note)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fgclip2.training.objective import FGClip2Objective
-from scripts.perf import training
+from scripts.perf import loader, training
 from scripts.perf.__main__ import markdown
 from scripts.perf.measuring import Row, added_peak_memory, in_fresh_process
 from scripts.perf.reference_training import padded_batch, reference_loss
@@ -108,9 +108,10 @@ def test_ring_stays_flat_and_the_cache_too(monkeypatch):
 
 @pytest.mark.slow
 def test_loader_rows():
-    rows = training.loader_rows(images=8, batch_size=4)
-    assert len(rows) == 3
-    assert all(row.value > 0 for row in rows)
+    rows = loader.loader_rows(1, budget=256, images=8, batch_size=4)
+    assert rows[0].held  # the same bits
+    assert rows[1].value > 0 < rows[2].value
+    assert all(row.value or "not measured" in row.note for row in rows[3:])
 
 
 def test_tables_by_section():

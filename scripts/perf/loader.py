@@ -1,0 +1,164 @@
+"""Speed of the training loader beside decoding and resizing alone, on samples as published.
+
+    python -m scripts.perf --only loader
+
+A row of WebDataset comes where it is installed: pip install webdataset
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fgclip2 import FGClip2Processor, embedded_checkpoint
+from fgclip2.data import jpeg
+from fgclip2.data.records import Record, Region
+from fgclip2.modeling.inputs import load_image
+from fgclip2.modeling.pixels import naflex_size
+from fgclip2.training.collator import FGClip2Collator
+from fgclip2.training.pixel_values import normalize_pixels
+from fgclip2.training.sampler import DrawnRecord
+
+from .measuring import Row, seconds_in_turn
+from .training import bounded_row
+
+EXPLANATION = """\
+From JPEG files of 640x480 to batches, CPU time of one process without workers. A sample is as published: 4 boxes with a
+text and 10 hard negatives each (44 texts), and 2 captions. *Plain* is Pillow's decoding and resizing of the same files
+and nothing else, in turn with the other; WebDataset reads, decodes and resizes, without texts and boxes."""
+
+BUDGETS = (256, 1024)
+LEAST = 0.7  # of the speed of plain decoding and resizing
+WIDTH, HEIGHT = 640, 480
+
+
+def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
+    """The measurements, one for each budget."""
+    return [partial(loader_rows, runs, budget) for budget in BUDGETS]
+
+
+def loader_rows(runs: int, budget: int, images: int = 64, batch_size: int = 16) -> list[Row]:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as in workers
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    processor = FGClip2Processor.from_pretrained(embedded_checkpoint())
+    collator = FGClip2Collator(processor, max_num_patches=budget)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = [DrawnRecord(record, 0) for record in published_records(Path(folder), images)]
+            paths = [record.image for record, _ in drawn]
+            make, plain = partial(batches, collator, drawn, batch_size), partial(decode_and_resize, paths, budget)
+            name = f"loader / plain, {budget} patches"
+            rows = [_same_bits(processor, collator, drawn[:batch_size], budget)]
+            rows.append(_ratio_row(name, plain, make, images, runs, LEAST))
+            with mock.patch.object(jpeg, "_decoder", return_value=None):
+                rows.append(_ratio_row(f"{name}, without simplejpeg", plain, make, images, runs))
+            name = f"webdataset / plain, {budget} patches"
+            if importlib.util.find_spec("webdataset"):
+                reader = webdataset_reader(paths, Path(folder) / "shards", budget)
+                rows.append(_ratio_row(name, plain, reader, images, runs))
+            else:
+                rows.append(Row(name, None, "", note="not measured: webdataset is not installed"))
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
+def _ratio_row(
+    name: str,
+    plain: Callable[[], object],
+    other: Callable[[], object],
+    images: int,
+    runs: int,
+    bound: float | None = None,
+) -> Row:
+    plain(), other()
+    seconds = np.array(seconds_in_turn(plain, other, runs, time.process_time))  # (runs, 2)
+    rates = images / np.median(seconds, axis=0)
+    note = f"{rates[1]:.0f} / {rates[0]:.0f} images a second"
+    return bounded_row(name, float(np.median(seconds[:, 0] / seconds[:, 1])), bound, ">=", note)
+
+
+def _same_bits(processor: FGClip2Processor, collator: FGClip2Collator, drawn: list[DrawnRecord], budget: int) -> Row:
+    """Compare a batch with what processor and tokenizer make one by one of what Pillow decodes."""
+    batch = normalize_pixels(collator(drawn))
+    records = [record for record, _ in drawn]
+    expected = processor.process_images([load_image(record.image) for record in records], budget)
+    texts = [text for record in records for region in record.regions for text in _texts_of(region)]
+    ids = processor.tokenizer(texts, walk_type="box", return_tensors="pt")["input_ids"]
+    same = torch.equal(batch["pixel_values"].view(torch.int32), expected["pixel_values"].view(torch.int32))
+    same &= torch.equal(batch["hard_input_ids"].flatten(0, 1), ids)
+    return Row(
+        f"pixel values and ids to the bit those of Pillow and the tokenizer, {budget} patches", None, "", held=same
+    )
+
+
+def _texts_of(region: Region) -> tuple[str, ...]:
+    return (region.short_text, *region.hard_negatives)
+
+
+def batches(collator: FGClip2Collator, drawn: Sequence[DrawnRecord], batch_size: int) -> None:
+    for start in range(0, len(drawn), batch_size):
+        collator(drawn[start : start + batch_size])
+
+
+def decode_and_resize(paths: Sequence[str], budget: int) -> None:
+    for path in paths:
+        resized(Image.open(path).convert("RGB"), budget)
+
+
+def resized(image: Image.Image, budget: int) -> Image.Image:
+    height, width = naflex_size(image.height, image.width, 16, budget)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def webdataset_reader(paths: Sequence[str], folder: Path, budget: int) -> Callable[[], None]:
+    import webdataset
+
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as shard:
+        for path in paths:
+            shard.add(path, Path(path).name)
+
+    def read() -> None:
+        samples: Any = webdataset.WebDataset(str(folder / "0.tar"), shardshuffle=False).decode("pil").to_tuple("jpg")
+        for (image,) in samples:
+            resized(image, budget)
+
+    return read
+
+
+def published_records(folder: Path, count: int) -> list[Record]:
+    """Records on noise of some coarseness, which compresses about as photos do; every second one Chinese."""
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(count):
+        path = folder / f"{number:06}.jpg"
+        noise = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+        noise.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(path, quality=90)
+        chinese = number % 2 == 1
+        text = "桌上有一个红苹果" if chinese else "a red apple on the table"
+        regions = tuple(
+            Region(
+                (0.1 * box, 0.1, 0.5 + 0.1 * box, 0.6),
+                f"{text} {number} {box}",
+                None,
+                tuple(f"{other}{'个' if chinese else ' '}{text} {number} {box}" for other in range(10)),
+            )
+            for box in range(4)
+        )
+        record = Record(str(path), text, 10 * f"{text}. ", "zh" if chinese else "en", regions, f"records:{number + 1}")
+        records.append(record)
+    return records
