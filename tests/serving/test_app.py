@@ -127,6 +127,13 @@ REFUSED = {
     "an unknown field": ("embeddings", {"input": "猫", "轴": 1}, 422, "request_not_valid"),
     "half a surrogate pair": ("embeddings", {"input": "\ud800"}, 422, "request_not_valid"),
     "texts": ("embeddings", {"input": ["猫"] * 9}, 422, "too_many_texts"),
+    "characters of a query": (
+        "search",
+        {"query": "猫" * 201, "rerank": "phrases", "candidates": 4, "top_k": 1},
+        422,
+        "text_too_long",
+    ),
+    "blank query": ("search", {"query": " ", "rerank": "phrases", "candidates": 4}, 422, "query_empty"),
     "characters": ("embeddings", {"input": "猫" * 201}, 422, "text_too_long"),
     "labels": ("classify", {"images": ["AAAA"], "labels": list("一二三四五六七八九")}, 422, "too_many_texts"),
     "images": ("classify", {"images": ["AAAA"] * 4, "labels": ["猫"]}, 422, "too_many_images"),

@@ -172,7 +172,10 @@ def test_a_redirect_is_checked_like_an_address(server):
     server.answers = [redirect(inside)] * 4
     with pytest.raises(ServiceError, match="no image came"):
         fetch(inside, [f"http://localhost:{server.port}/a/"])
-    assert len(server.requests) == 2 + 1 + 4
+    server.answers = [redirect("http://[x")]
+    with pytest.raises(ServiceError, match="no image came"):
+        fetch(inside, [f"http://localhost:{server.port}/a/"])
+    assert len(server.requests) == 2 + 1 + 4 + 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A service that listens: OpenAI's client, slow and broken connections, its end, and workers that are killed."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -111,6 +112,32 @@ def test_a_head_that_drips_is_closed_too(serve, monkeypatch):
             except OSError:
                 break
         assert 0.3 < time.monotonic() - start < 5
+
+
+def test_who_is_refused_by_the_head_keeps_no_connection(serve):
+    with serve([KEY]) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # to its end, which comes without the body
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_takes_no_answer_is_cut_off(serve, monkeypatch):
+    lost, real = threading.Event(), server.PromptClientsProtocol.connection_lost
+
+    def note(protocol, error):
+        lost.set()
+        real(protocol, error)
+
+    monkeypatch.setattr(server, "SECONDS_TO_TAKE_ANSWERS", 0.6)
+    monkeypatch.setattr(server.PromptClientsProtocol, "connection_lost", note)
+    with serve(seconds=1.0) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.5)
+        with contextlib.suppress(OSError):  # once neither side has room for more
+            while True:
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert lost.wait(15)
+        assert embed(port)[0] == 200
 
 
 def test_what_was_accepted_is_answered_before_the_end(serve, embedder, monkeypatch):

@@ -206,6 +206,8 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
             raise ServiceError(
                 422, "text_too_long", f"`where` may have at most {engine.limits.text_characters} characters", "where"
             )
+        if request.query is not None and not request.query.strip():
+            raise ServiceError(422, "query_empty", "the query is blank: give a text", "query")
         if max(request.top_k, request.candidates) > engine.limits.hits:
             raise ServiceError(
                 422, "too_many_hits", f"top_k and candidates may be at most {engine.limits.hits}", "top_k"

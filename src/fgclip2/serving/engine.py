@@ -199,10 +199,7 @@ class Engine:
                 f"a request may have at most {self.limits.texts} texts, labels in all templates counted",
                 param,
             )
-        if any(len(text) > self.limits.text_characters for text in texts):
-            raise ServiceError(
-                422, "text_too_long", f"a text may have at most {self.limits.text_characters} characters", param
-            )
+        self._check_lengths(texts, param)
         roles = self.embedder.processor.text_roles
         if role not in ("auto", *roles):
             raise ServiceError(422, "role_not_known", f"role must be one of auto, {', '.join(roles)}", "role")
@@ -233,6 +230,12 @@ class Engine:
         vectors, _ = await self.embed_texts(fill_templates(labels, templates), role, "labels")
         return average_templates(vectors, len(labels))
 
+    def _check_lengths(self, texts: Sequence[str], param: str) -> None:
+        if any(len(text) > self.limits.text_characters for text in texts):
+            raise ServiceError(
+                422, "text_too_long", f"a text may have at most {self.limits.text_characters} characters", param
+            )
+
     def _kind_of_text(self, role: str, tokens: int) -> Kind:
         """Return the kind of a text: by `"auto"` it takes the head that [`BaseEmbedder.encode_texts`] gives it."""
         processor = self.embedder.processor
@@ -258,7 +261,12 @@ class Engine:
     async def search_again(
         self, text: str, top_k: int, rerank: str, candidates: int, where: str | None = None
     ) -> list[Any]:
-        """Return the images of the index that are nearest to a text after re-ranking, see [`ImageIndex.search`]."""
+        """Return the images of the index that are nearest to a text after re-ranking, see [`ImageIndex.search`].
+
+        Raises:
+            ServiceError: The text is too long, or the filter can't be used.
+        """
+        self._check_lengths([text], "query")
         job = Job(Kind(self._reranked, (top_k, rerank, candidates, where), SEARCHES_AT_ONCE), text, text)
         return await self._hits(job, where, admitted=False)
 

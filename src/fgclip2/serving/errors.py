@@ -25,6 +25,7 @@ class ServiceError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.closes = False  # set where the body, or the rest of it, will not be read
 
     @property
     def body(self) -> dict[str, Any]:
@@ -36,8 +37,8 @@ class ServiceError(Exception):
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to the answer."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        if self.status in (408, 413):
-            headers["Connection"] = "close"  # the rest of the body is not read
+        if self.closes:
+            headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return headers

@@ -120,7 +120,7 @@ class UrlFetcher:
         """
         try:
             return await asyncio.wait_for(self._follow(url), self.seconds)
-        except (OSError, asyncio.TimeoutError, h11.ProtocolError) as error:
+        except (OSError, ValueError, asyncio.TimeoutError, h11.ProtocolError) as error:  # a redirect to no address
             raise ServiceError(
                 422, "image_not_fetched", "no image came from the address: check it, or send the image itself"
             ) from error

@@ -97,14 +97,19 @@ class Gate:
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         headers = dict(scope["headers"])
-        self._check_caller(scope["path"], headers)
         body = bytearray()
         try:
             try:
+                self._check_caller(scope["path"], headers)
                 await asyncio.wait_for(self._read(headers, receive, body), self._limits.seconds)
             except asyncio.TimeoutError as error:
                 message = f"the body was not there after {self._limits.seconds:g} seconds"
-                raise ServiceError(408, "body_timeout", message) from error
+                late = ServiceError(408, "body_timeout", message)
+                late.closes = True
+                raise late from error
+            except ServiceError as error:
+                error.closes = True  # else its client could keep the connection by sending the body byte by byte
+                raise
             await self._run(scope, bytes(body), receive, send)
         finally:
             self._held_bytes -= len(body)

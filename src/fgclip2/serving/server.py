@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 SECONDS_FOR_A_HEAD = 10.0
+SECONDS_TO_TAKE_ANSWERS = 30.0  # until a client that takes nothing of what is buffered for it is cut off
 SECONDS_FOR_A_SIGN_OF_LIFE = 300  # of a worker, which gives none while it imports torch; then it is replaced
 LOG = {
     "version": 1,
@@ -83,24 +84,36 @@ class ServiceSettings:
 
 
 class PromptClientsProtocol(H11Protocol):
-    """HTTP/1.1 that closes connections on which no whole head of a request arrives for `SECONDS_FOR_A_HEAD`.
+    """HTTP/1.1 that closes connections whose clients send no head of a request, or take no answers.
 
-    uvicorn itself waits for a head as long as a byte comes now and then, and bounds the rest: see [`Gate`].
+    A new connection has `SECONDS_FOR_A_HEAD` until a whole head is there, one that was used before up to twice as many.
+    uvicorn itself waits as long as a byte comes now and then, and for ever until answers are taken. The rest is bounded
+    by the [`Gate`].
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._cut_off: asyncio.TimerHandle | None = None
         self._expect_a_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cut_off = self.loop.call_later(SECONDS_TO_TAKE_ANSWERS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._cut_off is not None:
+            self._cut_off.cancel()
 
     def _expect_a_head(self, last: Any = None) -> None:
         if self.transport.is_closing():
+            self.loop.call_later(SECONDS_TO_TAKE_ANSWERS, self.transport.abort)  # nothing, if it is closed by then
             return
         waits = self.conn.their_state is h11.IDLE
         if waits and last is not None and last == (self.cycle,):
             self.transport.close()
-            return
         # Closed at the second look that finds the connection waiting, and no request in between.
-        self.loop.call_later(SECONDS_FOR_A_HEAD / 2, self._expect_a_head, (self.cycle,) if waits else None)
+        self.loop.call_later(SECONDS_FOR_A_HEAD, self._expect_a_head, (self.cycle,) if waits else None)
 
 
 def make_app(settings: ServiceSettings) -> Gate:

@@ -35,7 +35,7 @@ class AfterR2D2Settings(RetrievalSettings):
         fgd_form: What FgD compares: `"cosine"`, vectors of texts; `"relational"`, what these find among the images of
             the step. No source says which; both are guesses.
         alpha: Share of the teacher in the targets of TgD; ALBEF's and BLIP's.
-        alpha_epochs: Epochs in which `alpha` grows from 0; ALBEF's, BLIP has 2. With 0 it never grows.
+        alpha_epochs: Epochs in which `alpha` grows from 0; ALBEF's, BLIP has 2. With 0 it counts in full at once.
         momentum: Share of the teacher's weights that stays in each step; ALBEF's and BLIP's.
         queue_size: Pairs of former steps that TgD contrasts with too; ALBEF's, BLIP has 57,600.
         queue_decay: Factor of all queued vectors in each step; R2D2's, by a reader's note on the paper.
