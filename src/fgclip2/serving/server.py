@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 SECONDS_FOR_A_HEAD = 10.0
 SECONDS_TO_TAKE_ANSWERS = 30.0  # until a client that takes nothing of what is buffered for it is cut off
-SECONDS_FOR_A_SIGN_OF_LIFE = 300  # of a worker, which gives none while it imports torch; then it is replaced
+SECONDS_FOR_A_SIGN_OF_LIFE = 60  # of a worker, then it is replaced; one that is killed as it is asked takes as long
 LOG = {
     "version": 1,
     "disable_existing_loggers": False,
