@@ -77,6 +77,7 @@ def test_expressions(where, expected):
         ("camera", "can't be computed"),
         (" ", "where must be an expression such as"),
         ("true or " * 20_000 + "true", "more than 100,000"),
+        ("year" + " + 1" * 900 + " > 0", "is nested too deeply: make it simpler"),
     ],
 )
 def test_anything_else_is_refused(where, message):

@@ -72,7 +72,10 @@ def allowed_rows(
     shown = printable(where) if len(where) <= 200 else printable(where[:200]) + "…"
     types = {str: pyarrow.string(), bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
     with connect(duckdb) as connection:
-        used = _check(_parse(connection, where, shown), list(kinds), shown)
+        try:
+            used = _check(_parse(connection, where, shown), list(kinds), shown)
+        except RecursionError as error:  # each operator of a chain, as a + b + c, is a level of the tree
+            raise ValueError(f"where={shown!r} is nested too deeply: make it simpler") from error
         table = {name: pyarrow.array(column(name), types[kinds[name]]) for name in kinds if name in used}
         connection.register("entries", pyarrow.table(table or {"row": pyarrow.array(range(rows))}))
         timer = threading.Timer(SECONDS, connection.interrupt)
