@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.errors import IncompatibleIndexError
-from fgclip2.search import ImageIndex, IndexReport, archives, store
+from fgclip2.search import ImageIndex, IndexReport, archives, store, tables
 from tests.checkpoints import official_folder, saved_folder
 
 __all__ = ["official_folder", "saved_folder"]
@@ -138,6 +138,18 @@ def test_members_that_lead_outside_are_left_out(tmp_path, embedder, kind, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == [place.name, f"{place.name}.fgclip2_index"]
 
 
+def test_a_member_of_a_tar_archive_may_have_any_time(tmp_path, embedder):
+    place = tmp_path / "a.tar"
+    with tarfile.open(place, "w", format=tarfile.PAX_FORMAT) as archive:
+        for number, mtime in enumerate(("1e300", "inf", "nan", "-1e300", "1.5")):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size, info.pax_headers = len(PICTURES["黑猫.png"]), {"mtime": mtime}
+            archive.addfile(info, io.BytesIO(PICTURES["黑猫.png"]))
+    index = ImageIndex.build(place, embedder)
+    assert [file.mtime_ns for file in index.files] == [0, 0, 0, 0, 1_500_000_000]
+    assert ImageIndex.build(place, embedder).report.unchanged == 5
+
+
 def test_a_member_that_lies_about_its_size_or_content_is_unusable(tmp_path, embedder):
     place = write_zip(tmp_path / "a.zip", PICTURES)
     content = bytearray(place.read_bytes())
@@ -215,6 +227,31 @@ def test_columns_of_a_table_are_ids_and_metadata(tmp_path, embedder):
     write_parquet(tmp_path / "twice.parquet", [ROWS[0], ROWS[0]])
     with pytest.raises(ValueError, match="row 1: id is '货号-0', which an earlier row has too"):
         ImageIndex.build(tmp_path / "twice.parquet", embedder)
+
+
+def test_a_column_id_is_left_out_where_another_has_the_ids(tmp_path, embedder):
+    rows = [{"id": number, "name": f"n{number}", "image": row["image"]} for number, row in enumerate(ROWS)]
+    index = ImageIndex.build(write_parquet(tmp_path / "a.parquet", rows), embedder, id_column="name")
+    assert paths(index) == ["n0", "n1", "n2"]
+    assert index.columns == {"id": str, "path": str}
+    assert index.matches("id = 'n1'").tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "dataset"])
+def test_rows_without_ids_are_counted_without_reading_their_images(tmp_path, kind, monkeypatch):
+    rows = [{"image": row["image"]} for row in ROWS]
+    if kind == "parquet":
+        source = tables.ParquetSource(write_parquet(tmp_path / "a.parquet", rows))
+    else:
+        datasets = pytest.importorskip("datasets")
+        features = datasets.Features({"image": datasets.Image()})
+        source = tables.DatasetSource(datasets.Dataset.from_list(rows, features=features), tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(source, "_batches", None)
+        assert source._rows == {"0": 0, "1": 1, "2": 2}
+    assert source.image("2")() == PICTURES["旅行/长城.PNG"]
+    with pytest.raises(ValueError, match="has no row '3' any more"):
+        source.image("3")()
 
 
 def test_a_dataset_is_indexed_like_its_table(tmp_path, embedder):

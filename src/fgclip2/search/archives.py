@@ -188,5 +188,6 @@ def _decode(raw: bytes, fallback: str) -> str:
 
 def _member_of_tar(info: tarfile.TarInfo) -> Member:
     problem = "" if info.isreg() else "not a regular file; links in an archive are not followed"
-    changed = int(info.mtime * 1e9) if math.isfinite(info.mtime) else 0
-    return Member(info.name.removeprefix("./"), info.size, changed, "", info, problem)
+    changed = info.mtime * 1e9  # infinite where the archive says so, or a time that large
+    mtime_ns = int(changed) if math.isfinite(changed) else 0
+    return Member(info.name.removeprefix("./"), info.size, mtime_ns, "", info, problem)

@@ -26,7 +26,7 @@ class TableSource:
 
     Ids are those of the column `id`, or the numbers of the rows from 0 on. Columns of text, numbers, true and false,
     dates and times, which become text, are metadata; `boxes`, lists of (x1, y1, x2, y2), are the regions of an image.
-    Other columns are not used.
+    Other columns are not used, nor is `id` where another column has the ids, which filters call by this name.
 
     Args:
         name: What messages call the table.
@@ -99,6 +99,10 @@ class TableSource:
         """Return the image column of one row, an array of pyarrow."""
         raise NotImplementedError
 
+    def _count(self) -> int:
+        """Return the number of rows, without reading them."""
+        raise NotImplementedError
+
     def _read(self, entry: str) -> bytes:
         """Return the image of a row.
 
@@ -118,8 +122,7 @@ class TableSource:
     def _rows(self) -> dict[str, int]:
         """Id -> number of its row."""
         if self.id_column is None:
-            counts = (batch.num_rows for batch in self._batches([self.image_column]))
-            return {str(row): row for row in range(sum(counts))}
+            return {str(row): row for row in range(self._count())}
         values = (value for batch in self._batches([self.id_column]) for value in batch.column(0).to_pylist())
         return {str(value): row for row, value in enumerate(values)}
 
@@ -149,7 +152,7 @@ class TableSource:
         tests = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
         dates = (types.is_date, types.is_time, types.is_timestamp, types.is_decimal)
         is_one = any(test(kind) for test in (*tests, *dates))
-        return is_one and field.name not in (self.id_column, self.image_column)
+        return is_one and field.name not in (ID, self.id_column, self.image_column)
 
     def _id_of(self, value: Any, where: str) -> str:
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
@@ -206,6 +209,9 @@ class ParquetSource(TableSource):
             start += rows
         raise AssertionError(f"row {number} of {start}")
 
+    def _count(self) -> int:
+        return self._file.metadata.num_rows
+
 
 class DatasetSource(TableSource):
     """The images of a `datasets.Dataset` with an `Image` feature, which are not decoded by it."""
@@ -225,6 +231,9 @@ class DatasetSource(TableSource):
 
     def _row(self, number: int) -> Any:
         return self._dataset.select_columns([self.image_column])[number].column(0)
+
+    def _count(self) -> int:
+        return len(self._dataset)
 
 
 class _InOrder:
