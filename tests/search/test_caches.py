@@ -1,5 +1,6 @@
 """Caches of an index: what they find, when they are passed over, and that none is ever half made."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ import pytest
 
 from fgclip2.embedding.labels import normalised
 from fgclip2.errors import IncompatibleIndexError, LockedIndexError
+from fgclip2.files import sha256_of_file
 from fgclip2.search import ImageIndex, caches, nearest, store
 from fgclip2.search.caches import APPROXIMATE, KINDS, VectorCache, build_cache
 from fgclip2.search.scan import ImageFile
+from tests.search.fakes import FakeEmbedder
 
 WIDTH, COUNT = 32, 3000
 PROCESSES = multiprocessing.get_context("fork")
@@ -286,6 +290,63 @@ def test_a_link_that_leads_outside_is_not_used(photos, tmp_path):
     with pytest.raises(ValueError, match="a link that leads outside"):
         index.build_cache("ivf")
     assert len(list(outside.iterdir())) == 2  # the lock, and the cache
+
+
+def with_entry(place: Path, row: int, entry: list) -> None:
+    """Put another entry into a cache, with the sizes and hashes that belong to it."""
+    files = [*caches.StoredFiles(place, {"kind": "folder"})]
+    files[row] = ImageFile(*entry)
+    entries = [json.dumps(file).encode() for file in files]
+    np.save(place / caches.ENTRIES, np.frombuffer(b"".join(entries), np.uint8))
+    np.save(place / caches.ENDS, np.cumsum([len(entry) for entry in entries], dtype=np.int64))
+    said = json.loads((place / caches.DESCRIPTION).read_text())
+    said["files"] = {name: [(place / name).stat().st_size, sha256_of_file(place / name)] for name in said["files"]}
+    (place / caches.DESCRIPTION).write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("entry", [["../secret.png", 1, 1], ["/etc/secret.png", 1, 1], ["a.png", "1", 1], [7, 1, 1]])
+def test_an_entry_that_leads_outside_or_is_none_is_refused_when_it_is_read(photos, vectors, entry):
+    only(photos, "exact")
+    place = cache_folder(photos, "exact")
+    with_entry(place, 7, entry)
+    index = ImageIndex.load(photos)
+    assert index.search(vectors[8], top_k=1)[0].path.name == "00008.png"
+    message = r"row 7 of .*files.npy can't be used .*: delete the caches \(`fgclip2 index --cache none`"
+    for read in (lambda: index.search(vectors[7], top_k=1), lambda: list(index.files)):
+        with pytest.raises(IncompatibleIndexError, match=message):
+            read()
+    ((damaged, reason, _),) = ImageIndex.verify(photos)
+    assert damaged == f"caches/{place.name}"
+    assert "row 7 of" in reason
+    index.delete_caches()
+    assert ImageIndex.load(photos).search(vectors[7], top_k=1)[0].path.name == "00007.png"
+
+
+def test_ids_of_ones_own_need_not_be_paths_in_the_folder(tmp_path):
+    index = ImageIndex.create(tmp_path, FakeEmbedder())
+    index.add(["/7", "../8", "https://example.com/9"], vectors=np.array([[1, 0], [0, 1], [1, 1]]))
+    index.build_cache("exact")
+    opened = ImageIndex.load(tmp_path)
+    assert opened.search(np.array([1, 1]), top_k=1)[0].id == "https://example.com/9"
+    assert isinstance(opened.files, caches.StoredFiles)
+    assert {file.path for file in opened.files} == {"../8", "/7", "https://example.com/9"}
+    assert ImageIndex.verify(tmp_path) == []
+
+
+def test_threads_that_want_the_vectors_at_once_all_get_them(photos, vectors, monkeypatch):
+    reads = []
+
+    def read(*arguments, **options):
+        reads.append(arguments)
+        time.sleep(0.05)
+        return store.read_index(*arguments, **options)
+
+    monkeypatch.setattr("fgclip2.search.index.read_index", read)
+    index = ImageIndex.load(photos)
+    with ThreadPoolExecutor(8) as threads:
+        for found in threads.map(lambda _: index.vectors, range(8)):
+            np.testing.assert_array_equal(found, vectors)
+    assert len(reads) == 1
 
 
 def build_slowly(photos: Path, begun: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from .._imports import require
-from ..errors import LockedIndexError
+from ..errors import IncompatibleIndexError, LockedIndexError
 from ..files import leads_outside, new_folder, printable, sha256_of_file
 from ..streams import batches_of_a_kind
 from .exact import best_first
 from .scan import ImageFile
-from .store import DAMAGE, SECONDS_TO_WAIT_FOR_LOCK
+from .store import DAMAGE, SECONDS_TO_WAIT_FOR_LOCK, check_files
 
 KINDS = ("exact", "hnsw", "ivf")
 APPROXIMATE = ("hnsw", "ivf")
@@ -38,6 +38,8 @@ _CLASSES = {"exact": "IndexScalarQuantizer", "hnsw": "IndexHNSWSQ", "ivf": "Inde
 _OWN_FOLDERS = re.compile(
     rf"({'|'.join(KINDS)})-[0-9a-f]{{32}}|\.({'|'.join(KINDS)})-[0-9a-f]{{32}}\.[0-9a-f]{{8}}\.partial"
 )
+
+FOLDER_OF_IMAGES = {"kind": "folder"}  # the source whose entries are paths that must not lead outside
 
 ROWS_PER_STEP = 8192
 LINKS_PER_VECTOR = 32  # of HNSW: 64 on its lowest layer, 256 bytes a vector
@@ -51,13 +53,24 @@ COMPARED_EXACTLY = 20_000  # where a filter allows fewer, an approximate search 
 class StoredFiles(Sequence[ImageFile]):
     """The files of a cache in the order of their rows, read one by one from a table that is mapped into memory.
 
+    Each is checked as it is read, for a cache may come from someone else, and name files outside the folder.
+
     Args:
-        entries: Uint8: the JSON of each file, one after the other.
-        ends: Int64 (files,): where each ends.
+        place: The folder of the cache.
+        source: See [`StoredIndex`].
+
+    Raises:
+        OSError: There is no table.
+        ValueError: It is damaged.
+        IncompatibleIndexError: An entry that is asked for is damaged, or names a file outside the folder.
     """
 
-    def __init__(self, entries: np.ndarray, ends: np.ndarray):
-        self.entries, self.ends = entries, ends
+    def __init__(self, place: Path, source: Mapping[str, Any]):
+        self.place, self.source = place, source
+        # Uint8, the JSON of each file, one after the other, and int64 (files,), where each ends.
+        self.entries, self.ends = (np.load(place / name, mmap_mode="r", allow_pickle=False) for name in (ENTRIES, ENDS))
+        if (self.entries.dtype, self.ends.dtype, self.ends.ndim) != (np.uint8, np.int64, 1):
+            raise ValueError(f"{ENTRIES} and {ENDS} are not as this release writes them")
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -67,7 +80,15 @@ class StoredFiles(Sequence[ImageFile]):
             return [self[number] for number in range(*row.indices(len(self)))]
         row = range(len(self))[row]  # an IndexError, or a row counted from the start
         start = self.ends[row - 1] if row else 0
-        return ImageFile(*json.loads(self.entries[start : self.ends[row]].tobytes()))
+        try:
+            file = ImageFile(*json.loads(self.entries[start : self.ends[row]].tobytes()))
+            check_files([file], self.source)
+        except DAMAGE as error:
+            raise IncompatibleIndexError(
+                f"row {row} of {printable(self.place / ENTRIES)} can't be used ({error}): delete the caches "
+                "(`fgclip2 index --cache none`, index.delete_caches)"
+            ) from error
+        return file
 
 
 @dataclass(frozen=True)
@@ -85,15 +106,18 @@ class VectorCache:
     vectors: Any
 
     @classmethod
-    def open(cls, index_folder: Path, kind: str, key: str) -> VectorCache | None:
+    def open(
+        cls, index_folder: Path, kind: str, key: str, source: Mapping[str, Any] = FOLDER_OF_IMAGES
+    ) -> VectorCache | None:
         """Open the cache of some rows; `None` where there is none, or one that is damaged, or FAISS is missing.
 
-        Sizes, types and numbers are checked, not every byte: see [`check_caches`].
+        Sizes, types and numbers are checked, not every byte: see [`check_caches`]. Files are checked as they are read.
 
         Args:
             index_folder: Of the index.
             kind: One of `KINDS`.
             key: [`StoredIndex.rows_digest`] of the rows.
+            source: See [`StoredIndex`].
         """
         place = index_folder / FOLDER / f"{kind}-{key}"
         try:
@@ -102,16 +126,16 @@ class VectorCache:
             said = _read_description(place)
             faiss = require("faiss", "search")  # only now: most indexes have no cache, and it takes a while to import
             vectors = faiss.read_index(str(place / VECTORS), faiss.IO_FLAG_MMAP_IFC)
-            entries, ends = (np.load(place / name, mmap_mode="r", allow_pickle=False) for name in (ENTRIES, ENDS))
+            files = StoredFiles(place, source)
         except (ImportError, OSError, MemoryError, *DAMAGE):
             return None
         fits = (
             type(vectors).__name__ == _CLASSES[kind]
             and vectors.metric_type == faiss.METRIC_INNER_PRODUCT
             and (vectors.ntotal, vectors.d) == (said["rows"], said["width"])
-            and (entries.dtype, ends.dtype, ends.shape) == (np.uint8, np.int64, (said["rows"],))
+            and len(files) == said["rows"]
         )
-        return cls(kind, StoredFiles(entries, ends), vectors) if fits else None
+        return cls(kind, files, vectors) if fits else None
 
     def nearest(
         self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None = None, exactly: bool = False
@@ -239,8 +263,13 @@ def cached_kinds(index_folder: Path) -> list[str]:
     return kinds
 
 
-def check_caches(index_folder: Path) -> dict[str, str]:
-    """Read all caches of an index; return the folders of those that are damaged, with reasons."""
+def check_caches(index_folder: Path, source: Mapping[str, Any] = FOLDER_OF_IMAGES) -> dict[str, str]:
+    """Read all caches of an index; return the folders of those that are damaged, with reasons.
+
+    Args:
+        index_folder: Of the index.
+        source: See [`StoredIndex`].
+    """
     damaged = {}
     for place in sorted((index_folder / FOLDER).glob("*-*")):
         if _OWN_FOLDERS.fullmatch(place.name) and not leads_outside(place, index_folder):
@@ -249,6 +278,8 @@ def check_caches(index_folder: Path) -> dict[str, str]:
                 changed = [
                     name for name, (_, digest) in said["files"].items() if sha256_of_file(place / name) != digest
                 ]
+                if not changed:
+                    list(StoredFiles(place, source))  # hashes that someone else has made say nothing of their paths
             except (OSError, *DAMAGE) as error:
                 damaged[f"{FOLDER}/{place.name}"] = str(error)
             else:

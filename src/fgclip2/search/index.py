@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -52,6 +53,7 @@ from .verification import DamagedFile, damaged_files
 DEFAULT_INDEX_FOLDER = ".fgclip2_index"
 BESIDE = ".fgclip2_index"  # behind the name of an archive or a Parquet file
 REGIONS = ("best", "all")
+_READING = Lock()  # of the vectors of one index after another, each by one thread
 
 
 @dataclass
@@ -128,17 +130,18 @@ class ImageIndex:
 
     def __getattr__(self, name: str) -> Any:
         """Read the vectors of an index that was opened by a cache, when they are first used."""
-        opened = self.__dict__.get("_opened")
-        if name != "vectors" or opened is None:
+        if name != "vectors" or "_opened" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        assert self.index_folder is not None
-        stored = read_index(self.index_folder, opened=opened)
-        assert stored is not None
-        self._opened = None
-        self.files, self.vectors = stored.arrays()
-        if stored.rows_digest != self.rows_digest:  # without the rows of damaged blocks, which the caches have
-            self.rows_digest, self._caches = stored.rows_digest, {}
-        return self.vectors
+        with _READING:
+            if self._opened is not None:  # no other thread has read them meanwhile
+                assert self.index_folder is not None
+                stored = read_index(self.index_folder, opened=self._opened)
+                assert stored is not None
+                self.files, self.vectors = stored.arrays()
+                if stored.rows_digest != self.rows_digest:  # without rows of damaged blocks, which the caches have
+                    self.rows_digest, self._caches = stored.rows_digest, {}
+                self._opened = None
+        return self.__dict__["vectors"]
 
     @property
     def dense_bytes(self) -> int:
@@ -242,7 +245,7 @@ class ImageIndex:
         opened = open_index(where, follow_links)
         if opened is not None:
             check_source(where, opened.generation, source)
-            found = (VectorCache.open(where, kind, opened.rows_digest) for kind in CACHES)
+            found = (VectorCache.open(where, kind, opened.rows_digest, source.describe()) for kind in CACHES)
             cache = next(filter(None, found), None)
             if cache is not None:
                 index = cls._of(source, where, opened.generation)
@@ -506,7 +509,8 @@ class ImageIndex:
 
         It is made from the vectors that the index has now, with FAISS and in float16, unless it is there already. When
         an update changes them, the cache is passed over until it is made anew; it may be deleted at any time, as the
-        folder `caches` in that of the index. A cache is trusted as code is: use none that someone else has made.
+        folder `caches` in that of the index. Use no cache that someone else has made: FAISS does
+        not check all that it reads.
 
         Args:
             kind: `"hnsw"`, a graph: the fastest search, a slow build; `"ivf"`, lists around centres: in between;
@@ -571,7 +575,7 @@ class ImageIndex:
 
     def _cache(self, kind: str) -> VectorCache | None:
         if kind not in self._caches and self.index_folder is not None:
-            cache = VectorCache.open(self.index_folder, kind, self.rows_digest)
+            cache = VectorCache.open(self.index_folder, kind, self.rows_digest, self.source.describe())
             if cache is not None:
                 self._caches[kind] = cache
         return self._caches.get(kind)

@@ -19,7 +19,7 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -525,7 +525,7 @@ def _open_maps(folder: Path, index: StoredIndex, manifest: dict[str, Any], follo
     for entry in manifest["dense"]["blocks"] if index.dense else ():
         try:
             block = MapBlock.open(_inside(folder, entry["name"], follow_links))
-            _check_files(block.files, index.source)
+            check_files(block.files, index.source)
             _check(len(block.files) == entry["rows"], "its number of files")
         except (OSError, *DAMAGE) as error:
             damaged[entry["name"]] = str(error)
@@ -665,7 +665,7 @@ def _index_of(manifest: dict[str, Any]) -> StoredIndex:
     _check(regions in (None, *KINDS_OF_REGIONS), "its kind of regions")
     unreadable = {ImageFile(*file): reason for *file, reason in manifest["unreadable"]}
     refused = [UnusableFile(*file) for file in manifest["refused"]]
-    _check_files(list(unreadable), source)
+    check_files(list(unreadable), source)
     _check(all(isinstance(text, str) for text in chain(unreadable.values(), *refused)), "its unusable files")
     left_out = {str(suffix): int(count) for suffix, count in manifest["left_out"].items()}
     retired = {str(name): float(since) for name, since in manifest["retired"].items()}
@@ -690,7 +690,7 @@ def _read_block(content: bytes, entry: dict[str, Any], index: StoredIndex) -> tu
         raise ValueError("its content is not that of its name")
     tensors = load(content)
     files = list(map(ImageFile, *json.loads(tensors["files"].tobytes())))
-    _check_files(files, index.source)
+    check_files(files, index.source)
     embedding_size = index.model["embedding_size"]
     vectors = tensors["vectors"]
     _check(vectors.dtype == np.float32 and vectors.shape == (entry["rows"], embedding_size), "its shape")
@@ -702,7 +702,7 @@ def _read_block(content: bytes, entry: dict[str, Any], index: StoredIndex) -> tu
 def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -> StoredIndex:
     """Read the format of releases before 0.3: all vectors in one file, and the hash of the weights alone."""
     files = [ImageFile(*file) for file in manifest["files"]]
-    _check_files(files, {"kind": "folder"})
+    check_files(files, {"kind": "folder"})
     name = str(manifest["vectors"])
     _check_inside(name)
     vectors = load(_read(folder, name, follow_links))["vectors"]
@@ -719,7 +719,7 @@ def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -
     )
 
 
-def _check_files(files: list[ImageFile], source: dict[str, Any]) -> None:
+def check_files(files: list[ImageFile], source: Mapping[str, Any]) -> None:
     """Check entries; the ids of tables and the user's own may be any text, for no path is made of them."""
     for path, size, mtime_ns, digest in files:
         _check(isinstance(path, str) and isinstance(digest, str), "a file")

@@ -53,4 +53,4 @@ def damaged_files(index_folder: Path, follow_links: bool = False) -> list[Damage
         DamagedFile(name, reason, MAPS_MADE_ANEW if name.startswith("dense") else MADE_ANEW)
         for name, reason in {**index.damaged, **maps}.items()
     ]
-    return found + [DamagedFile(*its, CACHE_MADE_ANEW) for its in check_caches(index_folder).items()]
+    return found + [DamagedFile(*its, CACHE_MADE_ANEW) for its in check_caches(index_folder, index.source).items()]
