@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,49 @@ def test_search_shows_probabilities_and_that_nothing_matches(run, calibration_fi
     assert {hit["path"]: hit["probability"] for hit in reranked} == pytest.approx(
         {hit["path"]: hit["probability"] for hit in hits}
     )
+
+
+def test_a_search_of_regions_takes_the_curve_of_their_phrases(run, calibration_file, embedder):
+    run("index", "照片", "--regions", "grid")
+    options = ("search", "照片", "红色的猫", "--no-update", "--calibration", calibration_file)
+    curve = Calibration.load(calibration_file).find("region_phrase", "zh", embedder.budget_of()).curve
+    for regions in ("best", "all"):
+        found = run.json(*options, "--regions", regions)["results"][0]
+        expected = curve.probabilities(np.array([hit["score"] for hit in found["hits"]]), 1 / 51)  # 25 of each image
+        assert [hit["probability"] for hit in found["hits"]] == pytest.approx(expected.tolist())
+        assert found["nothing_matches"] == (max(expected) < 0.5)
+    shown = run(*options, "--regions", "best", "--prevalence", 0.0001).stdout.splitlines()
+    assert "  p=0.000    " in shown[1]
+    assert shown[-1] == "  nothing here matches: no region has a probability of 0.5"
+
+
+def test_texts_without_a_curve_are_told_of(run, calibration_file, embedder):
+    budget = embedder.budget_of()
+    has = f"the calibration has curves for caption in en at {budget} patches, caption in zh at {budget} patches"
+    run("index", "照片", "--regions", "grid")
+    with_file = ("--calibration", calibration_file)
+    region = ("regions", "photo.png", "--box", "8,8,88,72", "--labels", "红色的猫,a cat")
+    of_phrases = f"no probability for region_phrase in en at {budget} patches: {has}"
+    of_images = f"no probability for caption in en at 16 patches, caption in zh at 16 patches: {has}"
+    for command, expected in [
+        (("search", "照片", "a cat", "--no-update", "--regions", "best"), of_phrases),
+        (region, of_phrases),
+        (("classify", "photo.png", "--labels", "猫,cat", "--max-patches", 16), of_images),
+        (("search", "照片", "a cat", "猫", "--index", "小", "--max-patches", 16), of_images),
+    ]:
+        (line,) = (line for line in run(*command, *with_file).stderr.splitlines() if line.startswith("no probab"))
+        assert line.startswith(expected)
+    assert "no probability" not in run("search", "照片", "a cat", "猫", "--no-update", *with_file).stderr
+
+    with_none = Calibration(Calibration.load(calibration_file).model)
+    empty = with_none.save("空.json")
+    options = ("classify", "photo.png", "--labels", "cat")
+    assert run(*options, "--calibration", empty).stderr.endswith("the calibration has curves for nothing\n")
+    # Who takes what lies beside the checkpoint has asked for nothing.
+    beside = Path(shutil.copytree(run.checkpoint, "检查点"))
+    with_none.save(beside / "calibration.json")
+    assert "no probability" not in run(*options, "--model", beside, model=False).stderr
+    assert "no probability" in run(*options, "--model", beside, "--min-probability", 0.9, model=False).stderr
 
 
 def test_classify_shows_probabilities(run, calibration_file, embedder):

@@ -55,6 +55,7 @@ def classify(
     cosines = embedder.similarity(vectors, label_vectors)  # (images, labels)
     scores = embedder.probabilities(cosines)
     texts = fill_templates(names, (template or ["{}"])[:1])
+    common.tell_missing_curves(embedder, texts, "auto", budget, calibration, min_probability, prevalence)
     probabilities = common.match_probabilities(embedder, cosines, texts, "auto", budget)
     left_out = common.report_skipped(common.without_indices(images, skipped))
     indices = {index for index, _ in skipped}

@@ -78,7 +78,10 @@ CalibrationFile = Annotated[
 MinProbability = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=1.0, help="Least probability of a match; where none has it, this is said.  [default: 0.5]"
+        min=0.0,
+        max=1.0,
+        help="Least probability of a match; where none has it, this is said. Texts have one if the calibration has a "
+        "curve for their head and language at the patches of the images.  [default: 0.5]",
     ),
 ]
 Prevalence = Annotated[
@@ -183,6 +186,35 @@ def use_calibration(
         )
     embedder.prevalence = prevalence
     return 0.5 if min_probability is None else min_probability
+
+
+def tell_missing_curves(
+    embedder: Embedder, texts: Sequence[str], role: str, budget: int | str | None, *options: Path | float | None
+) -> None:
+    """Say on stderr which texts have no probability, for the calibration has no curve of their kind.
+
+    Args:
+        embedder: Has the calibration, if there is one.
+        texts: What images or regions are compared with.
+        role: Of the texts.
+        budget: Patches of the images.
+        options: Those on probabilities: if none of them was given, nobody misses any.
+    """
+    if not texts or embedder.calibration is None or all(option is None for option in options):
+        return
+    from ..calibration import ScoreKey
+    from ..languages import detect_language
+
+    pairs = zip(embedder.roles_of(texts, role), texts, strict=True)  # type: ignore[arg-type]
+    kinds = {ScoreKey(its_role, detect_language(text), embedder.budget_of(budget)) for its_role, text in pairs}
+    known = [scores.key for scores in embedder.calibration.scores]
+    missing = sorted(str(kind) for kind in kinds.difference(known))
+    if missing:
+        typer.echo(
+            f"no probability for {', '.join(missing)}: the calibration has curves for "
+            f"{', '.join(map(str, known)) or 'nothing'}",
+            err=True,
+        )
 
 
 def match_probabilities(

@@ -93,6 +93,7 @@ def regions(
     least = common.use_calibration(embedder, calibration, min_probability, prevalence)
     phrases = embedder.encode_labels(names, template or "{}", role="region_phrase")
     texts = fill_templates(names, (template or ["{}"])[:1])
+    common.tell_missing_curves(embedder, texts, "region_phrase", budget, calibration, min_probability, prevalence)
     on_error = "skip" if skip_errors else "raise"
     rows = [[one.box for one in of_image] for of_image in found.boxes]
     try:

@@ -122,8 +122,8 @@ def search(
     model with a ranking stage, there are no phrases, and candidates are always read again.
 
     Where there is a calibration for the index (`fgclip2 calibrate`), the probability that a hit matches its text stands
-    behind the cosine, as p. One match in the whole index is expected, unless --prevalence says else. Of a text of which
-    no hit reaches --min-probability it says that nothing here matches; the hits stay.
+    behind the cosine, as p. One match among all images, or all regions, of the index is expected, unless --prevalence
+    says else. Of a text of which no hit reaches --min-probability it says that nothing here matches; the hits stay.
 
     With --explain OUT, OUT/1-02-dog.png shows them on the second hit of the first query, dog.jpg; older pictures of
     these names are lost.
@@ -152,6 +152,9 @@ def search(
         typer.echo(
             f"{printable(folder)} has no images to search: name a folder with .jpg, .png or .webp files", err=True
         )
+    texts: list[Any] = [query for said, query in asked if said["kind"] == "text"]
+    role, patches = "region_phrase" if regions else "auto", searched.settings["max_num_patches"]
+    common.tell_missing_curves(embedder, texts, role, patches, calibration, min_probability, prevalence)
     options_of_texts: dict[str, Any] = {}
     if rerank:
         options_of_texts = {
@@ -231,7 +234,8 @@ def _print_results(results: list[dict[str, Any]], least: float) -> None:
             if "picture" in hit:
                 typer.echo(f"    {printable(hit['picture'])}")
         if result.get("nothing_matches"):
-            typer.echo(f"  nothing here matches: no image has a probability of {least:g}")
+            found = "region" if "box" in result["hits"][0] else "image"
+            typer.echo(f"  nothing here matches: no {found} has a probability of {least:g}")
         print_video_hits(result.get("videos", []))
 
 

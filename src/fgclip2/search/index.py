@@ -708,7 +708,7 @@ class ImageIndex:
         links to it and files of the same content; a search by its vector finds them all.
 
         Hits of texts have a probability where the embedder has a calibration for their head, language and the index's
-        patch budget. Unless `embedder.prevalence` says else, one image of the index is expected to match.
+        patch budget. Unless `embedder.prevalence` says else, one image, or region, of the index is expected to match.
 
         Args:
             query: A text (a `str`, in Chinese or English), an image (a `Path`, a PIL image or `bytes`, an encoded
@@ -777,26 +777,36 @@ class ImageIndex:
                 raise ValueError("split is of phrases, which rerank='model' has none of: leave it out")
             scores, rows = find(vectors, max(top_k, candidates))  # (texts, candidates) each
             reranked = self._reranked(rerank, queries, scores, rows, embedder, batch_size, split)
-            reranked = self._with_probabilities(queries, [hits[:top_k] for hits in reranked], embedder)
+            reranked = [hits[:top_k] for hits in reranked]
+            reranked = self._with_probabilities(queries, reranked, embedder, "auto", len(self))
             return reranked[0] if single else reranked
         if regions is not None:
             hits = [self._region_hits(vector, top_k, regions == "best", allowed) for vector in vectors]
+            hits = self._with_probabilities(queries, hits, embedder, "region_phrase", self.region_count)
             return hits[0] if single else hits
         found = zip(*find(vectors, top_k + 1), strict=True)  # one more, for an image may find itself
         hits = [
             self._without_copies(one, partial(find, vector[None]), self._hits(*rows), top_k)
             for one, vector, rows in zip(queries, vectors, found, strict=True)
         ]
-        hits = self._with_probabilities(queries, hits, embedder)
+        hits = self._with_probabilities(queries, hits, embedder, "auto", len(self))
         return hits[0] if single else hits
 
     def _with_probabilities(
-        self, queries: list[Any], results: list[list[Any]], embedder: Embedder | None
+        self, queries: list[Any], results: list[list[Any]], embedder: Embedder | None, role: str, compared: int
     ) -> list[list[Any]]:
-        """Return the hits, those of a text with the probability that they match it, where there is a curve for it."""
+        """Return the hits, those of a text with the probability that they match it, where there is a curve for it.
+
+        Args:
+            queries: Of the search.
+            results: The hits of each.
+            embedder: Has the calibration, if there is one.
+            role: Of the texts.
+            compared: With how many images or regions each text was compared.
+        """
         if embedder is None or embedder.calibration is None:
             return results
-        options: Any = {"max_num_patches": self.settings["max_num_patches"], "candidates": max(1, len(self))}
+        options: Any = {"role": role, "max_num_patches": self.settings["max_num_patches"], "candidates": compared}
         with_probabilities = []
         for query, hits in zip(queries, results, strict=True):
             if isinstance(query, str) and hits:
