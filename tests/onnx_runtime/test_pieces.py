@@ -132,6 +132,7 @@ def test_carried_files_are_those_of_fgclip2_and_need_neither_torch_nor_transform
     carried = {path for path in found if path.resolve().is_relative_to(source.resolve())}
     assert {path.relative_to(CARRIED).as_posix() for path in found - carried} == {
         "__init__.py",
+        "calibration/__init__.py",
         "embedding/__init__.py",
         "modeling/__init__.py",
     }

@@ -62,6 +62,10 @@ class CaseKeepingTokenizer(FGClip2Tokenizer):
         options = {"padding": padding, "truncation": truncation, "max_length": length, **kwargs}
         return PreTrainedTokenizerFast.__call__(self, text, **options)
 
+    def encode_texts(self, texts: Sequence[str], walk_type: str | None = None) -> BatchEncoding:
+        """As [`FGClip2Tokenizer`] does."""
+        return self(list(texts), walk_type=walk_type, return_tensors="pt")
+
 
 def _without_lower_casing(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:
     if normalizer is None or normalizer["type"] == "Lowercase":
