@@ -99,7 +99,10 @@ MORE = {"marks": pytest.mark.slow}
 def test_in_a_fresh_interpreter(exported, way, tmp_path):
     output = tmp_path / "outputs.safetensors"
     run(sys.executable, CHECK, exported.folder, output, way, cache=tmp_path / "cache")
-    assert_same(load_file(output), exported.expected)
+    expected = dict(exported.expected)
+    if exported.family == "stage" and way != "remote-code":
+        del expected["scores"]  # by the package's own AutoModel such a folder is its dual encoder
+    assert_same(load_file(output), expected)
 
 
 @pytest.mark.parametrize("exported", ["fgclip2", "fgclip", "r2d2", "stage"], indirect=True)
