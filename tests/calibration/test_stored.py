@@ -1,7 +1,9 @@
 """The stored form: the same after a round trip, errors that name the field, and no scikit-learn to apply it."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +106,9 @@ def test_neither_scikit_learn_nor_torch_is_needed_to_apply_it(file):
         "from fgclip2_onnx._fgclip2.calibration.stored import Calibration\n"
         f"print(Calibration.load({str(file)!r}).probabilities(np.array([0.2]), ['caption'], ['zh'], 36))"
     )
-    assert run_python("-c", code).stdout.strip() == "[0.5]"
+    package = Path(__file__).parents[2] / "packages" / "fgclip2-onnx" / "src"
+    done = run_python("-c", code, env={**os.environ, "PYTHONPATH": str(package)})
+    assert done.stdout.strip() == "[0.5]", done.stderr
 
 
 def test_too_few_pairs_of_a_fold_say_how_many_are_needed():
