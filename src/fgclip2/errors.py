@@ -9,6 +9,10 @@ class IncompatibleIndexError(ValueError):
     """A stored index was made by another model, revision or settings than those in use."""
 
 
+class FilterError(ValueError):
+    """An expression that entries of an index are filtered by can't be used; the message says why."""
+
+
 class NotFiniteError(ValueError):
     """A loss, a gradient or a weight of a training run is NaN or infinite; the message has the step and the name."""
 

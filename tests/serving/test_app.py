@@ -107,6 +107,15 @@ def test_hits_fulfil_an_expression(client):
         assert code_of(answer) == (422, "filter_not_usable")
 
 
+def test_only_the_filter_is_blamed_on_the_filter(client, index, monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("the index is damaged")
+
+    monkeypatch.setattr(type(index), "search", fail)
+    answer = client.post("/v1/search", json={"query": "红苹果", "where": "id = 'a'"})
+    assert code_of(answer) == (500, "internal_error")
+
+
 def test_state_and_models(client, embedder):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ok"}

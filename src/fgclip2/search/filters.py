@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._imports import require
+from ..errors import FilterError
 from ..files import printable
 
 # DuckDB opens no file and no address, loads no extension, and none of this can be changed back.
@@ -61,21 +62,21 @@ def allowed_rows(
         Boolean (rows,).
 
     Raises:
-        ValueError: It is no such expression, names an unknown column, can't be computed, or takes too long.
+        FilterError: It is no such expression, names an unknown column, can't be computed, or takes too long.
         ImportError: DuckDB is not installed.
     """
     duckdb, pyarrow = require("duckdb", "search"), require("pyarrow", "search")
     if not isinstance(where, str) or not where.strip():
-        raise ValueError(f"where must be an expression such as 'year > 2020', got {where!r:.80}")
+        raise FilterError(f"where must be an expression such as 'year > 2020', got {where!r:.80}")
     if len(where) > MAX_CHARACTERS:
-        raise ValueError(f"where has {len(where):,} characters, more than {MAX_CHARACTERS:,}")
+        raise FilterError(f"where has {len(where):,} characters, more than {MAX_CHARACTERS:,}")
     shown = printable(where) if len(where) <= 200 else printable(where[:200]) + "…"
     types = {str: pyarrow.string(), bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
     with connect(duckdb) as connection:
         try:
             used = _check(_parse(connection, where, shown), list(kinds), shown)
         except RecursionError as error:  # each operator of a chain, as a + b + c, is a level of the tree
-            raise ValueError(f"where={shown!r} is nested too deeply: make it simpler") from error
+            raise FilterError(f"where={shown!r} is nested too deeply: make it simpler") from error
         table = {name: pyarrow.array(column(name), types[kinds[name]]) for name in kinds if name in used}
         connection.register("entries", pyarrow.table(table or {"row": pyarrow.array(range(rows))}))
         timer = threading.Timer(SECONDS, connection.interrupt)
@@ -83,9 +84,9 @@ def allowed_rows(
         try:
             found = connection.execute(f"SELECT ({where}\n) IS TRUE AS allowed FROM entries").fetchnumpy()
         except duckdb.InterruptException as error:
-            raise ValueError(f"where={shown!r} takes more than {SECONDS:.0f} seconds: make it simpler") from error
+            raise FilterError(f"where={shown!r} takes more than {SECONDS:.0f} seconds: make it simpler") from error
         except duckdb.Error as error:
-            raise ValueError(f"where={shown!r} can't be computed: {_first_line(error)}") from error
+            raise FilterError(f"where={shown!r} can't be computed: {_first_line(error)}") from error
         finally:
             timer.cancel()
     assert len(found["allowed"]) == rows
@@ -120,9 +121,9 @@ def _parse(connection: Any, where: str, shown: str) -> dict[str, Any]:
 
     parsed = tree(where)
     if parsed.get("error"):
-        raise ValueError(f"where={shown!r} is not an expression: {_first_line(parsed.get('error_message'))}")
+        raise FilterError(f"where={shown!r} is not an expression: {_first_line(parsed.get('error_message'))}")
     if skeleton(parsed) != skeleton(tree("true")):
-        raise ValueError(f"where={shown!r} must be one expression, as behind WHERE, and nothing else")
+        raise FilterError(f"where={shown!r} must be one expression, as behind WHERE, and nothing else")
     return parsed["statements"][0]["node"]["where_clause"]
 
 
@@ -145,7 +146,7 @@ def _check(tree: dict[str, Any], columns: list[str], shown: str) -> set[str]:
     for node in _nodes(tree):
         kind = node["class"]
         if kind not in EXPRESSIONS or node.get("type") == "ARRAY_CONSTRUCTOR":
-            raise ValueError(
+            raise FilterError(
                 f"where={shown!r} has a {kind.lower().replace('_', ' ')}, which a filter can't have: it is made of "
                 "columns, values, comparisons, and, or, not, in, between, like, is null, case, cast, arithmetic and "
                 "functions of one row"
@@ -153,7 +154,7 @@ def _check(tree: dict[str, Any], columns: list[str], shown: str) -> set[str]:
         if kind == "COLUMN_REF":
             name = ".".join(node["column_names"])
             if name.casefold() not in known:
-                raise ValueError(
+                raise FilterError(
                     f"where={shown!r} names the column {printable(name)!r}; there are "
                     f"{', '.join(map(printable, columns))} (a text stands in single quotes: 'X')"
                 )
@@ -161,7 +162,7 @@ def _check(tree: dict[str, Any], columns: list[str], shown: str) -> set[str]:
         if kind == "FUNCTION" and (
             node["function_name"] not in FUNCTIONS | SYMBOLS or node.get("schema") or node.get("catalog")
         ):
-            raise ValueError(
+            raise FilterError(
                 f"where={shown!r} calls {printable(node['function_name'])}, which a filter can't; there are "
                 f"{', '.join(sorted(FUNCTIONS))}"
             )

@@ -448,7 +448,7 @@ class ImageIndex:
             Boolean (files,).
 
         Raises:
-            ValueError: The expression can't be used; the message names unknown columns and those that there are.
+            FilterError: The expression can't be used; the message names unknown columns and those that there are.
             ImportError: DuckDB is not installed.
         """
         own = {name for extra in self.extras.values() for name in extra.metadata or ()}

@@ -14,6 +14,7 @@ import numpy as np
 from ..embedding import BaseEmbedder, Skipped, average_templates, fill_templates
 from ..embedding.embedder import TOKENS_PER_BATCH_ITEM
 from ..embedding.inputs import corners_of_xywh
+from ..errors import FilterError
 from ..modeling.pixels import patch_budget
 from ..search import ImageIndex
 from ..search.build import vector_kind
@@ -273,7 +274,9 @@ class Engine:
     async def _hits(self, job: Job, where: str | None, admitted: bool) -> list[Any]:
         try:
             return (await self.queue.results([job], admitted))[0]
-        except (ValueError, ImportError) as error:  # the latter where DuckDB is not installed
+        except FilterError as error:
+            raise ServiceError(422, "filter_not_usable", str(error), "where") from error
+        except ImportError as error:  # DuckDB is not installed
             if where is None:
                 raise
             raise ServiceError(422, "filter_not_usable", str(error), "where") from error
