@@ -43,7 +43,7 @@ SHARE_OF_POPULAR_TEXTS = 0.25
 
 @dataclass
 class Load:
-    """What clients saw of a service: each request ends in one of the three."""
+    """Answers, refusals and losses that clients saw of a service; each request ends in one of the three."""
 
     seconds: float = 0.0
     milliseconds: list[float] = field(default_factory=list)

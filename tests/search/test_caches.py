@@ -202,8 +202,12 @@ def test_a_cache_of_other_rows_is_passed_over_until_it_is_made_anew(photos, vect
 
 
 def test_a_cache_that_is_there_is_not_made_again(photos, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in (photos / ".fgclip2_index" / "caches").rglob("*.faiss")}
     monkeypatch.setattr(caches, "_empty_index", None)
     ImageIndex.load(photos).build_cache("hnsw")
+    after = {path: path.stat().st_mtime_ns for path in (photos / ".fgclip2_index" / "caches").rglob("*.faiss")}
+    assert before
+    assert after == before
 
 
 DAMAGES = {

@@ -60,7 +60,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class CalibratedScores:
-    """What labelled pairs of one kind have shown.
+    """The curve and thresholds that labelled pairs of one kind gave, with an evaluation on others.
 
     Attributes:
         key: What pairs they are.
@@ -83,7 +83,7 @@ class CalibratedScores:
 
 @dataclass(frozen=True)
 class ScoreQuantiles:
-    """What pairs without labels show: how high a cosine is among others, which is no probability of a match.
+    """Quantiles of pairs without labels: they show how high a cosine is among others, and are no probability of a match.
 
     Attributes:
         key: What pairs they are.
@@ -102,7 +102,7 @@ class ScoreQuantiles:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is known of the scores of one checkpoint.
+    """All that labelled and unlabelled pairs have shown about the scores of one checkpoint.
 
     Args:
         model: `name` and `fingerprint` of the checkpoint.

@@ -39,7 +39,7 @@ def serve(
     model: common.Model = None,
     device: common.Device = None,
     backend: Annotated[
-        str, typer.Option(help="What runs the model: torch; or onnx or openvino, of a folder with exported graphs.")
+        str, typer.Option(help="Run the model by torch, or by onnx or openvino from a folder with exported graphs.")
     ] = "torch",
     precision: Annotated[
         str | None, typer.Option(help="Precision of exported graphs.  [default: fp32 if it is there]")
