@@ -108,7 +108,7 @@ try:
     assert "red-apple" in json.load(urlopen(request))["hits"][0]["path"]
 finally:
     service.terminate()
-    assert service.wait(60) == 0
+    assert service.wait(60) in (0, -15)  # uvicorn ends by the signal that it was given
 """,
     ),
     "mcp": (

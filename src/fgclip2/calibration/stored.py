@@ -83,7 +83,7 @@ class CalibratedScores:
 
 @dataclass(frozen=True)
 class ScoreQuantiles:
-    """Quantiles of pairs without labels: they show how high a cosine is among others, and are no probability of a match.
+    """Quantiles of pairs without labels: they show how high a cosine is among others, and are no probabilities.
 
     Attributes:
         key: What pairs they are.
