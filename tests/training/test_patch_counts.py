@@ -9,9 +9,11 @@ from PIL import Image
 from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.data import Record, RecordDataset
 from fgclip2.training import FGClip2ForTraining, NeighbouringRecords
+from fgclip2.training.estimates import height_and_width
 from fgclip2.training.patch_counts import read_patch_counts, useful_share
 from fgclip2.training.sampler import BatchOrderSampler
 
+from ..modeling.test_inputs import header_of_png
 from ..ranks import run_on_ranks
 from .conftest import make_records
 from .test_resuming import losses, run
@@ -52,6 +54,13 @@ def test_nearly_all_vision_tokens_of_photos_are_useful(budget, language_batches)
         shares[way] = useful_share(patches[batch] for batch in batches)
     assert shares["alike"] >= 0.97
     assert shares["any"] < (0.97 if budget == "auto" else shares["alike"])  # one budget is nearly full anyway
+
+
+def test_an_image_that_is_far_too_large_is_an_error_of_its_record(tmp_path):
+    path = tmp_path / "大图.png"
+    path.write_bytes(header_of_png(20_000, 20_000))
+    with pytest.raises(ValueError, match=r"照片\.jsonl:3: "):
+        height_and_width(Record(str(path), "大图", None, "zh", (), "照片.jsonl:3"))
 
 
 def test_equal_counts_stay_shuffled_and_epochs_differ():

@@ -122,7 +122,7 @@ def height_and_width(record: Record) -> tuple[int, int]:
     try:
         with open_image(image) as opened:  # reads no more than the header
             return opened.height, opened.width
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{record.source}: {error}") from error
 
 
