@@ -106,6 +106,14 @@ def test_another_sampling_reads_all_again_and_stays(clips):
     assert VideoIndex.build(clips, ColorEmbedder(), rebuild=True).sampling == 3
 
 
+def test_a_video_with_too_many_frames_may_have_few_enough_by_another_sampling(clips, monkeypatch):
+    monkeypatch.setattr("fgclip2.search.video.MAX_FRAMES", 2)
+    index = VideoIndex.build(clips, ColorEmbedder())
+    assert "a.mp4" in [file.path for file in index.unusable]
+    index = VideoIndex.build(clips, ColorEmbedder(), sampling=3)
+    assert entries(index)[:2] == ["a.mp4#t=0.000,3.000", "a.mp4#t=3.000,6.000"]
+
+
 def test_frames_of_another_model_are_never_mixed(clips, monkeypatch):
     VideoIndex.build(clips, ColorEmbedder())
     other = ColorEmbedder()

@@ -318,7 +318,8 @@ def _update(
     for frame, vector in old.rows.items() if old and same_sampling else ():
         video = frame._replace(path=FrameSpan.parse(frame.path).path)
         known.setdefault(video, {})[frame] = vector
-    if old and old.versions == index.versions and old.max_pixels == index.max_pixels:
+    # What was refused under other settings may fit these: fewer frames of it, or more pixels allowed.
+    if old and same_sampling and old.versions == index.versions and old.max_pixels == index.max_pixels:
         index.unreadable = {video: reason for video, reason in old.unreadable.items() if video in scan.images}
     new = []
     for video in scan.images:
