@@ -118,7 +118,7 @@ def test_too_few_pairs_of_a_fold_say_how_many_are_needed():
     assert fit_scores(KEY, cosines, matches, is_fitted).evaluation.matches == MIN_PAIRS
     message = (
         "caption in zh at 36 patches has too few pairs: 50 matches and 50 others to fit, 49 and 49 to evaluate; 50 of "
-        "each are needed, so label about 100 matches and 100 others"
+        "each are needed. The images are halved by chance: 130 matches and 130 others in all, on different images"
     )
     with pytest.raises(ValueError, match=message):
         fit_scores(KEY, cosines[:-2], matches[:-2], is_fitted[:-2])

@@ -3,13 +3,14 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fgclip2.calibration import Calibration
+from fgclip2.calibration import Calibration, Curve
 from fgclip2.data.readers.labelled_pairs import read_labelled_pairs
 from fgclip2.embedding import calibrate
 
@@ -182,6 +183,24 @@ def test_classify_shows_probabilities(run, calibration_file, embedder):
     printed = run(*options, "--min-probability", 1).stdout.splitlines()
     assert printed[-1] == "  nothing here matches: no label has a probability of 1"
     assert f"p={result['labels'][0]['probability']:<8.3f} {result['labels'][0]['label']}" in printed[1]
+
+
+def test_labels_that_are_not_shown_may_match(run, calibration_file):
+    """Curves of two languages may put labels into another order than scores do."""
+    calibration = Calibration.load(calibration_file)
+    options = ("classify", "photo.png", "--labels", "cat,猫", "--top-k", 1)
+    (of_zh,) = (row for row in calibration.scores if row.key.role == "caption" and row.key.language == "zh")
+    shown = []
+    for likely in ("zh", "en"):
+        scores = tuple(
+            replace(of_zh, key=of_zh.key._replace(language=one), curve=Curve((0.0,), (4.6 if one == likely else -4.6,)))
+            for one in ("zh", "en")
+        )
+        file = Calibration(calibration.model, scores).save(f"{likely}.json")
+        (result,) = run.json(*options, "--calibration", file)["results"]
+        shown += [label["probability"] < 0.5 for label in result["labels"]]
+        assert not result["nothing_matches"]
+    assert sorted(shown) == [False, True]
 
 
 def test_regions_may_be_none_of_these(run, calibration_file):

@@ -75,6 +75,18 @@ def test_that_of_other_weights_is_left_where_it_lies_and_refused_where_it_is_giv
         embedder.match_probabilities(np.zeros(1), ["猫"])
 
 
+def test_another_file_of_this_name_keeps_no_checkpoint_from_loading(checkpoint, tmp_path, caplog):
+    folder = tmp_path / "量化"
+    shutil.copytree(checkpoint, folder)
+    (folder / CALIBRATION_FILE).write_text('{"scheme": "int8"}', encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        embedder = Embedder.from_pretrained(folder, device="cpu")
+    assert embedder.calibration is None
+    assert "is not used: " in caplog.text
+    with pytest.raises(ValueError, match="format must be 1"):
+        embedder.use_calibration(folder / CALIBRATION_FILE)
+
+
 def test_shapes_and_candidates_are_checked(checkpoint):
     embedder = Embedder.from_pretrained(checkpoint, device="cpu")
     with pytest.raises(ValueError, match=r"similarity must have the shape \(..., 2\), got \(3,\)"):

@@ -15,6 +15,7 @@ from .stored import CalibratedScores, Evaluation, ScoreKey
 
 METHODS = ("platt", "isotonic")
 MIN_PAIRS = 50  # of each class and fold
+ENOUGH_PAIRS = 130  # of each class, of which a half by chance is hardly ever below MIN_PAIRS
 FALSE_POSITIVE_RATES = (0.1, 0.05, 0.01, 0.001)
 _DIGITS = 6  # of stored numbers
 
@@ -44,10 +45,7 @@ def fit_curve(cosines: np.ndarray, matches: np.ndarray, method: str = "platt") -
         line.fit((cosines[:, None] - center) / spread, matches, weights)
         slope, intercept = line.coef_[0, 0] / spread, line.intercept_[0]
         if slope <= 0:
-            raise ValueError(
-                f"cosines of matches (mean {cosines[matches].mean():.3f}) are not above those of others "
-                f"({cosines[~matches].mean():.3f}): are the labels 1 where image and text match?"
-            )
+            raise _not_rising(cosines, matches)
         log_odds = np.array([low, high])
         knots = center + (log_odds - intercept) / slope
     else:
@@ -55,10 +53,19 @@ def fit_curve(cosines: np.ndarray, matches: np.ndarray, method: str = "platt") -
             require("sklearn.isotonic", "calibrate").IsotonicRegression().fit(cosines, matches, sample_weight=weights)
         )
         knots, shares = steps.X_thresholds_, steps.y_thresholds_
+        if np.ptp(shares) < 1e-9:
+            raise _not_rising(cosines, matches)
         with np.errstate(divide="ignore"):
             log_odds = np.clip(np.log(shares) - np.log1p(-shares), low, high)
     knots, last = np.unique(np.round(knots[::-1], _DIGITS), return_index=True)  # of knots that are one now, the higher
     return Curve(tuple(knots.tolist()), tuple(np.round(log_odds[::-1][last], _DIGITS).tolist()))
+
+
+def _not_rising(cosines: np.ndarray, matches: np.ndarray) -> ValueError:
+    return ValueError(
+        f"cosines of matches (mean {cosines[matches].mean():.3f}) are not above those of others "
+        f"({cosines[~matches].mean():.3f}): are the labels 1 where image and text match?"
+    )
 
 
 def split_folds(groups: Sequence[Hashable]) -> np.ndarray:
@@ -87,8 +94,8 @@ def check_folds(key: ScoreKey, matches: np.ndarray, is_fitted: np.ndarray) -> li
     if min(counts) < MIN_PAIRS:
         raise ValueError(
             f"{key} has too few pairs: {counts[0]} matches and {counts[1]} others to fit, {counts[2]} and {counts[3]} "
-            f"to evaluate; {MIN_PAIRS} of each are needed, so label about {2 * MIN_PAIRS} matches and "
-            f"{2 * MIN_PAIRS} others in all, on different images"
+            f"to evaluate; {MIN_PAIRS} of each are needed. The images are halved by chance: {ENOUGH_PAIRS} matches and "
+            f"{ENOUGH_PAIRS} others in all, on different images, are enough"
         )
     return counts
 

@@ -53,8 +53,8 @@ def calibrate(
     """Fit probabilities to labelled pairs.
 
     For each head (short and long captions, region phrases) and language among the pairs, and for one patch budget, a
-    curve from cosines to probabilities is fitted on half of the images, and evaluated on the other half; 100 pairs that
-    match and 100 that don't are needed of each. Run it again with other --max-patches to add other budgets.
+    curve from cosines to probabilities is fitted on half of the images, and evaluated on the other half; 130 pairs that
+    match and 130 that don't are needed of each. Run it again with other --max-patches to add other budgets.
 
     The file is used by --calibration of search, classify and regions, and by itself where it is called calibration.json
     and lies in the folder of the checkpoint. It belongs to this checkpoint: others refuse it.

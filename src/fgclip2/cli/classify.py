@@ -63,8 +63,8 @@ def classify(
     results: list[dict[str, Any]] = []
     for row, image in enumerate(used):
         its = None if probabilities is None else probabilities[row]
-        labelled = common.rank_labels(names, scores[row], top_k, probability=its)
-        results.append({"image": str(image), "labels": labelled})
+        labelled = common.rank_labels(names, scores[row], len(names), probability=its)
+        results.append({"image": str(image), "labels": labelled[:top_k]})
         if its is not None:
             results[-1]["nothing_matches"] = common.shows_no_match(labelled, least)
     if as_json:

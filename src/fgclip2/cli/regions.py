@@ -182,7 +182,7 @@ def _label(
 ) -> dict[str, Any]:
     """Return what the command says of a box; `shares`, `cosines` and `probabilities` are of the labels, (labels,)."""
     corners, score = box.box[:4], box.box[4:]
-    best = common.rank_labels(names, shares, top_k, cosine=cosines, probability=probabilities)
-    kept = [label for label in best if min_cosine is None or label["cosine"] >= min_cosine]
+    ranked = common.rank_labels(names, shares, len(names), cosine=cosines, probability=probabilities)
+    kept = [label for label in ranked[:top_k] if min_cosine is None or label["cosine"] >= min_cosine]
     found = {"box": corners, **({"box_score": score[0]} if score else {}), **box.details, "labels": kept}
-    return found if probabilities is None else {**found, "none_of_these": common.shows_no_match(best, least)}
+    return found if probabilities is None else {**found, "none_of_these": common.shows_no_match(ranked, least)}

@@ -429,10 +429,9 @@ class BaseEmbedder:
         self.calibration = calibration
 
     def _take_calibration_beside(self, file: str | os.PathLike) -> None:
-        """Use the calibration that lies beside the weights, but for one of other weights, which is told of."""
-        calibration = Calibration.load(file)
+        """Use the calibration that lies beside the weights; one of other weights, or another file, is told of."""
         try:
-            self.use_calibration(calibration)
+            self.use_calibration(file)
         except ValueError as error:
             logger.warning("%s is not used: %s", file, error)
 
