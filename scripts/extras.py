@@ -76,6 +76,22 @@ np.testing.assert_allclose(found, expected, atol=1e-5)
         ("index", "drawings"),
         "from fgclip2.search import ImageIndex; ImageIndex.load('drawings').export('lancedb', 'for_lancedb')",
     ),
+    "video": (
+        """
+from pathlib import Path
+import av, numpy as np
+Path("clips").mkdir()
+with av.open("clips/红.mp4", "w") as clip:
+    stream = clip.add_stream("mpeg4", rate=4)
+    stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+    for row in range(8):
+        pixels = np.full((64, 64, 3), (255, 0, 0), np.uint8)
+        clip.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+    clip.mux(stream.encode(None))
+""",
+        ("index", "clips", "--video", "1"),
+        ("search", "clips", "红色", "--no-update"),
+    ),
     "calibrate": (
         """
 import json
@@ -131,7 +147,7 @@ assert "red-apple" in asyncio.run(main())["images"][0]["path"]
 FILES = """
 import shutil
 from pathlib import Path
-from fgclip2.assets import demo_images
+from fgclip2.assets import demo_images, embedded_checkpoint
 shutil.copytree(demo_images() / "pictures", "drawings")
 shutil.copytree(demo_images() / "scenes", "scenes")
 for name in ("dog face", "red apple"):
@@ -139,8 +155,8 @@ for name in ("dog face", "red apple"):
         file for file in files if not file.startswith(name.replace(" ", "-"))
     ])
 Path("settings.yaml").write_text(
-    "train_data: scenes/scenes_zh.json\\nimages_folder: scenes\\noutput_dir: run\\nlora: true\\nmax_steps: 1\\n"
-    "per_device_train_batch_size: 2\\n", encoding="utf-8"
+    f"model: {embedded_checkpoint()}\\ntrain_data: scenes/scenes_zh.json\\nimages_folder: scenes\\noutput_dir: run\\n"
+    "lora: true\\nmax_steps: 1\\nper_device_train_batch_size: 2\\n", encoding="utf-8"
 )
 """
 
@@ -174,12 +190,12 @@ def use(extra: str, wheels: list[Path], torch: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("extras", nargs="*", choices=[[], *USES], default=list(USES), help="Which; all by default.")
+    parser.add_argument("extras", nargs="*", choices=[[], *USES], help="Which; all by default.")
     options = parser.parse_args()
     wheels = [next((ROOT / "dist").glob(pattern)) for pattern in ("fgclip2-*.whl", "fgclip2_onnx-*.whl")]
     with tempfile.TemporaryDirectory() as name:
         torch = link_torch(Path(name, "torch"))
-        for extra in options.extras:
+        for extra in options.extras or USES:
             folder = Path(name, extra)
             use(extra, wheels, torch, folder)
             shutil.rmtree(folder)

@@ -142,7 +142,7 @@ def load(port: int, process: int, clients: list[int], seconds: float, pictures: 
                 break
             try:
                 status, answer = ask(connection, path, body)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:  # an answer may be no JSON
                 status, answer = 0, repr(error)
                 connection.close()
             with turn:
