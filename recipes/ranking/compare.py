@@ -49,7 +49,7 @@ class Comparison:
         self.options, self.table = options, load_concepts(options.cache)
         self.embedder = FGClip2Embedder.from_pretrained(device="cpu")
         self.split = "test" if options.test else "validation"
-        self.settings = StageSettings(steps=options.steps)
+        self.settings = StageSettings(steps=options.steps, bf16=options.bf16)
 
     @cached_property
     def training_set(self) -> SceneSet:
@@ -59,7 +59,7 @@ class Comparison:
     def measured(self) -> Measured:
         options = self.options
         sizes = (options.validation_scenes, options.captions, options.region_scenes)
-        return Measured(self.embedder, self.table, options.cache, options.work, self.split, *sizes)
+        return Measured(self.embedder, self.table, options.cache, options.work, self.split, *sizes, options.bf16)
 
     def baselines(self) -> dict:
         """Return what needs no training."""

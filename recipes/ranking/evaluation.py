@@ -87,6 +87,7 @@ class Measured:
         scenes: How many are searched.
         captions: How many of them are searched for, by each kind of caption.
         region_scenes: Of how many the regions are told from hard negatives.
+        bf16: Whether a stage computes in bfloat16 autocast.
     """
 
     def __init__(
@@ -99,8 +100,9 @@ class Measured:
         scenes: int,
         captions: int,
         region_scenes: int,
+        bf16: bool,
     ):
-        self.embedder = embedder
+        self.embedder, self.bf16 = embedder, bf16
         self.scenes: SceneSet = build_scene_set(cache, table, split, scenes, SEED)
         self.tokens = scene_tokens(
             work, cache, table, embedder, self.scenes, split, SEED, DESCRIBED, region_scenes, NEGATIVES
@@ -181,7 +183,7 @@ class Measured:
 
     @torch.inference_mode()
     def _stage_logits(self, model: FGClip2ForImageTextMatching, texts: Texts, text: Tensor, image: Tensor) -> Tensor:
-        return cross_encode(model, self.tokens.images, texts, text[:, None], image, _PAIRS)[:, 0]
+        return cross_encode(model, self.tokens.images, texts, text[:, None], image, _PAIRS, self.bf16)[:, 0]
 
     def _hard_negatives(self, score: Callable[[Tensor, Tensor], Tensor]) -> dict[str, str]:
         """Return the regions whose true phrase beats all false ones; `score` takes phrases and scenes (P,)."""

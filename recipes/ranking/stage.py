@@ -26,7 +26,7 @@ NEIGHBOURS = 20  # nearest other scenes of a caption, among which mined negative
 class StageSettings:
     """Settings of one run; steps are optimizer steps."""
 
-    steps: int = 300
+    steps: int = 600
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup_steps: int = 10
@@ -35,6 +35,7 @@ class StageSettings:
     group_size: int = 4
     false_phrases: int = 3  # beside the true phrase of one region of each scene
     images_at_once: int = 8
+    bf16: bool = True  # autocast; on a CPU without bfloat16 instructions this is ten times slower, not faster
     hidden_size: int = 128
     num_hidden_layers: int = 1
     num_attention_heads: int = 2
@@ -132,9 +133,15 @@ class StageBatches:
 
 
 def cross_encode(
-    model: FGClip2ForImageTextMatching, images: Tensor, texts: Texts, text: Tensor, image: Tensor, images_at_once: int
+    model: FGClip2ForImageTextMatching,
+    images: Tensor,
+    texts: Texts,
+    text: Tensor,
+    image: Tensor,
+    images_at_once: int,
+    bf16: bool,
 ) -> Tensor:
-    """Return what the cross encoder of a model adds to the logits of pairs, float32 (B, K), in bfloat16 autocast.
+    """Return what the cross encoder of a model adds to the logits of pairs, float32 (B, K).
 
     Args:
         images: Float16, shape (scenes, 1 + N, D).
@@ -142,11 +149,12 @@ def cross_encode(
         text: Integer, shape (B, K), texts to compare each image with.
         image: Integer, shape (B,).
         images_at_once: How many images run through the layers together, those with texts of a length.
+        bf16: Compute in bfloat16 autocast.
     """
     order = texts.lengths[text].amax(1).argsort()
     parts = []
     for part in order.split(images_at_once):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             parts.append(model.cross_encoder(images[image[part]].float(), texts.padded(text[part].flatten())))
     return torch.cat(parts).float().view(text.shape)[order.argsort()]
 
@@ -154,7 +162,7 @@ def cross_encode(
 def train_stage(
     model: FGClip2ForImageTextMatching, scenes: SceneTokens, settings: StageSettings, seed: int, shuffled: bool
 ) -> dict:
-    """Train the cross encoder of a model, in bfloat16 autocast, and return what is kept of the run."""
+    """Train the cross encoder of a model, and return what is kept of the run."""
     net, (scale, _) = model.cross_encoder.train(), model.get_score_scale_and_bias()
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -170,7 +178,8 @@ def train_stage(
     for batch in StageBatches(scenes, settings, seed, shuffled):
         losses = {}
         for kind, pairs in batch.items():
-            added = cross_encode(model, scenes.images, pairs.texts, pairs.text, pairs.image, settings.images_at_once)
+            its = (pairs.texts, pairs.text, pairs.image)
+            added = cross_encode(model, scenes.images, *its, settings.images_at_once, settings.bf16)
             # The dual encoder was never trained on phrases as captions, so these are left to the stage.
             logits = scale * pairs.cosines + added if kind in CAPTIONS else added  # (B, K)
             losses[kind] = F.cross_entropy(logits, pairs.right)
