@@ -5,14 +5,34 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 from PIL import Image
 
-FONTS = 'system-ui, "Noto Sans", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", sans-serif'
+from .files import printable
+from .visualization import PHRASE_COLORS
+
+FONTS = 'system-ui, "Noto Sans", "Noto Sans SC", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif'
 # Of the two forms of a text, the page shows that of the browser's language; without scripts, the English one.
 LANGUAGE_STYLE = ':root[lang="zh"] .en, :root:not([lang="zh"]) .zh { display: none; }'
 LANGUAGE_SCRIPT = 'if (/^zh\\b/i.test(navigator.language)) document.documentElement.lang = "zh";'
+
+WINDOW_STYLE = """
+.picture { position: relative; } .picture img { display: block; width: 100%; border-radius: 4px; }
+.window { position: absolute; box-sizing: border-box; border: 2px solid; box-shadow: 0 0 0 1px #fff; }
+.number { position: absolute; top: 0; left: 0; padding: 0 .25rem; font-size: .7rem; line-height: 1.3; color: #fff; }
+.key { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box (x1, y1, x2, y2) in pixels of an upright image, and what stands for it below the image."""
+
+    box: Sequence[float]
+    label: str
 
 
 def in_both(english: str, chinese: str) -> str:
@@ -25,6 +45,45 @@ def data_uri(image: Image.Image, quality: int = 90) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture(
+    image: Image.Image,
+    alternative: str,
+    windows: Sequence[Window] = (),
+    whole: tuple[int, int] | None = None,
+    quality: int = 90,
+) -> str:
+    """Return a picture with numbered frames over its windows, in whatever size the page shows it, as HTML.
+
+    Args:
+        image: What is shown.
+        alternative: Read in place of the picture; escaped.
+        windows: Framed in the colours of [`key_line`]; what lies outside the picture is cut off.
+        whole: Width and height of the image that the windows are of, where `image` is smaller; `None`: its own.
+        quality: Of the WebP, up to 100.
+    """
+    frames = "".join(_frame(number, window, *(whole or image.size)) for number, window in enumerate(windows, 1))
+    source = f'<img src="{data_uri(image, quality)}" alt="{escape(printable(alternative), quote=True)}">'
+    return f'<div class="picture">{source}{frames}</div>'
+
+
+def key_line(number: int, window: Window) -> str:
+    """Return the line below a picture that says what its window `number`, counted from 1, stands for; escaped."""
+    key = f'<span class="key" style="background:{_color(number)}"></span>'
+    return f'<div class="score">{key}{number} {escape(printable(window.label))}</div>'
+
+
+def _frame(number: int, window: Window, width: int, height: int) -> str:
+    x1, x2 = (min(max(edge, 0), width) / width for edge in (window.box[0], window.box[2]))
+    y1, y2 = (min(max(edge, 0), height) / height for edge in (window.box[1], window.box[3]))
+    place = f"left:{x1:.2%};top:{y1:.2%};width:{x2 - x1:.2%};height:{y2 - y1:.2%};border-color:{_color(number)}"
+    tag = f'<span class="number" style="background:{_color(number)}">{number}</span>'
+    return f'<div class="window" style="{place}">{tag}</div>'
+
+
+def _color(number: int) -> str:
+    return PHRASE_COLORS[(number - 1) % len(PHRASE_COLORS)]
 
 
 def document(title: str, style: str, body: str, follows_browser: bool = False) -> str:

@@ -8,8 +8,9 @@ import re
 import pytest
 from PIL import Image
 
+from fgclip2.pages import Window
 from fgclip2.search import html
-from fgclip2.search.html import Card, Section, Window, render_results, sections_of_results
+from fgclip2.search.html import Card, Section, render_results, sections_of_results
 
 NASTY = "<img src=x onerror=alert(1)>\"'&\u202e\n.png"
 TITLE = ("Results", "结果")

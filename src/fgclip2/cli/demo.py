@@ -39,11 +39,7 @@ def demo(
     for query, hits in results["text_search"].items():
         names = ", ".join(f"{hit['name']} ({hit['score']:.2f})" for hit in hits[:3])
         typer.echo(f"{query}: {names}")
-    scores = results["scene_search_right"]
-    for language, name in (("en", "English"), ("zh", "Chinese")):
-        its = scores[language]
-        typer.echo(
-            f"{name} queries as people write them: {its['before']} of {scores['queries']} scenes first by cosine, "
-            f"{its['after']} re-ranked, 1 in {scores['scenes']} by chance"
-        )
+    for share in results["right"]:
+        right = ", ".join(f"{language} {count}" for language, count in share["right"].items())
+        typer.echo(f"{share['task']}: {right} of {share['of']} right; by chance {share['chance'] * share['of']:.1f}")
     typer.echo(f"{results['indexed']} pictures, {results['seconds']} s; open {page}")

@@ -10,33 +10,23 @@ from typing import Any
 from PIL import Image
 
 from ..files import printable
-from ..pages import data_uri, document, in_both
-from ..visualization import PHRASE_COLORS
+from ..pages import WINDOW_STYLE, Window, document, in_both, key_line, picture
 from .video_index import clock
 
 LONGEST_SIDE = 320  # of a thumbnail, in pixels
 QUALITY = 75
 MOST_PICTURES = 500  # about 10 MB; what comes behind is listed without
-STYLE = """
+STYLE = (
+    WINDOW_STYLE
+    + """
 body { max-width: 75rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .6rem; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 45%), 1fr)); gap: .8rem; }
 .card { margin: 0; font-size: .8rem; overflow-wrap: anywhere; }
-.picture { position: relative; } .picture img { display: block; width: 100%; border-radius: 4px; }
-.window { position: absolute; box-sizing: border-box; border: 2px solid; box-shadow: 0 0 0 1px #fff; }
-.number { position: absolute; top: 0; left: 0; padding: 0 .25rem; font-size: .7rem; line-height: 1.3; color: #fff; }
-.key { display: inline-block; width: .7rem; height: .7rem; margin-right: .3rem; }
 .score { color: #666; } .missing { padding: 1rem .5rem; background: #eee; color: #666; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } .missing { background: #333; } }
 """
-
-
-@dataclass(frozen=True)
-class Window:
-    """A box (x1, y1, x2, y2) in pixels of an upright image, and what stands for it below the image."""
-
-    box: Sequence[float]
-    label: str
+)
 
 
 @dataclass(frozen=True)
@@ -90,28 +80,14 @@ def _picture(card: Card) -> str:
     except (OSError, ValueError) as error:
         reason = escape(printable(str(error)))
         return f'<div class="missing">{in_both("It can’t be read:", "无法读取：")} {reason}</div>'
-    width, height = image.size
+    whole = image.size
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    windows = "".join(_frame(number, window, width, height) for number, window in enumerate(card.windows, 1))
-    alternative = escape(printable(card.lines[0] if card.lines else ""), quote=True)
-    return f'<div class="picture"><img src="{data_uri(image, QUALITY)}" alt="{alternative}">{windows}</div>'
-
-
-def _frame(number: int, window: Window, width: int, height: int) -> str:
-    """Return a window as a frame over its picture, whatever the size that this is shown in."""
-    color = PHRASE_COLORS[(number - 1) % len(PHRASE_COLORS)]
-    x1, x2 = (min(max(edge, 0), width) / width for edge in (window.box[0], window.box[2]))
-    y1, y2 = (min(max(edge, 0), height) / height for edge in (window.box[1], window.box[3]))
-    place = f"left:{x1:.2%};top:{y1:.2%};width:{x2 - x1:.2%};height:{y2 - y1:.2%};border-color:{color}"
-    return f'<div class="window" style="{place}"><span class="number" style="background:{color}">{number}</span></div>'
+    return picture(image, card.lines[0] if card.lines else "", card.windows, whole, QUALITY)
 
 
 def _caption(card: Card) -> str:
     lines = [f"<div>{escape(printable(line))}</div>" for line in card.lines]
-    for number, window in enumerate(card.windows):
-        color = PHRASE_COLORS[number % len(PHRASE_COLORS)]
-        key = f'<span class="key" style="background:{color}"></span>'
-        lines.append(f'<div class="score">{key}{number + 1} {escape(printable(window.label))}</div>')
+    lines += [key_line(number, window) for number, window in enumerate(card.windows, 1)]
     return f"<figcaption>{''.join(lines)}</figcaption>"
 
 
