@@ -72,8 +72,8 @@ def test_own_settings_change_only_on_purpose():
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         "patch_batches",
-        *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "freeze"),
-        *("freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
+        *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "layer_decay"),
+        *("freeze", "freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
     }
     assert set(train_options.COMMON_ARGUMENTS) <= inherited
 

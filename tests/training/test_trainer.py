@@ -407,6 +407,30 @@ def test_parameter_groups_and_freezing(saved_folder, tmp_path, records):
     assert scales == []
 
 
+def test_learning_rates_fall_from_layer_to_layer(saved_folder, tmp_path, records):
+    run = trainer(saved_folder, tmp_path, records, layer_decay=0.5, head_learning_rate=1e-2, logging_steps=1)
+    run.train()
+    groups = run.optimizer.optimizer.param_groups
+    rates = {id(parameter): group["initial_lr"] for group in groups for parameter in group["params"]}
+    assert (run.model.config.vision_config.num_hidden_layers, run.model.config.text_config.num_hidden_layers) == (3, 2)
+    expected = {
+        "vision_model.embeddings.patch_embedding.weight": 1e-3 / 16,
+        "vision_model.encoder.layers.0.mlp.fc1.weight": 1e-3 / 8,
+        "vision_model.encoder.layers.2.mlp.fc1.weight": 1e-3 / 2,
+        "vision_model.post_layernorm.weight": 1e-3,
+        "text_model.embeddings.token_embedding.weight": 1e-3 / 8,
+        "text_model.encoder.layers.1.self_attn.q_proj.bias": 1e-3 / 2,
+        "boxtext_head.weight": 1e-2,
+        "logit_scale": 1e-2,
+    }
+    parameters = dict(run.model.named_parameters())
+    assert {name: rates[id(parameters[name])] for name in expected} == pytest.approx(expected)
+    logged = [entry["learning_rate"] for entry in run.state.log_history if "learning_rate" in entry]
+    assert max(logged) == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match=r"`layer_decay` must be above 0 and at most 1, e\.g\. 0\.75, got 1\.5"):
+        arguments(tmp_path / "wrong", layer_decay=1.5)
+
+
 def test_what_the_objective_does_not_use_is_not_trained(saved_folder, tmp_path, records):
     settings = {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0, "long_weight": 0.0}
     run = trainer(saved_folder, tmp_path, records, objective_settings=settings)

@@ -45,6 +45,8 @@ class FGClip2TrainingArguments(TrainingArguments):
         short_caption_prefix: Put before English short captions; the released scripts have `"a photo of "`.
         on_error: What to do about records and images that can't be used: `"raise"`, or `"skip"`, count and report.
         head_learning_rate: Learning rate of the heads, scales and bias; `None`: `learning_rate`.
+        layer_decay: Layer-wise decay of the learning rate: each encoder layer has that of the one above it, times this,
+            and the embeddings that of the first layer, times this; heads have `learning_rate` itself. `None`: none.
         freeze: Modules or parameters, by their dotted names, that are not trained, e.g. `text_model`.
         freeze_vision_layers, freeze_text_layers: First encoder layers that are not trained, with the embeddings below.
         max_logit_scale: Upper bound of `logit_scale.exp()` and the region scales, kept after each step; `None`: none.
@@ -85,6 +87,9 @@ class FGClip2TrainingArguments(TrainingArguments):
         metadata={"help": "What to do about unusable records and images: raise, or skip and count"},
     )
     head_learning_rate: float | None = field(default=None, metadata={"help": "Learning rate of heads, scales and bias"})
+    layer_decay: float | None = field(
+        default=None, metadata={"help": "Factor of the learning rate from each encoder layer to the one below"}
+    )
     freeze: list[str] = field(default_factory=list, metadata={"help": "Modules or parameters that are not trained"})
     freeze_vision_layers: int = field(default=0, metadata={"help": "First vision layers that are not trained"})
     freeze_text_layers: int = field(default=0, metadata={"help": "First text layers that are not trained"})
@@ -118,6 +123,8 @@ class FGClip2TrainingArguments(TrainingArguments):
                 check_positive_integer(f"`{name}`", getattr(self, name))
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be between 0 and 1, e.g. 0.999, got {self.ema_decay!r}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"`layer_decay` must be above 0 and at most 1, e.g. 0.75, got {self.layer_decay!r}")
         if self.max_logit_scale is not None and not self.max_logit_scale > 0:
             raise ValueError(f"`max_logit_scale` must be positive, e.g. 100, got {self.max_logit_scale!r}")
         if self.push_to_hub and self.hub_strategy != HubStrategy.END:

@@ -105,29 +105,61 @@ def layers_with_gradients(model: TrainingModel, tower: str) -> int:
     return len(layers) - next(trained, len(layers))
 
 
+def depth_below_heads(model: TrainingModel) -> dict[str, int]:
+    """Return how far below the heads each parameter lies in its tower, by its plain name.
+
+    0 is what stands above all encoder layers, and what is in no tower; the last layer has 1, and the embeddings one
+    more than the first layer.
+    """
+    names = [plain_name(name) for name, _ in model.named_parameters()]
+    depths = dict.fromkeys(names, 0)
+    for embeddings, encoder in model.towers.values():
+        layers = encoder_layers(names, encoder)
+        for number, its in layers.items():
+            depths |= dict.fromkeys(its, len(layers) - number)
+        depths |= {name: len(layers) + 1 for name in names if belongs_to(name, [embeddings])}
+    return depths
+
+
 def parameter_groups(
-    model: TrainingModel, decayed: Sequence[str], weight_decay: float, head_learning_rate: float | None
+    model: TrainingModel,
+    decayed: Sequence[str],
+    weight_decay: float,
+    learning_rate: float,
+    head_learning_rate: float | None = None,
+    layer_decay: float | None = None,
 ) -> list[dict]:
-    """Sort parameters into optimizer groups: with and without weight decay, towers and heads apart.
+    """Sort parameters into optimizer groups: with and without weight decay, by their learning rates.
 
     Args:
         model: The model.
         decayed: Names of parameters that decay, if they are neither scale nor bias.
         weight_decay: How much these decay.
-        head_learning_rate: Learning rate of heads, scales and bias; `None`: the optimizer's own for all.
+        learning_rate: Of all that the next two say nothing of.
+        head_learning_rate: Of heads, scales and bias; `None`: `learning_rate`.
+        layer_decay: What the rate is multiplied by from each encoder layer to the one below it, down to the embeddings,
+            the last layer included (layer-wise learning-rate decay as in BEiT, arXiv 2106.08254); `None`: nothing.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `lr`; the first has parameters of `learning_rate`, if any have it.
     """
-    groups: dict[tuple[bool, bool], dict] = {}
+    groups: dict[tuple[bool, float, bool], dict] = {}
     decayed_names = set(decayed)
+    depths = {} if layer_decay is None else depth_below_heads(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = name in decayed_names and not belongs_to(name, model.scales)
         is_head = head_learning_rate is not None and belongs_to(name, (*model.heads, *model.scales))
-        group = {"params": [], "weight_decay": weight_decay if decays else 0.0}
-        if is_head:
-            group["lr"] = head_learning_rate
-        groups.setdefault((is_head, decays), group)["params"].append(parameter)
-    return list(groups.values())
+        rate = learning_rate
+        if head_learning_rate is not None and is_head:
+            rate = head_learning_rate
+        elif layer_decay is not None:
+            rate *= layer_decay ** depths[plain_name(name)]
+        group = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr": rate}
+        groups.setdefault((is_head, rate, decays), group)["params"].append(parameter)
+    # The trainer's log has the rate of the first group.
+    return sorted(groups.values(), key=lambda group: group["lr"] != learning_rate)
 
 
 @torch.no_grad()

@@ -331,12 +331,12 @@ class FGClip2Trainer(Trainer):
         return norm
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make transformers' choice of optimizer, with groups for the heads and without decay of scales and bias."""
+        """Make transformers' choice of optimizer, with groups by learning rate and without decay of scales and bias."""
         if self.optimizer is None:
             trained: Any = self.model if model is None else model
-            groups = parameter_groups(
-                trained, self.get_decay_parameter_names(trained), self.args.weight_decay, self.args.head_learning_rate
-            )
+            args = self.args
+            rates = (args.learning_rate, args.head_learning_rate, args.layer_decay)
+            groups = parameter_groups(trained, self.get_decay_parameter_names(trained), args.weight_decay, *rates)
             optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
             if set(arguments) & {"params", "model", "optimizer_dict"}:
                 raise ValueError(
