@@ -12,7 +12,7 @@ LOWEST_PYTHON ?= python3.10
 # what that imports anew: 11 s of CPU time for `import fgclip2`, where it takes 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries node browser-page package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries node site browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -70,6 +70,13 @@ node: setup
 	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund --loglevel error
 	HF_HUB_OFFLINE=1 FGCLIP2_NODE=1 $(RUN) -m pytest tests/javascript
 
+# The documentation site, in site/: python -m http.server --directory site. A warning of MkDocs is an error.
+site: setup
+	$(RUN) -m scripts.environments .cache/docs --group docs
+	$(RUN) -m scripts.site
+	NO_MKDOCS_2_WARNING=1 .cache/docs/bin/python -m mkdocs --quiet build
+	FGCLIP2_SITE=1 PYTHONPATH=src .cache/docs/bin/python -m pytest tests/site
+
 # A page that searches the bundled drawings in the browser, as a folder of plain files: python -m http.server --directory browser_page
 browser-page: setup
 	npm ci --prefix examples/browser --ignore-scripts --no-audit --no-fund --loglevel error
@@ -105,4 +112,4 @@ ablation: setup
 	$(RUN) -m recipes.scenes.ablation --output recipes/scenes/ablation
 
 clean:
-	rm -rf $(VENV) .cache dist build demo_output perf_output browser_page examples/browser/node_modules tests/javascript/node_modules
+	rm -rf $(VENV) .cache dist build demo_output perf_output browser_page site examples/browser/node_modules tests/javascript/node_modules

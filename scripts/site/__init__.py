@@ -1,0 +1,1 @@
+"""The documentation site: the pages of this repository as they stand, in both languages, under one navigation."""
