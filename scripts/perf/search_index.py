@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -36,8 +37,11 @@ from fgclip2.search import ImageIndex, index
 from fgclip2.search.caches import APPROXIMATE, FOLDER, build_cache
 from fgclip2.search.scan import ImageFile
 from fgclip2.search.store import StoredIndex, read_index, write_index
+from fgclip2.streams import chunks
 
+from .index_update import measure_update
 from .measuring import added_peak_memory
+from .varied_drawings import varied_drawings
 
 WIDTH = 768
 CLUSTERS = 2000
@@ -56,12 +60,24 @@ WORDS = {
     "en": {
         "clustered": "Clustered",
         "drawings": "Drawings",
+        "varied": "Drawings, varied",
         "columns": "| cache | built in | disk | opened in | one query | of 100 at once | memory | recall@10 |",
+        "update": "Brought up to date, {:,} files",
+        "update_columns": "| | CPU time | by the clock |",
+        "changed": "1% changed, and found by their size and time",
+        "unchanged": "nothing changed",
+        "first_search": "first search after it, which gathers the vectors",
     },
     "zh": {
         "clustered": "分簇",
         "drawings": "图画",
+        "varied": "图画，有变化",
         "columns": "| 缓存 | 构建 | 磁盘 | 打开 | 单个查询 | 100 个一起 | 内存 | recall@10 |",
+        "update": "更新，{:,} 个文件",
+        "update_columns": "| | CPU 时间 | 时钟时间 |",
+        "changed": "1% 有变化，由大小和时间发现",
+        "unchanged": "没有变化",
+        "first_search": "之后的第一次搜索，向量此时汇集",
     },
 }
 
@@ -89,8 +105,12 @@ def clustered(count: int, noise: float, seed: int) -> np.ndarray:
     return vectors
 
 
-def drawn(seconds: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Embed cut-outs of drawings by the embedded checkpoint for some seconds of CPU time, and names to search by.
+def drawn(seconds: float, varied: int = 0) -> tuple[np.ndarray, np.ndarray, float]:
+    """Embed drawings by the embedded checkpoint, and names to search by.
+
+    Args:
+        seconds: Of CPU time, after which no more cut-outs are embedded.
+        varied: Embed so many of [`varied_drawings`] instead, however long it takes.
 
     Returns:
         Vectors of the drawings (N, D), of names of concepts (QUERIES, D), half of them Chinese, and the drawings
@@ -100,14 +120,17 @@ def drawn(seconds: float) -> tuple[np.ndarray, np.ndarray, float]:
     table = load_concepts(cache)
     names = [*table.names_en[: QUERIES // 2], *table.names_zh[: QUERIES // 2]]
     cutouts = np.concatenate([load_cutouts(cache, artist)[1] for artist in ARTWORK])  # (N, 96, 96, 4)
-    order = np.random.default_rng(0).permutation(len(cutouts))
+    if varied:
+        seconds, total, pictures = math.inf, varied, varied_drawings(cutouts, varied)
+    else:
+        order = np.random.default_rng(0).permutation(len(cutouts))
+        total, pictures = len(order), (Image.fromarray(cutouts[row]) for row in order)
     embedder = Embedder.from_pretrained(device="cpu")
     queries = embedder.encode_texts(names)
     vectors: list[np.ndarray] = []
     start = time.process_time()
-    for first in range(0, len(order), BATCH):
-        pictures = [Image.fromarray(cutouts[row]) for row in order[first : first + BATCH]]
-        vectors.extend(embedder.encode_images(pictures, show_progress_bar=False))
+    for batch in chunks(pictures, BATCH, total):
+        vectors.extend(embedder.encode_images(batch, show_progress_bar=False))
         if time.process_time() - start > seconds:
             break
     return np.stack(vectors), queries, len(vectors) / (time.process_time() - start)
@@ -129,8 +152,8 @@ def make_clustered(folder: Path, count: int) -> dict[str, Any]:
     return write_store(folder, clustered(count, 0.6, seed=1), clustered(QUERIES, 0.8, seed=2))
 
 
-def make_drawn(folder: Path, seconds: float) -> dict[str, Any]:
-    vectors, queries, rate = drawn(seconds)
+def make_drawn(folder: Path, seconds: float, varied: int = 0) -> dict[str, Any]:
+    vectors, queries, rate = drawn(seconds, varied)
     return write_store(folder, vectors, queries) | {"drawings_per_second": rate}
 
 
@@ -150,6 +173,10 @@ def write_store(folder: Path, vectors: np.ndarray, queries: np.ndarray) -> dict[
         "cpu_seconds": time.process_time() - start,
         "bytes": bytes_below(where),
     }
+
+
+def make_varied(folder: Path, count: int) -> dict[str, Any]:
+    return make_drawn(folder, math.inf, count)
 
 
 def make_cache(folder: Path, kind: str) -> dict[str, Any]:
@@ -215,24 +242,35 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose tables are replaced, as are its Chinese twin's")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="numbers of clustered vectors")
     parser.add_argument("--drawings", type=float, default=0, help="embed drawings for so many seconds of CPU time")
+    parser.add_argument("--varied", type=int, default=0, help="embed so many pictures of drawings, each varied")
+    parser.add_argument("--updated", type=int, default=0, help="bring the index of so many files up to date")
     arguments = parser.parse_args()
+    rows = arguments.work / "rows"
+    update = None
+    if arguments.updated:
+        name = f"update-{arguments.updated}"
+        update = once(rows / f"{name}.json", measure_update, arguments.work / name, arguments.updated)
     data = [(f"clustered-{size}", make_clustered, size) for size in arguments.sizes]
     if arguments.drawings:
         data.append(("drawings", make_drawn, arguments.drawings))
+    if arguments.varied:
+        data.append((f"varied-{arguments.varied}", make_varied, arguments.varied))
     measured: dict[str, dict[str, Any]] = {}
     for name, make, amount in data:
-        folder, rows = arguments.work / name, arguments.work / "rows"
+        folder = arguments.work / name
         measured[name] = {"store": once(rows / f"{name}-store.json", make, folder, amount)}
         for kind in METHODS:
             built = {} if kind == NUMPY else once(rows / f"{name}-{kind}-build.json", make_cache, folder, kind)
             measured[name][kind] = built | once(rows / f"{name}-{kind}-search.json", search, folder, kind)
         if arguments.output:  # after each, so that an interrupted run leaves what it has measured
-            write_page(arguments.output, "en", measured)
-            write_page(arguments.output.with_stem(f"{arguments.output.stem}_zh"), "zh", measured)
+            write_page(arguments.output, "en", measured, update)
+            write_page(arguments.output.with_stem(f"{arguments.output.stem}_zh"), "zh", measured, update)
 
 
-def write_page(path: Path, language: str, measured: dict[str, dict[str, Any]]) -> None:
-    """Write a table for each data set into a page, in place of what stands below its mark."""
+def write_page(
+    path: Path, language: str, measured: dict[str, dict[str, Any]], update: dict[str, Any] | None = None
+) -> None:
+    """Write a table for each data set, and one of an update, into a page, in place of what stands below its mark."""
     text, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
     assert mark, f"{path} has no line {MARK}"
     lines = [text + mark]
@@ -240,6 +278,12 @@ def write_page(path: Path, language: str, measured: dict[str, dict[str, Any]]) -
         store, kind_of_data = figures["store"], WORDS[language][name.partition("-")[0]]
         lines += ["", f"## {kind_of_data}, {store['count']:,} x {store['width']}", "", WORDS[language]["columns"]]
         lines += ["|---" * 8 + "|", *(table_line(kind, figures[kind]) for kind in METHODS)]
+    if update:
+        words = WORDS[language]
+        lines += ["", f"## {words['update'].format(update['count'])}", "", words["update_columns"], "|---" * 3 + "|"]
+        for name in ("changed", "unchanged", "first_search"):
+            cpu, clock = update[name]
+            lines.append(f"| {words[name]} | {cpu:.1f} s | {clock:.1f} s |")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -1,13 +1,16 @@
 """The measurements: the plain training step is the objective, and each measurement runs."""
 
+import numpy as np
 import pytest
 import torch
 
 from fgclip2.training.objective import FGClip2Objective
 from scripts.perf import loader, training
 from scripts.perf.__main__ import markdown
+from scripts.perf.index_update import measure_update
 from scripts.perf.measuring import Row, added_peak_memory, in_fresh_process
 from scripts.perf.reference_training import padded_batch, reference_loss
+from scripts.perf.varied_drawings import varied_drawings
 
 from ..training import golden
 
@@ -120,3 +123,20 @@ def test_tables_by_section():
     assert "## Model" in text
     assert "| a | 1 x | >= 2 | **no** |" in text
     assert "| b | 1 / 2 MB |  | - |" in text
+
+
+def test_an_update_is_measured_with_what_changed_alone(tmp_path):
+    figures = measure_update(tmp_path, 300)
+    assert figures.pop("count") == 300
+    assert all(seconds > 0 for pair in figures.values() for seconds in pair)
+
+
+def test_varied_drawings_are_all_different_and_always_the_same():
+    cutouts = np.zeros((2, 96, 96, 4), np.uint8)
+    cutouts[:, 20:60, 10:50] = 255
+    pictures = [np.asarray(picture) for picture in varied_drawings(cutouts, 20)]
+    assert len({picture.tobytes() for picture in pictures}) == 20
+    for picture, again in zip(pictures, varied_drawings(cutouts, 20), strict=True):
+        assert picture.shape == (96, 96, 3)
+        np.testing.assert_array_equal(picture, again)
+        assert (picture == 255).all(-1).any()  # the drawing

@@ -24,6 +24,7 @@ from fgclip2.assets import demo_images
 from fgclip2.embedding import split_phrases
 from fgclip2.errors import IncompatibleIndexError, LockedIndexError
 from fgclip2.search import ImageIndex, IndexReport, SearchHit, build, nearest, store
+from fgclip2.search.scan import scan_folder
 from tests import golden_of_r2d2
 from tests.checkpoints import official_folder, saved_folder
 from tests.search.fakes import FakeEmbedder
@@ -64,6 +65,21 @@ def paths(index: ImageIndex) -> list[str]:
 
 def manifest_of(photos: Path) -> Path:
     return photos / ".fgclip2_index" / "manifest.json"
+
+
+def test_vectors_are_gathered_when_they_are_first_used(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"x")
+    for index in (ImageIndex.build(tmp_path, FakeEmbedder()), ImageIndex.load(tmp_path)):
+        assert "vectors" not in vars(index)
+        assert [hit.path.name for hit in index.search(np.float32([1, 0]))] == ["1.png"]
+        assert vars(index)["vectors"].tolist() == [[1, 1]]
+
+
+def test_what_has_not_changed_is_listed_as_the_very_entry_that_is_known(photos):
+    known = {file.path: file._replace(digest="d") for file in scan_folder(photos).images}
+    draw(photos / "dog.jpg", 7, (10, 10))
+    again = {file.path: file for file in scan_folder(photos, known=known).images}
+    assert {path for path, file in again.items() if file is not known[path]} == {"dog.jpg"}
 
 
 def blocks_of(photos: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ class IndexBuild:
                 "regions='given' (`--regions given`) needs boxes: the field `boxes` in a .jsonl file of metadata, the "
                 "column `boxes` of a table, or `boxes` of ImageIndex.add"
             )
-        kinds_of_columns({file.path: records.metadata.get(file.path, {}) for file in scan.images})
+        kinds_of_columns({file.path: its for file in scan.images if (its := records.metadata.get(file.path))})
         if old is None:
             return Plan(old, scan, index, scan.images, [], records)
         index.blocks, index.retired, index.map_blocks = old.blocks, old.retired, [*old.map_blocks]
@@ -197,14 +196,13 @@ class IndexBuild:
         unreadable = old.unreadable if decoders_are_the_same and old.max_pixels == index.max_pixels else {}
         if index.regions == "given" and (self.records or scan.records):
             unreadable = {}  # it may have been the boxes
-        # By content, or by path, size and time; the stored file may have a digest, even if it is not compared now.
         by_contents = self.compare_contents or self.source.tells_contents
-        key = itemgetter(0, 3) if by_contents else itemgetter(0, 1, 2)
-        known = {key(file): file for file in chain(old.rows, unreadable)}
+        is_same = ImageFile.has_content_of if by_contents else ImageFile.has_stamp_of
+        known = {file.path: file for file in chain(old.rows, unreadable)}
         new = []
         for file in scan.images:
-            former = known.get(key(file))
-            if former is None or (by_contents and not file.digest):
+            former = known.get(file.path)
+            if former is None or not is_same(file, former):
                 new.append(file)
                 continue
             kept = file if by_contents else former
@@ -213,8 +211,9 @@ class IndexBuild:
                 its_map = old.maps.get(former) if old.dense == index.dense else None
                 if its_map is not None and (not self.compare_contents or _is_whole(its_map)):
                     index.maps[kept] = its_map
-                regions = _known_regions(old, former, index.regions, records)
-                index.set_extra(kept, records.metadata.get(kept.path), regions, old.extras.get(former))
+                if old.extras or records.metadata:
+                    regions = _known_regions(old, former, index.regions, records)
+                    index.set_extra(kept, records.metadata.get(kept.path), regions, old.extras.get(former))
             else:
                 index.unreadable[kept] = unreadable[former]
         incomplete = [

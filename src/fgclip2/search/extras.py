@@ -75,6 +75,8 @@ def unpack_extras(
     Raises:
         ValueError, LookupError, TypeError: It is not as [`pack_extras`] makes it.
     """
+    if "metadata" not in tensors and "region_counts" not in tensors:
+        return {}
     metadata: list[Any] = json.loads(tensors["metadata"].tobytes()) if "metadata" in tensors else [None] * len(files)
     if len(metadata) != len(files):
         raise ValueError("its metadata are of another number of files")

@@ -118,7 +118,9 @@ class ImageIndex:
     index_folder: Path | None = None
     rows_digest: str = ""
     _caches: dict[str, VectorCache] = field(default_factory=dict, repr=False)  # the open ones
-    _opened: OpenedIndex | None = field(default=None, repr=False)  # as long as its blocks have not been read
+    # As long as `vectors` has not been used: the rows that it is made of, or the blocks, which have not been read.
+    _stored: StoredIndex | None = field(default=None, repr=False)
+    _opened: OpenedIndex | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -129,11 +131,14 @@ class ImageIndex:
         return self.source.path
 
     def __getattr__(self, name: str) -> Any:
-        """Read the vectors of an index that was opened by a cache, when they are first used."""
+        """Gather the vectors when they are first used: an update without a search needs no copy of them."""
         if name != "vectors" or "_opened" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with _READING:
-            if self._opened is not None:  # no other thread has read them meanwhile
+            if self._stored is not None:
+                self.files, self.vectors = self._stored.arrays()
+                self._stored = None
+            elif self._opened is not None:
                 assert self.index_folder is not None
                 stored = read_index(self.index_folder, opened=self._opened)
                 assert stored is not None
@@ -141,7 +146,7 @@ class ImageIndex:
                 if stored.rows_digest != self.rows_digest:  # without rows of damaged blocks, which the caches have
                     self.rows_digest, self._caches = stored.rows_digest, {}
                 self._opened = None
-        return self.__dict__["vectors"]
+        return self.__dict__["vectors"]  # maybe gathered by another thread meanwhile
 
     @property
     def dense_bytes(self) -> int:
@@ -250,8 +255,7 @@ class ImageIndex:
             if cache is not None:
                 index = cls._of(source, where, opened.generation)
                 index.files, index.rows_digest = cache.files, opened.rows_digest
-                index._opened, index._caches = opened, {cache.kind: cache}
-                del index.vectors  # until they are used
+                index._stored, index._opened, index._caches = None, opened, {cache.kind: cache}
                 return index
         stored = read_index(where, follow_links)
         if stored is None:
@@ -314,10 +318,10 @@ class ImageIndex:
 
     @classmethod
     def _of(cls, source: Source, where: Path, stored: StoredIndex, report: IndexReport | None = None) -> ImageIndex:
-        arrays = stored.arrays()
-        return cls(
+        index = cls(
             source,
-            *arrays,
+            sorted(stored.rows),
+            np.empty(0),  # until they are used
             stored.model,
             stored.settings,
             stored.unusable,
@@ -329,7 +333,10 @@ class ImageIndex:
             stored.regions,
             where,
             stored.rows_digest if stored.blocks else "",
+            _stored=stored,
         )
+        del index.vectors
+        return index
 
     def add(
         self,

@@ -721,10 +721,13 @@ def _read_format_1(folder: Path, manifest: dict[str, Any], follow_links: bool) -
 
 def check_files(files: list[ImageFile], source: Mapping[str, Any]) -> None:
     """Check entries; the ids of tables and the user's own may be any text, for no path is made of them."""
-    for path, size, mtime_ns, digest in files:
-        _check(isinstance(path, str) and isinstance(digest, str), "a file")
-        _check(isinstance(size, int) and isinstance(mtime_ns, int), path)
-        if source["kind"] in KINDS_WITH_PATHS:
+    if not files:
+        return
+    paths, sizes, times, digests = zip(*files, strict=True)
+    _check({*map(type, paths), *map(type, digests)} == {str}, "the path of a file")
+    _check({*map(type, sizes), *map(type, times)} == {int}, "the size or time of a file")
+    if source["kind"] in KINDS_WITH_PATHS and any(map(OUTSIDE.search, paths)):
+        for path in paths:
             _check_inside(path)
 
 
