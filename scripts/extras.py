@@ -32,6 +32,11 @@ USES: dict[str, tuple[Use, ...]] = {
     "parquet": (
         ("embed", "scenes/images", "--output", "图像.parquet"),
         "import pyarrow.parquet; assert pyarrow.parquet.read_table('图像.parquet').num_rows == 6",
+        (
+            *("embed", "图像.parquet", "--engine", "local", "--kind", "text", "--id-column", "image"),
+            *("--text-column", "image", "--output", "names", "--workers", "1"),
+        ),
+        "import pyarrow.parquet; assert pyarrow.parquet.read_table('names/vectors').num_rows == 6",
     ),
     "train": (
         ("train", "settings.yaml"),

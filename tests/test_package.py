@@ -70,7 +70,7 @@ FLOORS = (
     {"calibration", "checkpoints", "lexicon", "modeling", "pages"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
-    {"demo", "serving"},
+    {"bulk", "demo", "serving"},
     {"cli"},
     {"__init__", "__main__"},  # the package itself, as in `import fgclip2` or `from fgclip2 import X`
 )

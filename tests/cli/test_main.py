@@ -38,6 +38,8 @@ OPTIONS = {
             "--batch-size",
         ),
         *("--skip-errors", "--model", "-m", "--device", "--json"),
+        *("--engine", "--kind", "--id-column", "--image-column", "--text-column", "--boxes-column", "--images-folder"),
+        *("--backend", "--precision", "--dtype", "--workers", "--cpus-per-worker", "--rows-per-file"),
     },
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),

@@ -10,7 +10,7 @@ import typer
 
 from .._imports import require
 from ..checks import check_choice, one_of
-from . import common
+from . import bulk_options, common
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".jsonl", ".parquet")
 
@@ -19,20 +19,28 @@ fgclip2 embed photos --output images.npz
 fgclip2 embed photos dog.png --output images.npy --skip-errors
 fgclip2 embed 照片 狗.png --output 图像.parquet
 fgclip2 embed --text "a dog" --text "一只狗" --output -
+fgclip2 embed tables --engine local --image-column picture --output vectors
+fgclip2 embed 表格 --engine local --kind text --text-column 标题 --output 向量
 """
 
 
 def embed(
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             "--output",
             "-o",
             help="File to write: .npz, .npy, .safetensors, .jsonl or .parquet (with the extra parquet), or - for JSONL "
-            "on stdout.",
+            "on stdout. With --engine a new folder, or one that such a run began; also an address, e.g. s3://…",
         ),
     ],
-    images: Annotated[list[Path] | None, typer.Argument(help="Image files, and folders of images.")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, and folders of images. With --engine one folder of images, of .parquet files or of "
+            ".tar shards, or one such file; also an address, e.g. s3://…"
+        ),
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="Text to embed instead of images; may be repeated.")] = None,
     texts_file: Annotated[
         Path | None, typer.Option(help="UTF-8 file with one text on each line, or - for stdin.")
@@ -47,6 +55,19 @@ def embed(
     model: common.Model = None,
     device: common.Device = None,
     as_json: common.AsJson = False,
+    engine: bulk_options.Engine = None,
+    kind: bulk_options.Kind = "image",
+    id_column: bulk_options.IdColumn = "id",
+    image_column: bulk_options.ImageColumn = "image",
+    text_column: bulk_options.TextColumn = "text",
+    boxes_column: bulk_options.BoxesColumn = "boxes",
+    images_folder: bulk_options.ImagesFolder = None,
+    backend: bulk_options.Backend = "torch",
+    precision: bulk_options.Precision = None,
+    dtype: bulk_options.Dtype = None,
+    workers: bulk_options.Workers = None,
+    cpus_per_worker: bulk_options.CpusPerWorker = 4,
+    rows_per_file: bulk_options.RowsPerFile = 1024,
 ) -> None:
     """Write vectors of images or texts to a file.
 
@@ -56,10 +77,48 @@ def embed(
 
     Images in folders that can't be used are left out and reported, as search does; files that you name are an error.
     The work is kept in OUTPUT.parts while it lasts, and a run that was ended goes on when it is started again.
+
+    With --engine, all cores and accelerators embed the rows of a large input. OUTPUT then is a folder with the tables
+    `vectors` (id, embedding) and `errors` (id, error), in which each row is exactly once, however often the run is
+    ended and started again (extra parquet).
     """
+    budget = common.parse_max_patches(max_patches)
+    if engine is None:
+        files = [common.given_path(Path(image)) for image in images or []]
+        target = common.given_path(Path(output))
+        options = (walk_type, budget, max_pixels, batch_size, skip_errors, model, device, as_json)
+        _embed_to_file(target, files, text, texts_file, *options)
+        return
+    if text or texts_file or len(images or []) != 1:
+        raise typer.BadParameter("give one folder, file or address with --engine", param_hint="images")
+    (place,) = images or []
+    settings = {
+        **{"kind": kind, "model": model, "backend": backend, "precision": precision, "dtype": dtype},
+        **{"max_num_patches": budget, "max_pixels": max_pixels, "walk_type": walk_type, "batch_size": batch_size},
+        **{"id_column": id_column, "image_column": image_column, "text_column": text_column},
+        **{"boxes_column": boxes_column, "images_folder": images_folder},
+    }
+    running = {"workers": workers, "cpus_per_worker": cpus_per_worker, "rows_per_file": rows_per_file}
+    bulk_options.run(place, output, engine, settings, device, as_json, **running)
+
+
+def _embed_to_file(
+    output: Path,
+    images: list[Path],
+    text: list[str] | None,
+    texts_file: Path | None,
+    walk_type: str,
+    budget: int | str | None,
+    max_pixels: int | None,
+    batch_size: int,
+    skip_errors: bool,
+    model: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Embed what one process embeds, see [`embed`]."""
     _check_usage(images, text, texts_file, output, as_json)
     to_stdout = str(output) == "-"
-    budget = common.parse_max_patches(max_patches)
     from ..embedding import parts as parts_of_work
     from ..embedding.fgclip2 import ROLE_OF_WALK
     from ..embedding.vector_files import json_lines, write_vectors
@@ -72,7 +131,7 @@ def embed(
             raise ValueError(f"the text {one!r} is empty: give what to embed, or leave it out")
     if texts_file and not texts:
         raise ValueError(f"{texts_file} has no texts: put one on each line")
-    files, refused = list_images(images or [])
+    files, refused = list_images(images)
     names: Sequence[Any] = files if images else texts
     keys = [*map(parts_of_work.file_key, files)] if images else [*map(parts_of_work.text_key, texts)]
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
@@ -93,7 +152,7 @@ def embed(
             parts_of_work.add_texts(parts, texts, embedder, role, batch_size)
     failed = [(name, reasons[key]) for name, key in zip(names, keys, strict=True) if key in reasons]
     for file, reason in failed:
-        if file in (images or []) and not skip_errors:
+        if file in images and not skip_errors:
             others = "" if to_stdout else f"; the vectors of the others stay in {parts.folder} for the next run"
             raise ValueError(f"{reason}: mend it, leave it out or pass --skip-errors{others}")
     left_out = common.report_skipped([*refused, *failed])
@@ -118,7 +177,7 @@ def embed(
 
 
 def _check_usage(
-    images: list[Path] | None, text: list[str] | None, texts_file: Path | None, output: Path, as_json: bool
+    images: list[Path], text: list[str] | None, texts_file: Path | None, output: Path, as_json: bool
 ) -> None:
     """Raise what is wrong with the arguments, now rather than after the work."""
     if sum(map(bool, (images, text, texts_file))) != 1:

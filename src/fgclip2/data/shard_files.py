@@ -167,7 +167,7 @@ class ShardReader:
             allowed = f"1, beside .json or .txt (images end with {', '.join(sorted(IMAGE_SUFFIXES))})"
             found = f"{len(images)} in {list(sample.members)}"
             raise InvalidRecordError(source, "the number of images", found, allowed)
-        return record_of_item(self._item(sample), self._read(images[0]), source, self._language)
+        return record_of_item(self._item(sample), self.read(images[0]), source, self._language)
 
     def language(self, sample: RawSample) -> Language:
         """Return the language of one sample without reading its image; where its texts can't be read it is a guess."""
@@ -195,14 +195,19 @@ class ShardReader:
         if member.size > MAX_RECORD_BYTES:
             found, allowed = f"{member.size:,} bytes long", f"at most {MAX_RECORD_BYTES:,} bytes long"
             raise InvalidRecordError(source, member.name, found, allowed)
-        content = self._read(member)
+        content = self.read(member)
         try:
             return decode(content)
         except ValueError as error:
             found = f"malformed ({error}): {shown(content)}"
             raise InvalidRecordError(source, member.name, found, "well-formed UTF-8") from error
 
-    def _read(self, member: tarfile.TarInfo) -> bytes:
+    def read(self, member: tarfile.TarInfo) -> bytes:
+        """Return the content of a member of a sample.
+
+        Raises:
+            BrokenShardError: It can't be read.
+        """
         file = self._tar.extractfile(member)
         assert file is not None  # only plain files get this far
         try:

@@ -1,0 +1,88 @@
+"""A bulk run from end to end, on the engine of choice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..checks import check_choice, check_positive_integer
+from .local import choose_devices, run_local
+from .output import BulkOutput
+from .places import absolute
+from .settings import BulkSettings
+from .sources import open_source
+
+
+class BulkReport(NamedTuple):
+    """What an output holds after a run.
+
+    Attributes:
+        vectors: Rows with a vector, those of earlier runs included.
+        errors: Rows that could not be embedded.
+        new: Rows of this run.
+        seconds: What the run took, the start of its workers included.
+    """
+
+    vectors: int
+    errors: int
+    new: int
+    seconds: float
+
+
+def embed_in_bulk(
+    place: str,
+    output: str,
+    settings: BulkSettings,
+    engine: str = "local",
+    device: str | list[str] | None = None,
+    workers: int | None = None,
+    cpus_per_worker: int = 4,
+    rows_per_file: int = 1024,
+    show_progress_bar: bool | None = None,
+) -> BulkReport:
+    """Embed all rows of a place, each exactly once in the output, however often the run is killed and started again.
+
+    Args:
+        place: A Parquet file, a tar shard, or a folder of such files or of images: a path, or an address that fsspec
+            opens.
+        output: New folder, or one that a run with the same input and settings began: a path or an address.
+        settings: What is embedded, by what, and from which columns.
+        engine: `"local"`: processes on this machine.
+        device: E.g. `"cpu"`, `"cuda:1"`, or a list; `None`: all accelerators, else the CPU.
+        workers: Number of workers; `None`: one on each accelerator, or as many as the cores are enough for.
+        cpus_per_worker: Cores that a worker on the CPU computes on.
+        rows_per_file: Rows in a file of the output.
+        show_progress_bar: `None`: on a terminal.
+
+    Returns:
+        What the output holds.
+
+    Raises:
+        ValueError: The input, its columns or ids, or the output can't be used; the message says why.
+        IncompatibleIndexError: The output is of another model, another input or other settings.
+    """
+    check_choice("engine", engine, ("local",))
+    for name, value in (("cpus_per_worker", cpus_per_worker), ("rows_per_file", rows_per_file)):
+        check_positive_integer(name, value)
+    if workers is not None:
+        check_positive_integer("workers", workers)
+    start = time.monotonic()
+    source = open_source(place, settings)
+    fingerprint = replace(settings, dtype="float32").load_embedder().fingerprint
+    if settings.backend != "torch":
+        device = device or "cpu"
+    devices = choose_devices(device, workers, cpus_per_worker)
+    if settings.dtype is None:
+        settings = replace(settings, dtype="float32" if set(devices) == {"cpu"} else "bfloat16")
+    # Of a folder, names are paths below it. Workers may have another working folder.
+    folder = source.address if source.form == "" else settings.images_folder
+    settings = replace(settings, images_folder=absolute(folder), model=absolute(settings.model))
+    facts = {"engine": engine, "fingerprint": fingerprint, "input": source.address, **settings.kept()}
+    target = BulkOutput(output, facts)
+    with target.locked():
+        before = sum(target.check())
+        options = (devices, cpus_per_worker, rows_per_file, show_progress_bar)
+        run_local(source, target, settings, fingerprint, *options)
+        vectors, errors = target.check()
+    return BulkReport(vectors, errors, vectors + errors - before, time.monotonic() - start)
