@@ -12,7 +12,7 @@ LOWEST_PYTHON ?= python3.10
 # what that imports anew: 11 s of CPU time for `import fgclip2`, where it takes 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries node site browser-page package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries node site app app-pictures browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -76,6 +76,15 @@ site: setup
 	$(RUN) -m scripts.site
 	NO_MKDOCS_2_WARNING=1 .cache/docs/bin/python -m mkdocs --quiet build
 	FGCLIP2_SITE=1 PYTHONPATH=src .cache/docs/bin/python -m pytest tests/site
+
+# The web app in headless Chromium, which has to be there. Gradio pins Pillow below 13, whose resizing known answers are of.
+app: setup
+	$(RUN) -m scripts.environments .cache/app "playwright~=1.60" --editable ".[app]"
+	HF_HUB_OFFLINE=1 FGCLIP2_APP=1 .cache/app/bin/python -m pytest tests/app
+
+# The screenshots of docs/app.md.
+app-pictures: app
+	HF_HUB_OFFLINE=1 .cache/app/bin/python -m scripts.app_pictures docs/images
 
 # A page that searches the bundled drawings in the browser, as a folder of plain files: python -m http.server --directory browser_page
 browser-page: setup

@@ -70,7 +70,7 @@ FLOORS = (
     {"calibration", "checkpoints", "lexicon", "modeling", "pages"},
     {"_registration", "data", "drawings", "embedding", "metrics", "tokenization"},
     {"benchmarks", "diagnostics", "hard_negatives", "hub", "search", "training"},
-    {"bulk", "demo", "serving"},
+    {"app", "bulk", "demo", "serving"},
     {"cli"},
     {"__init__", "__main__"},  # the package itself, as in `import fgclip2` or `from fgclip2 import X`
 )
@@ -159,6 +159,7 @@ def test_imports_point_down(names_by_file):
         ("data/records.py", "from ..embedding.embedder import FGClip2Embedder"),
         ("data/records.py", "def later():\n    from fgclip2.embedder import FGClip2Embedder"),
         ("demo/run.py", "from ..cli import common"),
+        ("app/answers.py", "from ..demo.run import Bundle"),
         ("diagnostics.py", "from .training import FGClip2Trainer"),
         ("metrics/retrieval.py", "import fgclip2.training"),
         ("metrics/retrieval.py", "from fgclip2 import FGClip2Trainer"),
@@ -227,4 +228,7 @@ def test_every_extra_has_code_that_asks_for_it():
     asked += re.findall(r'pip install "fgclip2\[(\w+)\]"', code)  # of files that travel with checkpoints
     assert extras == set(asked)
     (everything,) = re.findall(r"^all = \[.fgclip2\[(.*)\].\]", section, re.MULTILINE)
-    assert set(everything.split(",")) == extras - {"video"}  # whose wheel has codecs under the GPL: never unasked
+    assert set(everything.split(",")) == extras - {
+        "app",
+        "video",
+    }  # one holds Pillow back, the other has codecs under the GPL

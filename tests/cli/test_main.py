@@ -125,6 +125,9 @@ OPTIONS = {
         *("--max-hits", "--timeout", "--max-waiting", "--max-held", "--max-connections", "--cached-texts"),
     },
     "mcp": {"--root", "--model", "-m", "--device", "--max-pixels"},
+    "app": {
+        *("--folder", "--index", "--model", "-m", "--device", "--calibration", "--max-patches", "--host", "--port"),
+    },
     "demo": {"--output", "-o", "--model", "-m", "--device", "--json"},
     "doctor": {"--checkpoint", "--coco-image", "--device", "--json"},
     "convert": {"folder", "output", "--vocabulary", "--config", "--json"},

@@ -19,8 +19,8 @@ def test_the_code_runs_and_prints_what_the_page_says(tmp_path, monkeypatch):
     assert len(tasks) >= 10
     for _, cell in tasks:
         line = cell.strip("`")
-        if line.startswith(("fgclip2 serve", "fgclip2 mcp")):
-            continue  # they answer until they are told to end: test_serving.py
+        if line.startswith(("fgclip2 serve", "fgclip2 mcp", "fgclip2 app")):
+            continue  # they answer until they are told to end: test_serving.py, tests/app
         if "--engine" in line:
             continue  # its processes take half a minute to start: test_bulk.py
         if line.startswith("fgclip2 "):

@@ -188,6 +188,9 @@ _add("serve", "Answer programs over HTTP: embeddings in the form of OpenAI's API
 _add(
     "mcp", "Offer search, labels, regions and comparison of images as tools of the Model Context Protocol, over stdio."
 )
+_add(
+    "app", "Try a checkpoint in the browser: search, labels, boxes, heat maps and comparisons, in Chinese and English."
+)
 _add("demo", "Search and label the bundled pictures, and show the results on a page.")
 _add("doctor", "Check the installation against known answers.")
 _add("convert", "Rewrite an official checkpoint for transformers.")

@@ -16,13 +16,19 @@ from .video_index import clock
 LONGEST_SIDE = 320  # of a thumbnail, in pixels
 QUALITY = 75
 MOST_PICTURES = 500  # about 10 MB; what comes behind is listed without
-STYLE = (
+# Of cards, on any page that has them.
+CARDS_STYLE = (
     WINDOW_STYLE
+    + """
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 45%), 1fr)); gap: .8rem; }
+.card { margin: 0; font-size: .8rem; overflow-wrap: anywhere; }
+"""
+)
+STYLE = (
+    CARDS_STYLE
     + """
 body { max-width: 75rem; margin: 0 auto; padding: 1rem; color: #222; background: #fff; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .6rem; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(9.5rem, 45%), 1fr)); gap: .8rem; }
-.card { margin: 0; font-size: .8rem; overflow-wrap: anywhere; }
 .score { color: #666; } .missing { padding: 1rem .5rem; background: #eee; color: #666; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } .missing { background: #333; } }
 """
@@ -64,9 +70,8 @@ def render_results(title: tuple[str, str], sections: Iterable[Section]) -> str:
             parts.append(f"<p>{in_both('Nothing was found.', '没有找到。')}</p>")
         parts.append('<div class="cards">')
         for card in section.cards:
-            picture = _picture(card) if pictures < MOST_PICTURES else ""
+            parts.append(render_card(card, LONGEST_SIDE if pictures < MOST_PICTURES else None))
             pictures += 1
-            parts.append(f'<figure class="card">{picture}{_caption(card)}</figure>')
         parts.append("</div>")
     if pictures > MOST_PICTURES:
         note = (f"Only the first {MOST_PICTURES} have pictures here.", f"这里只有前 {MOST_PICTURES} 个带图片。")
@@ -74,14 +79,25 @@ def render_results(title: tuple[str, str], sections: Iterable[Section]) -> str:
     return document(" / ".join(title), STYLE, "\n".join(parts), follows_browser=True)
 
 
-def _picture(card: Card) -> str:
+def render_card(card: Card, longest_side: int | None = LONGEST_SIDE) -> str:
+    """Return a result as HTML, for a page with `CARDS_STYLE`; every text is escaped.
+
+    Args:
+        card: The result.
+        longest_side: Of its picture, in pixels at most; `None`: it is shown without.
+    """
+    shown = "" if longest_side is None else _picture(card, longest_side)
+    return f'<figure class="card">{shown}{_caption(card)}</figure>'
+
+
+def _picture(card: Card, longest_side: int) -> str:
     try:
         image = card.image()
     except (OSError, ValueError) as error:
         reason = escape(printable(str(error)))
         return f'<div class="missing">{in_both("It can’t be read:", "无法读取：")} {reason}</div>'
     whole = image.size
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return picture(image, card.lines[0] if card.lines else "", card.windows, whole, QUALITY)
 
 
