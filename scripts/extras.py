@@ -36,7 +36,7 @@ USES: dict[str, tuple[Use, ...]] = {
             *("embed", "图像.parquet", "--engine", "local", "--kind", "text", "--id-column", "image"),
             *("--text-column", "image", "--output", "names", "--workers", "1"),
         ),
-        "import pyarrow.parquet; assert pyarrow.parquet.read_table('names/vectors').num_rows == 6",
+        "import pyarrow.parquet; assert pyarrow.parquet.read_table('names/tables/vectors').num_rows == 6",
     ),
     "train": (
         ("train", "settings.yaml"),
@@ -110,6 +110,13 @@ Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in line
 """,
         ("calibrate", "pairs.jsonl", "--output", "calibration.json"),
         ("search", "drawings", "a red apple", "--calibration", "calibration.json"),
+    ),
+    "ray": (
+        (
+            *("embed", "drawings", "--engine", "ray", "--output", "vectors"),
+            *("--workers", "1", "--cpus-per-worker", "1", "--device", "cpu"),
+        ),
+        "import pyarrow.parquet; assert pyarrow.parquet.read_table('vectors/tables/vectors').num_rows == 273",
     ),
     "serve": (
         ("index", "drawings"),

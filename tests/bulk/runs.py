@@ -11,6 +11,7 @@ import pyarrow.dataset
 
 from .conftest import picture, write_table
 
+PACKAGES = os.pathsep.join(filter(None, sys.path))
 BROKEN = 37  # each row of a number that this divides
 
 
@@ -21,11 +22,11 @@ def write_rows(path: Path, rows: int) -> str:
     return write_table(path, id=[f"row {row}" for row in range(rows)], image=contents)
 
 
-def start(*arguments: str | Path, **environment: str) -> subprocess.Popen:
-    """Start `fgclip2 embed ARGUMENTS`."""
+def start(*arguments: str | Path) -> subprocess.Popen:
+    """Start `fgclip2 embed ARGUMENTS`, with the packages that this process has."""
     command = [sys.executable, "-m", "fgclip2", "embed", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, env={**os.environ, **environment}, text=True, **pipes)
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PACKAGES}, text=True, **pipes)
 
 
 def wait_for_first_file(run: subprocess.Popen, output: Path) -> None:
@@ -38,7 +39,7 @@ def wait_for_first_file(run: subprocess.Popen, output: Path) -> None:
 
 
 def files_of(output: Path) -> list[Path]:
-    return list((output / "vectors").glob("[!.]*.parquet"))
+    return list((output / "tables" / "vectors").glob("[!.]*.parquet"))
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -72,7 +73,7 @@ def kill(pid: int) -> None:
 def assert_each_row_is_there_once(output: Path, rows: int) -> None:
     """All rows are in one of the two tables, and broken ones in that of errors."""
     tables = {
-        name: pyarrow.dataset.dataset(output / name, format="parquet").to_table(columns=["id", column])
+        name: pyarrow.dataset.dataset(output / "tables" / name, format="parquet").to_table(columns=["id", column])
         for name, column in (("vectors", "embedding"), ("errors", "error"))
     }
     expected = {f"row {row}" for row in range(0, rows, BROKEN)}

@@ -64,6 +64,8 @@ def test_each_row_is_there_once_though_workers_and_runs_are_killed(tmp_path):
     assert (report["vectors"], report["errors"]) == (875, 25)
     assert 0 < report["new"] < ROWS
     assert_each_row_is_there_once(output, ROWS)
-    rows = pyarrow.parquet.read_table(output / "vectors", filters=[("id", "in", ["row 1", "row 9"])])["embedding"]
+    rows = pyarrow.parquet.read_table(output / "tables" / "vectors", filters=[("id", "in", ["row 1", "row 9"])])[
+        "embedding"
+    ]
     expected = Embedder.from_pretrained(device="cpu").encode_images(picture(1))  # of both rows
     np.testing.assert_allclose(rows.to_pylist(), [expected, expected], atol=1e-5)

@@ -4,7 +4,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fgclip2.bulk.output import BulkOutput
+from fgclip2.bulk.output import TABLES, BulkOutput
 from fgclip2.bulk.worker import ERRORS, TABLE, VECTORS
 from fgclip2.errors import IncompatibleIndexError
 
@@ -27,12 +27,12 @@ def test_rows_are_in_one_of_two_tables(tmp_path, address):
         output.write(rows(3))
     again = BulkOutput(place, FACTS)
     assert again.check() == (2, 2)
-    assert sorted(again.ids(ERRORS).to_pylist()) == [1, 3]
+    assert sorted(again.ids(f"{TABLES}/{ERRORS}").to_pylist()) == [1, 3]
 
 
 def test_the_tables_are_plain_parquet(tmp_path):
     BulkOutput(str(tmp_path / "out"), FACTS).write(rows(0, 1, 2))
-    assert pyarrow.parquet.read_table(tmp_path / "out" / VECTORS).to_pydict() == {"id": [0, 2]}
+    assert pyarrow.parquet.read_table(tmp_path / "out" / TABLES / VECTORS).to_pydict() == {"id": [0, 2]}
 
 
 def test_an_id_that_is_there_twice_is_seen(tmp_path):
@@ -60,10 +60,10 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
 def test_what_a_killed_run_was_writing_is_removed(tmp_path):
     output = BulkOutput(str(tmp_path / "out"), FACTS)
     output.write(rows(0, 1))
-    (tmp_path / "out" / VECTORS / ".partial-x.parquet").write_bytes(b"PAR1")
+    (tmp_path / "out" / TABLES / VECTORS / ".partial-x.parquet").write_bytes(b"PAR1")
     assert output.check() == (1, 1)
     output.remove_partial()
-    assert len(list((tmp_path / "out" / VECTORS).iterdir())) == 1
+    assert len(list((tmp_path / "out" / TABLES / VECTORS).iterdir())) == 1
 
 
 def test_a_second_run_is_refused_meanwhile(tmp_path):

@@ -40,6 +40,7 @@ OPTIONS = {
         *("--skip-errors", "--model", "-m", "--device", "--json"),
         *("--engine", "--kind", "--id-column", "--image-column", "--text-column", "--boxes-column", "--images-folder"),
         *("--backend", "--precision", "--dtype", "--workers", "--cpus-per-worker", "--rows-per-file"),
+        *("--address", "--object-store"),
     },
     "index": {
         *("folder", "--index", "--show-problems", "--rebuild", "--follow-links", "--compare-contents"),

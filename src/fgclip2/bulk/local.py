@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .._imports import require
 from ..embedding import default_device
 from ..streams import bounded_map
-from .output import BulkOutput
+from .output import TABLES, BulkOutput
 from .settings import BulkSettings
 from .sources import BulkSource
 from .worker import ERRORS, VECTORS, Worker
@@ -50,7 +50,7 @@ def run_local(
     """
     pyarrow = require("pyarrow", "parquet")
     output.remove_partial()
-    done = {*output.ids(VECTORS).to_pylist(), *output.ids(ERRORS).to_pylist()}
+    done = {value for table in (VECTORS, ERRORS) for value in output.ids(f"{TABLES}/{table}").to_pylist()}
     hidden = None if show_progress_bar is None else not show_progress_bar
     waiting: list[Any] = []
     with tqdm(total=source.count, initial=len(done), unit=" rows", disable=hidden) as bar:

@@ -21,11 +21,13 @@ from .worker import ERRORS, TABLE, VECTORS
 FACTS = "bulk.json"  # what the vectors are of
 FORMAT = 1
 PARTIAL = ".partial-"
-CHECKPOINT = "checkpoint"  # the folder in which Ray keeps the ids that are done
+TABLES = "tables"  # the folder of the tables; in it Ray removes what is not whole, so that nothing else may be there
+CHECKPOINT = "checkpoint"  # the folder in which Ray keeps the ids that are done, and those that may be
+PENDING = ".pending.parquet"
 
 
 class BulkOutput:
-    """An output folder: `bulk.json`, and the tables `vectors` and `errors`, each of them a folder of Parquet files.
+    """An output folder: `bulk.json`, and in `tables` the tables `vectors` and `errors`, folders of Parquet files.
 
     Args:
         place: Path or address.
@@ -39,6 +41,7 @@ class BulkOutput:
     def __init__(self, place: str, facts: dict[str, Any]):
         self.place = place
         self.filesystem, self.root = open_place(place)
+        self.tables = f"{self.root}/{TABLES}"
         self.id_column: str = facts["id_column"]
         facts = {"format": FORMAT, **facts}
         path = f"{self.root}/{FACTS}"
@@ -76,13 +79,14 @@ class BulkOutput:
         except Timeout as error:
             raise ValueError(f"another run writes {printable(self.place)}: wait for its end") from error
 
-    def ids(self, table: str) -> Any:
-        """Return the ids in one of the tables, an array of pyarrow."""
+    def ids(self, folder: str) -> Any:
+        """Return the ids in the Parquet files of a folder below the output, an array of pyarrow."""
         pyarrow, dataset = require("pyarrow", "parquet"), require("pyarrow.dataset", "parquet")
-        names = [name for name in list_files(self.filesystem, f"{self.root}/{table}") if name.endswith(".parquet")]
+        found = list_files(self.filesystem, f"{self.root}/{folder}")
+        names = [name for name in found if name.endswith(".parquet") and not name.endswith(PENDING)]
         if not names:
             return pyarrow.chunked_array([], pyarrow.string())
-        paths = [f"{self.root}/{table}/{name}" for name in names]
+        paths = [f"{self.root}/{folder}/{name}" for name in names]
         files = dataset.dataset(paths, format="parquet", filesystem=self.filesystem)
         return files.to_table(columns=[self.id_column])[self.id_column]
 
@@ -90,7 +94,7 @@ class BulkOutput:
         """Remove what a run that was killed was writing."""
         for table in (VECTORS, ERRORS):
             fs = require("pyarrow.fs", "parquet")
-            selector = fs.FileSelector(f"{self.root}/{table}", allow_not_found=True)
+            selector = fs.FileSelector(f"{self.tables}/{table}", allow_not_found=True)
             for info in self.filesystem.get_file_info(selector):
                 if info.base_name.startswith(PARTIAL):
                     self.filesystem.delete_file(info.path)
@@ -101,8 +105,8 @@ class BulkOutput:
         for table in (VECTORS, ERRORS):
             part = rows.filter(compute.equal(rows[TABLE], table)).drop_columns(TABLE)
             if part.num_rows:
-                self.filesystem.create_dir(f"{self.root}/{table}", recursive=True)
-                path = f"{self.root}/{table}/{secrets.token_hex(8)}.parquet"
+                self.filesystem.create_dir(f"{self.tables}/{table}", recursive=True)
+                path = f"{self.tables}/{table}/{secrets.token_hex(8)}.parquet"
                 self._write(path, lambda stream, part=part: parquet.write_table(part, stream))
 
     def _write(self, path: str, fill: Any) -> None:
@@ -120,7 +124,7 @@ class BulkOutput:
             RuntimeError: An id is there twice.
         """
         pyarrow = require("pyarrow", "parquet")
-        vectors, errors = self.ids(VECTORS), self.ids(ERRORS)
+        vectors, errors = self.ids(f"{TABLES}/{VECTORS}"), self.ids(f"{TABLES}/{ERRORS}")
         kind = vectors.type if len(vectors) else errors.type
         both = pyarrow.chunked_array([*vectors.chunks, *errors.chunks], kind)
         if doubled := doubled_ids(both):

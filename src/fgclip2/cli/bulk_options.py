@@ -12,7 +12,9 @@ from . import common
 Engine = Annotated[
     str | None,
     typer.Option(
-        metavar="local", help="Embed a large input in bulk: local uses all cores and devices of this machine."
+        metavar="local|ray",
+        help="Embed a large input in bulk: local uses all cores and devices of this machine, ray Ray Data, also on a "
+        "cluster.",
     ),
 ]
 Kind = Annotated[str, typer.Option(help="With --engine: what is embedded, image, text or region (boxes of images).")]
@@ -40,6 +42,15 @@ Workers = Annotated[
 ]
 CpusPerWorker = Annotated[int, typer.Option(min=1, help="With --engine: cores of a worker on the CPU.")]
 RowsPerFile = Annotated[int, typer.Option(min=1, help="With --engine: rows in a file of the output.")]
+
+Address = Annotated[
+    str | None,
+    typer.Option(help="With --engine ray: address of a cluster, e.g. auto or 10.0.0.1:6379.  [default: this machine]"),
+]
+ObjectStore = Annotated[
+    int,
+    typer.Option(min=75, help="With --engine ray on this machine: MiB of memory for rows on their way."),
+]
 
 
 def run(

@@ -68,6 +68,8 @@ def embed(
     workers: bulk_options.Workers = None,
     cpus_per_worker: bulk_options.CpusPerWorker = 4,
     rows_per_file: bulk_options.RowsPerFile = 1024,
+    address: bulk_options.Address = None,
+    object_store: bulk_options.ObjectStore = 1024,
 ) -> None:
     """Write vectors of images or texts to a file.
 
@@ -80,7 +82,7 @@ def embed(
 
     With --engine, all cores and accelerators embed the rows of a large input. OUTPUT then is a folder with the tables
     `vectors` (id, embedding) and `errors` (id, error), in which each row is exactly once, however often the run is
-    ended and started again (extra parquet).
+    ended and started again (extra parquet, or ray).
     """
     budget = common.parse_max_patches(max_patches)
     if engine is None:
@@ -98,7 +100,10 @@ def embed(
         **{"id_column": id_column, "image_column": image_column, "text_column": text_column},
         **{"boxes_column": boxes_column, "images_folder": images_folder},
     }
-    running = {"workers": workers, "cpus_per_worker": cpus_per_worker, "rows_per_file": rows_per_file}
+    running = {
+        **{"workers": workers, "cpus_per_worker": cpus_per_worker, "rows_per_file": rows_per_file},
+        **{"address": address, "object_store_mebibytes": object_store},
+    }
     bulk_options.run(place, output, engine, settings, device, as_json, **running)
 
 
