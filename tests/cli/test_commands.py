@@ -20,6 +20,7 @@ from fgclip2.hub.formats import FORMATS
 from fgclip2.modeling.inputs import MAX_PIXELS
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.lora import add_lora, lora_config, save_lora
+from tests.calibrations import level_calibration
 
 # embed --------------------------------------------------------------------------------------------------------------
 
@@ -744,6 +745,17 @@ def test_export_writes_the_code_beside_the_weights(run, embedder):
     again = FGClip2Embedder.from_pretrained("导出")
     np.testing.assert_allclose(again.encode_images("photo.png"), embedder.encode_images("photo.png"), atol=1e-6)
     assert run("export", "导出", code=1).stderr  # not empty
+
+
+def test_export_takes_the_calibration_along_that_is_of_its_weights(run, saved_folder, embedder):
+    checkpoint = Path(shutil.copytree(saved_folder, "已校准"))
+    level_calibration(embedder.fingerprint, "模型", embedder.budget_of()).save(checkpoint / "calibration.json")
+    run("export", "导出", "--model", checkpoint, model=False)
+    assert FGClip2Embedder.from_pretrained("导出").calibration is not None
+    level_calibration("0" * 64, "别的", 16).save(checkpoint / "calibration.json")
+    said = run("export", "无", "--model", checkpoint, model=False).stderr
+    assert "calibration.json is not taken along: the calibration is of the model '别的'" in said
+    assert not (Path("无") / "calibration.json").exists()
 
 
 def test_export_names_its_formats(run):

@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 
 from fgclip2 import Embedder
-from fgclip2.calibration import CALIBRATION_FILE, CalibratedScores, Calibration, Curve, Evaluation, ScoreKey
+from fgclip2.calibration import CALIBRATION_FILE, Calibration
+from tests.calibrations import level_scores
 from tests.checkpoints import official_folder, saved_folder
 
 __all__ = ["official_folder", "saved_folder"]
-
-
-def scores(role: str, language: str, budget: int, evidence: float) -> CalibratedScores:
-    """A level curve, at which each pair is evidence alike."""
-    curve = Curve((0.0,), (evidence,))
-    return CalibratedScores(
-        ScoreKey(role, language, budget), "platt", 50, 50, curve, {}, Evaluation(50, 50, 0.0, None, {})
-    )
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +25,10 @@ def checkpoint(saved_folder, tmp_path_factory):
     budget = embedder.budget_of()
     model = {"name": "模型", "fingerprint": embedder.fingerprint}
     rows = (
-        scores("caption", "zh", budget, np.log(3)),
-        scores("caption", "en", budget, np.log(1 / 3)),
-        scores("region_phrase", "zh", budget, np.log(9)),
-        scores("long_caption", "zh", budget, np.log(4)),
+        level_scores("caption", "zh", budget, np.log(3)),
+        level_scores("caption", "en", budget, np.log(1 / 3)),
+        level_scores("region_phrase", "zh", budget, np.log(9)),
+        level_scores("long_caption", "zh", budget, np.log(4)),
     )
     Calibration(model, rows).save(folder / CALIBRATION_FILE)
     return folder

@@ -10,9 +10,12 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from fgclip2 import FGClip2Model, FGClip2Processor
+from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
+from fgclip2.calibration import CALIBRATION_FILE
 from fgclip2.hub import export, export_checkpoint
 from fgclip2.hub.card import UNKNOWN, stated_license
+from fgclip2.hub.onnx.folder import fingerprint_and_name
+from tests.calibrations import level_calibration
 from tests.checkpoints import load, read_tensors
 
 
@@ -154,7 +157,7 @@ def test_the_licence_is_that_of_the_checkpoints_own_card(official_folder, loaded
 
 
 def test_graphs_go_beside_the_weights_and_onto_the_card(loaded, tmp_path, monkeypatch):
-    def write_graphs(model, processor, folder, precisions):
+    def write_graphs(model, processor, folder, precisions, calibration):
         assert (model, processor, folder.name) == (*loaded, "onnx")
         folder.mkdir()
         (folder / "precisions").write_text(" ".join(precisions))
@@ -169,6 +172,19 @@ def test_graphs_go_beside_the_weights_and_onto_the_card(loaded, tmp_path, monkey
         assert 'OnnxEmbedder.from_pretrained("onnx", precision="fp32")' in text
     plain = export_checkpoint(*loaded, tmp_path / "无图")
     assert "onnx" not in (plain / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_calibration_goes_along_with_its_own_weights(loaded, official_folder, tmp_path):
+    fingerprint, name = fingerprint_and_name(*loaded)
+    calibration = level_calibration(fingerprint, name, loaded[1].image_processor.max_num_patches)
+    folder = export_checkpoint(*loaded, tmp_path / "校准", calibration=calibration)
+    embedder = FGClip2Embedder.from_pretrained(folder, device="cpu")
+    assert embedder.calibration == calibration
+    assert not (export_checkpoint(*loaded, tmp_path / "无") / CALIBRATION_FILE).exists()
+    other = level_calibration("0" * 64, "别的", None)
+    with pytest.raises(ValueError, match=r"is of the model '别的' \(fingerprint 00000000\), not of"):
+        export_checkpoint(*loaded, tmp_path / "错", calibration=other)
+    assert not (tmp_path / "错").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,23 @@ def test_it_knows_its_checkpoint(embedder, by_torch):
     assert embedder.weights_fingerprint == by_torch.weights_fingerprint
     assert embedder.describe_vectors() == {"backend": "onnx", "precision": "fp32", "images": "naflex"}
     assert by_torch.describe_vectors() == {"backend": "torch", "precision": "float32", "images": "naflex"}
+
+
+def test_a_calibration_is_used_by_the_graphs_that_give_its_vectors(exported, by_torch, by_onnx, caplog):
+    texts = ["一只黑猫", "a black cat"]
+    for embedder in (by_onnx, Embedder.from_pretrained(exported, backend="onnx")):
+        found = embedder.match_probabilities(np.zeros((1, 2)), texts)
+        assert found[0, 0] == pytest.approx(0.75)
+        assert np.isnan(found[0, 1])  # there is no curve of English
+    assert not caplog.text
+    for settings in ({"precision": "int8"}, {"images": "square"}, {"precision": "int8-fast"}):
+        for load in (OnnxEmbedder.from_pretrained, partial(Embedder.from_pretrained, backend="onnx")):
+            embedder = load(exported, **settings)
+            assert embedder.calibration is None
+            assert "calibration.json is not used: it is of vectors in fp32 and of images in their own" in caplog.text
+            caplog.clear()
+            embedder.use_calibration(exported / "calibration.json")  # by a user who knows better
+            assert embedder.calibration is not None
 
 
 def test_squares_are_other_vectors(exported, by_onnx, images):

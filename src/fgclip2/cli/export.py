@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import printable
 from . import common
+
+if TYPE_CHECKING:
+    from ..calibration import Calibration
 
 EXAMPLES = """
 fgclip2 export exported
@@ -90,6 +94,9 @@ def export(
 
     The folder has the code beside the weights, and transformers loads it with trust_remote_code=True; or it has graphs
     for ONNX run times. An adapter is merged into its base model. Nothing is uploaded without --push.
+
+    The calibration.json that `fgclip2 calibrate` made of the checkpoint, if it lies beside it, is taken along by
+    transformers, hub and onnx.
     """
     given = options_of_format(
         format,
@@ -167,7 +174,30 @@ def write_folder(format: str, model: str | None, folder: Path, options: dict[str
     loaded, processor = load_checkpoint(source, family, **hub_arguments)
     if measured:
         options["results"] = scores_of_model(measured, loaded, processor, name)
+    if FORMATS[format].takes_calibration:
+        options["calibration"] = calibration_beside(source, loaded, processor, **hub_arguments)
     return name, FORMATS[format].write(loaded, processor, folder, **options)
+
+
+def calibration_beside(source: str, model: Any, processor: Any, **hub_arguments: Any) -> Calibration | None:
+    """Return the calibration that lies beside a checkpoint, `None` if there is none.
+
+    One of other weights, or that can't be read, is left where it is, which is said on stderr.
+    """
+    from ..calibration import CALIBRATION_FILE, Calibration
+    from ..hub.onnx.folder import fingerprint_and_name
+    from ..modeling.weights import find_file
+
+    path = find_file(source, CALIBRATION_FILE, **hub_arguments)
+    if path is None:
+        return None
+    try:
+        calibration = Calibration.load(path)
+        calibration.require_model(*fingerprint_and_name(model, processor))
+    except ValueError as error:
+        typer.echo(f"{printable(str(path))} is not taken along: {error}", err=True)
+        return None
+    return calibration
 
 
 def scores_of_model(measured: Sequence[dict[str, Any]], model: Any, processor: Any, name: str) -> list[Any]:

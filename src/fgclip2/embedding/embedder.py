@@ -428,9 +428,20 @@ class BaseEmbedder:
         calibration.require_model(self.fingerprint, self.name)
         self.calibration = calibration
 
-    def _take_calibration_beside(self, file: str | os.PathLike) -> None:
-        """Use the calibration that lies beside the weights; one of other weights, or another file, is told of."""
+    def _take_calibration_beside(self, file: str | os.PathLike, is_exact: bool = True) -> None:
+        """Use the calibration that lies beside the weights; one of other weights, or another file, is told of.
+
+        Args:
+            file: The file.
+            is_exact: Whether the vectors are those of the weights within rounding; a calibration of these says nothing
+                certain of others, and is told of, too.
+        """
         try:
+            if not is_exact:
+                raise ValueError(
+                    "it is of vectors in fp32 and of images in their own shape, which these graphs don't give; where "
+                    "you know that it holds for them, give it to use_calibration"
+                )
             self.use_calibration(file)
         except ValueError as error:
             logger.warning("%s is not used: %s", file, error)

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..calibration import CALIBRATION_FILE, Calibration
 from ..files import new_folder, read_json
 from ..modeling import auto
 from ..modeling.auto import FAMILIES, Family
 from ._folders import check_shapes, needed_tensors, update_json
 from .card import Facts, Score, license_of, model_card
 from .onnx import export_onnx
+from .onnx.folder import fingerprint_and_name
 from .stock import name_stock_classes
 
 CODE_FOLDER = Path(auto.__file__).parent
@@ -28,6 +30,7 @@ def export_checkpoint(
     datasets: Sequence[str] = (),
     results: Sequence[Score] = (),
     onnx: Sequence[str] = (),
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write weights, processor files, a model card and the code that loads them without this package.
 
@@ -47,6 +50,7 @@ def export_checkpoint(
         base_model, datasets, results: What else the card says beside what the model itself shows, see [`Facts`].
         onnx: Precisions of ONNX graphs to write beside the weights, into the folder `onnx`, as [`export_onnx`] does;
             none: no graphs.
+        calibration: What `fgclip2 calibrate` made of this model and processor, to lie in the folder.
 
     Returns:
         The folder.
@@ -54,7 +58,7 @@ def export_checkpoint(
     Raises:
         ValueError: `folder` has something in it, `model` or `processor` is not of this package, or the model has other
             tensors than its configuration says (an adapter that is not merged); the licence or another id for the
-            card is none of the hub; or graphs can't have one of the precisions.
+            card is none of the hub; graphs can't have one of the precisions; or the calibration is of other weights.
         ImportError: There are to be graphs, and the extra `onnx` is not installed.
 
     Example:
@@ -78,12 +82,16 @@ def export_checkpoint(
     state = needed_tensors(model.state_dict(), family)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     check_shapes(shapes, family, model.config, "the model", "Merge adapters first: model.merge_and_unload()")
+    if calibration is not None:
+        calibration.require_model(*fingerprint_and_name(model, processor))
     with new_folder(folder) as staging:
         if onnx:
-            export_onnx(model, processor, staging / "onnx", onnx)
+            export_onnx(model, processor, staging / "onnx", onnx, calibration=calibration)
         model.save_pretrained(staging, state_dict=state)
         processor.save_pretrained(staging)
         write_code(staging, family)
+        if calibration is not None:
+            calibration.save(staging / CALIBRATION_FILE)
         card = model_card(Path(folder).absolute().name, facts, family, model, processor)
         (staging / "README.md").write_text(card, encoding="utf-8")
     return Path(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
+from ..calibration import Calibration
 from ..files import read_json
 from .card import UNKNOWN, Score, license_of, stated_license
 from .export import export_checkpoint
@@ -119,6 +120,7 @@ def export_for_hub(
     onnx: Sequence[str] = (),
     push: str | None = None,
     private: bool = True,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a folder as [`export_checkpoint`] does, load it as others will, and upload it if `push` is given.
 
@@ -130,6 +132,7 @@ def export_for_hub(
         model, processor, folder, license, base_model, datasets, results, onnx: As in [`export_checkpoint`].
         push: Repository to upload to, `"namespace/name"`; `None`: none.
         private: Make a repository that does not exist yet a private one.
+        calibration: As in [`export_checkpoint`].
 
     Returns:
         The folder. It stays where the upload fails, for [`publish`].
@@ -142,7 +145,7 @@ def export_for_hub(
     license = license_of(model) if license is None else license
     if push is not None:
         check_push(push, license, bool(onnx))
-    export_checkpoint(model, processor, folder, license, base_model, datasets, results, onnx)
+    export_checkpoint(model, processor, folder, license, base_model, datasets, results, onnx, calibration)
     verify_folder(folder)
     if push is not None:
         publish(folder, push, dry_run=False, private=private)

@@ -9,6 +9,8 @@ from filelock import FileLock
 from fgclip2 import FGClip2Config, FGClip2Model, FGClip2Processor
 from fgclip2.assets import embedded_checkpoint
 from fgclip2.hub import export_onnx
+from fgclip2.hub.onnx.folder import fingerprint_and_name
+from tests.calibrations import level_calibration
 
 
 @pytest.fixture(scope="session")
@@ -43,5 +45,8 @@ def exported(model, processor, tmp_path_factory):
     folder.parent.mkdir(exist_ok=True)
     with FileLock(shared / "graphs.lock"):
         if not folder.exists():
-            export_onnx(model, processor, folder, ["fp32", "int8", "int8-fast"], square_side=64, compared_items=6)
+            fingerprint, name = fingerprint_and_name(model, processor)
+            calibration = level_calibration(fingerprint, name, processor.image_processor.max_num_patches)
+            precisions = ["fp32", "int8", "int8-fast"]
+            export_onnx(model, processor, folder, precisions, 64, compared_items=6, calibration=calibration)
     return folder

@@ -66,7 +66,8 @@ class OnnxEmbedder(BaseEmbedder):
     ) -> OnnxEmbedder:
         """Open an exported folder; the arguments are those of [`OnnxModel`].
 
-        A `calibration.json` in it is used, see [`use_calibration`].
+        A `calibration.json` in it is used, see [`use_calibration`], if the graphs are in fp32 and images keep their own
+        shape: other vectors are not those that were calibrated.
 
         Raises:
             OSError: The folder has no `fgclip2_onnx.json`, or a file of it is missing.
@@ -76,11 +77,16 @@ class OnnxEmbedder(BaseEmbedder):
         model = OnnxModel(folder, precision, images, providers, verify, runtime, threads)
         embedder = cls(model, OnnxProcessor(model.manifest, model.folder, model.images))
         if Path(folder, CALIBRATION_FILE).is_file():
-            embedder._take_calibration_beside(Path(folder, CALIBRATION_FILE))
+            embedder._take_calibration_beside(Path(folder, CALIBRATION_FILE), model.is_exact)
         return embedder
 
     def describe_vectors(self) -> dict[str, Any]:
         return self.model.describe_vectors()
+
+    def budget_of(self, max_num_patches: int | str | None = None) -> int | str | None:
+        if max_num_patches is None and self.processor.patch_budgets is not None:
+            return self.model.manifest["image"]["max_num_patches"]
+        return max_num_patches
 
     def __repr__(self) -> str:
         parts = (repr(self.name), self.title, f"D={self.embedding_size}", self.model.images, self.model.precisions)

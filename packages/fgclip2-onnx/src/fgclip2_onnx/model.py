@@ -125,6 +125,11 @@ class OnnxModel:
             return self.precision
         return f"texts {self.precision}, images {self.image_precision}"
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether vectors are those of the exported checkpoint within rounding, of images as it was trained on them."""
+        return self.precisions == "fp32" and self.images == self.manifest["image"]["kind"]
+
     def describe_vectors(self) -> dict[str, Any]:
         """Return what [`BaseEmbedder.describe_vectors`] does."""
         described: dict[str, Any] = {

@@ -150,7 +150,7 @@ class Embedder(BaseEmbedder):
             graphs, processor = load_graphs(name, precision, images, runtime)
             embedder = cls(graphs, processor, device, None if dtype == "auto" else resolve_dtype(dtype, graphs.device))
             if Path(name, CALIBRATION_FILE).is_file():
-                embedder._take_calibration_beside(Path(name, CALIBRATION_FILE))
+                embedder._take_calibration_beside(Path(name, CALIBRATION_FILE), graphs.graphs.is_exact)
             return embedder
         if precision is not None or images is not None:
             raise ValueError(

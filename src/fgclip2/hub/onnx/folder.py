@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..._imports import require
 from ...assets import embedded_checkpoint
+from ...calibration import CALIBRATION_FILE, Calibration
 from ...checks import check_choice
 from ...embedding.backends.onnx import MANIFEST
 from ...embedding.fingerprint import checkpoint_fingerprint, model_fingerprint
@@ -35,6 +36,7 @@ def export_onnx(
     precisions: Sequence[str] = ("fp32",),
     square_side: int | None = None,
     compared_items: int = ITEMS,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a checkpoint as ONNX graphs, with all that a run time without torch needs to give the same vectors.
 
@@ -53,6 +55,8 @@ def export_onnx(
             for a square), and 256 where the budget is `"auto"`, as official checkpoints have it. Their vectors are
             others than those of images in their own shape: an index holds one kind of them.
         compared_items: Bundled images, and texts, to compare with torch; 0 compares and measures nothing.
+        calibration: What `fgclip2 calibrate` made of this model and processor, to lie in the folder. Graphs in fp32 use
+            it, of images in their own shape.
 
     Returns:
         The folder.
@@ -60,7 +64,8 @@ def export_onnx(
     Raises:
         ImportError: The extra `onnx` is not installed.
         ValueError: `folder` has something in it, `model` or `processor` is not of this package, a precision is unknown,
-            `"int8-fast"` is asked for alone, squares can't have this side, or the processor doesn't resize images.
+            `"int8-fast"` is asked for alone, squares can't have this side, the processor doesn't resize images, or the
+            calibration is of other weights.
 
     Example:
         >>> from fgclip2 import FGClip2Model, FGClip2Processor
@@ -83,6 +88,8 @@ def export_onnx(
     square_side = choose_square(processor, square_side)
     require("onnx", "onnx")
     require("onnxruntime", "onnx")
+    if calibration is not None:
+        calibration.require_model(*fingerprint_and_name(model, processor))
     texts, images = graphs.towers_of(model)
     with new_folder(folder) as staging:
         tables = {PRECISIONS[name].token_table for name in chosen}
@@ -115,6 +122,8 @@ def export_onnx(
             precision["cosine"] = cosines.get(name)
         content = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (staging / MANIFEST).write_text(content, encoding="utf-8")
+        if calibration is not None:  # no file of the manifest: its owner may add other pairs to it
+            calibration.save(staging / CALIBRATION_FILE)
     return Path(folder)
 
 
@@ -239,6 +248,11 @@ def describe(model: Any, processor: Any, family: Family, texts: Any, square_side
         },
         "image_square": {"size": [square_side, square_side]} if square_side else None,
     }
+
+
+def fingerprint_and_name(model: Any, processor: Any) -> tuple[str, str]:
+    """Return the fingerprint of a checkpoint, and what to call it."""
+    return checkpoint_fingerprint(model_fingerprint(model), model.config, processor), checkpoint_name(model)
 
 
 def checkpoint_name(model: Any) -> str:
