@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from fgclip2.serving.app import create_app
 from fgclip2.serving.engine import Engine
 from fgclip2.serving.limits import Limits
+from tests.calibrations import level_calibration
 
 from .conftest import code_of, encoded
 
@@ -88,6 +89,52 @@ def test_search_by_text_by_image_and_again(client, index, embedder, dog):
     expected = index.search("a red apple and a dog", embedder, 3, rerank="phrases", candidates=4)
     assert np.allclose([hit["reranked"] for hit in again], [hit.reranked for hit in expected], atol=1e-4)
     assert [one["text"] for one in again[0]["phrases"]] == [one.text for one in expected[0].phrases]
+
+
+def test_probabilities_and_nothing_that_matches(client, embedder, dog, monkeypatch):
+    """At level curves, which the Chinese texts have: three to one that a pair matches, at even odds."""
+    monkeypatch.setattr(embedder, "calibration", level_calibration(embedder.fingerprint, "校准", embedder.budget_of()))
+    images, region = {"images": [encoded(dog)]}, {"image": encoded(dog), "boxes": [[0, 0, 64, 64]]}
+    for path, request, said in (("classify", images, "nothing_matches"), ("regions", region, "none_of_these")):
+
+        def ask(labels, path=path, request=request, **more):
+            found = client.post(f"/v1/{path}", json={**request, "labels": labels, **more}).json()
+            return found.get("results", found.get("regions"))[0]
+
+        found = ask(["狗", "红苹果", "dog"])  # one of three, or none of them: odds of 1/3
+        probabilities = {one["label"]: one.get("probability") for one in found["labels"]}
+        assert probabilities == {"狗": pytest.approx(0.5), "红苹果": pytest.approx(0.5), "dog": None}
+        assert found[said] is False  # for of one label nothing is known
+        assert ask(["狗", "红苹果"], top_k=1)[said] is False  # odds of 3/2
+        assert ask(["狗", "红苹果"], top_k=1, min_probability=0.61)[said] is True
+        assert said not in ask(["dog", "cat"])
+
+    def search(**request):
+        return client.post("/v1/search", json={"top_k": 2, **request}).json()
+
+    for more in ({}, {"rerank": "phrases", "candidates": 4}):
+        found = search(query="红苹果", **more)  # one of six images, or none of them: odds of 3/6
+        assert [hit["probability"] for hit in found["hits"]] == pytest.approx([1 / 3] * 2)
+        assert found["nothing_matches"] is True
+        assert search(query="红苹果", min_probability=0.3, **more)["nothing_matches"] is False
+    for other in ({"query": "a red apple"}, {"image": encoded(dog)}):
+        found = search(**other)
+        assert "nothing_matches" not in found
+        assert not any("probability" in hit for hit in found["hits"])
+    assert client.post("/v1/search", json={"query": "红苹果", "min_probability": 1.5}).status_code == 422
+
+
+def test_without_a_calibration_there_is_no_least_probability(client, embedder, dog, monkeypatch):
+    monkeypatch.setattr(embedder, "calibration", None)
+    requests = {
+        "classify": {"images": [encoded(dog)], "labels": ["狗"]},
+        "regions": {"image": encoded(dog), "boxes": [[0, 0, 64, 64]], "labels": ["狗"]},
+        "search": {"query": "狗"},
+    }
+    for path, request in requests.items():
+        answer = client.post(f"/v1/{path}", json={**request, "min_probability": 0.5})
+        assert code_of(answer) == (422, "probability_not_available")
+        assert "probability" not in client.post(f"/v1/{path}", json=request).text
 
 
 def test_an_image_is_not_compared_with_an_index_of_other_images(client, index, dog, monkeypatch):

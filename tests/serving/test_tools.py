@@ -11,6 +11,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.server.mcpserver.exceptions import ToolError
 
 from fgclip2.serving.tools import ImageTools, make_server
+from tests.calibrations import level_calibration
 
 
 @pytest.fixture
@@ -50,6 +51,24 @@ def test_label_regions_and_comparison(tools, embedder, drawings):
     assert np.isclose(pair.cosine, vectors[0] @ vectors[1], atol=1e-5)
     with pytest.raises(ToolError, match="give at least two images, or a text"):
         tools.compare([dog])
+
+
+def test_probabilities_where_there_is_a_curve(tools, embedder, monkeypatch):
+    """At level curves, which the Chinese texts have: three to one that a pair matches, at even odds."""
+    monkeypatch.setattr(embedder, "calibration", level_calibration(embedder.fingerprint, "校准", embedder.budget_of()))
+    dog, apple = "动物/狗.webp", "red-apple-twemoji.webp"
+    found = tools.search(query="红苹果", top_k=2)
+    assert [image.probability for image in found.images] == pytest.approx([1 / 3] * 2)  # odds of 3/6
+    assert found.nothing_matches is True
+    assert tools.search(query="a red apple", top_k=2).nothing_matches is None
+    found = tools.label(dog, ["狗", "红苹果"])
+    assert [label.probability for label in found.labels] == pytest.approx([0.6] * 2)  # odds of 3/2
+    assert found.nothing_matches is False
+    pairs = tools.compare([dog, apple], ["狗", "a red apple"]).pairs
+    assert {pair.probability for pair in pairs if pair.second == "a red apple"} == {None}
+    assert [pair.probability for pair in pairs if pair.second == "狗"] == pytest.approx([0.6] * 2)
+    monkeypatch.setattr(embedder, "calibration", None)
+    assert tools.label(dog, ["狗"]).labels[0].probability is None
 
 
 def test_only_images_in_the_folders_are_read(tools, drawings, tmp_path, embedder):

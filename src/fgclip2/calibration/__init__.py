@@ -4,7 +4,7 @@ All of it is maths on arrays. What encodes labelled pairs is [`fgclip2.embedding
 (the extra `calibrate`), to apply what is stored needs NumPy alone.
 """
 
-from .curves import Curve, even_prevalence
+from .curves import LEAST_PROBABILITY, Curve, even_prevalence, none_matches
 from .fitting import METHODS, MIN_PAIRS, fit_curve, fit_scores
 from .measures import (
     ReliabilityBin,
@@ -18,6 +18,7 @@ from .stored import CALIBRATION_FILE, CalibratedScores, Calibration, Evaluation,
 
 __all__ = [
     "CALIBRATION_FILE",
+    "LEAST_PROBABILITY",
     "METHODS",
     "MIN_PAIRS",
     "CalibratedScores",
@@ -33,6 +34,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_curve",
     "fit_scores",
+    "none_matches",
     "prevalence_weights",
     "reliability_bins",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..checks import is_number
+
+LEAST_PROBABILITY = 0.5  # of a match, unless another one is asked for
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,8 @@ def even_prevalence(candidates: int) -> float:
     match in `candidates + 1`.
     """
     return 1 / (candidates + 1)
+
+
+def none_matches(probabilities: Sequence[float | None], least: float = LEAST_PROBABILITY) -> bool:
+    """Return whether all of some pairs have a probability, not NaN, and none the least that is asked for."""
+    return bool(probabilities) and all(its is not None and its < least for its in probabilities)

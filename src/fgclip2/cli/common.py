@@ -184,8 +184,10 @@ def use_calibration(
             f"there is no calibration of {embedder.name}, so there are no probabilities: give one by --calibration, "
             "which `fgclip2 calibrate` makes of labelled pairs"
         )
+    from ..calibration import LEAST_PROBABILITY
+
     embedder.prevalence = prevalence
-    return 0.5 if min_probability is None else min_probability
+    return LEAST_PROBABILITY if min_probability is None else min_probability
 
 
 def tell_missing_curves(
@@ -301,7 +303,9 @@ def rank_labels(
 
 def shows_no_match(rows: Sequence[dict[str, Any]], least: float) -> bool:
     """Return whether all of some hits or labels have a probability of a match, and none the least that is asked for."""
-    return bool(rows) and all(row.get("probability") is not None and row["probability"] < least for row in rows)
+    from ..calibration import none_matches
+
+    return none_matches([row.get("probability") for row in rows], least)
 
 
 def probability_column(row: dict[str, Any]) -> str:

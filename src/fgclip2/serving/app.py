@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from ..calibration import LEAST_PROBABILITY, none_matches
 from ..files import printable
 from . import schemas
 from .engine import Engine
@@ -152,6 +153,7 @@ def _add_embeddings(app: FastAPI, engine: Engine) -> None:
         _check_model(engine, request.model)
         if "regions" in engine.embedder.lacks:
             raise ServiceError(422, "regions_not_available", "this model has no regions, it embeds whole images")
+        _check_min_probability(engine, request)
         (image,) = await engine.read_images([request.image], "image")
         vectors = await engine.embed_regions(image, request.boxes, request.box_format)  # (boxes, D)
         found: list[dict[str, Any]]
@@ -160,9 +162,16 @@ def _add_embeddings(app: FastAPI, engine: Engine) -> None:
         else:
             phrases = await engine.embed_labels(request.labels, request.templates, "region_phrase")
             cosines = engine.embedder.similarity(vectors, phrases)  # (boxes, labels)
-            shares = engine.embedder.region_shares(cosines)
+            probabilities = await engine.label_probabilities(
+                cosines, request.labels, request.templates, "region_phrase"
+            )
+            rows = zip(engine.embedder.region_shares(cosines), cosines, probabilities, strict=True)
             found = [
-                {"labels": _best(request.labels, *rows, request.top_k)} for rows in zip(shares, cosines, strict=True)
+                {
+                    "labels": _best(request.labels, *its, request.top_k),
+                    "none_of_these": _nothing_matches(its[-1], request.min_probability),
+                }
+                for its in rows
             ]
 
         def answer() -> BaseModel:
@@ -182,12 +191,18 @@ def _add_labels(app: FastAPI, engine: Engine) -> None:
     async def classify(request: schemas.ClassifyRequest) -> Response:
         """Score images against labels, as `Embedder.classify`."""
         _check_model(engine, request.model)
+        _check_min_probability(engine, request)
         labels = await engine.embed_labels(request.labels, request.templates, "auto")
         images = await engine.read_images(request.images, "images")
         cosines = engine.embedder.similarity(await engine.embed_images(images), labels)  # (images, labels)
-        rows = zip(engine.embedder.probabilities(cosines), cosines, strict=True)
+        probabilities = await engine.label_probabilities(cosines, request.labels, request.templates, "auto")
+        rows = zip(engine.embedder.probabilities(cosines), cosines, probabilities, strict=True)
         results = [
-            schemas.LabelledImage(index=place, labels=_best(request.labels, *its, request.top_k))
+            schemas.LabelledImage(
+                index=place,
+                labels=_best(request.labels, *its, request.top_k),
+                nothing_matches=_nothing_matches(its[-1], request.min_probability),
+            )
             for place, its in enumerate(rows)
         ]
         return await _json(engine, lambda: schemas.ClassifyResponse(model=engine.name, results=results))
@@ -200,18 +215,8 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
     async def search(request: schemas.SearchRequest) -> Response:
         """Find the images of the index that are nearest to a text or an image."""
         _check_model(engine, request.model)
-        if (request.query is None) == (request.image is None):
-            raise ServiceError(422, "query_not_single", "give one of `query`, a text, and `image`", "query")
-        if request.where is not None and len(request.where) > engine.limits.text_characters:
-            raise ServiceError(
-                422, "text_too_long", f"`where` may have at most {engine.limits.text_characters} characters", "where"
-            )
-        if request.query is not None and not request.query.strip():
-            raise ServiceError(422, "query_empty", "the query is blank: give a text", "query")
-        if max(request.top_k, request.candidates) > engine.limits.hits:
-            raise ServiceError(
-                422, "too_many_hits", f"top_k and candidates may be at most {engine.limits.hits}", "top_k"
-            )
+        _check_min_probability(engine, request)
+        _check_search(engine, request)
         if request.query is None or request.image is not None:
             if request.rerank is not None:
                 raise ServiceError(422, "rerank_not_possible", "only searches by a text are re-ranked", "rerank")
@@ -219,7 +224,7 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
             hits = await engine.search(await engine.embed_image_query(image), request.top_k, request.where)
         elif request.rerank is None:
             vectors, _ = await engine.embed_texts([request.query], param="query")
-            hits = await engine.search(vectors[0], request.top_k, request.where)
+            hits = await engine.search(vectors[0], request.top_k, request.where, request.query)
         else:
             try:
                 engine.embedder.require_reranking(request.rerank)
@@ -229,12 +234,30 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
                 request.query, request.top_k, request.rerank, request.candidates, request.where
             )
         found = [_hit(hit) for hit in hits]
-        return await _json(engine, lambda: schemas.SearchResponse(model=engine.name, hits=found))
+        probabilities = np.array([hit.probability for hit in hits], np.float64)  # NaN for `None`
+        nothing_matches = _nothing_matches(probabilities, request.min_probability)
+        return await _json(
+            engine, lambda: schemas.SearchResponse(model=engine.name, hits=found, nothing_matches=nothing_matches)
+        )
+
+
+def _check_search(engine: Engine, request: schemas.SearchRequest) -> None:
+    """Refuse a search whose fields don't go together, or that asks for too much."""
+    if (request.query is None) == (request.image is None):
+        raise ServiceError(422, "query_not_single", "give one of `query`, a text, and `image`", "query")
+    if request.where is not None and len(request.where) > engine.limits.text_characters:
+        raise ServiceError(
+            422, "text_too_long", f"`where` may have at most {engine.limits.text_characters} characters", "where"
+        )
+    if request.query is not None and not request.query.strip():
+        raise ServiceError(422, "query_empty", "the query is blank: give a text", "query")
+    if max(request.top_k, request.candidates) > engine.limits.hits:
+        raise ServiceError(422, "too_many_hits", f"top_k and candidates may be at most {engine.limits.hits}", "top_k")
 
 
 def _hit(hit: Any) -> schemas.Hit:
     # Not its whole path: clients need not know where the index lies.
-    fields = {"path": hit.id, "score": hit.score, "metadata": hit.metadata}
+    fields = {"path": hit.id, "score": hit.score, "metadata": hit.metadata, "probability": hit.probability}
     if not hasattr(hit, "reranked"):
         return schemas.Hit(**fields)
     phrases = [schemas.Phrase(text=one.text, box=list(one.box), cosine=one.cosine) for one in hit.phrases]
@@ -245,6 +268,24 @@ def _check_model(engine: Engine, name: str | None) -> None:
     """Refuse a request for another model than the service's: its vectors would not compare with those expected."""
     if name not in (None, engine.name):
         raise ServiceError(404, "model_not_found", f"the model of this service is {engine.name!r}", "model")
+
+
+def _check_min_probability(engine: Engine, request: schemas.MatchRequest) -> None:
+    """Refuse a least probability where there are no probabilities: nothing would come of it."""
+    if request.min_probability is not None and engine.embedder.calibration is None:
+        raise ServiceError(
+            422,
+            "probability_not_available",
+            "the model of this service has no calibration, so there are no probabilities: leave out min_probability",
+            "min_probability",
+        )
+
+
+def _nothing_matches(probabilities: np.ndarray, least: float | None) -> bool | None:
+    """Return whether none of the probabilities is the least at least; `None` where none is known."""
+    if np.isnan(probabilities).all():
+        return None
+    return none_matches(probabilities.tolist(), LEAST_PROBABILITY if least is None else least)
 
 
 def _image_of(one: Any) -> str | None:
@@ -264,9 +305,19 @@ def _encoded(vector: np.ndarray, encoding_format: str) -> list[float] | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def _best(labels: Sequence[str], scores: np.ndarray, cosines: np.ndarray, top_k: int) -> list[schemas.Label]:
+def _best(
+    labels: Sequence[str], scores: np.ndarray, cosines: np.ndarray, probabilities: np.ndarray, top_k: int
+) -> list[schemas.Label]:
     order = (-scores).argsort(kind="stable")[:top_k]
-    return [schemas.Label(label=labels[row], score=float(scores[row]), cosine=float(cosines[row])) for row in order]
+    return [
+        schemas.Label(
+            label=labels[row],
+            score=float(scores[row]),
+            cosine=float(cosines[row]),
+            probability=None if np.isnan(probabilities[row]) else float(probabilities[row]),
+        )
+        for row in order
+    ]
 
 
 async def _json(engine: Engine, make: Callable[[], BaseModel]) -> Response:

@@ -231,6 +231,31 @@ class Engine:
         vectors, _ = await self.embed_texts(fill_templates(labels, templates), role, "labels")
         return average_templates(vectors, len(labels))
 
+    async def label_probabilities(
+        self, cosines: np.ndarray, labels: Sequence[str], templates: Sequence[str], role: str
+    ) -> np.ndarray:
+        """Return the probability that each label fits, see [`BaseEmbedder.match_probabilities`].
+
+        Args:
+            cosines: (images or regions, labels).
+            labels: What they are compared with.
+            templates: In which the labels were embedded; the language is that of the first.
+            role: What they were embedded as.
+
+        Returns:
+            Float64 of the same shape; NaN where the calibration has no curve, or there is none.
+        """
+        texts = fill_templates(labels, templates[:1])
+        return await self._probabilities(cosines, texts, role, self._max_num_patches, len(texts))
+
+    async def _probabilities(
+        self, cosines: np.ndarray, texts: Sequence[str], role: Any, budget: int | str | None, candidates: int
+    ) -> np.ndarray:
+        if self.embedder.calibration is None:
+            return np.full(cosines.shape, np.nan)
+        options: dict[str, Any] = {"role": role, "max_num_patches": budget, "candidates": candidates}
+        return await self.help(partial(self.embedder.match_probabilities, cosines, texts, **options))
+
     def _check_lengths(self, texts: Sequence[str], param: str) -> None:
         if any(len(text) > self.limits.text_characters for text in texts):
             raise ServiceError(
@@ -254,10 +279,27 @@ class Engine:
     # Search
     # -----------------------------------------------------------------------------------------------------------------
 
-    async def search(self, vector: np.ndarray, top_k: int, where: str | None = None) -> list[Any]:
-        """Return the images of the index that are nearest to a vector, see [`ImageIndex.search`]."""
+    async def search(
+        self, vector: np.ndarray, top_k: int, where: str | None = None, text: str | None = None
+    ) -> list[Any]:
+        """Return the images of the index that are nearest to a vector, see [`ImageIndex.search`].
+
+        Args:
+            vector: (D,).
+            top_k, where: As there.
+            text: What the vector is of; with it hits have the probability that they match, where there is a curve.
+        """
         job = Job(Kind(self._nearest, (top_k, where), SEARCHES_AT_ONCE), digest(vector.tobytes()), vector)
-        return await self._hits(job, where, admitted=True)
+        hits = await self._hits(job, where, admitted=True)
+        if text is None or not hits:
+            return hits
+        assert self.index is not None
+        budget, cosines = self.index.settings["max_num_patches"], np.array([[hit.score] for hit in hits])  # (hits, 1)
+        found = await self._probabilities(cosines, [text], "auto", budget, len(self.index))
+        return [
+            hit if np.isnan(its) else hit._replace(probability=float(its))
+            for hit, its in zip(hits, found[:, 0], strict=True)
+        ]
 
     async def search_again(
         self, text: str, top_k: int, rerank: str, candidates: int, where: str | None = None

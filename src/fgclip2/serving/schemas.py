@@ -31,6 +31,18 @@ class Request(BaseModel):
     model: str | None = Field(None, description="The name of the model that `/v1/models` says, or nothing.")
 
 
+class MatchRequest(Request):
+    """A request whose answer says how likely matches are, where the model has a calibration."""
+
+    min_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Least probability of a match: where nothing has it, the answer says so. Without it 0.5. A model "
+        "without a calibration refuses it.",
+    )
+
+
 class TextInput(BaseModel):
     """A text among inputs of both kinds."""
 
@@ -66,7 +78,7 @@ class EmbeddingsRequest(Request):
     )
 
 
-class RegionsRequest(Request):
+class RegionsRequest(MatchRequest):
     """A request for the vectors of boxes, or for their labels."""
 
     image: ImageSource
@@ -80,7 +92,7 @@ class RegionsRequest(Request):
     encoding_format: Literal["float", "base64"] = "float"
 
 
-class ClassifyRequest(Request):
+class ClassifyRequest(MatchRequest):
     """A request for the labels of whole images."""
 
     images: list[ImageSource] = Field(min_length=1)
@@ -89,7 +101,7 @@ class ClassifyRequest(Request):
     top_k: int = Field(5, ge=1, le=1000, description="Labels of each image.")
 
 
-class SearchRequest(Request):
+class SearchRequest(MatchRequest):
     """A request for images of the index, by a text or by an image."""
 
     query: Text | None = None
@@ -129,19 +141,30 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
+Probability = Annotated[
+    float | None,
+    Field(
+        description="How likely it is a match, by the model's calibration; left out where that has no curve for this "
+        "head, language and patch budget."
+    ),
+]
+
+
 class Label(BaseModel):
-    """A label of an image: `score` is its probability, or its share among the labels, as of `Embedder.classify`."""
+    """A label: `score` is the model's own probability, or its share among the labels, as of `Embedder.classify`."""
 
     label: str
     score: float
     cosine: float
+    probability: Probability = None
 
 
 class LabelledImage(BaseModel):
-    """The best labels of an image."""
+    """The best labels of an image, and whether none of all is likely a match, where the model has a calibration."""
 
     index: int
     labels: list[Label]
+    nothing_matches: bool | None = None
 
 
 class ClassifyResponse(BaseModel):
@@ -152,12 +175,16 @@ class ClassifyResponse(BaseModel):
 
 
 class Region(BaseModel):
-    """A box (x1, y1, x2, y2) as it was sent, and its vector, or its best labels with their shares."""
+    """A box (x1, y1, x2, y2) as it was sent, and its vector, or its best labels with their shares.
+
+    Where the model has a calibration, `none_of_these` says whether none of all labels is likely a match.
+    """
 
     index: int
     box: list[float]
     embedding: list[float] | str | None = None
     labels: list[Label] | None = None
+    none_of_these: bool | None = None
 
 
 class RegionsResponse(BaseModel):
@@ -181,15 +208,17 @@ class Hit(BaseModel):
     path: str
     score: float
     metadata: dict[str, Any]
+    probability: Probability = None
     reranked: float | None = None
     phrases: list[Phrase] | None = None
 
 
 class SearchResponse(BaseModel):
-    """The hits of a query, best first."""
+    """The hits of a query, best first, and whether none is likely a match, where the model has a calibration."""
 
     model: str
     hits: list[Hit]
+    nothing_matches: bool | None = None
 
 
 class Model(BaseModel):

@@ -10,23 +10,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
+from ..calibration import none_matches
 from ..embedding import BaseEmbedder
 from ..files import leads_outside, printable
 from ..search import ImageIndex
 
 INSTRUCTIONS = (
     "Tools over the images of some folders, in Chinese and English. Start with `search`; it gives paths, which the "
-    "other tools take. Scores compare with each other only: a cosine of 0.2 may be a good match of a short text."
+    "other tools take. Scores compare with each other only: a cosine of 0.2 may be a good match of a short text. Where "
+    "there is a probability, it says whether something matches."
 )
 MOST_HITS = 50
 MOST_INPUTS = 64
 
 ImagePath = Annotated[str, Field(description="Path of an image in one of the folders, as `search` gives it.")]
 Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS)]
+
+Probability = Annotated[
+    float | None, Field(description="How likely it is a match, where the model has a calibration for such texts.")
+]
+NothingMatches = Annotated[
+    bool | None, Field(description="Whether none of these is likely a match, where probabilities say it.")
+]
 
 
 class Window(BaseModel):
@@ -42,6 +52,7 @@ class FoundImage(BaseModel):
 
     path: str
     score: float
+    probability: Probability = None
     windows: list[Window] = []
 
 
@@ -49,6 +60,7 @@ class FoundImages(BaseModel):
     """Images, best first."""
 
     images: list[FoundImage]
+    nothing_matches: NothingMatches = None
 
 
 class ScoredLabel(BaseModel):
@@ -57,12 +69,14 @@ class ScoredLabel(BaseModel):
     label: str
     score: float
     cosine: float
+    probability: Probability = None
 
 
 class ScoredLabels(BaseModel):
     """Labels, best first."""
 
     labels: list[ScoredLabel]
+    nothing_matches: NothingMatches = None
 
 
 class Windows(BaseModel):
@@ -77,6 +91,7 @@ class Pair(BaseModel):
     first: str
     second: str
     cosine: float
+    probability: Probability = None
 
 
 class Pairs(BaseModel):
@@ -135,10 +150,12 @@ class ImageTools:
                 FoundImage(
                     path=str(hit.path),
                     score=hit.score,
+                    probability=hit.probability,
                     windows=[_window(*match) for match in hit.phrases] if windows else [],
                 )
                 for hit in found[:top_k]
-            ]
+            ],
+            nothing_matches=_nothing_matches([hit.probability for hit in found[:top_k]]),
         )
 
     def label(
@@ -150,11 +167,18 @@ class ImageTools:
         vector = self.embedder.encode_images(self._readable(image))
         cosines = self.embedder.similarity(vector, self.embedder.encode_labels(labels))  # (labels,)
         scores = self.embedder.probabilities(cosines)
+        probabilities = self._probabilities(cosines, labels, len(labels))
         return ScoredLabels(
             labels=[
-                ScoredLabel(label=labels[row], score=float(scores[row]), cosine=float(cosines[row]))
+                ScoredLabel(
+                    label=labels[row],
+                    score=float(scores[row]),
+                    cosine=float(cosines[row]),
+                    probability=probabilities[row],
+                )
                 for row in (-scores).argsort(kind="stable")
-            ]
+            ],
+            nothing_matches=_nothing_matches(probabilities),
         )
 
     def find_regions(
@@ -181,12 +205,28 @@ class ImageTools:
         vectors = self.embedder.encode_images([self._readable(image) for image in images])
         others = self.embedder.encode_texts(texts) if texts else vectors
         cosines = self.embedder.similarity(vectors, others)  # (images, texts or images)
+        # Each text by itself, among the images.
+        probabilities = [
+            self._probabilities(row, texts, len(images)) if texts else [None] * len(images) for row in cosines
+        ]
         pairs = [
-            Pair(first=images[row], second=(texts or images)[column], cosine=float(cosines[row, column]))
+            Pair(
+                first=images[row],
+                second=(texts or images)[column],
+                cosine=float(cosines[row, column]),
+                probability=probabilities[row][column],
+            )
             for row in range(len(images))
             for column in range(0 if texts else row + 1, len(others))
         ]
         return Pairs(pairs=sorted(pairs, key=lambda pair: -pair.cosine))
+
+    def _probabilities(self, cosines: np.ndarray, texts: Sequence[str], candidates: int) -> list[float | None]:
+        """Return the probability that each text matches, of cosines (texts,); `None` where there is no curve for it."""
+        if self.embedder.calibration is None:
+            return [None] * len(texts)
+        found = self.embedder.match_probabilities(cosines, texts, candidates=candidates)
+        return [None if np.isnan(its) else float(its) for its in found]
 
     @functools.cached_property
     def _indexes(self) -> list[ImageIndex]:
@@ -229,6 +269,12 @@ def make_server(embedder: BaseEmbedder, roots: Sequence[str | os.PathLike]) -> M
     for tool in (tools.search, tools.label, tools.find_regions, tools.compare):
         server.add_tool(functools.wraps(tool)(functools.partial(tools.call, tool)))
     return server
+
+
+def _nothing_matches(probabilities: Sequence[float | None]) -> bool | None:
+    """Return whether none of the probabilities is that of a match; `None` where none is known."""
+    known = [its for its in probabilities if its is not None]
+    return none_matches(probabilities) if known else None
 
 
 def _window(phrase: str, box: Sequence[float], cosine: float) -> Window:
