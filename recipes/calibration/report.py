@@ -7,68 +7,94 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .pairs import HARD
+from fgclip2.languages import LANGUAGES
+
+from .pairs import DRAWINGS, HARD, NAMES, PHRASES, SCENES
 
 HERE = Path(__file__).parent
 PICTURES = HERE.parents[1] / "docs" / "calibration"
 HEADS = {"caption": "short", "long_caption": "long", "region_phrase": "region"}
-SHOWN_BUDGET = 100
+SHOWN_BUDGET = 36
 COLOURS = {"en": "tab:blue", "zh": "tab:red"}
+SHOWN_RATES = ("0.1", "0.01", "0.001")
+# (English, Chinese)
+HEAD_NAMES = {"caption": ("short", "短描述"), "long_caption": ("long", "长描述"), "region_phrase": ("region", "区域")}
+KIND_NAMES = {
+    SCENES: ("short captions of scenes", "场景的短描述"),
+    DRAWINGS: ("single drawings", "单个图画"),
+    PHRASES: ("phrases of regions", "区域的短语"),
+    NAMES: ("names of regions", "区域的名称"),
+}
+METHODS = ("platt", "isotonic")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "tried": ("head | a line | an isotonic curve", "文本头 | 直线 | 保序曲线"),
+    "errors": (
+        "head | language | patches | matches / others | before | after | before, 1 in 100 | after, 1 in 100",
+        "文本头 | 语言 | 图块数 | 匹配 / 不匹配 | 之前 | 之后 | 之前，百分之一 | 之后，百分之一",
+    ),
+    "thresholds": (
+        "head | language | patches | cosine for 10% | 1% | 0.1% | false positives above | matches found above",
+        "文本头 | 语言 | 图块数 | 10% 的余弦 | 1% | 0.1% | 超过的不匹配 | 超过的匹配",
+    ),
+    "kinds": ("pairs | language | patches | before | after", "图文对 | 语言 | 图块数 | 之前 | 之后"),
+    "hard": (
+        "phrases of another thing | language | patches | taken for matches",
+        "物体不对的短语 | 语言 | 图块数 | 被当作匹配",
+    ),
+    "described": (
+        "head | language | patches | matches / others | before | after | false positives above the 1% cosine",
+        "文本头 | 语言 | 图块数 | 匹配 / 不匹配 | 之前 | 之后 | 超过 1% 余弦的不匹配",
+    ),
+}
 
 
 def main() -> None:
-    """Write `table.md` and the plots."""
+    """Write the tables of both languages and the plots."""
     results = json.loads((HERE / "results.json").read_text(encoding="utf-8"))
-    (HERE / "table.md").write_text(markdown(results["measured"]), encoding="utf-8")
+    for language in LANGUAGES:
+        name = "table.md" if language == "en" else f"table_{language}.md"
+        (HERE / name).write_text(markdown(results, language), encoding="utf-8")
     PICTURES.mkdir(parents=True, exist_ok=True)
     save(draw_reliability(results["measured"]), PICTURES / "reliability.webp")
     save(draw_false_positives(results["measured"], results["cosines"]), PICTURES / "false_positives.webp")
 
 
-def markdown(measured: list[dict[str, Any]]) -> str:
-    """Return the tables: calibration errors and thresholds, kinds of regions, and pictures from elsewhere."""
-    errors = [
-        "| head | language | patches | matches / others | before | after | before, 1 in 100 | after, 1 in 100 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    thresholds = [
-        "| head | language | patches | cosine for 10% | 1% | 0.1% | false positives above | matches found above |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    kinds = ["| pairs | language | patches | before | after |", "|---|---|---|---|---|"]
-    elsewhere = [
-        "| head | language | patches | matches / others | before | after | false positives above the 1% cosine |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def markdown(results: dict[str, Any], language: str) -> str:
+    """Return the tables: what was tried, errors, thresholds, kinds of pairs, and pictures from elsewhere."""
+    number = LANGUAGES.index(language)  # type: ignore[arg-type]
+    # By `auto` all these pictures have 128 patches: its rows would be the same.
+    measured = [row for row in results["measured"] if row["max_num_patches"] != "auto"]
+    rows: dict[str, list[Iterable[str]]] = {name: [] for name in COLUMNS}
+    for role, errors in results["tried"].items():
+        rows["tried"].append([HEAD_NAMES[role][number], *(f"{errors[method]:.4f}" for method in METHODS)])
     for row in measured:
-        key = f"{HEADS[row['role']]} | {row['language']} | {row['max_num_patches']}"
-        errors.append(f"| {key} | {counts(row['all'])} | {' | '.join(error_cells(row['all'], ('0.5', '0.01')))} |")
-        shown, above = ("0.1", "0.01", "0.001"), row["all"]
-        thresholds.append(
-            f"| {key} | "
-            + " | ".join(f"{above['thresholds'][rate]:.3f}" for rate in shown)
-            + f" | {shares(above['false_positives'], shown, 2)} | {shares(above['true_positives'], shown, 0)} |"
-        )
-        rest = f"{row['language']} | {row['max_num_patches']}"
-        for kind, its in row.get("kinds", {}).items():
-            kinds.append(f"| {kind} | {rest} | {' | '.join(error_cells(its, ('0.5',)))} |")
+        rest = [row["language"], str(row["max_num_patches"])]
+        key, its = [HEAD_NAMES[row["role"]][number], *rest], row["all"]
+        rows["errors"].append([*key, counts(its), *error_cells(its, ("0.5", "0.01"))])
+        cosines = [f"{its['thresholds'][rate]:.3f}" for rate in SHOWN_RATES]
+        found = [shares(its["false_positives"], 2), shares(its["true_positives"], 0)]
+        rows["thresholds"].append([*key, *cosines, *found])
+        for kind, of_kind in row.get("kinds", {}).items():
+            rows["kinds"].append([KIND_NAMES[kind][number], *rest, *error_cells(of_kind, ("0.5",))])
+        if HARD in row:
+            taken = f"{100 * row[HARD]['taken_for_matches']:.0f}%"
+            rows["hard"].append([f"{row[HARD]['others']:,}", *rest, taken])
         if "described" in row:
             its = row["described"]
-            cells = " | ".join(error_cells(its, ("0.5",)))
-            elsewhere.append(f"| {key} | {counts(its)} | {cells} | {100 * its['false_positives']['0.01']:.1f}% |")
-    hard = ["| phrases of another thing | language | patches | taken for matches |", "|---|---|---|---|"]
-    hard += [
-        f"| {row[HARD]['others']:,} | {row['language']} | {row['max_num_patches']} | "
-        f"{100 * row[HARD]['taken_for_matches']:.0f}% |"
-        for row in measured
-        if HARD in row
-    ]
-    return "\n\n".join("\n".join(table) for table in (errors, thresholds, kinds, hard, elsewhere)) + "\n"
+            above = f"{100 * its['false_positives']['0.01']:.1f}%"
+            rows["described"].append([*key, counts(its), *error_cells(its, ("0.5",)), above])
+    tables = []
+    for name, columns in COLUMNS.items():
+        lines = [columns[number], *(" | ".join(cells) for cells in rows[name])]
+        rule = "|" + "---|" * (columns[number].count("|") + 1)
+        tables.append("\n".join([f"| {lines[0]} |", rule, *(f"| {line} |" for line in lines[1:])]))
+    return "\n\n".join(tables) + "\n"
 
 
 def counts(its: dict[str, Any]) -> str:
@@ -82,9 +108,9 @@ def error_cells(its: dict[str, Any], prevalences: tuple[str, ...]) -> list[str]:
     return [f"{errors[name][prevalence]:.3f}" for prevalence in prevalences for name in ("before", "after")]
 
 
-def shares(its: dict[str, float], rates: tuple[str, ...], digits: int) -> str:
+def shares(its: dict[str, float], digits: int) -> str:
     """Return shares above the thresholds as a cell of percents."""
-    return " / ".join(f"{100 * its[rate]:.{digits}f}%" for rate in rates)
+    return " / ".join(f"{100 * its[rate]:.{digits}f}%" for rate in SHOWN_RATES)
 
 
 def draw_reliability(measured: list[dict[str, Any]]) -> Any:
