@@ -10,16 +10,17 @@ from PIL import Image
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.assets import demo_images
+from fgclip2.embedding import EncodedImage
 from fgclip2.errors import IncompatibleIndexError
-from fgclip2.search import ImageIndex, IndexReport, VideoHit, VideoIndex, video_index
+from fgclip2.search import ImageIndex, IndexReport, VideoHit, VideoIndex, video_build
+from fgclip2.search.frames import FrameSpan, clock
 from fgclip2.search.scan import ImageFile
-from fgclip2.search.video_index import FrameSpan, clock
 
 from .videos import BLUE, GREEN, RED, WHITE, plain, write_video
 
 
 class ColorEmbedder:
-    """Embeds an image as its mean colour."""
+    """Embeds an image, or a region, as its mean colour."""
 
     name, revision, embedding_size = "colours", None, 3
     fingerprint = weights_fingerprint = "c" * 64
@@ -33,6 +34,16 @@ class ColorEmbedder:
         for index, image in enumerate(images):
             color = np.asarray(Image.open(image) if isinstance(image, Path) else image).reshape(-1, 3).mean(0)
             yield index, (color / np.linalg.norm(color)).astype(np.float32)
+
+    def require_regions(self):
+        pass
+
+    def stream_encoded(self, images, rules, *options):
+        for (index, vector), image, rule in zip(self.stream_images(images), images, rules, strict=True):
+            boxes = np.float32(rule(*image.size))
+            crops = [image.crop([round(edge) for edge in box]) for box in boxes.tolist()]
+            regions = np.stack([its for _, its in self.stream_images(crops)])
+            yield index, EncodedImage(vector, image.size[::-1], boxes, regions)
 
 
 @pytest.fixture
@@ -60,7 +71,7 @@ def test_frames_are_indexed_by_video_and_time_and_kept(clips, monkeypatch):
     assert index.report == IndexReport(added=2, updated=0, removed=0, unchanged=0, unusable=1)
     assert [file.path for file in index.unusable] == ["坏.mp4"]
     assert (index.sampling, index.video_count) == ("scenes", 2)
-    monkeypatch.setattr(video_index, "Video", None)  # nothing is read again, not even what is damaged
+    monkeypatch.setattr(video_build, "Video", None)  # nothing is read again, not even what is damaged
     again = VideoIndex.build(clips, ColorEmbedder())
     assert again.report == IndexReport(added=0, updated=0, removed=0, unchanged=2, unusable=1)
     loaded = VideoIndex.load(clips)
@@ -140,6 +151,8 @@ def test_names_of_frames_and_times():
     assert str(FrameSpan("猫.mp4", 0.5, 12.25)) == "猫.mp4#t=0.500,12.250"
     with pytest.raises(ValueError, match="is no frame of a video"):
         FrameSpan.parse("a.mp4")
+    assert str(FrameSpan("猫.mp4", 0.5)) == "猫.mp4#t=0.500"
+    assert FrameSpan.parse("猫.mp4#t=0.500") == FrameSpan("猫.mp4", 0.5)
     assert [clock(seconds) for seconds in (0, 59.96, 3723.45)] == ["0:00.0", "1:00.0", "1:02:03.4"]
 
 

@@ -3,12 +3,12 @@
 from .build import IndexReport
 from .duplicates import Duplicate, DuplicateGroup, find_duplicates
 from .exact import nearest
-from .hits import IndexEntry, RerankedSearchHit, SearchHit
+from .hits import IndexEntry, RerankedSearchHit, RerankedVideoHit, SearchHit, VideoHit
 from .index import ImageIndex
 from .queries import NEGATIVE_WEIGHT, CombinedQuery, Region
 from .scan import UnusableFile
 from .verification import DamagedFile
-from .video_index import VideoHit, VideoIndex
+from .video_index import VideoIndex
 
 __all__ = [
     "NEGATIVE_WEIGHT",
@@ -21,6 +21,7 @@ __all__ = [
     "IndexReport",
     "Region",
     "RerankedSearchHit",
+    "RerankedVideoHit",
     "SearchHit",
     "UnusableFile",
     "VideoHit",

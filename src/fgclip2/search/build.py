@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +20,8 @@ from ..files import printable
 from .dense_maps import StoredMap, pack
 from .extras import NOTHING, Regions
 from .metadata import Records, kinds_of_columns
-from .regions import grid_boxes
-from .scan import ImageFile, Scan, Source, UnusableFile
+from .regions import grid_boxes, regions_of
+from .scan import ImageFile, Scan, Source, UnusableFile, suffix_of
 from .store import (
     DAMAGE,
     StoredIndex,
@@ -33,6 +33,7 @@ from .store import (
     refuse_foreign_manifest,
     write_index,
 )
+from .video import VIDEO_SUFFIXES
 
 SECONDS_BETWEEN_SAVES = 10.0
 SAVING_TAKES_AT_MOST = 0.1  # of the time, on whatever disk
@@ -239,17 +240,11 @@ class IndexBuild:
         return Records(given.metadata, boxes or None if given.boxes is None else given.boxes)
 
     def _check_records(self, records: Records, scan: Scan) -> None:
-        """Raise or warn if records of a file are of images that are not there."""
+        """Raise or warn if records of a file are of images that are not there; those of videos are for their index."""
         if scan.records is not None:
             raise ValueError(f"{printable(self.source.path)} has metadata itself, in its columns: leave out `metadata`")
-        there = {file.path for file in scan.images} | {file.path for file in scan.unusable}
-        missing = [path for path in records.metadata if path not in there]
-        some = f"{len(missing)} of {len(records.metadata)} records of metadata are of images that are not there"
-        example = f"e.g. {printable(missing[0])!r}" if missing else ""
-        if missing and len(missing) == len(records.metadata):
-            raise ValueError(f"{some}, {example}: give paths below {printable(self.source.path)}, with forward slashes")
-        if missing:
-            warnings.warn(f"{some} and are left out, {example}", stacklevel=6)
+        of_images = [path for path in records.metadata if suffix_of(path) not in VIDEO_SUFFIXES]
+        check_there(of_images, scan, self.source.path, "images")
 
     def _kind_of_regions(self, old: StoredIndex | None) -> str | None:
         """Return which regions the index is to have; one that is made anew has those of the index in its place."""
@@ -315,11 +310,7 @@ class IndexBuild:
                             self._note_unusable(index, file, result.reason.removeprefix(f"images[{number}]: "))
                     else:
                         index.rows.setdefault(file, result.vector)
-                        regions = None
-                        if result.image_size and result.boxes is not None and result.regions is not None:
-                            height, width = result.image_size
-                            regions = Regions((width, height), result.boxes, result.regions)
-                        index.set_extra(file, metadata.get(file.path), regions)
+                        index.set_extra(file, metadata.get(file.path), regions_of(result))
                         if result.dense_map is not None:
                             add_map(self.index_folder, index, file, pack(result.dense_map, str(index.dense)))
                     began = time.monotonic()
@@ -366,6 +357,23 @@ class IndexBuild:
             index.refused.append(UnusableFile(file.path, error.strerror or str(error)))
         else:
             index.unreadable[file] = reason
+
+
+def check_there(paths: Sequence[str], scan: Scan, folder: Path, what: str) -> None:
+    """Warn if some of the paths that records of metadata are of are not there.
+
+    Raises:
+        ValueError: None of them is there.
+    """
+    there = {file.path for file in scan.images} | {file.path for file in scan.unusable}
+    missing = [path for path in paths if path not in there]
+    if not missing:
+        return
+    some = f"{len(missing)} of {len(paths)} records of metadata are of {what} that are not there"
+    example = f"e.g. {printable(missing[0])!r}"
+    if len(missing) == len(paths):
+        raise ValueError(f"{some}, {example}: give paths below {printable(folder)}, with forward slashes")
+    warnings.warn(f"{some} and are left out, {example}", stacklevel=7)
 
 
 def made_by(model: dict[str, Any], embedder: Embedder) -> bool:

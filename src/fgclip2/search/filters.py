@@ -93,6 +93,15 @@ def allowed_rows(
     return np.asarray(found["allowed"], bool)
 
 
+def check_allowed(allowed: np.ndarray | None, rows: int, what: str) -> None:
+    """Raise a `ValueError` unless a mask of what a search may find has a boolean for each row of the index."""
+    if allowed is not None and (np.shape(allowed), np.asarray(allowed).dtype) != ((rows,), bool):
+        raise ValueError(
+            f"allowed must be an array of {rows} booleans, one for each of the index's {what}, got shape "
+            f"{np.shape(allowed)} of {np.asarray(allowed).dtype}"
+        )
+
+
 @contextmanager
 def connect(duckdb: Any) -> Iterator[Any]:
     """Yield a connection to a database in memory, by which nothing outside it can be reached; see [`SETTINGS`]."""

@@ -47,6 +47,40 @@ class RerankedSearchHit(NamedTuple):
     metadata: Metadata = {}
 
 
+class VideoHit(NamedTuple):
+    """A stretch of a video that was found.
+
+    Attributes:
+        path: The video.
+        score: The cosine of its best frame with the query; where regions were searched, of the best region of that.
+        time: Of that frame, in seconds from the start of the video.
+        start, end: Of the stretch, in seconds.
+        metadata: Of the video.
+        box: Of the region, (x1, y1, x2, y2) in pixels of the frame as [`read_frame`] gives it; `None` of a whole frame.
+    """
+
+    path: Path
+    score: float
+    time: float
+    start: float
+    end: float
+    metadata: Metadata = {}
+    box: tuple[float, float, float, float] | None = None
+
+
+class RerankedVideoHit(NamedTuple):
+    """A found stretch after re-ranking: what a [`VideoHit`] has, and of its best frame what a [`RerankedHit`] has."""
+
+    path: Path
+    score: float
+    time: float
+    start: float
+    end: float
+    reranked: float
+    phrases: list[PhraseMatch]
+    metadata: Metadata = {}
+
+
 class IndexEntry(NamedTuple):
     """An entry of an index.
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..files import printable
 from ..pages import WINDOW_STYLE, Window, document, in_both, key_line, picture
-from .video_index import clock
+from .frames import clock
 
 LONGEST_SIDE = 320  # of a thumbnail, in pixels
 QUALITY = 75

@@ -16,11 +16,11 @@ import numpy as np
 
 from .._imports import require
 from ..checks import check_choice, check_positive_integer
-from ..embedding import DenseMap, Embedder, ImageInput, Skipped, split_phrases
+from ..embedding import DenseMap, Embedder, ImageInput, split_phrases
 from ..embedding.inputs import Boxes
 from ..embedding.labels import normalised
 from ..embedding.phrases import Splitter
-from ..embedding.reranker import CANDIDATES, RERANKERS, ImageMatch, RerankedHit, match_pairs, ordered, score_pairs
+from ..embedding.reranker import CANDIDATES, RERANKERS
 from ..errors import IncompatibleIndexError
 from ..files import printable
 from . import exact
@@ -30,12 +30,14 @@ from .caches import KINDS as CACHES
 from .dense_maps import KINDS, StoredMap
 from .export import WRITERS
 from .extras import NOTHING, Extra, count_regions
-from .filters import allowed_rows
+from .filters import allowed_rows, check_allowed
 from .hits import IndexEntry, RerankedSearchHit, SearchHit
 from .metadata import ID, Metadata, Records, check_boxes, check_metadata, kinds_of_columns, read_records
 from .own_ids import KIND as OWN_IDS
 from .own_ids import OwnIdsSource, check_ids
-from .queries import ImageQuery, Query, encode_queries, images_of, is_copy, is_query
+from .queries import ImageQuery, Query, check_region_search, encode_queries, images_of, is_copy, is_query
+from .regions import RegionTable
+from .reranking import check_rerank, rerank_candidates
 from .scan import ImageFile, Source, UnusableFile
 from .sources import open_source
 from .store import (
@@ -448,8 +450,12 @@ class ImageIndex:
         sizes: dict[str, type] = {"width": int, "height": int} if self._sizes else {}
         return {ID: str, "path": str, **sizes, **kinds_of_columns(metadata)}
 
-    def matches(self, where: str) -> np.ndarray:
+    def matches(self, where: str, others: Mapping[str, type] | None = None) -> np.ndarray:
         """Return which entries an SQL expression on [`columns`] is true of; see [`allowed_rows`].
+
+        Args:
+            where: The expression.
+            others: Columns that other indexes have which the same expression is for; here they are null.
 
         Returns:
             Boolean (files,).
@@ -465,9 +471,11 @@ class ImageIndex:
                 return [(self.extras.get(file, NOTHING).metadata or {}).get(name) for file in self.files]
             if name in (ID, "path"):
                 return [file.path.encode("utf-8", "replace").decode() for file in self.files]
+            if name not in self.columns:
+                return [None] * len(self)
             return [self._sizes.get(file, (None, None))[name == "height"] for file in self.files]
 
-        return allowed_rows(where, self.columns, column, len(self))
+        return allowed_rows(where, {**(others or {}), **self.columns}, column, len(self))
 
     @cached_property
     def _sizes(self) -> dict[ImageFile, tuple[int, int]]:
@@ -483,18 +491,8 @@ class ImageIndex:
         return {file.path: row for row, file in enumerate(self.files)}
 
     @cached_property
-    def _region_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The row of the image of each region, int64 (R,), boxes, float32 (R, 4), and vectors, float32 (R, D)."""
-        found = [(row, self.extras.get(file, NOTHING).regions) for row, file in enumerate(self.files)]
-        regions = [its for _, its in found if its is not None]
-        width = self.model["embedding_size"]
-        return (
-            np.repeat(
-                np.array([row for row, its in found if its is not None], np.int64), [len(its.boxes) for its in regions]
-            ),
-            np.concatenate([np.zeros((0, 4), np.float32), *(its.boxes for its in regions)]),
-            np.concatenate([np.zeros((0, width), np.float32), *(its.vectors for its in regions)]),
-        )
+    def _region_table(self) -> RegionTable:
+        return RegionTable.of(self.files, self.extras, self.model["embedding_size"])
 
     def _require_own_ids(self) -> Path:
         """Return the folder of an index of own ids."""
@@ -755,11 +753,7 @@ class ImageIndex:
         check_positive_integer("top_k", top_k)
         check_positive_integer("candidates", candidates)
         check_choice("rerank", rerank, (None, *RERANKERS))
-        if allowed is not None and (np.shape(allowed), np.asarray(allowed).dtype) != ((len(self),), bool):
-            raise ValueError(
-                f"allowed must be an array of {len(self)} booleans, one for each of the index's files, got shape "
-                f"{np.shape(allowed)} of {np.asarray(allowed).dtype}"
-            )
+        check_allowed(allowed, len(self), "files")
         if where is not None:
             allowed = self.matches(where) if allowed is None else self.matches(where) & allowed
         find = partial(self._nearest, approximate=approximate, allowed=allowed)
@@ -777,11 +771,7 @@ class ImageIndex:
             queries, embedder, self.model, self.settings, "auto" if regions is None else "region_phrase"
         )
         if rerank is not None:
-            if embedder is None or not all(isinstance(query, str) for query in queries):
-                raise ValueError(f"rerank={rerank!r} needs queries that are texts, got an image or a vector")
-            embedder.require_reranking(rerank)
-            if rerank == "model" and split is not split_phrases:
-                raise ValueError("split is of phrases, which rerank='model' has none of: leave it out")
+            embedder = check_rerank(rerank, queries, embedder, split)
             scores, rows = find(vectors, max(top_k, candidates))  # (texts, candidates) each
             reranked = self._reranked(rerank, queries, scores, rows, embedder, batch_size, split)
             reranked = [hits[:top_k] for hits in reranked]
@@ -832,12 +822,7 @@ class ImageIndex:
                 f"the index of {printable(self.folder)} has no regions: make them by `fgclip2 index --regions grid`, "
                 "or ImageIndex.build(regions='grid')"
             )
-        if rerank is not None:
-            raise ValueError("rerank puts whole images in a new order: leave out `regions` (`--regions`)")
-        if any(map(images_of, queries)):
-            raise ValueError(
-                "regions are searched by texts or by vectors of regions (Embedder.encode_regions), got an image"
-            )
+        check_region_search(rerank, queries)
 
     def _region_hits(
         self, vector: np.ndarray, top_k: int, best_only: bool, allowed: np.ndarray | None
@@ -871,52 +856,8 @@ class ImageIndex:
     ) -> list[list[RerankedSearchHit]]:
         """Return the nearest images of each text, (texts, candidates), in their new order; each is read once."""
         images = {row: self.source.image(self.files[row].path) for row in np.unique(rows).tolist()}
-        pairs = [(text, int(row)) for text, its in enumerate(rows) for row in its]
-        options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size, "on_error": "skip"}
-        found: dict[tuple[int, int], Any]  # (text, row) -> where its phrases were found, or the model's score
-        if rerank == "model":
-            found = dict(score_pairs(embedder, texts, images, pairs, **options))
-        else:
-            found = self._match_phrases(embedder, texts, images, pairs, split, options)
-        reasons = sorted({result.reason for result in found.values() if isinstance(result, Skipped)})
-        if reasons:
-            warnings.warn(
-                f"{len(reasons)} images of the index can't be read any more and are left out, e.g. {reasons[0]}: bring "
-                "the index up to date (`fgclip2 index`, ImageIndex.build)",
-                stacklevel=3,
-            )
-        results = []
-        for text, (its_scores, its_rows) in enumerate(zip(scores, rows.tolist(), strict=True)):
-            kept: list[tuple[Any, int, Any]] = [
-                (score, row, result)
-                for score, row in zip(its_scores, its_rows, strict=True)
-                if not isinstance(result := found[text, row], Skipped)
-            ]
-            if rerank == "model":
-                hits = [RerankedHit(row, float(score), result, []) for score, row, result in kept]
-                hits.sort(key=lambda hit: -hit.reranked)
-            else:
-                its_scores, its_rows, its_matches = zip(*kept, strict=True) if kept else ((), (), ())
-                hits = ordered(np.array(its_scores), [match.phrases for match in its_matches], its_rows)
-            wholes = self._hits([hit.score for hit in hits], [hit.index for hit in hits])
-            results.append(
-                [
-                    RerankedSearchHit(whole.path, *hit[1:], None, whole.id, whole.metadata)
-                    for hit, whole in zip(hits, wholes, strict=True)
-                ]
-            )
-        return results
-
-    def _match_phrases(
-        self,
-        embedder: Embedder,
-        texts: list[str],
-        images: Mapping[int, ImageInput],
-        pairs: list[tuple[int, int]],
-        split: Splitter,
-        options: dict[str, Any],
-    ) -> dict[tuple[int, int], ImageMatch | Skipped]:
-        """Find the phrases of texts in images of the index, by their maps where there are any; see [`match_pairs`]."""
+        candidates = list(zip(scores, rows.tolist(), strict=True))
+        options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size}
         damaged: dict[str, str] = {}  # name of a block -> reason
 
         def stored_map(row: int) -> DenseMap | None:
@@ -929,15 +870,24 @@ class ImageIndex:
                 damaged[stored.block.name] = str(error)
                 return None
 
-        matches = dict(match_pairs(embedder, texts, images, pairs, split, stored_map, **options))
+        reranked = rerank_candidates(rerank, texts, candidates, images, embedder, split, stored_map, **options)
         if damaged:
             warnings.warn(
                 f"dense maps are damaged, so their images were read, e.g. {next(iter(damaged.values()))}: delete "
                 f"{', '.join(sorted(damaged))} in the folder of the index, and bring it up to date (`fgclip2 index`, "
                 "ImageIndex.build), which makes the maps of the images in it anew",
-                stacklevel=4,
+                stacklevel=3,
             )
-        return matches
+        results = []
+        for hits in reranked:
+            wholes = self._hits([hit.score for hit in hits], [hit.index for hit in hits])
+            results.append(
+                [
+                    RerankedSearchHit(whole.path, *hit[1:], None, whole.id, whole.metadata)
+                    for hit, whole in zip(hits, wholes, strict=True)
+                ]
+            )
+        return results
 
     def _hits(self, scores: Iterable[float], rows: Iterable[int]) -> list[SearchHit]:
         hits = []

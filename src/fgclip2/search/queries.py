@@ -275,6 +275,16 @@ def images_of(query: Query) -> list[ImageQuery]:
     return [part.image if isinstance(part, Region) else part for part in images]
 
 
+def check_region_search(rerank: str | None, queries: Sequence[Query]) -> None:
+    """Raise a `ValueError` where regions can't be searched in this way, or by these queries."""
+    if rerank is not None:
+        raise ValueError("rerank puts whole images in a new order: leave out `regions` (`--regions`)")
+    if any(map(images_of, queries)):
+        raise ValueError(
+            "regions are searched by texts or by vectors of regions (Embedder.encode_regions), got an image"
+        )
+
+
 def is_copy(found: ImageInput, image: ImageQuery) -> bool:
     """Return whether a found image is an image, a link to it, or of the same content; a PIL image may know its file.
 

@@ -36,6 +36,7 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at frames that may begin a scene
 LONGEST_SCENE = 10.0  # seconds until another frame is taken, even if little has changed
 SCENE_CHANGE = 0.1  # mean difference of the colours of two small pictures, of 0 to 1, that begins a scene
 SMALL_SIDE = 32
+MILLISECOND = 1e-3
 
 
 def check_sampling(sampling: Any) -> None:
@@ -75,16 +76,10 @@ class Video:
         self._av = require("av", "video")
         self.path, self.max_pixels = path, max_pixels
         self.seconds, self.damaged = 0.0, 0
+        self._counts_times = False  # for its frames have none
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
             raise ValueError(f"{printable(path)}: not a regular file")
-        self._file = path.open("rb")
-        try:
-            options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
-            self._container = self._av.open(self._file, container_options=options)
-            self._stream = self._start()
-        except Exception as error:
-            self._file.close()
-            raise self._unusable(error) from error
+        self._open()
 
     def __enter__(self) -> Video:
         return self
@@ -92,6 +87,16 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self._container.close()
         self._file.close()
+
+    def _open(self) -> None:
+        self._file = self.path.open("rb")
+        try:
+            options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+            self._container = self._av.open(self._file, container_options=options)
+            self._stream = self._start()
+        except Exception as error:
+            self._file.close()
+            raise self._unusable(error) from error
 
     def _start(self) -> Any:
         streams = self._container.streams.video
@@ -127,6 +132,7 @@ class Video:
                     self.damaged += 1
                     continue
                 for frame in frames:
+                    self._counts_times |= frame.time is None
                     time = count / rate if frame.time is None else max(0.0, frame.time - start)
                     if time > MAX_SECONDS:
                         raise ValueError(TOO_LONG)
@@ -142,6 +148,28 @@ class Video:
         if not count:
             raise self._unusable(ValueError("no frame of it can be decoded"))
 
+    def decode_from(self, time: float) -> Iterator[tuple[float, Any]]:
+        """Yield the frames from one on, as [`decode`] does.
+
+        Args:
+            time: Of that frame, to a millisecond. Where it can't be sought, the video is decoded from its start.
+
+        Raises:
+            ValueError: There is no such frame; or see [`decode`].
+        """
+        self.seek(time)
+        frames = self.decode()
+        first = _frame_at(frames, time)
+        if first is None or self._counts_times:
+            self.__exit__()
+            self._open()
+            frames = self.decode()
+            first = _frame_at(frames, time)
+        if first is None:
+            raise self._unusable(ValueError(f"it has no frame at {time:.3f} seconds any more"))
+        yield first
+        yield from frames
+
     def seek(self, time: float) -> None:
         """Go to the last key frame before a time."""
         offset = time + float((self._stream.start_time or 0) * self._stream.time_base)
@@ -155,6 +183,15 @@ class Video:
         return ValueError(f"{printable(self.path)}: {reason}")
 
 
+def _frame_at(frames: Iterator[tuple[float, Any]], time: float) -> tuple[float, Any] | None:
+    """Return the frame at a time, which is known to a millisecond, if it is among these; the next ones stay in them."""
+    with suppress(ValueError):  # none of them can be decoded
+        for its_time, frame in frames:
+            if its_time > time - MILLISECOND:
+                return (its_time, frame) if its_time < time + MILLISECOND else None
+    return None
+
+
 def picture_of(frame: Any) -> Image.Image:
     """Return a frame of PyAV as an upright RGB picture of at most `LONGEST_SIDE` pixels a side."""
     shrinking = max(1.0, max(frame.width, frame.height) / LONGEST_SIDE)
@@ -164,7 +201,7 @@ def picture_of(frame: Any) -> Image.Image:
     return image.rotate(90 * turns, expand=True) if turns else image
 
 
-def sample_frames(video: Video, sampling: str | float) -> Iterator[Frame]:
+def sample_frames(video: Video, sampling: str | float, after: float | None = None, already: int = 0) -> Iterator[Frame]:
     """Yield the frames of a video that stand for it.
 
     With a number, a frame every so many seconds. With `"scenes"`, frames are looked at every half second, and one is
@@ -172,13 +209,19 @@ def sample_frames(video: Video, sampling: str | float) -> Iterator[Frame]:
     range from black to white on average: at cuts, and in the course of pans and fades. Where little changes, one is
     taken every 10 seconds.
 
+    Args:
+        video: The video.
+        sampling: See [`check_sampling`].
+        after: The time, to a millisecond, of the last frame that was taken before: sampling goes on behind it.
+        already: How many frames were taken before.
+
     Raises:
         ValueError: See [`Video`]; or more than `MAX_FRAMES` would be taken.
     """
     step = SECONDS_BETWEEN_LOOKS if sampling == SCENES else float(sampling)
-    next_look, last_time, taken = 0.0, -math.inf, 0
+    next_look, last_time, taken = 0.0, -math.inf, already - (after is not None)
     last = np.zeros((SMALL_SIDE, SMALL_SIDE, 3))
-    for time, frame in video.decode():
+    for time, frame in video.decode() if after is None else video.decode_from(after):
         if time < next_look - 1e-6:  # seconds of frames are rounded
             continue
         next_look = (math.floor(time / step + 1e-6) + 1) * step
@@ -190,7 +233,8 @@ def sample_frames(video: Video, sampling: str | float) -> Iterator[Frame]:
         taken += 1
         if taken > MAX_FRAMES:
             raise ValueError(f"{printable(video.path)}: more than {MAX_FRAMES:,} frames of it would be taken")
-        yield Frame(time, picture_of(frame))
+        if after is None or taken > already:  # else it is the one that was taken last
+            yield Frame(time, picture_of(frame))
     if video.damaged:
         warnings.warn(
             f"{printable(video.path)}: {video.damaged} of its packets are damaged; the frames of the others are used",
@@ -208,6 +252,6 @@ def read_frame(path: Path, time: float, max_pixels: int) -> Image.Image:
         video.seek(time)
         frame = None
         for its_time, frame in video.decode():  # noqa: B007  # the last one, where the end has gone
-            if its_time >= time - 1e-3:
+            if its_time >= time - MILLISECOND:
                 break
         return picture_of(frame)

@@ -3,76 +3,39 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._imports import require
-from ..checks import check_positive_integer
-from ..embedding import Embedder
+from ..checks import check_choice, check_positive_integer
+from ..embedding import Embedder, split_phrases
+from ..embedding.phrases import Splitter
+from ..embedding.reranker import CANDIDATES, RERANKERS
 from ..errors import IncompatibleIndexError
 from ..files import printable
-from ..streams import chunks
-from .build import OTHERWISE, SECONDS_BETWEEN_SAVES, IndexReport, made_by, vector_kind
+from .build import OTHERWISE, IndexReport, made_by, vector_kind
+from .extras import NOTHING, Extra
+from .filters import allowed_rows, check_allowed
+from .frames import FrameSpan
+from .hits import RerankedVideoHit, VideoHit
 from .index import index_folder_of
-from .queries import Query, encode_queries, is_query
-from .scan import ImageFile, UnusableFile, scan_folder
-from .store import MANIFEST, StoredIndex, locked, read_index, refuse_foreign_manifest, write_index
-from .video import SCENES, VIDEO_SUFFIXES, Video, check_sampling, sample_frames
+from .metadata import ID, Metadata, kinds_of_columns, read_records
+from .queries import Query, check_region_search, encode_queries, is_query
+from .regions import RegionTable
+from .reranking import check_rerank, rerank_candidates
+from .scan import ImageFile, UnusableFile
+from .store import MANIFEST, StoredIndex, kinds_in, locked, read_index, refuse_foreign_manifest
+from .video import SCENES, check_sampling, read_frame
+from .video_build import VideoBuild
 
 FOLDER = "videos"  # in the folder of the index of the images
-# A frame is an entry of the index as a media fragment (https://www.w3.org/TR/media-frags/): up to the next frame taken.
-_FRAME = re.compile(r"(.+)#t=(\d+\.\d{3}),(\d+\.\d{3})", re.DOTALL)
-
-
-class VideoHit(NamedTuple):
-    """A stretch of a video that was found.
-
-    Attributes:
-        path: The video.
-        score: The cosine of its best frame with the query.
-        time: Of that frame, in seconds from the start of the video.
-        start, end: Of the stretch, in seconds.
-    """
-
-    path: Path
-    score: float
-    time: float
-    start: float
-    end: float
-
-
-class FrameSpan(NamedTuple):
-    """The stretch that a frame stands for: the video's path below the folder, and seconds from its start."""
-
-    path: str
-    start: float
-    end: float
-
-    @classmethod
-    def parse(cls, entry: str) -> FrameSpan:
-        """Return the span of an entry of the index, such as `clips/a.mp4#t=2.000,4.500`."""
-        found = _FRAME.fullmatch(entry)
-        if found is None:
-            raise ValueError(f"{printable(entry)!r} is no frame of a video")
-        return cls(found[1], float(found[2]), float(found[3]))
-
-    def __str__(self) -> str:
-        return f"{self.path}#t={self.start:.3f},{self.end:.3f}"
-
-
-def clock(seconds: float) -> str:
-    """Return a time as players show it, e.g. `1:02:03.5`."""
-    tenths = round(seconds * 10)
-    hours, minutes = divmod(tenths // 600, 60)
-    rest = f"{tenths % 600 / 10:04.1f}"
-    return f"{hours}:{minutes:02}:{rest}" if hours else f"{minutes}:{rest}"
+REGIONS = ("grid", "none")
 
 
 @dataclass
@@ -90,6 +53,8 @@ class VideoIndex:
         settings: See [`ImageIndex`]; `video` says how frames were sampled.
         unusable: Videos that can't be read or that lie outside the folder, with reasons.
         report: What [`build`] did, counted in videos; `None` after [`load`].
+        extras: Metadata of the videos and regions of the frames that have any.
+        regions: Which regions there are, `"grid"`; `None`: none.
 
     Example:
         >>> videos = VideoIndex.build("clips", embedder)  # needs the extra `video`
@@ -104,6 +69,8 @@ class VideoIndex:
     settings: dict[str, Any]
     unusable: list[UnusableFile] = field(default_factory=list)
     report: IndexReport | None = None
+    extras: Mapping[ImageFile, Extra] = field(default_factory=dict, repr=False)
+    regions: str | None = None
 
     def __post_init__(self) -> None:
         spans = [FrameSpan.parse(file.path) for file in self.files]
@@ -136,12 +103,15 @@ class VideoIndex:
         rebuild: bool = False,
         show_progress_bar: bool | None = None,
         follow_links: bool = False,
+        *,
+        regions: str | None = None,
+        metadata: str | os.PathLike | None = None,
     ) -> VideoIndex:
         """Index the videos of a folder and its subfolders, or bring their index up to date.
 
         Only new and changed videos (by size and modification time) are read, removed ones are dropped, and those that
-        can't be decoded are not tried again. Videos that are done are saved every 10 seconds and at the end, so that an
-        interrupted run begins with the video in which it was.
+        can't be decoded are not tried again. Every 10 seconds, as the next frames are done, and at the end the work is
+        saved, so that an interrupted run goes on where it was, also in the middle of a video.
 
         Args:
             folder: See [`ImageIndex.build`].
@@ -151,14 +121,21 @@ class VideoIndex:
                 where it changes.
             index_folder, max_num_patches, batch_size, rebuild, show_progress_bar, follow_links: See
                 [`ImageIndex.build`].
+            regions: `"grid"`: keep vectors of 25 overlapping windows of each frame, too; or `"none"`; `None`: what the
+                index has, and none in a new one. Videos are read again for it. Boxes can't be given, for those of one
+                frame say nothing of the next.
+            metadata: See [`ImageIndex.build`]; records of videos, by their paths, count for all their frames.
 
         Raises:
-            ValueError: It is no folder, or `sampling` has another value.
+            ValueError: It is no folder, `sampling` or `regions` have another value, the model has no regions, or a
+                record of metadata can't be used.
             IncompatibleIndexError, LockedIndexError, OSError, KeyboardInterrupt: See [`ImageIndex.build`].
             ImportError: PyAV is not installed.
         """
         if sampling is not None:
             check_sampling(sampling)
+        check_choice("regions", regions, (None, *REGIONS))
+        records = None if metadata is None else read_records(Path(metadata))
         av = require("av", "video")
         folder = Path(folder).resolve()
         if not folder.is_dir():
@@ -176,6 +153,8 @@ class VideoIndex:
                 old = None
             if sampling is None:
                 sampling = old.settings["video"] if old else SCENES
+            if regions is None:
+                regions = old.regions if old else kinds_in(where, follow_links).regions
             old = None if rebuild else old
             index = StoredIndex(
                 {
@@ -187,11 +166,15 @@ class VideoIndex:
                 {"max_num_patches": max_num_patches, **embedder.describe_vectors(), "video": sampling},
                 {"av": av.__version__},
                 embedder.max_pixels,
+                regions=None if regions == "none" else regions,
             )
+            if index.regions:
+                embedder.require_regions()
             if old is not None:
                 _check_same_kind(where, old, index, embedder)
                 index.blocks, index.retired = old.blocks, old.retired
-            report = _update(folder, where, index, old, embedder, batch_size, show_progress_bar, follow_links)
+            build = VideoBuild(folder, where, embedder, index, old, batch_size, follow_links, records)
+            report = build.run(show_progress_bar)
         return cls._of(folder, index, report)
 
     @staticmethod
@@ -238,9 +221,43 @@ class VideoIndex:
 
     @classmethod
     def _of(cls, folder: Path, stored: StoredIndex, report: IndexReport | None = None) -> VideoIndex:
-        return cls(folder, *stored.arrays(), stored.model, stored.settings, stored.unusable, report)
+        arrays = stored.arrays()
+        more = (stored.model, stored.settings, stored.unusable, report, stored.extras, stored.regions)
+        return cls(folder, *arrays, *more)
 
-    def search(self, query: Query | Sequence[Query], embedder: Embedder | None = None, top_k: int = 10) -> list[Any]:
+    @cached_property
+    def columns(self) -> dict[str, type]:
+        """The columns for filters: `id` and `path` of the video, and the metadata; see [`ImageIndex.columns`]."""
+        metadata = {file.path: extra.metadata for file, extra in self.extras.items() if extra.metadata is not None}
+        return {ID: str, "path": str, **kinds_of_columns(metadata)}
+
+    def matches(self, where: str, others: Mapping[str, type] | None = None) -> np.ndarray:
+        """Return of which frames an SQL expression on the [`columns`] of their videos is true, boolean (frames,).
+
+        Args, raises: See [`ImageIndex.matches`].
+        """
+
+        def column(name: str) -> list[Any]:
+            if name in (ID, "path"):
+                return [span.path.encode("utf-8", "replace").decode() for span in self.spans]
+            return [self._metadata(row).get(name) for row in range(len(self))]
+
+        return allowed_rows(where, {**(others or {}), **self.columns}, column, len(self))
+
+    def search(
+        self,
+        query: Query | Sequence[Query],
+        embedder: Embedder | None = None,
+        top_k: int = 10,
+        *,
+        rerank: str | None = None,
+        candidates: int = CANDIDATES,
+        batch_size: int = 32,
+        split: Splitter = split_phrases,
+        allowed: np.ndarray | None = None,
+        where: str | None = None,
+        regions: str | None = None,
+    ) -> list[Any]:
         """Find the stretches of videos nearest to a query.
 
         The best frame is joined by those beside it whose scores are nearer to its than to the median of all frames, and
@@ -248,25 +265,104 @@ class VideoIndex:
 
         Args:
             query, embedder, top_k: See [`ImageIndex.search`].
+            rerank: `"phrases"` or `"model"`: the nearest stretches of a text are put in a new order by their best
+                frames, which are decoded again; those of videos that can't be read any more are left out, with a
+                warning.
+            candidates: How many of the nearest stretches are re-ranked, `top_k` at least.
+            batch_size, split: See [`ImageIndex.search`].
+            allowed: Bool (frames,) in the order of `files`: which frames may be found; `None`: all.
+            where: An SQL expression on [`columns`] that videos must fulfil.
+            regions: `"best"`: the score of a frame is that of its best region. Texts are taken for region phrases.
 
         Returns:
-            For one query its list of [`VideoHit`], best first; for a list of queries a list of such lists.
+            For one query its list of [`VideoHit`], best first; for a list of queries a list of such lists. With
+            `rerank` the hits are [`RerankedVideoHit`].
 
         Raises:
-            ValueError, IncompatibleIndexError: See [`ImageIndex.search`].
+            ValueError: See [`ImageIndex.search`]; or `regions` is `"all"`, for the regions of a stretch, each in
+                frame after frame, are no list that anyone could read.
+            ImportError, IncompatibleIndexError: See [`ImageIndex.search`].
         """
         check_positive_integer("top_k", top_k)
+        check_positive_integer("candidates", candidates)
+        check_choice("rerank", rerank, (None, *RERANKERS))
+        check_choice("regions", regions, (None, "best"))
+        check_allowed(allowed, len(self), "frames")
         single = is_query(query)
         queries: list[Any] = [query] if single else list(query)  # type: ignore[arg-type]
-        vectors = encode_queries(queries, embedder, self.model, self.settings)
-        hits = [self._stretches(self.vectors @ vector, top_k) for vector in vectors]
+        if regions is not None:
+            check_region_search(rerank, queries)
+            if self.regions is None:
+                raise ValueError(
+                    f"the videos of {printable(self.folder)} have no regions: make them by `fgclip2 index --video "
+                    "scenes --regions grid`, or VideoIndex.build(regions='grid')"
+                )
+        if where is not None:
+            allowed = self.matches(where) if allowed is None else self.matches(where) & allowed
+        role: Any = "auto" if regions is None else "region_phrase"
+        vectors = encode_queries(queries, embedder, self.model, self.settings, role)
+        if rerank is not None:
+            embedder = check_rerank(rerank, queries, embedder, split)
+            found = [self._stretches(self.vectors @ vector, max(top_k, candidates), allowed) for vector in vectors]
+            options = {"max_num_patches": self.settings["max_num_patches"], "batch_size": batch_size}
+            hits = [its[:top_k] for its in self._reranked(rerank, queries, found, embedder, split, options)]
+        elif regions is not None:
+            hits = [self._region_hits(vector, top_k, allowed) for vector in vectors]
+        else:
+            hits = [[hit for _, hit in self._stretches(self.vectors @ vector, top_k, allowed)] for vector in vectors]
         return hits[0] if single else hits
 
-    def _stretches(self, scores: np.ndarray, top_k: int) -> list[VideoHit]:
-        """Return the best stretches by the scores of all frames, float32 (frames,)."""
-        hits: list[VideoHit] = []
-        taken = np.zeros(len(scores), bool)
-        median = float(np.median(scores)) if len(scores) else 0.0
+    @cached_property
+    def _region_table(self) -> RegionTable:
+        return RegionTable.of(self.files, self.extras, self.model["embedding_size"])
+
+    def _metadata(self, row: int) -> Metadata:
+        return self.extras.get(self.files[row], NOTHING).metadata or {}
+
+    def _region_hits(self, vector: np.ndarray, top_k: int, allowed: np.ndarray | None) -> list[VideoHit]:
+        """Return the best stretches by the best region of each frame, with that of their best frame."""
+        rows, boxes, vectors = self._region_table
+        cosines = vectors @ vector  # (R,)
+        scores = np.full(len(self), -np.inf, np.float32)
+        np.maximum.at(scores, rows, cosines)
+        has_regions = np.isfinite(scores)
+        found = self._stretches(scores, top_k, has_regions if allowed is None else has_regions & allowed)
+        best = {row: np.flatnonzero((rows == row) & (cosines == scores[row]))[0] for row, _ in found}
+        return [hit._replace(box=tuple(boxes[best[row]].tolist())) for row, hit in found]
+
+    def _reranked(
+        self,
+        rerank: str,
+        texts: list[str],
+        found: list[list[tuple[int, VideoHit]]],
+        embedder: Embedder,
+        split: Splitter,
+        options: dict[str, Any],
+    ) -> list[list[RerankedVideoHit]]:
+        """Return the nearest stretches of each text in their new order, by their best frames, decoded again."""
+        by_row = {row: hit for its in found for row, hit in its}
+        images = {row: partial(read_frame, hit.path, hit.time, embedder.max_pixels) for row, hit in by_row.items()}
+        candidates = [(np.array([hit.score for _, hit in its], np.float32), [row for row, _ in its]) for its in found]
+        reranked = rerank_candidates(rerank, texts, candidates, images, embedder, split, **options)
+        stretches = [dict(its) for its in found]
+        return [
+            [RerankedVideoHit(*its[hit.index][:5], hit.reranked, hit.phrases, its[hit.index].metadata) for hit in hits]
+            for hits, its in zip(reranked, stretches, strict=True)
+        ]
+
+    def _stretches(
+        self, scores: np.ndarray, top_k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[int, VideoHit]]:
+        """Return the best stretches with the rows of their best frames.
+
+        Args:
+            scores: Of all frames, float32 (frames,).
+            top_k: How many stretches at most.
+            allowed: Which frames may be in one, bool (frames,); `None`: all.
+        """
+        hits: list[tuple[int, VideoHit]] = []
+        taken = np.zeros(len(scores), bool) if allowed is None else ~allowed
+        median = 0.0 if taken.all() else float(np.median(scores[~taken]))
         for row in np.argsort(-scores, kind="stable").tolist():
             if len(hits) == top_k:
                 break
@@ -281,7 +377,10 @@ class VideoIndex:
             taken[first : last + 1] = True
             path, time_of_best, _ = self.spans[row]
             start, end = self.spans[first].start, self.spans[last].end
-            hits.append(VideoHit(self.folder / path, float(scores[row]), time_of_best, start, end))
+            if not self.spans[last].has_end:  # nobody knows yet how far it goes
+                end = self.spans[last].start
+            score = float(scores[row])
+            hits.append((row, VideoHit(self.folder / path, score, time_of_best, start, end, self._metadata(row))))
         return hits
 
     def _follow(self, row: int, taken: np.ndarray, ahead: bool = False) -> bool:
@@ -298,81 +397,3 @@ def _check_same_kind(where: Path, old: StoredIndex, index: StoredIndex, embedder
             f"the index of videos {printable(where)} was made by the model {old.model['name']!r} with {old.settings}, "
             f"not by {embedder.name!r} with {index.settings}: {OTHERWISE}"
         )
-
-
-def _update(
-    folder: Path,
-    where: Path,
-    index: StoredIndex,
-    old: StoredIndex | None,
-    embedder: Embedder,
-    batch_size: int,
-    show_progress_bar: bool | None,
-    follow_links: bool,
-) -> IndexReport:
-    """Read what is new or changed into the next generation of an index, and save as it goes; see [`locked`]."""
-    scan = scan_folder(folder, follow_links, VIDEO_SUFFIXES)
-    index.refused = scan.unusable
-    known: dict[ImageFile, dict[ImageFile, np.ndarray]] = {}  # video -> its frames
-    same_sampling = old is not None and old.settings.get("video") == index.settings["video"]
-    for frame, vector in old.rows.items() if old and same_sampling else ():
-        video = frame._replace(path=FrameSpan.parse(frame.path).path)
-        known.setdefault(video, {})[frame] = vector
-    # What was refused under other settings may fit these: fewer frames of it, or more pixels allowed.
-    if old and same_sampling and old.versions == index.versions and old.max_pixels == index.max_pixels:
-        index.unreadable = {video: reason for video, reason in old.unreadable.items() if video in scan.images}
-    new = []
-    for video in scan.images:
-        if video in known:
-            index.rows.update(known[video])
-        elif video not in index.unreadable:
-            new.append(video)
-    old_paths = {FrameSpan.parse(frame.path).path for frame in old.rows} if old else set()
-    done: list[ImageFile] = []
-    next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
-    try:
-        for (video,) in chunks(new, 1, len(new), show_progress_bar, "video"):
-            try:
-                index.rows.update(_read_video(folder, video, index.settings, embedder, batch_size))
-            except ValueError as error:
-                index.unreadable[video] = str(error).removeprefix(f"{printable(folder / video.path)}: ")
-            except OSError as error:  # it may be there later
-                index.refused.append(UnusableFile(video.path, error.strerror or str(error)))
-            else:
-                done.append(video)
-            if time.monotonic() >= next_save:
-                write_index(where, index)
-                next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
-    except KeyboardInterrupt as error:
-        message = f"{len(done)} of {len(new)} new videos are saved in the index; the next run goes on from there"
-        raise KeyboardInterrupt(message) from error
-    finally:
-        write_index(where, index)
-    updated = sum(video.path in old_paths for video in done)
-    return IndexReport(
-        added=len(done) - updated,
-        updated=updated,
-        removed=len(old_paths - {video.path for video in scan.images}),
-        unchanged=len(scan.images) - len(new) - len(index.unreadable.keys() - set(new)),
-        unusable=len(index.unusable),
-    )
-
-
-def _read_video(
-    folder: Path, video: ImageFile, settings: dict[str, Any], embedder: Embedder, batch_size: int
-) -> dict[ImageFile, np.ndarray]:
-    """Return the frames of a video that are taken, with their vectors."""
-    times: list[float] = []
-    with Video(folder / video.path, embedder.max_pixels) as opened:
-
-        def pictures() -> Any:
-            for frame in sample_frames(opened, settings["video"]):
-                times.append(frame.time)
-                yield frame.image
-
-        vectors = dict(embedder.stream_images(pictures(), settings["max_num_patches"], batch_size, False))
-    spans = zip(times, [*times[1:], opened.seconds], strict=True)
-    return {
-        video._replace(path=str(FrameSpan(video.path, *span))): vectors[number]  # type: ignore[misc]
-        for number, span in enumerate(spans)
-    }
