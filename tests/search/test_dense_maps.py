@@ -136,7 +136,7 @@ def test_only_candidates_are_named(photos, embedder, monkeypatch):
         seen.append(len(images))
         return [(pair, ImageMatch([PhraseMatch("猫", (0, 0, 1, 1), 0.5)])) for pair in pairs]
 
-    monkeypatch.setattr("fgclip2.search.index.match_pairs", match_pairs)
+    monkeypatch.setattr("fgclip2.search.reranking.match_pairs", match_pairs)
     monkeypatch.setattr("fgclip2.search.queries.made_by", lambda model, embedder: True)
     hits = index.search(["猫", "猫"], embedder, top_k=2, rerank="phrases", candidates=2)
     assert seen == [2]

@@ -9,7 +9,8 @@ import typer
 from ..files import printable
 from . import common
 from .html import Html, check_html, write_page
-from .index import CompareContents, Folder, FollowLinks, IndexFolder, describe, report
+from .index import describe, report
+from .index_options import CompareContents, Folder, FollowLinks, IndexFolder, NoUpdate
 
 if TYPE_CHECKING:
     from ..search import Duplicate
@@ -28,9 +29,7 @@ def duplicates(
     ] = 0.95,
     html: Html = None,
     index: IndexFolder = None,
-    no_update: Annotated[
-        bool, typer.Option("--no-update", help="Use the index as it is, without looking for changes.")
-    ] = False,
+    no_update: NoUpdate = False,
     follow_links: FollowLinks = False,
     compare_contents: CompareContents = False,
     max_patches: common.MaxPatches = None,

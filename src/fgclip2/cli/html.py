@@ -46,20 +46,30 @@ def write_page(
         max_pixels: Images of more pixels have no picture; `None`: Pillow's limit.
         index: Gives the images by the ids of the hits.
     """
-    from ..embedding.inputs import load_input
     from ..modeling.inputs import MAX_PIXELS
     from ..search.html import render_results, sections_of_results
-    from ..search.video import read_frame
 
     def load(hit: dict[str, Any]) -> Image.Image:
-        try:
-            if "time" in hit:  # of a video
-                return read_frame(Path(hit["path"]), hit["time"], max_pixels or MAX_PIXELS)
-            return load_input(0, index.image(hit["id"]), max_pixels or MAX_PIXELS)
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix("images[0]: ")) from error
+        return picture_of_hit(hit, index, max_pixels or MAX_PIXELS)
 
     sections = sections_of_results(results, load)
     with replacing(html) as unfinished:
         unfinished.write_text(render_results(title, sections), encoding="utf-8", errors="backslashreplace")
     typer.echo(f"page: {printable(html)}", err=True)
+
+
+def picture_of_hit(hit: dict[str, Any], index: ImageIndex, max_pixels: int) -> Image.Image:
+    """Return the image of a hit, or the best frame of a stretch of a video, upright and RGB.
+
+    Raises:
+        ValueError, OSError: It can't be read any more, or has more than `max_pixels`.
+    """
+    from ..embedding.inputs import load_input
+    from ..search.video import read_frame
+
+    if "time" in hit:
+        return read_frame(Path(hit["path"]), hit["time"], max_pixels)
+    try:
+        return load_input(0, index.image(hit["id"]), max_pixels)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("images[0]: ")) from error

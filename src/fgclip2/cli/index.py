@@ -5,16 +5,33 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .._imports import require
 from ..files import printable
 from . import common
-from .video import Video, describe_videos, parse_sampling, update_videos
+from .index_options import (
+    Cache,
+    CompareContents,
+    Dense,
+    Folder,
+    FollowLinks,
+    IdColumn,
+    ImageColumn,
+    IndexFolder,
+    KeptRegions,
+    MetadataFile,
+    Rebuild,
+    ShowProblems,
+    Verify,
+    Video,
+)
+from .video import describe_videos, parse_sampling, update_videos
 
 if TYPE_CHECKING:
+    from ..embedding import Embedder
     from ..search import ImageIndex
 
 TYPES_SHOWN = 5
@@ -32,77 +49,22 @@ fgclip2 index photos --metadata photos.csv
 fgclip2 index 商品.parquet --id-column 货号
 """
 
-Folder = Annotated[
-    Path, typer.Argument(help="Folder of images, with its subfolders; or a .zip, .tar or .parquet file of images.")
-]
-IndexFolder = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that the index is kept in.  [default: FOLDER/.fgclip2_index; beside a file FILE.fgclip2_index]"
-    ),
-]
-Rebuild = Annotated[bool, typer.Option("--rebuild", help="Make the index anew instead of bringing it up to date.")]
-FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Use links to folders, and links that lead out of the folder.")
-]
-CompareContents = Annotated[
-    bool,
-    typer.Option(
-        "--compare-contents",
-        help="Read each file, to see changes that leave its size and time as is; the first time all are embedded anew.",
-    ),
-]
-
 
 def index(
     folder: Folder,
     index: IndexFolder = None,
-    show_problems: Annotated[
-        bool, typer.Option("--show-problems", help="List the files that can't be used, as of the last update.")
-    ] = False,
+    show_problems: ShowProblems = False,
     rebuild: Rebuild = False,
     follow_links: FollowLinks = False,
     compare_contents: CompareContents = False,
     video: Video = None,
-    dense: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep dense maps, with which --rerank of fgclip2 search opens no images: fp16 or int8; none removes "
-            "them. At 256 patches of 768 values an image takes 393 kB as fp16, 197 kB as int8.  [default: those that "
-            "the index has]"
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="Make a cache for a large index: hnsw or ivf for --approximate of fgclip2 search, exact to open it "
-            "fast and search it in half the memory; none deletes all. Needs FAISS.  [default: those that the index has]"
-        ),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of the index and list what is damaged, with what to do.")
-    ] = False,
-    regions: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep vectors of regions, for --regions of fgclip2 search: grid, 25 windows of each image; given, the "
-            "boxes in --metadata or a table; none removes them. A region takes as much space as an image.  [default: "
-            "those that the index has]"
-        ),
-    ] = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV with a header, or JSONL, with a field path and others, for --where of fgclip2 search; JSONL may "
-            "have boxes.  [default: those that the index has]"
-        ),
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of a table with the ids.  [default: id, else the number of the row]")
-    ] = None,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of a table with the images.  [default: image, else the only one]")
-    ] = None,
+    dense: Dense = None,
+    cache: Cache = None,
+    verify: Verify = False,
+    regions: KeptRegions = None,
+    metadata: MetadataFile = None,
+    id_column: IdColumn = None,
+    image_column: ImageColumn = None,
     max_patches: common.MaxPatches = None,
     max_pixels: common.MaxPixels = None,
     batch_size: common.BatchSize = 32,
@@ -117,26 +79,49 @@ def index(
 
     Dense maps (--dense) are large. Images that have none yet run through the model again, and from then on this command
     and `fgclip2 search` make those of new images by themselves. So it is with videos (--video), which need the extra
-    `video`: a video is saved when all of it is done, and `fgclip2 search` finds stretches of it.
+    `video`: `fgclip2 search` finds stretches of them.
 
     Caches (--cache) are made from the index, and made anew by this command when it has changed; a search passes over
     those of a former state. They may be deleted at any time.
     """
     budget = common.parse_max_patches(max_patches)
     sampling = parse_sampling(video)
-    for option, value in (
-        ("--dense", dense),
-        ("--cache", cache),
-        ("--regions", regions),
-        ("--metadata", metadata),
-        ("--video", video),
-    ):
-        if (show_problems or verify) and value:
-            name = "--verify" if verify else "--show-problems"
+    if show_problems or verify:
+        name = "--verify" if verify else "--show-problems"
+        made = {"--dense": dense, "--cache": cache, "--regions": regions, "--metadata": metadata, "--video": video}
+        for option in (option for option, value in made.items() if value):
             raise typer.BadParameter(f"leave it out with {name}, which updates nothing", param_hint=option)
-    from ..search import ImageIndex, VideoIndex
+    _check_kinds(dense, cache, regions)
+    if verify:
+        _verify(folder, index, follow_links, as_json)
+        return
+    if show_problems:
+        _show_problems(folder, index, follow_links, as_json)
+        return
+    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    _check_abilities(embedder, dense, regions, budget)
+    from ..search import ImageIndex
+
+    options = (budget, batch_size, rebuild, None, follow_links, compare_contents, dense)
+    more: dict[str, Any] = {"regions": regions, "metadata": metadata}
+    of_tables: dict[str, Any] = {**more, "id_column": id_column, "image_column": image_column}
+    built = ImageIndex.build(folder, embedder, index, *options, **of_tables)
+    if cache == "none":
+        built.delete_caches()
+    else:
+        _make_caches(built, cache)
+    if not as_json:
+        report(built, folder, index)
+    videos = update_videos(folder, embedder, sampling, index, budget, batch_size, rebuild, follow_links, **more)
+    if as_json:
+        state = {**describe(built), **describe_videos(videos)}
+        common.print_json({"model": embedder.name, "folder": str(folder), "index": state})
+
+
+def _check_kinds(dense: str | None, cache: str | None, regions: str | None) -> None:
+    """Refuse kinds of dense maps, caches and regions that there are not, or that nothing here can make."""
     from ..search.caches import KINDS as CACHES
-    from ..search.dense_maps import KINDS, describe_size
+    from ..search.dense_maps import KINDS
     from ..search.store import KINDS_OF_REGIONS
 
     for option, choice, kinds in (
@@ -146,42 +131,34 @@ def index(
     ):
         if choice not in (None, *kinds, "none"):
             raise typer.BadParameter(f"must be {', '.join(kinds)} or none, got {choice!r}", param_hint=option)
-    if verify:
-        _verify(folder, index, follow_links, as_json)
-        return
-    if show_problems:
-        videos = VideoIndex.load(folder, index, follow_links)
-        state = {**describe(ImageIndex.load(folder, index, follow_links)), **describe_videos(videos)}
-        if as_json:
-            common.print_json({"folder": str(folder), "index": state})
-            return
-        for file in [*state["unusable"], *state.get("video", {}).get("unusable", [])]:
-            typer.echo(f"{printable(file['path'])}: {printable(file['reason'])}")
-        for line in _count_left_out(state["left_out"]):
-            typer.echo(line)
-        return
     if cache in CACHES:
         require("faiss", "search")  # now rather than after the work
-    embedder = common.load_embedder(model, device, max_pixels=max_pixels)
-    if dense in KINDS:
+
+
+def _check_abilities(embedder: Embedder, dense: str | None, regions: str | None, budget: int | str | None) -> None:
+    """Refuse dense maps and regions that the model can't make; say on stderr how much space dense maps take."""
+    from ..search.dense_maps import describe_size
+
+    if dense not in (None, "none"):
         embedder.require_dense_features()
-        typer.echo(f"dense maps as {dense} take {describe_size(dense, embedder, budget)}", err=True)
-    if regions in KINDS_OF_REGIONS:
+        typer.echo(f"dense maps as {dense} take {describe_size(str(dense), embedder, budget)}", err=True)
+    if regions not in (None, "none"):
         embedder.require_regions()
-    options = (budget, batch_size, rebuild, None, follow_links, compare_contents, dense)
-    more: dict[str, Any] = {"regions": regions, "metadata": metadata}
-    more |= {"id_column": id_column, "image_column": image_column}
-    built = ImageIndex.build(folder, embedder, index, *options, **more)
-    if cache == "none":
-        built.delete_caches()
-    else:
-        _make_caches(built, cache)
-    if not as_json:
-        report(built, folder, index)
-    videos = update_videos(folder, embedder, sampling, index, budget, batch_size, rebuild, follow_links)
+
+
+def _show_problems(folder: Path, index_folder: Path | None, follow_links: bool, as_json: bool) -> None:
+    """List what can't be used, as of the last update."""
+    from ..search import ImageIndex, VideoIndex
+
+    videos = VideoIndex.load(folder, index_folder, follow_links)
+    state = {**describe(ImageIndex.load(folder, index_folder, follow_links)), **describe_videos(videos)}
     if as_json:
-        state = {**describe(built), **describe_videos(videos)}
-        common.print_json({"model": embedder.name, "folder": str(folder), "index": state})
+        common.print_json({"folder": str(folder), "index": state})
+        return
+    for file in [*state["unusable"], *state.get("video", {}).get("unusable", [])]:
+        typer.echo(f"{printable(file['path'])}: {printable(file['reason'])}")
+    for line in _count_left_out(state["left_out"]):
+        typer.echo(line)
 
 
 def _verify(folder: Path, index_folder: Path | None, follow_links: bool, as_json: bool) -> None:

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..files import printable
-
 if TYPE_CHECKING:
     from ..embedding import Embedder
-    from ..search import VideoHit, VideoIndex
-
-Video = Annotated[
-    str | None,
-    typer.Option(
-        metavar="scenes|SECONDS|none",
-        help="Index videos too, by a frame where the picture changes (scenes) or every so many seconds; none removes "
-        "them from the index.  [default: as the index has them]",
-    ),
-]
+    from ..search import VideoIndex
 
 
 def parse_sampling(value: str | None) -> str | float | None:
@@ -46,7 +35,8 @@ def describe_videos(videos: VideoIndex | None) -> dict[str, Any]:
     counts = asdict(videos.report) if videos.report else {}
     unusable = [file._asdict() for file in videos.unusable]
     numbers = {"videos": videos.video_count, "frames": len(videos), "sampling": videos.sampling}
-    return {"video": {**numbers, **counts, "unusable": unusable}}
+    regions = {"regions": videos.regions} if videos.regions else {}
+    return {"video": {**numbers, **regions, **counts, "unusable": unusable}}
 
 
 def update_videos(
@@ -58,12 +48,16 @@ def update_videos(
     batch_size: int,
     rebuild: bool,
     follow_links: bool,
+    regions: str | None = None,
+    metadata: Path | None = None,
 ) -> VideoIndex | None:
     """Bring the index of the videos up to date, make it or remove it, and say so on stderr; `None` where there is none.
 
     Args:
         sampling: What [`parse_sampling`] returns.
-        folder, embedder, index_folder, max_num_patches, batch_size, rebuild, follow_links: See [`VideoIndex.build`].
+        regions: Those that the images are to have. Frames have none that are given.
+        folder, embedder, index_folder, max_num_patches, batch_size, rebuild, follow_links, metadata: See
+            [`VideoIndex.build`].
     """
     from ..search import VideoIndex
 
@@ -73,24 +67,17 @@ def update_videos(
     if sampling is None and not VideoIndex.exists(folder, index_folder, follow_links):
         return None
     options = (max_num_patches, batch_size, rebuild, None, follow_links)
-    videos = VideoIndex.build(folder, embedder, sampling, index_folder, *options)
+    if regions == "given":
+        typer.echo("videos get no regions: boxes of one frame say nothing of the next", err=True)
+        regions = None
+    more: dict[str, Any] = {"regions": regions, "metadata": metadata}
+    videos = VideoIndex.build(folder, embedder, sampling, index_folder, *options, **more)
     done = videos.report
     if done is not None:
         typer.echo(
             f"{videos.video_count} videos with {len(videos)} frames: {done.added} new, {done.updated} changed, "
-            f"{done.removed} removed, {done.unusable} not usable",
+            f"{done.removed} removed, {done.unusable} not usable"
+            + (f"; regions of each frame ({videos.regions})" if videos.regions else ""),
             err=True,
         )
     return videos
-
-
-def video_hits(folder: Path, videos: VideoIndex, hits: list[VideoHit]) -> list[dict[str, Any]]:
-    """Return the found stretches for the output, with paths below the folder as the user named it."""
-    return [{**hit._asdict(), "path": str(folder / hit.path.relative_to(videos.folder))} for hit in hits]
-
-
-def print_video_hits(hits: list[dict[str, Any]]) -> None:
-    from ..search.video_index import clock
-
-    for hit in hits:
-        typer.echo(f"  {hit['score']:.4f}  {printable(hit['path'])}  {clock(hit['start'])} - {clock(hit['end'])}")

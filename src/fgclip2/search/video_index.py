@@ -222,8 +222,16 @@ class VideoIndex:
     @classmethod
     def _of(cls, folder: Path, stored: StoredIndex, report: IndexReport | None = None) -> VideoIndex:
         arrays = stored.arrays()
-        more = (stored.model, stored.settings, stored.unusable, report, stored.extras, stored.regions)
-        return cls(folder, *arrays, *more)
+        return cls(
+            folder,
+            *arrays,
+            stored.model,
+            stored.settings,
+            stored.unusable,
+            report,
+            stored.extras,
+            stored.regions,
+        )
 
     @cached_property
     def columns(self) -> dict[str, type]:
@@ -301,6 +309,7 @@ class VideoIndex:
             allowed = self.matches(where) if allowed is None else self.matches(where) & allowed
         role: Any = "auto" if regions is None else "region_phrase"
         vectors = encode_queries(queries, embedder, self.model, self.settings, role)
+        hits: list[Any]
         if rerank is not None:
             embedder = check_rerank(rerank, queries, embedder, split)
             found = [self._stretches(self.vectors @ vector, max(top_k, candidates), allowed) for vector in vectors]
