@@ -114,8 +114,8 @@ def run_ray(
     on_gpu = devices[0] != "cpu"
     with ray.data.DataContext.current(context):
         if source.form == PARQUET:
-            options = {"columns": settings.columns, "partitioning": None}  # or folders would become columns
-            rows = ray.data.read_parquet(source.paths, filesystem=source.filesystem, **options)
+            options = {"filesystem": source.filesystem, "partitioning": None}  # or folders would become columns
+            rows = ray.data.read_parquet(source.paths, **options).select_columns(settings.columns)
         else:
             rows = ray.data.read_datasource(make_datasource(ray, source))
         results = rows.repartition(target_num_rows_per_block=rows_per_file).map_batches(
