@@ -66,7 +66,7 @@ libraries: setup
 # Bulk embedding by Ray Data, whose packages take 200 MB.
 ray: setup
 	$(RUN) -m scripts.environments .cache/ray "ray[data]~=2.60" --editable .
-	HF_HUB_OFFLINE=1 FGCLIP2_RAY=1 .cache/ray/bin/python -m pytest -m slow tests/bulk/test_ray.py
+	HF_HUB_OFFLINE=1 FGCLIP2_RAY=1 .cache/ray/bin/python -m pytest -m slow tests/bulk/test_ray.py tests/scripts/test_bulk_perf.py
 
 # The exported folders that JavaScript reads, in Node.js, and the page of examples/browser, in Chromium. Both programs have to be
 # there; npm's packages are installed beside the tests and the page.
