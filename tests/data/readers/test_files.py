@@ -2,11 +2,13 @@
 
 import json
 import logging
+from functools import partial
 
 import pytest
 
 from fgclip2.data.readers import files, read_finehard, read_pairs
 from fgclip2.data.readers.finehard import FineHARDParser
+from fgclip2.data.readers.record_index import Span, make_index
 from fgclip2.data.records import InvalidRecordError, open_record_image
 from fgclip2.errors import UnreadableImageError
 from tests.data.samples import item, items, write_images, write_json, write_lines
@@ -49,16 +51,18 @@ def test_records_far_into_a_file_are_read_without_the_rest(tmp_path, images):
     with path.open("wb") as file:
         file.seek(5 * 2**30)
         file.write(row)
-    spans = iter([files.Span(5 * 2**30, len(row), 3, json.loads(row))])
-    dataset = files.FileRecords(path, files.decode_json, FineHARDParser(images), spans)
+    parser = FineHARDParser(images)
+    span = Span(5 * 2**30, len(row), 3, json.loads(row))
+    index = make_index([span], partial(files.FileRecords.records_in, parser))
+    dataset = files.FileRecords(path, files.decode_json, parser, index)
     assert dataset[0].short_caption == "苹果和香蕉"
     assert dataset.source(0) == f"{path}:3"
 
 
 def test_little_is_kept_per_record(tmp_path, images):
     dataset = read_finehard(write_lines(tmp_path / "a.jsonl", items(200)), images)
-    kept = sum(array.nbytes for array in vars(dataset).values() if hasattr(array, "nbytes"))
-    assert kept / len(dataset) <= 17
+    kept = sum(array.nbytes for array in vars(dataset._index).values() if hasattr(array, "nbytes"))
+    assert kept / len(dataset) <= 18
 
 
 def test_broken_lines_are_met_on_access(tmp_path, images, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...languages import Language
 from ..records import InvalidRecordError, Record, RecordDataset, concatenate
 from .checks import check_inside, check_language_option, check_text, existing_folder, optional_label, shown
 from .files import JSON_SUFFIXES, FileRecords, read_files, record_files, scan_lines
+from .record_index import make_index
 
 
 def read_ccmb(
@@ -50,7 +52,10 @@ def read_flickr30k_cna(
     check_language_option(language)
     parser = KeyedCaptionParser(existing_folder(image_folder), language, follow_links)
     files = record_files(path, (".txt",), follow_links)
-    read = [FileRecords(file, bytes.decode, parser, scan_lines(file, bytes.decode)) for file in files]
+    read = []
+    for file in files:
+        index = make_index(scan_lines(file, bytes.decode), partial(FileRecords.records_in, parser))
+        read.append(FileRecords(file, bytes.decode, parser, index))
     if not any(map(len, read)):
         raise ValueError(f"{path} must hold at least one record")
     return concatenate(read)

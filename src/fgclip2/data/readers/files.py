@@ -1,6 +1,6 @@
-"""Text files of records (list-of-records JSON, JSONL, CSV, TSV): where each record is, and reading one at a time.
+"""Text files of records (list-of-records JSON, JSONL, CSV, TSV): finding the records, and reading one at a time.
 
-Files are scanned once, a piece at a time, and may be larger than memory; kept are a few bytes per record.
+Files are scanned a piece at a time, and may be larger than memory; kept are a few bytes per record.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import io
 import json
 import logging
 import re
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
@@ -22,8 +22,9 @@ import numpy as np
 
 from ...checks import one_of
 from ...files import UTF8_BOM, decode_json, leads_outside
-from ...languages import LANGUAGES, Language
+from ...languages import Language
 from ..records import InvalidRecordError, Record, RecordDataset
+from .record_index import RecordIndex, Span, make_index, record_indexes
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,10 @@ _SPACE = re.compile("[ \t\r\n\ufeff]*")
 
 
 class Parser(Protocol):
-    """A function that knows what a format's fields mean; can be pickled."""
+    """A function that knows what a format's fields mean; can be pickled.
+
+    Its `repr` says all that the language of a record depends on: an index of records is kept for that.
+    """
 
     def language(self, item: Any) -> Language:
         """Return the language of an item, right or wrong; may raise on what is no item."""
@@ -48,42 +52,34 @@ class Parser(Protocol):
         """Check an item and make a record of it."""
 
 
-class Span(NamedTuple):
-    """Where a record is in a file."""
-
-    start: int  # byte
-    length: int  # bytes; 0: the file is broken here; above MAX_RECORD_BYTES: not read
-    number: int  # of its first line, or of the item in a list; from 1
-    item: Any  # None: malformed
-
-
 class FileRecords(RecordDataset):
-    """The records of one file."""
+    """The records of one file.
 
-    def __init__(self, path: Path, decode: Callable[[bytes], Any], parser: Parser, spans: Iterator[Span]):
-        self.path, self._decode, self._parser = path, decode, parser
-        starts, lengths, numbers, languages = array("q"), array("I"), array("I"), bytearray()
-        malformed = []
-        for span in spans:
-            starts.append(span.start)
-            lengths.append(min(span.length, 2**32 - 1))
-            numbers.append(span.number)
-            try:
-                languages.append(LANGUAGES.index(parser.language(span.item)))
-            except (ValueError, TypeError, AttributeError, LookupError):
-                languages.append(0)  # the record can't be used, as reading it will say
-            if span.item is None:
-                malformed.append(span.number)
-        self._starts = np.array(starts, dtype=np.int64)
-        self._lengths = np.array(lengths, dtype=np.uint32)
-        self._numbers = np.array(numbers, dtype=np.uint32)
-        self.languages = np.frombuffer(bytes(languages), dtype=np.uint8)
-        if malformed:
-            some = ", ".join(map(str, malformed[:5])) + (", …" if len(malformed) > 5 else "")
-            logger.warning("%s: %d records are malformed (%s); reading them raises", path, len(malformed), some)
+    Args:
+        path: The file.
+        decode: Makes an item of its bytes.
+        parser: Makes a record of an item.
+        index: Where the records are.
+    """
+
+    def __init__(self, path: Path, decode: Callable[[bytes], Any], parser: Any, index: RecordIndex):
+        self.path, self._decode, self._parser, self._index = path, decode, parser, index
+        count, first = index.malformed
+        if count:
+            some = ", ".join(map(str, first)) + (", …" if count > len(first) else "")
+            logger.warning("%s: %d records are malformed (%s); reading them raises", path, count, some)
+
+    @property
+    def languages(self) -> np.ndarray:  # type: ignore[override]  # not kept here, so that workers map it, too
+        return self._index.languages
+
+    @staticmethod
+    def records_in(parser: Any, item: Any) -> Sequence[tuple[int, Language]]:
+        """Return part and language of each record that an item is; may raise on what is no item."""
+        return [(0, parser.language(item))]
 
     def _source(self, index: int) -> str:
-        return f"{self.path}:{self._numbers[index]}"
+        return f"{self.path}:{self._index.numbers[index]}"
 
     def _read(self, index: int) -> Record:
         source = self._source(index)
@@ -91,17 +87,19 @@ class FileRecords(RecordDataset):
 
     def _item(self, index: int, source: str) -> Any:
         """Decode an item; raise an [`InvalidRecordError`] if that can't be done."""
-        if not self._lengths[index]:
-            found = f"broken or cut off at byte {self._starts[index]}, so that no item from here on can be found"
+        start, length = int(self._index.starts[index]), int(self._index.lengths[index])
+        if not length:
+            found = f"broken or cut off at byte {start}, so that no item from here on can be found"
             raise InvalidRecordError(source, "the list", found, "one JSON list")
-        if self._lengths[index] > MAX_RECORD_BYTES:
-            found = f"{self._lengths[index]:,} bytes long"
-            raise InvalidRecordError(source, "the record", found, f"at most {MAX_RECORD_BYTES:,} bytes long")
+        if length > MAX_RECORD_BYTES:
+            raise InvalidRecordError(
+                source, "the record", f"{length:,} bytes long", f"at most {MAX_RECORD_BYTES:,} bytes long"
+            )
         try:
             # Opened anew each time: costs microseconds, and neither threads nor forked processes can share a position.
             with self.path.open("rb") as file:
-                file.seek(int(self._starts[index]))
-                return self._decode(file.read(int(self._lengths[index])))
+                file.seek(start)
+                return self._decode(file.read(length))
         except (ValueError, csv.Error) as error:
             reason = " ".join(str(error).split())
             is_json = self._decode is decode_json
@@ -130,13 +128,16 @@ def read_files(
         ValueError: There is no such file, an unknown suffix, a folder without any, or not one record in all; or a link
             leads nowhere, or out of the folder.
     """
-    datasets = []
-    for file in record_files(path, suffixes, follow_links):
-        spans, decode = _format_of(file)
-        datasets.append(kind(file, decode, parser, spans))
+    files = record_files(path, suffixes, follow_links)
+    indexes = record_indexes(files, partial(_scan, kind, parser), f"{kind.__name__} {parser!r}")
+    datasets = [kind(file, _format_of(file)[1], parser, index) for file, index in zip(files, indexes, strict=True)]
     if not any(map(len, datasets)):
         raise ValueError(f"{path} must hold at least one record")
     return datasets
+
+
+def _scan(kind: type[FileRecords], parser: Any, file: Path) -> RecordIndex:
+    return make_index(_format_of(file)[0], partial(kind.records_in, parser))
 
 
 def record_files(path: str | Path, suffixes: Sequence[str], follow_links: bool = False) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from .checks import (
     language_of_texts,
     shown,
 )
-from .files import SUFFIXES, FileRecords, Span, check_record_files, columns_of, read_files, record_files
+from .files import SUFFIXES, FileRecords, check_record_files, columns_of, read_files, record_files
 
 KEY = "ImageKey"
 TEXTS = ("ImageQuery", "Title", "Content", "Keywords")  # all that a row may say of its image
@@ -88,9 +88,8 @@ class ZeroParser:
     texts: tuple[str, ...]
     fixed_language: Language | None = None
 
-    def language(self, item_and_place: tuple[Any, int]) -> Language:
+    def language(self, item: Any, place: int) -> Language:
         """Return the language of a row's text, right or wrong."""
-        item, place = item_and_place
         return self.fixed_language or language_of_texts(item.get(self.texts[place]))
 
     def texts_of(self, item: Any) -> list[int]:
@@ -116,22 +115,14 @@ class ZeroParser:
 class ZeroRecords(FileRecords):
     """The rows of one file, each as often as it has texts."""
 
-    def __init__(self, path: Path, decode: Callable[[bytes], Any], parser: Any, spans: Iterator[Span]):
-        places = bytearray()
-
-        def spans_of_texts() -> Iterator[Span]:
-            for span in spans:
-                for place in parser.texts_of(span.item):
-                    places.append(place)
-                    yield span if span.item is None else span._replace(item=(span.item, place))
-
-        super().__init__(path, decode, parser, spans_of_texts())
-        self._rows: ZeroParser = parser
-        self._places = bytes(places)
+    @staticmethod
+    def records_in(parser: Any, item: Any) -> Sequence[tuple[int, Language]]:
+        """Return place and language of each text that a row has."""
+        return [(place, parser.language(item, place)) for place in parser.texts_of(item)]
 
     def _read(self, index: int) -> Record:
         source = self._source(index)
-        return self._rows(self._item(index, source), self._places[index], source)
+        return self._parser(self._item(index, source), int(self._index.parts[index]), source)
 
 
 def _is_blank(text: Any) -> bool:
