@@ -92,9 +92,9 @@ def test_regions_of_frames_are_found_with_their_boxes(tmp_path):
         assert (hit.time, hit.start, hit.end) == (2, 2, 4)
         assert hit.box == pytest.approx((64, 128 / 3, 96, 64))
         assert hit.score > 0.97 > its.search(blue, top_k=1)[0].score
-    with pytest.raises(ValueError, match="regions must be None or 'best', got 'all'"):
+    with pytest.raises(ValueError, match=r"regions='all' is of images: .*; use 'best'"):
         index.search(blue, regions="all")
-    with pytest.raises(ValueError, match="regions must be None, 'grid' or 'none', got 'given'"):
+    with pytest.raises(ValueError, match="regions='given' is of images: boxes of one frame of a video say nothing"):
         VideoIndex.build(tmp_path, ColorEmbedder(), regions="given")
     none = VideoIndex.build(tmp_path, ColorEmbedder(), regions="none")
     assert (none.report.unchanged, none.extras) == (1, {})

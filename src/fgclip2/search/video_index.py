@@ -134,6 +134,8 @@ class VideoIndex:
         """
         if sampling is not None:
             check_sampling(sampling)
+        if regions == "given":
+            raise ValueError("regions='given' is of images: boxes of one frame of a video say nothing of the next")
         check_choice("regions", regions, (None, *REGIONS))
         records = None if metadata is None else read_records(Path(metadata))
         av = require("av", "video")
@@ -294,6 +296,10 @@ class VideoIndex:
         check_positive_integer("top_k", top_k)
         check_positive_integer("candidates", candidates)
         check_choice("rerank", rerank, (None, *RERANKERS))
+        if regions == "all":
+            raise ValueError(
+                "regions='all' is of images: a stretch of a video has each window once in every frame; use 'best'"
+            )
         check_choice("regions", regions, (None, "best"))
         check_allowed(allowed, len(self), "frames")
         single = is_query(query)
