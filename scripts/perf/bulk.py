@@ -99,15 +99,14 @@ def seconds_of_tree(root: int, known: set[int]) -> dict[int, float]:
 
 def overhead_table(used: dict[str, tuple[Used, Used]], titles: dict[str, str], columns: str) -> str:
     """Return the table of the engines, from what the short and the long table took with each."""
-    lines = [columns, "|---" + "|---:" * 5 + "|"]
+    lines = [columns, "|---" + "|---:" * 4 + "|"]
     for engine, (short, long) in used.items():
         more = ROWS[1] - ROWS[0]
-        row, wall = (long.cpu - short.cpu) / more, (long.wall - short.wall) / more
+        row = (long.cpu - short.cpu) / more
         fixed = short.cpu - ROWS[0] * row
         cells = (
             f"{fixed:.0f} s",
             f"{1000 * row:.1f} ms",
-            f"{1000 * wall:.1f} ms",
             f"{long.cpu:.0f} s",
             f"{long.wall:.0f} s",
         )
@@ -128,8 +127,8 @@ TITLES = {
     },
 }
 COLUMNS = {
-    "en": f"| engine | start, CPU | a row, CPU | a row, wall | {ROWS[1]:,} rows, CPU | {ROWS[1]:,} rows, wall |",
-    "zh": f"| 引擎 | 启动，CPU | 每行，CPU | 每行，实际 | {ROWS[1]:,} 行，CPU | {ROWS[1]:,} 行，实际 |",
+    "en": f"| engine | start, CPU | a row, CPU | {ROWS[1]:,} rows, CPU | {ROWS[1]:,} rows, wall |",
+    "zh": f"| 引擎 | 启动，CPU | 每行，CPU | {ROWS[1]:,} 行，CPU | {ROWS[1]:,} 行，实际 |",
 }
 
 
@@ -208,7 +207,7 @@ def cost_table(given: Assumptions, language: str) -> str:
             ),
             ("a TB in the object store for a month", f"{given.storage_month:.0f} USD", "assumed"),
             ("rows per file", f"{given.rows_per_file:,}", "default"),
-            ("rows per run", f"{given.rows_per_run:,}", "assumed, see below"),
+            ("rows per run", f"{given.rows_per_run:,}", "assumed"),
             ("**core hours**", f"**{found.core_hours:,.0f}**", "images x seconds / 3600"),
             ("**cost of computing**", f"**{found.dollars:,.0f} USD**", "core hours x price"),
             (f"**cores, to be done in {given.days} days**", f"**{found.cores:,.0f}**", "core hours / (24 x days)"),
@@ -234,7 +233,7 @@ def cost_table(given: Assumptions, language: str) -> str:
             ),
             ("对象存储中一 TB 一个月", f"{given.storage_month:.0f} USD", "假设"),
             ("每个文件的行数", f"{given.rows_per_file:,}", "默认"),
-            ("每次运行的行数", f"{given.rows_per_run:,}", "假设，见下文"),
+            ("每次运行的行数", f"{given.rows_per_run:,}", "假设"),
             ("**核时**", f"**{found.core_hours:,.0f}**", "图像数 x 秒 / 3600"),
             ("**计算费用**", f"**{found.dollars:,.0f} USD**", "核时 x 价格"),
             (f"**{given.days} 天内完成所需的核**", f"**{found.cores:,.0f}**", "核时 / (24 x 天数)"),
