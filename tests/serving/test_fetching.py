@@ -8,6 +8,8 @@ import pytest
 
 from fgclip2.serving.errors import ServiceError
 from fgclip2.serving.fetching import UrlFetcher, is_public, parse_address
+from fgclip2.serving.held import HeldBytes
+from fgclip2.serving.metrics import Metrics
 
 
 def fetch(url, prefixes, is_allowed=lambda address: True, max_bytes=1000, seconds=5.0):
@@ -196,6 +198,22 @@ def test_size_and_time_are_bounded(server, answer, code):
     with pytest.raises(ServiceError) as refused:
         fetch(url, [url], seconds=0.5)
     assert refused.value.code == code
+
+
+def test_what_is_fetched_is_held_by_its_request(server):
+    held, url = HeldBytes(10, Metrics()), f"http://localhost:{server.port}/a/x.png"
+    fetcher = UrlFetcher([f"http://localhost:{server.port}/a"], 1000, 5.0, lambda address: True)
+
+    async def request():
+        with held.request():
+            return await asyncio.create_task(fetcher.fetch(url))  # as endpoints do, in a task of its own
+
+    server.answers = [ok(b"1" * 6), ok(b"1" * 11), ok(b"1" * 10)]
+    assert len(asyncio.run(request())) == 6
+    with pytest.raises(ServiceError, match="too many bytes of other requests") as refused:
+        asyncio.run(request())
+    assert (refused.value.status, refused.value.code) == (429, "bodies_full")
+    assert len(asyncio.run(request())) == 10  # all of it was given back
 
 
 def test_prefixes_are_checked():

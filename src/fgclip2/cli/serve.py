@@ -81,9 +81,9 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(help="Most texts, images and searches that wait for the model; others are told to come back.")
     ] = DEFAULT.waiting,
-    max_held: Annotated[int, typer.Option(help="Most bytes of all bodies that are held at a time.")] = (
-        DEFAULT.held_bytes
-    ),
+    max_held: Annotated[
+        int, typer.Option(help="Most bytes of all bodies and fetched images that are held at a time.")
+    ] = (DEFAULT.held_bytes),
     max_connections: Annotated[int, typer.Option(help="Most open connections.")] = DEFAULT.connections,
     cached_texts: Annotated[
         int, typer.Option(help="Most texts whose vectors are kept for later requests; 0: none.")

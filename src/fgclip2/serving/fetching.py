@@ -19,6 +19,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import h11
 
 from .errors import ServiceError
+from .held import hold
 
 MOST_REDIRECTS = 3
 BYTES_PER_READ = 2**16
@@ -116,7 +117,7 @@ class UrlFetcher:
 
         Raises:
             ServiceError: The address is not allowed, or nothing usable came from it in time; the message does not say
-                more, for it would tell of machines that a client can't see.
+                more, for it would tell of machines that a client can't see. Or all requests together hold too much.
         """
         try:
             return await asyncio.wait_for(self._follow(url), self.seconds)
@@ -180,11 +181,12 @@ class UrlFetcher:
                     status = event.status_code
                     location = dict(event.headers).get(b"location", b"").decode("latin-1")
                 elif isinstance(event, h11.Data):
-                    body += event.data
-                    if len(body) > self.max_bytes:
+                    if len(body) + len(event.data) > self.max_bytes:
                         raise ServiceError(
                             413, "image_too_large", f"the image at the address has more than {self.max_bytes} bytes"
                         )
+                    hold(len(event.data))
+                    body += event.data
                 elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
                     return status, location, bytes(body)
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from .errors import ServiceError
+from .held import HeldBytes, hold
 from .keys import ApiKeys
 from .limits import Limits
 from .metrics import Metrics
@@ -20,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/health", "/ready", "/openapi.json")  # which need no key
 CLIENT_HAS_GONE = 499  # in logs and metrics, as other servers have it
-SECONDS_UNTIL_BODIES_ARE_DONE = 1
 
 
 class ClientHasGoneError(Exception):
@@ -58,7 +58,7 @@ class Gate:
         self._hosts = hosts
         self._metrics = metrics
         self._paths = paths
-        self._held_bytes = 0
+        self._held = HeldBytes(limits.held_bytes, metrics)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; the events of the application's life pass."""
@@ -97,11 +97,10 @@ class Gate:
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         headers = dict(scope["headers"])
-        body = bytearray()
-        try:
+        with self._held.request():
             try:
                 self._check_caller(scope["path"], headers)
-                await asyncio.wait_for(self._read(headers, receive, body), self._limits.seconds)
+                body = await asyncio.wait_for(self._read(headers, receive), self._limits.seconds)
             except asyncio.TimeoutError as error:
                 message = f"the body was not there after {self._limits.seconds:g} seconds"
                 late = ServiceError(408, "body_timeout", message)
@@ -110,9 +109,7 @@ class Gate:
             except ServiceError as error:
                 error.closes = True  # else its client could keep the connection by sending the body byte by byte
                 raise
-            await self._run(scope, bytes(body), receive, send)
-        finally:
-            self._held_bytes -= len(body)
+            await self._run(scope, body, receive, send)
 
     def _check_caller(self, path: str, headers: dict[bytes, bytes]) -> None:
         """Refuse a request under another name than the service's, or without a key."""
@@ -125,14 +122,15 @@ class Gate:
         if len(self._keys) and path not in OPEN_PATHS and not self._keys.allow(headers.get(b"authorization", b"")):
             raise ServiceError(401, "key_not_known", "an API key is needed: Authorization: Bearer KEY")
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Any, body: bytearray) -> None:
-        """Read a body into `body`, whose bytes count as held."""
+    async def _read(self, headers: dict[bytes, bytes], receive: Any) -> bytes:
+        """Return a body, whose bytes count as held."""
         too_large = ServiceError(
             413, "body_too_large", f"a body may have at most {self._limits.body_bytes} bytes: send less at once"
         )
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > self._limits.body_bytes:
             raise too_large
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -140,18 +138,10 @@ class Gate:
             chunk = message.get("body", b"")
             if len(body) + len(chunk) > self._limits.body_bytes:
                 raise too_large
-            if self._held_bytes + len(chunk) > self._limits.held_bytes:
-                self._metrics.refused.inc()
-                raise ServiceError(
-                    429,
-                    "bodies_full",
-                    "too many bytes of other requests are being worked on: try again later",
-                    retry_after=SECONDS_UNTIL_BODIES_ARE_DONE,
-                )
+            hold(len(chunk))
             body += chunk
-            self._held_bytes += len(chunk)
             if not message.get("more_body", False):
-                return
+                return bytes(body)
 
     async def _run(self, scope: Any, body: bytes, receive: Any, send: Any) -> None:
         """Let the endpoint answer, until the time is up or the client goes."""

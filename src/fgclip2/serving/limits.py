@@ -23,7 +23,7 @@ class Limits:
         hits: Most hits and candidates of a search.
         seconds: Most seconds from the last byte of a body to its answer. As many may pass until the body is there.
         waiting: Most texts, images and searches that wait for the model at a time.
-        held_bytes: Most bytes of all bodies that are held at a time.
+        held_bytes: Most bytes of all bodies, and of images fetched for them, that are held at a time.
         connections: Most open connections.
         cached_texts: Most texts whose vectors are kept, the least recently used going first; 0: none.
 
