@@ -1,4 +1,4 @@
-"""The tutorials and pages that explain run from their top and print what they say; fine_tune.md is in test_training.py."""
+"""Tutorials and pages that explain run and print what they say; fine_tune.md is run by test_training.py."""
 
 import pytest
 
