@@ -90,16 +90,13 @@ def test_pages_are_as_wide_as_the_window(open_page, language, start, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
-@pytest.mark.parametrize(
-    ("start", "query", "title"),
-    [("", "near-duplicates", "Near-duplicates"), ("zh/", "近似重复", "近似重复"), ("zh/", "难负例", "难负例")],
-)
-def test_search_finds_pages(open_page, start, query, title):
+@pytest.mark.parametrize(("start", "query"), [("", "immich"), ("zh/", "近似重复")])
+def test_search_finds_pages(open_page, start, query):
     page = open_page(start, 1280)
     page.locator("[data-md-component=search-query]").fill(query)
-    first = page.locator(".md-search-result__item h1, .md-search-result__item h2").first
+    first = page.locator(".md-search-result__item h1").first
     first.wait_for()
-    assert title in first.inner_text()
+    assert query in first.inner_text().replace("\u200b", "")  # stands between the words of Chinese
 
 
 def test_the_menu_leads_to_the_same_page_in_the_other_language(open_page):
