@@ -41,7 +41,9 @@ def test_every_tab_answers_its_examples(browser, address, language):
     with visit(browser, address, LOCALES[language], WIDE) as (page, problems):
         assert page.url == f"{address}/{language}/"
         assert page.evaluate("document.documentElement.lang") == language
-        assert page.locator("#search-answer .window").count() >= 2  # of the two phrases of the first view's best hit
+        best = page.locator("#search-answer .card").first  # the first view answers at once
+        assert "scenes/images/00000.webp" in best.inner_text()
+        assert best.locator(".window").count() == 2  # one for each phrase
         assert "289" in page.inner_text("#index-status")
         shown = {}
         for tab in TABS[1:]:
@@ -89,7 +91,7 @@ def test_a_box_is_drawn_by_mouse_and_labelled(browser, address):
         page.mouse.up()
         page.fill("#box-phrases textarea", "马，出租车，章鱼，海豚")
         shown = run_tab(page, "boxes")
-        assert [f"{number} {name}" in shown for number, name in enumerate(("出租车", "章鱼", "海豚", "马"), 1)] == [
+        assert [f"{number} {name}" in shown for number, name in enumerate(("马", "出租车", "章鱼", "海豚"), 1)] == [
             True
         ] * 4
         assert page.locator("#boxes-answer .window").count() == 4
@@ -104,7 +106,6 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(browser, address, lan
         page.fill("#labels textarea", " ， ")
         page.click("#labels-run")
         page.get_by_text(words["no_phrases"]).wait_for()
-        assert page.get_by_text(words["error"]).first.is_visible()
         page.fill("#labels textarea", "猫")
         page.locator("#labels-picture button[aria-label]").first.click()
         page.set_input_files("#labels-picture input[type=file]", tmp_path / "a.png")

@@ -52,7 +52,8 @@ def test_hits_have_the_windows_of_their_phrases_and_every_text_is_escaped():
     assert "left:0.00%;top:0.00%;width:50.00%;height:50.00%" in page
     assert "余弦 0.500 · 概率 31%" in page
     assert WORDS["no_hits"] in rendering.render_hits(OnePicture(), [], WORDS)
-    assert "<img src=x" not in rendering.render_scores([Score(NASTY, 0, 0, 0)], WORDS)
+    others = [rendering.render_scores([Score(NASTY, 0, 0, 0)], WORDS), rendering.render_error(NASTY)]
+    assert "<img src=x" not in "".join([*others, rendering.render_note(NASTY)])
 
 
 def test_a_scale_has_the_colours_of_the_maps_and_its_ends():

@@ -40,7 +40,7 @@ BOXES = ((0.6, 0.57, 0.89, 0.8), (0.05, 0.29, 0.47, 0.79), (0.31, 0.01, 0.52, 0.
 
 EXAMPLES: Mapping[Language, Examples] = {
     "en": Examples(
-        queries=("an eggplant next to a big carrot", "purple octopus with a cab", "a tiger", "fruit"),
+        queries=("an eggplant and a carrot", "a red apple", "a tiger", "fruit"),
         labels=((APPLE, "red apple, strawberry, tiger, airplane"), (PENGUIN, "penguin, owl, rocket, guitar")),
         boxes=(SEA, BOXES, "taxi, dolphin, octopus, guitar"),
         maps=((GARDEN, "eggplant, carrot, rocket"), (SEA, "taxi, dolphin")),
@@ -51,7 +51,7 @@ EXAMPLES: Mapping[Language, Examples] = {
         pairs=((SEA, GARDEN, "a taxi"), (APPLE, PENGUIN, "a red apple")),
     ),
     "zh": Examples(
-        queries=("茄子旁边有一根大胡萝卜", "紫色的章鱼和一辆的士", "老虎", "水果"),
+        queries=("茄子和胡萝卜", "红苹果", "老虎", "水果"),
         labels=((APPLE, "红苹果，草莓，老虎，飞机"), (PENGUIN, "企鹅，猫头鹰，火箭，吉他")),
         boxes=(SEA, BOXES, "出租车，海豚，章鱼，吉他"),
         maps=((GARDEN, "茄子，胡萝卜，火箭"), (SEA, "出租车，海豚")),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from .rendering import (
     picture_card,
     render_boxes,
     render_cards,
+    render_error,
     render_hits,
     render_note,
     render_scale,
@@ -35,6 +36,8 @@ from .texts import TEXTS
 gr: Any = require("gradio", "app")
 annotation: Any = require("gradio_image_annotation", "app")
 
+# Of all events: no entry in a public API, and one run of the model at a time.
+EVENT = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
 MOST_HITS = 50
 PICTURE_HEIGHT = 320  # pixels on the page
 
@@ -77,21 +80,28 @@ class Page:
     def examples(self) -> Examples:
         return EXAMPLES[self.language]
 
-    @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Turn what a visitor can change into a message in the language of the page."""
-        try:
-            yield
-        except InputError as error:
-            text = self.words[error.key].format(**error.values)
-        except IncompatibleIndexError as error:
-            text = self.words["unusable_index"].format(reason=error)
-        except (ValueError, OSError) as error:
-            text = self.words["unusable"].format(reason=error)
-        else:
-            return
-        # Gradio shows messages as HTML.
-        raise gr.Error(escape(printable(text)), title=self.words["error"], print_exception=False)
+    def saying(self, answer: Callable[..., Any], others: int = 0) -> Callable[..., Any]:
+        """Return a function that says in place of its answer, in the language of the page, what a visitor can change.
+
+        Args:
+            answer: Returns HTML, or HTML and then other values.
+            others: How many other values; they are `None` where there is no answer.
+        """
+
+        @functools.wraps(answer)
+        def run(*fields: Any, **more: Any) -> Any:
+            try:
+                return answer(*fields, **more)
+            except InputError as error:
+                text = self.words[error.key].format(**error.values)
+            except IncompatibleIndexError as error:
+                text = self.words["unusable_index"].format(reason=error)
+            except (ValueError, OSError) as error:
+                text = self.words["unusable"].format(reason=error)
+            said = render_error(text)
+            return (said, *[None] * others) if others else said
+
+        return run
 
 
 def build_page(language: Language, session: Session) -> Any:
@@ -146,20 +156,19 @@ def _search_tab(page: Page) -> None:
         *([(words["order_model"], "model")] if "pair scores" not in lacks else []),
     ]
 
+    @page.saying
     def run(text: str, picture: str | None, count: float, order: str) -> str:
-        with page.failures():
-            index = session.library.require_index()
-            hits = answers.search(session.embedder, index, text, picture, int(count), order or None)
-            return render_hits(index, hits, words)
+        index = session.library.require_index()
+        hits = answers.search(session.embedder, index, text, picture, int(count), order or None)
+        return render_hits(index, hits, words)
 
+    @page.saying
     def build(progress: Any = gr.Progress()) -> str:  # noqa: B008  # as Gradio wants it
         def tell(done: int, total: int | None) -> None:
             progress((done, total), desc=words["building"], unit="")
 
-        with page.failures():
-            index = session.library.build(session.embedder, session.budget, tell)
-            report = index.report
-            return _status(page) + render_note(words["index_built"].format(**vars(report)))
+        index = session.library.build(session.embedder, session.budget, tell)
+        return _status(page) + render_note(words["index_built"].format(**vars(index.report)))
 
     def first_view(text: str, picture: str | None, count: float, order: str) -> tuple[str, str]:
         has_index = session.library.index is not None
@@ -179,9 +188,9 @@ def _search_tab(page: Page) -> None:
         with gr.Column(scale=2):
             hits = gr.HTML(elem_id="search-answer")
     inputs = [query, picture, count, order]
-    gr.on([button.click, query.submit], run, inputs, hits, **_private())
-    build_button.click(build, None, status, **_private())
-    page.blocks.load(first_view, inputs, [status, hits], show_progress="minimal", **_private())
+    gr.on([button.click, query.submit], run, inputs, hits, **EVENT)
+    build_button.click(build, None, status, **EVENT)
+    page.blocks.load(first_view, inputs, [status, hits], show_progress="minimal", **EVENT)
 
 
 def _status(page: Page) -> str:
@@ -194,11 +203,11 @@ def _status(page: Page) -> str:
 def _labels_tab(page: Page) -> None:
     words, session = page.words, page.session
 
+    @page.saying
     def run(path: str | None, labels: str) -> str:
-        with page.failures():
-            picture, names = answers.read_picture(path), answers.read_phrases(labels)
-            scores = answers.label_picture(session.embedder, picture, names, session.budget)
-            return render_scores(scores, words, "score" if _is_sigmoid(session) else "share")
+        picture, names = answers.read_picture(path), answers.read_phrases(labels)
+        scores = answers.label_picture(session.embedder, picture, names, session.budget)
+        return render_scores(scores, words, "score" if _is_sigmoid(session) else "share")
 
     (first, names), *_ = page.examples.labels
     with gr.Row():
@@ -209,7 +218,7 @@ def _labels_tab(page: Page) -> None:
         with gr.Column():
             scores = gr.HTML(elem_id="labels-answer")
     _examples(page, page.examples.labels, [picture, labels])
-    gr.on([button.click, labels.submit], run, [picture, labels], scores, **_private())
+    gr.on([button.click, labels.submit], run, [picture, labels], scores, **EVENT)
 
 
 def _is_sigmoid(session: Session) -> bool:
@@ -219,12 +228,12 @@ def _is_sigmoid(session: Session) -> bool:
 def _boxes_tab(page: Page) -> None:
     words, session = page.words, page.session
 
+    @page.saying
     def run(drawn: dict[str, Any] | None, phrases: str) -> str:
-        with page.failures():
-            picture = answers.read_picture(drawn["image"] if drawn else None)
-            boxes, names = drawn["boxes"] if drawn else [], answers.read_phrases(phrases)
-            found = answers.label_boxes(session.embedder, picture, boxes, names, session.budget)
-            return render_boxes(picture, boxes, found, words)
+        picture = answers.read_picture(drawn["image"] if drawn else None)
+        boxes, names = drawn["boxes"] if drawn else [], answers.read_phrases(phrases)
+        found = answers.label_boxes(session.embedder, picture, boxes, names, session.budget)
+        return render_boxes(picture, boxes, found, words)
 
     with gr.Row():
         with gr.Column():
@@ -243,7 +252,7 @@ def _boxes_tab(page: Page) -> None:
             button = gr.Button(words["label_boxes"], variant="primary", elem_id="boxes-run")
         with gr.Column():
             labelled = gr.HTML(elem_id="boxes-answer")
-    gr.on([button.click, phrases.submit], run, [annotator, phrases], labelled, **_private())
+    gr.on([button.click, phrases.submit], run, [annotator, phrases], labelled, **EVENT)
 
 
 def _annotated(example: tuple[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
@@ -278,13 +287,10 @@ def _maps_tab(page: Page) -> None:
         html = render_scale(maps.low, maps.high, words, "scale_maps") + render_cards(cards, large=True)
         return html, _files(maps, pictures, session, request.session_hash)
 
-    def run(
-        path: str | None, phrases: str, opacity: float, request: gr.Request
-    ) -> tuple[HeatMaps, str, list[str] | None]:
-        with page.failures():
-            picture, names = answers.read_picture(path), answers.read_phrases(phrases, answers.MAX_MAPS)
-            maps = answers.map_phrases(session.embedder, picture, names, session.budget)
-            return maps, *show(maps, opacity, request)
+    def run(path: str | None, phrases: str, opacity: float, request: gr.Request) -> tuple[Any, ...]:
+        picture, names = answers.read_picture(path), answers.read_phrases(phrases, answers.MAX_MAPS)
+        maps = answers.map_phrases(session.embedder, picture, names, session.budget)
+        return *show(maps, opacity, request), maps
 
     (first, names), *_ = page.examples.maps
     state = gr.State()
@@ -297,9 +303,10 @@ def _maps_tab(page: Page) -> None:
             files = gr.Files(label=words["download"], interactive=False, elem_id="maps-files")
         with gr.Column(scale=2):
             shown = gr.HTML(elem_id="maps-answer")
+    outputs = [shown, files, state]
     _examples(page, page.examples.maps, [picture, phrases])
-    gr.on([button.click, phrases.submit], run, [picture, phrases, opacity], [state, shown, files], **_private())
-    opacity.release(show, [state, opacity], [shown, files], show_progress="hidden", **_private())
+    gr.on([button.click, phrases.submit], page.saying(run, 2), [picture, phrases, opacity], outputs, **EVENT)
+    opacity.release(show, [state, opacity], outputs[:2], show_progress="hidden", **EVENT)
 
 
 def _files(maps: HeatMaps, pictures: Sequence[Any], session: Session, visitor: str) -> list[str]:
@@ -330,14 +337,13 @@ def _contrast_tab(page: Page) -> None:
         scale = render_scale(maps.low, maps.high, words, "scale_maps")
         return scale + render_cards(cards, large=True) + render_scale(-half, half, words, "scale_difference")
 
-    def run(path: str | None, first: str, second: str, opacity: float) -> tuple[HeatMaps, str, str]:
-        with page.failures():
-            picture = answers.read_picture(path)
-            texts = [answers.read_text(first), answers.read_text(second)]
-            scores = answers.label_picture(session.embedder, picture, texts, session.budget)
-            maps = answers.map_phrases(session.embedder, picture, texts, session.budget)
-            table = render_scores(scores, words, "score" if _is_sigmoid(session) else "share")
-            return maps, table, show(maps, opacity)
+    def run(path: str | None, first: str, second: str, opacity: float) -> tuple[str, str, HeatMaps]:
+        picture = answers.read_picture(path)
+        texts = [answers.read_text(first), answers.read_text(second)]
+        scores = answers.label_picture(session.embedder, picture, texts, session.budget)
+        maps = answers.map_phrases(session.embedder, picture, texts, session.budget)
+        table = render_scores(scores, words, "score" if _is_sigmoid(session) else "share")
+        return table, show(maps, opacity), maps
 
     (example, right, wrong), *_ = page.examples.contrasts
     state = gr.State()
@@ -353,26 +359,26 @@ def _contrast_tab(page: Page) -> None:
             shown = gr.HTML(elem_id="contrast-answer")
     _examples(page, page.examples.contrasts, [picture, first, second])
     events = [button.click, first.submit, second.submit]
-    gr.on(events, run, [picture, first, second, opacity], [state, table, shown], **_private())
-    opacity.release(show, [state, opacity], shown, show_progress="hidden", **_private())
+    gr.on(events, page.saying(run, 2), [picture, first, second, opacity], [table, shown, state], **EVENT)
+    opacity.release(show, [state, opacity], shown, show_progress="hidden", **EVENT)
 
 
 def _pair_tab(page: Page) -> None:
     words, session = page.words, page.session
 
+    @page.saying
     def run(left: str | None, right: str | None, text: str) -> str:
-        with page.failures():
-            pictures = [answers.read_picture(left), answers.read_picture(right)]
-            text = answers.read_text(text)
-            scores, maps = answers.compare_pictures(session.embedder, pictures, text, session.budget)
-            names = [words["first_picture"], words["second_picture"]]
-            named = [score._replace(text=name) for score, name in zip(scores, names, strict=True)]
-            best = max(range(2), key=lambda number: scores[number].cosine)
-            shown = maps.overlays(0.55) if maps else list(map(answers.drawn, pictures))
-            lines = [[name, *([f"✓ {words['better']}"] if number == best else [])] for number, name in enumerate(names)]
-            cards = [picture_card(picture, *its) for picture, its in zip(shown, lines, strict=True)]
-            scale = render_scale(maps.low, maps.high, words, "scale_maps") if maps else ""
-            return render_scores(named, words, of="picture") + scale + render_cards(cards, large=True)
+        pictures = [answers.read_picture(left), answers.read_picture(right)]
+        text = answers.read_text(text)
+        scores, maps = answers.compare_pictures(session.embedder, pictures, text, session.budget)
+        names = [words["first_picture"], words["second_picture"]]
+        named = [score._replace(text=name) for score, name in zip(scores, names, strict=True)]
+        best = max(range(2), key=lambda number: scores[number].cosine)
+        shown = maps.overlays(0.55) if maps else list(map(answers.drawn, pictures))
+        lines = [[name, *([f"✓ {words['better']}"] if number == best else [])] for number, name in enumerate(names)]
+        cards = [picture_card(picture, *its) for picture, its in zip(shown, lines, strict=True)]
+        scale = render_scale(maps.low, maps.high, words, "scale_maps") if maps else ""
+        return render_scores(named, words, of="picture") + scale + render_cards(cards, large=True)
 
     (one, other, about), *_ = page.examples.pairs
     with gr.Row():
@@ -385,17 +391,12 @@ def _pair_tab(page: Page) -> None:
         with gr.Column():
             answer = gr.HTML(elem_id="pair-answer")
     _examples(page, page.examples.pairs, [left, right, text], pictures=2)
-    gr.on([button.click, text.submit], run, [left, right, text], answer, **_private())
+    gr.on([button.click, text.submit], run, [left, right, text], answer, **EVENT)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts of tabs
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _private() -> dict[str, Any]:
-    """Return the options of all events: no entry in a public API, and one model run at a time."""
-    return {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
 
 
 def _picture(page: Page, key: str, name: str, example: str | None, height: int = PICTURE_HEIGHT) -> Any:

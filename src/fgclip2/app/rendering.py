@@ -29,6 +29,7 @@ STYLE = (
 .cards.large { grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); }
 .cards.large .card { max-width: 30rem; font-size: .9rem; }
 .score, .note { color: inherit; opacity: .8; }
+.wrong { padding: .6rem .8rem; border-inline-start: 4px solid #cf222e; background: var(--background-fill-secondary); }
 .missing { padding: 1rem .5rem; background: var(--background-fill-secondary); }
 .cards, table.scores, .scale { margin-top: .8rem; }
 table.scores { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -57,6 +58,10 @@ def picture_card(picture: Image.Image, *lines: str, windows: Sequence[Window] = 
 
 def render_note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
+
+
+def render_error(text: str) -> str:
+    return f'<p class="wrong" role="alert">{escape(printable(text))}</p>'
 
 
 def render_scale(low: float, high: float, words: Words, meaning: str) -> str:

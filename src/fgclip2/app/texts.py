@@ -18,7 +18,6 @@ ENGLISH: Mapping[str, str] = {
     "and is often wrong about anything else, photographs above all: the examples are what it can do. "
     "“fgclip2 app --model” loads another.",
     "examples": "Examples",
-    "error": "That does not work",
     "credits": "Example pictures: {names}. Licences are in the package’s manifest.json.",
     # Fields and buttons
     "picture": "Picture",
@@ -118,7 +117,6 @@ CHINESE: Mapping[str, str] = {
     "about_embedded": "这是软件包内置的小检查点。它认识约 90 种事物的图画，对其他内容常常出错，照片尤其如此；示例"
     "展示的是它做得到的事。用“fgclip2 app --model”可换成别的检查点。",
     "examples": "示例",
-    "error": "无法完成",
     "credits": "示例图片：{names}。许可证见软件包内的 manifest.json。",
     # Fields and buttons
     "picture": "图片",
