@@ -13,7 +13,7 @@ from fgclip2.app.answers import HeatMaps, InputError
 from fgclip2.app.examples import EXAMPLES, GARDEN, SEA, example_path
 from fgclip2.search import ImageIndex
 
-BUDGET = 100
+BUDGET = answers.USUAL_BUDGET
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,16 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
         answers.read_picture(tmp_path / "a.png")
 
 
-def test_pictures_get_the_patches_that_the_calibration_is_for(embedder, uncalibrated):
+def test_pictures_get_the_usual_patches_where_the_calibration_has_them(embedder, uncalibrated):
     assert answers.budget_of(embedder) == BUDGET
+    other = Embedder(embedder.model, embedder.processor, device="cpu")
+    other.use_calibration(
+        replace(
+            embedder.calibration,
+            scores=[curve for curve in embedder.calibration.scores if curve.key.max_num_patches != BUDGET],
+        )
+    )
+    assert answers.budget_of(other) is None
     assert answers.budget_of(embedder, 64) == 64
     assert answers.budget_of(uncalibrated) is None
 

@@ -16,6 +16,7 @@ from ..embedding.inputs import load_input
 from ..search import CombinedQuery, ImageIndex
 from ..visualization import overlay_heatmap
 
+USUAL_BUDGET = 100  # patches of a picture, at which the embedded checkpoint answers the bundled examples rightly
 MAX_PIXELS = 33_554_432  # of a picture; decoded, it takes up to 12 bytes a pixel
 MAX_CHARACTERS = 2_000  # of a text field
 MAX_LABELS = 100
@@ -135,9 +136,10 @@ def read_phrases(text: str | None, most: int = MAX_LABELS) -> list[str]:
 
 
 def budget_of(embedder: Embedder, given: Budget = None) -> Budget:
-    """Return the patch budget to use: the given one, else that which the calibration is for, if it is for one."""
-    calibrated = {scores.key.max_num_patches for scores in embedder.calibration.scores} if embedder.calibration else ()
-    return given if given is not None or len(calibrated) != 1 else next(iter(calibrated))
+    """Return the given patch budget, else `USUAL_BUDGET` if the calibration has it, else `None`, the embedder's own."""
+    curves = embedder.calibration.scores if embedder.calibration else ()
+    is_calibrated = any(curve.key.max_num_patches == USUAL_BUDGET for curve in curves)
+    return USUAL_BUDGET if given is None and is_calibrated else given
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What the interface shows before a visitor has given anything: bundled pictures, with texts in both languages.
 
-The embedded checkpoint answers these rightly, which `tests/app/test_examples.py` holds; most photographs it does not.
+The embedded checkpoint answers these rightly, which `tests/app/test_answers.py` holds; most photographs it does not.
 """
 
 from __future__ import annotations

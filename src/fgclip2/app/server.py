@@ -111,7 +111,7 @@ def make_app(embedder: Embedder, budget: Budget, library: Library, scratch: Path
 
     Args:
         embedder: Answers.
-        budget: Patch budget of pictures; `None`: that of the calibration, or else the processor's setting.
+        budget: Patch budget of pictures; `None`: see [`answers.budget_of`].
         library: What is searched.
         scratch: The folder of [`private_scratch`].
         host: Where it is to listen. On this machine only, it answers no other name, which a page on the web could make.
