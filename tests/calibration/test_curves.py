@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fgclip2.calibration import Curve, even_prevalence, expected_calibration_error, fit_curve
+from fgclip2.calibration import Curve, even_prevalence, expected_calibration_error, fit_curve, none_matches
 from fgclip2.calibration.fitting import split_folds
 
 RNG = np.random.default_rng(0)
@@ -74,3 +74,19 @@ def test_no_image_is_in_both_folds():
     assert not fitted & others
     assert len(fitted) == len(others) == 20
     assert split_folds(images[::-1]).tolist() == is_fitted[::-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ([0.1, 0.4], True),
+        ([0.1, 0.5], False),
+        ([None, 0.6], False),
+        ([None, 0.1], None),
+        ([float("nan"), 0.1], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_that_nothing_matches_is_said_where_it_is_known(probabilities, expected):
+    assert none_matches(probabilities) is expected

@@ -118,3 +118,25 @@ def test_a_video_that_has_lost_its_end_meanwhile_is_not_usable_and_leaves_no_fra
 if __name__ == "__main__":
     small_pieces()
     build(Path(sys.argv[1]), "parts", BrokenEmbedder(2, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+
+
+def test_a_full_disk_is_not_the_fault_of_a_video(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", list(map(plain, COLORS)), 1)
+    read = []
+    monkeypatch.setattr(ColorEmbedder, "stream_images", _counted(ColorEmbedder.stream_images, read))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video_build, "write_index", full)
+    with pytest.raises(OSError, match="No space left"):
+        build(tmp_path, "where")
+    assert len(read) == 1  # it ends with the first piece that can't be saved
+
+
+def _counted(method, calls):
+    def counted(self, *arguments, **options):
+        calls.append(None)
+        return method(self, *arguments, **options)
+
+    return counted

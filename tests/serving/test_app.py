@@ -137,6 +137,16 @@ def test_without_a_calibration_there_is_no_least_probability(client, embedder, d
         assert "probability" not in client.post(f"/v1/{path}", json=request).text
 
 
+def test_images_alone_have_no_least_probability(client, dog):
+    for path, request in (
+        ("regions", {"image": encoded(dog), "boxes": [[0, 0, 64, 64]]}),
+        ("search", {"image": encoded(dog)}),
+    ):
+        answer = client.post(f"/v1/{path}", json={**request, "min_probability": 0.5})
+        assert code_of(answer) == (422, "probability_not_available")
+        assert client.post(f"/v1/{path}", json=request).status_code == 200
+
+
 def test_an_image_is_not_compared_with_an_index_of_other_images(client, index, dog, monkeypatch):
     monkeypatch.setitem(index.settings, "images", "square")
     answer = client.post("/v1/search", json={"image": encoded(dog)})

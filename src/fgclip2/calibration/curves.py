@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,6 +69,12 @@ def even_prevalence(candidates: int) -> float:
     return 1 / (candidates + 1)
 
 
-def none_matches(probabilities: Sequence[float | None], least: float = LEAST_PROBABILITY) -> bool:
-    """Return whether all of some pairs have a probability, not NaN, and none the least that is asked for."""
-    return bool(probabilities) and all(its is not None and its < least for its in probabilities)
+def none_matches(probabilities: Sequence[float | None], least: float = LEAST_PROBABILITY) -> bool | None:
+    """Return whether none of some pairs has the least probability that is asked for.
+
+    `None` where it can't be said: some have no probability (`None` or NaN), and none of the others has the least.
+    """
+    known = [its for its in probabilities if its is not None and not math.isnan(its)]
+    if any(its >= least for its in known):
+        return False
+    return True if known and len(known) == len(probabilities) else None

@@ -305,7 +305,7 @@ def shows_no_match(rows: Sequence[dict[str, Any]], least: float) -> bool:
     """Return whether all of some hits or labels have a probability of a match, and none the least that is asked for."""
     from ..calibration import none_matches
 
-    return none_matches([row.get("probability") for row in rows], least)
+    return none_matches([row.get("probability") for row in rows], least) is True
 
 
 def probability_column(row: dict[str, Any]) -> str:

@@ -72,16 +72,21 @@ class VideoBuild:
         self._next_save = time.monotonic() + SECONDS_BETWEEN_SAVES
         try:
             for (video,) in chunks(new, 1, len(new), show_progress_bar, "video"):
-                try:
-                    for _ in self._read(video, known.get(video, [])):
-                        self._save_now_and_then()
-                except ValueError as error:
-                    self._forget(video)
-                    index.unreadable[video] = str(error).removeprefix(f"{printable(self.folder / video.path)}: ")
-                except OSError as error:  # it may be there later, and then goes on where it was
-                    index.refused.append(UnusableFile(video.path, error.strerror or str(error)))
-                else:
-                    done.append(video)
+                pieces = self._read(video, known.get(video, []))
+                while True:
+                    try:
+                        next(pieces)
+                    except StopIteration:
+                        done.append(video)
+                        break
+                    except ValueError as error:
+                        self._forget(video)
+                        index.unreadable[video] = str(error).removeprefix(f"{printable(self.folder / video.path)}: ")
+                        break
+                    except OSError as error:  # it may be there later, and then goes on where it was
+                        index.refused.append(UnusableFile(video.path, error.strerror or str(error)))
+                        break
+                    self._save_now_and_then()  # whose own errors are not the video's
         except KeyboardInterrupt as error:
             pending = {video.path for video in new} - {video.path for video in done}
             begun = sum(FrameSpan.parse(frame.path).path in pending for frame in index.rows)

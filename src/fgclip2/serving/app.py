@@ -153,7 +153,7 @@ def _add_embeddings(app: FastAPI, engine: Engine) -> None:
         _check_model(engine, request.model)
         if "regions" in engine.embedder.lacks:
             raise ServiceError(422, "regions_not_available", "this model has no regions, it embeds whole images")
-        _check_min_probability(engine, request)
+        _check_min_probability(engine, request, request.labels)
         (image,) = await engine.read_images([request.image], "image")
         vectors = await engine.embed_regions(image, request.boxes, request.box_format)  # (boxes, D)
         found: list[dict[str, Any]]
@@ -191,7 +191,7 @@ def _add_labels(app: FastAPI, engine: Engine) -> None:
     async def classify(request: schemas.ClassifyRequest) -> Response:
         """Score images against labels, as `Embedder.classify`."""
         _check_model(engine, request.model)
-        _check_min_probability(engine, request)
+        _check_min_probability(engine, request, request.labels)
         labels = await engine.embed_labels(request.labels, request.templates, "auto")
         images = await engine.read_images(request.images, "images")
         cosines = engine.embedder.similarity(await engine.embed_images(images), labels)  # (images, labels)
@@ -215,7 +215,7 @@ def _add_search(app: FastAPI, engine: Engine) -> None:
     async def search(request: schemas.SearchRequest) -> Response:
         """Find the images of the index that are nearest to a text or an image."""
         _check_model(engine, request.model)
-        _check_min_probability(engine, request)
+        _check_min_probability(engine, request, request.query)
         _check_search(engine, request)
         if request.query is None or request.image is not None:
             if request.rerank is not None:
@@ -270,21 +270,26 @@ def _check_model(engine: Engine, name: str | None) -> None:
         raise ServiceError(404, "model_not_found", f"the model of this service is {engine.name!r}", "model")
 
 
-def _check_min_probability(engine: Engine, request: schemas.MatchRequest) -> None:
-    """Refuse a least probability where there are no probabilities: nothing would come of it."""
-    if request.min_probability is not None and engine.embedder.calibration is None:
-        raise ServiceError(
-            422,
-            "probability_not_available",
-            "the model of this service has no calibration, so there are no probabilities: leave out min_probability",
-            "min_probability",
-        )
+def _check_min_probability(engine: Engine, request: schemas.MatchRequest, texts: Any) -> None:
+    """Refuse a least probability where there are no probabilities: nothing would come of it.
+
+    Args:
+        engine: Of the service.
+        request: The request.
+        texts: What of it images are compared with; `None` or empty: nothing, or another image.
+    """
+    if request.min_probability is None:
+        return
+    if engine.embedder.calibration is None:
+        reason = "the model of this service has no calibration, so there are no probabilities"
+    elif not texts:
+        reason = "there are probabilities of texts alone, and this request has none"
+    else:
+        return
+    raise ServiceError(422, "probability_not_available", f"{reason}: leave out min_probability", "min_probability")
 
 
 def _nothing_matches(probabilities: np.ndarray, least: float | None) -> bool | None:
-    """Return whether none of the probabilities is the least at least; `None` where none is known."""
-    if np.isnan(probabilities).all():
-        return None
     return none_matches(probabilities.tolist(), LEAST_PROBABILITY if least is None else least)
 
 

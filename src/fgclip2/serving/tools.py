@@ -155,7 +155,7 @@ class ImageTools:
                 )
                 for hit in found[:top_k]
             ],
-            nothing_matches=_nothing_matches([hit.probability for hit in found[:top_k]]),
+            nothing_matches=none_matches([hit.probability for hit in found[:top_k]]),
         )
 
     def label(
@@ -178,7 +178,7 @@ class ImageTools:
                 )
                 for row in (-scores).argsort(kind="stable")
             ],
-            nothing_matches=_nothing_matches(probabilities),
+            nothing_matches=none_matches(probabilities),
         )
 
     def find_regions(
@@ -269,12 +269,6 @@ def make_server(embedder: BaseEmbedder, roots: Sequence[str | os.PathLike]) -> M
     for tool in (tools.search, tools.label, tools.find_regions, tools.compare):
         server.add_tool(functools.wraps(tool)(functools.partial(tools.call, tool)))
     return server
-
-
-def _nothing_matches(probabilities: Sequence[float | None]) -> bool | None:
-    """Return whether none of the probabilities is that of a match; `None` where none is known."""
-    known = [its for its in probabilities if its is not None]
-    return none_matches(probabilities) if known else None
 
 
 def _window(phrase: str, box: Sequence[float], cosine: float) -> Window:

@@ -5,6 +5,8 @@ import logging
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -125,6 +127,27 @@ def test_many_files_are_scanned_by_all_cores(tmp_path, images, cache, scanned, m
     assert scanned == []  # by other processes
     assert "found the records of 3 files" in caplog.text
     assert [record.source.rpartition("/")[2] for record in records][5] == "1.jsonl:1"
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_read_all_the_same(tmp_path, images):
+    """The processes that it starts would run it from its beginning, and wait for the one that waits for them."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(2):
+        write_lines(folder / f"{number}.jsonl", items(5))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import logging; logging.basicConfig()\n"
+        "from fgclip2.data.readers import read_finehard, record_index\n"
+        "record_index.LARGE_FILE, record_index.os.cpu_count = 1, lambda: 2\n"
+        f"print(len(read_finehard({str(folder)!r}, {str(images)!r})), 'records')\n",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=400)
+    assert done.stdout == "10 records\n", done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
 
 
 def _read(path, images, started, barrier):

@@ -16,6 +16,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import current_process, get_context
 from pathlib import Path
@@ -40,11 +41,12 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "parts": np.dtype(np.uint8),
 }
 _DESCRIPTION = "index.json"
+_GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
 
 
 def default_cache() -> Path:
     """Return where indexes are kept: `fgclip2/records` in the folder of `XDG_CACHE_HOME`, or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fgclip2" / "records"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgclip2" / "records"
 
 
 class Span(NamedTuple):
@@ -140,9 +142,17 @@ def record_indexes(
         scan: Makes the index of one; must be pickled.
         key: All that an index depends on beside the file.
         cache: Folder; `None`: [`default_cache`].
+
+    Raises:
+        RuntimeError: A process that another one starts reads the files while it imports the script of that one.
     """
+    large = [path for path in files if path.stat().st_size >= LARGE_FILE]
+    if not large:
+        return [scan(path) for path in files]
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(f"{large[0]} is read while a process starts: {_GUARD}")
     cache = default_cache() if cache is None else cache
-    found = {path: _folder_of(path, key, cache) for path in files if path.stat().st_size >= LARGE_FILE}
+    found = {path: _folder_of(path, key, cache) for path in large}
     if any(_loaded(folder) is None for folder in found.values()):
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -150,6 +160,10 @@ def record_indexes(
                 _make_missing({path: folder for path, folder in found.items() if _loaded(folder) is None}, scan)
         except OSError as error:
             logger.warning("the records of large files are found anew in each run: no index can be kept (%s)", error)
+        except BrokenProcessPool:
+            logger.warning(
+                "the records of large files are found by one process, for others could not start: %s", _GUARD
+            )
     indexes = {path: _loaded(folder) for path, folder in found.items()}
     return [indexes.get(path) or scan(path) for path in files]
 
