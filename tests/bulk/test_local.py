@@ -2,13 +2,19 @@
 
 import json
 import time
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 
 from fgclip2 import Embedder
-from fgclip2.bulk.local import choose_devices
+from fgclip2.bulk import BulkSettings, local
+from fgclip2.bulk.local import choose_devices, run_local
+from fgclip2.bulk.output import BulkOutput
+from fgclip2.bulk.worker import ERRORS, TABLE, VECTORS
 
 from .conftest import picture
 from .runs import (
@@ -31,6 +37,41 @@ def test_workers_take_turns_on_devices(monkeypatch):
     assert choose_devices("cpu", None, 16) == ["cpu"]
     assert choose_devices(["cuda:0", "cuda:1"], None, 4) == ["cuda:0", "cuda:1"]
     assert choose_devices(["cuda:0", "cuda:1"], 3, 4) == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def test_a_write_that_fails_half_way_doubles_no_id(tmp_path, monkeypatch):
+    results = [pyarrow.table({"id": [row, row + 1], TABLE: [VECTORS, ERRORS]}) for row in (0, 2)]
+    monkeypatch.setattr(local, "_embedded", lambda source, done, *_: iter(results))
+    output = BulkOutput(str(tmp_path / "out"), {"id_column": "id"})
+    write = output._write
+
+    def write_to_a_disk_that_fills(path, fill):
+        if ERRORS in path:
+            raise OSError(28, "No space left on device")
+        write(path, fill)
+
+    arguments = (SimpleNamespace(count=4), output, BulkSettings(), "", ["cpu"], 1, 4, False)
+    monkeypatch.setattr(output, "_write", write_to_a_disk_that_fills)
+    with pytest.raises(OSError, match="No space left"):
+        run_local(*arguments)
+    monkeypatch.undo()
+    assert output.check() == (2, 0)
+
+
+def test_the_error_of_a_worker_that_cannot_start_is_raised(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("invalid device ordinal")
+
+    monkeypatch.setattr(local, "Worker", fail)
+    monkeypatch.setattr(local, "_worker", None, raising=False)
+    monkeypatch.setattr(local, "_end_with", lambda parent: None)  # this process is to stay
+    monkeypatch.setattr("multiprocessing.parent_process", object)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    devices = SimpleQueue()
+    devices.put("cuda:9")
+    local._start(BulkSettings(), "", 1, devices)
+    with pytest.raises(RuntimeError, match="invalid device ordinal"):
+        local._embed(None)
 
 
 @pytest.mark.slow

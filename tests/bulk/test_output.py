@@ -1,5 +1,7 @@
 """The folder that a bulk run writes."""
 
+import re
+
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -39,8 +41,15 @@ def test_an_id_that_is_there_twice_is_seen(tmp_path):
     output = BulkOutput(str(tmp_path / "out"), FACTS)
     output.write(rows(0, 1))
     output.write(rows(2, 1))
-    with pytest.raises(RuntimeError, match=r"has 1 ids more than once, e\.g\. 1: did two runs write it at once"):
+    with pytest.raises(
+        RuntimeError, match=r"has 1 ids more than once, e\.g\. 1: did two runs write it at once"
+    ) as error:
         output.check()
+    files = re.findall(r"tables/errors/\w+\.parquet", str(error.value))
+    assert len(files) == 2
+    for file in files:
+        (tmp_path / "out" / file).unlink()
+    assert output.check() == (2, 0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("fingerprint", "0" * 64), ("max_num_patches", 128), ("engine", "ray")])

@@ -6,6 +6,7 @@ import fsspec
 import pyarrow
 import pytest
 
+from fgclip2.bulk import sources
 from fgclip2.bulk.settings import BulkSettings
 from fgclip2.bulk.sources import PROBLEM, open_source
 
@@ -88,6 +89,50 @@ def test_what_is_behind_a_break_in_a_shard_is_one_row(tmp_path):
     assert "cut off" in last[PROBLEM]
 
 
+def test_a_key_that_comes_again_is_a_break(tmp_path):
+    members = {"0.png": b"cat", "1.png": b"dog", "0.txt": b"a cat", "2.png": b"bird"}
+    *whole, last = rows_of(write_shard(tmp_path / "s.tar", members))
+    assert [(row["id"], row["image"]) for row in whole] == [("s.tar/0", b"cat"), ("s.tar/1", b"dog")]
+    assert last["id"] == "s.tar"
+    assert "holding the members of key '0' apart" in last[PROBLEM]
+
+
+def test_members_that_are_too_long_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_RECORD_BYTES", 8)
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 4)
+    path = write_shard(
+        tmp_path / "s.tar", {"0.txt": b"long text", "1.png": b"image", "2.png": b"cat", "2.json": b"[] " * 3}
+    )
+    assert [row[PROBLEM] for row in rows_of(path, kind="region")] == [
+        "a sample must have one image, got 0 in .txt",
+        "the image has 5 bytes, more than 4",
+        "the .json has 9 bytes, more than 8",
+    ]
+    assert rows_of(path, kind="text")[0][PROBLEM] == "the .txt has 9 bytes, more than 8"
+
+
+def test_boxes_of_no_size_that_floats_have_are_told_of(tmp_path):
+    path = write_shard(tmp_path / "s.tar", {"0.png": b"cat", "0.json": b"[[0, 0, 1" + b"0" * 400 + b", 1]]"})
+    (row,) = rows_of(path, kind="region")
+    assert row[PROBLEM].startswith("the boxes must be numbers, got [[0, 0, 1000")
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "s.tar"])
+def test_tables_and_shards_behind_links_out_of_the_folder_are_refused(tmp_path, name):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "secret").touch()
+    (folder / f"link.{name}").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match=rf"has none of these \(link\.{name} is not used, a link to a file outside"):
+        open_source(str(folder), BulkSettings())
+    (folder / name).touch()
+    (folder / "picture.png").symlink_to(tmp_path / "secret")  # would not be read anyway
+    with pytest.raises(
+        ValueError, match=rf"link\.{name} can't be used, a link to a file outside the folder: remove it"
+    ):
+        open_source(str(folder), BulkSettings())
+
+
 def test_a_folder_of_images_and_links_out_of_it(tmp_path):
     folder = tmp_path / "in"
     (folder / "b").mkdir(parents=True)
@@ -97,7 +142,7 @@ def test_a_folder_of_images_and_links_out_of_it(tmp_path):
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
     link, *rows = rows_of(folder)
     assert link == {"id": "link.png", "image": None, PROBLEM: link[PROBLEM]}
-    assert "a link to a file outside the folder" in link[PROBLEM]
+    assert link[PROBLEM] == "a link to a file outside the folder"
     assert [row["image"] for row in rows] == ["a.jpg", "b/猫.png"]
     with pytest.raises(ValueError, match="is a folder of images, of which there are no texts"):
         open_source(str(folder), BulkSettings(kind="text"))

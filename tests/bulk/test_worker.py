@@ -1,5 +1,7 @@
 """What a worker of a bulk run makes of rows, against the embedder called directly."""
 
+import re
+
 import numpy as np
 import pyarrow
 import pytest
@@ -42,6 +44,21 @@ def test_paths_below_the_folder_of_images(make_worker, embedder, tmp_path):
     np.testing.assert_allclose(found["embedding"], embedder.encode_images(picture(0)), atol=1e-5)
     assert "missing.png" in missing["error"]
     assert all("is no path below the folder of images" in row["error"] for row in outside)
+
+
+def test_links_out_of_the_folder_of_images_and_long_files_are_not_read(make_worker, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "b.png").write_bytes(picture(1))
+    (tmp_path / "in" / "a.png").write_bytes(picture(0))
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "in" / "same.png").symlink_to("a.png")
+    (tmp_path / "in" / "long.png").write_bytes(picture(0) + bytes(10_000))
+    monkeypatch.setattr("fgclip2.bulk.worker.MAX_MEMBER_BYTES", 10_000)
+    worker = make_worker(images_folder=str(tmp_path / "in"))
+    link, same, long = results(worker, id=[1, 2, 3], image=["link.png", "same.png", "long.png"])
+    assert link["error"] == "link.png is a link that leads out of the folder of images"
+    assert same["error"] is None
+    assert re.fullmatch(r"it has \d\d,\d{3} bytes, more than 10,000", long["error"])
 
 
 def test_texts(make_worker, embedder):

@@ -23,7 +23,7 @@ from .sources import BulkSource
 from .worker import ERRORS, VECTORS, Worker
 
 TABLES_AHEAD = 2  # for each worker, so that none waits for the reader
-_worker: Worker  # of a process of the pool
+_worker: Worker | Exception  # of a process of the pool; the error if it could not be made
 
 
 def run_local(
@@ -47,6 +47,7 @@ def run_local(
 
     Raises:
         ChildProcessError: A worker was killed.
+        Exception: A worker could not be started, or the output not be written, for whatever reason.
     """
     pyarrow = require("pyarrow", "parquet")
     output.remove_partial()
@@ -59,8 +60,10 @@ def run_local(
                 bar.update(len(results))
                 waiting.append(results)
                 if sum(map(len, waiting)) >= rows_per_file:
-                    output.write(pyarrow.concat_tables(waiting))
-                    waiting = []
+                    # Of rows whose writing fails, some may be in the output: they are never written again, but those
+                    # that are not there are embedded by the next run.
+                    rows, waiting = waiting, []
+                    output.write(pyarrow.concat_tables(rows))
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a worker was killed, perhaps for want of memory: what is done stays in "
@@ -119,7 +122,10 @@ def _start(settings: BulkSettings, fingerprint: str, threads: int, devices: Any)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker = Worker(settings, fingerprint, devices.get(), threads)
+    try:
+        _worker = Worker(settings, fingerprint, devices.get(), threads)
+    except Exception as error:  # raised here, the pool would say that the process was killed, and not why
+        _worker = error
 
 
 def _end_with(parent: Any) -> None:
@@ -128,4 +134,6 @@ def _end_with(parent: Any) -> None:
 
 
 def _embed(table: Any) -> Any:
+    if isinstance(_worker, Exception):
+        raise _worker
     return _worker(table)

@@ -24,6 +24,7 @@ PARTIAL = ".partial-"
 TABLES = "tables"  # the folder of the tables; in it Ray removes what is not whole, so that nothing else may be there
 CHECKPOINT = "checkpoint"  # the folder in which Ray keeps the ids that are done, and those that may be
 PENDING = ".pending.parquet"
+FILES_SHOWN = 8  # in a message
 
 
 class BulkOutput:
@@ -82,13 +83,16 @@ class BulkOutput:
     def ids(self, folder: str) -> Any:
         """Return the ids in the Parquet files of a folder below the output, an array of pyarrow."""
         pyarrow, dataset = require("pyarrow", "parquet"), require("pyarrow.dataset", "parquet")
-        found = list_files(self.filesystem, f"{self.root}/{folder}")
-        names = [name for name in found if name.endswith(".parquet") and not name.endswith(PENDING)]
-        if not names:
+        paths = self._paths(folder)
+        if not paths:
             return pyarrow.chunked_array([], pyarrow.string())
-        paths = [f"{self.root}/{folder}/{name}" for name in names]
         files = dataset.dataset(paths, format="parquet", filesystem=self.filesystem)
         return files.to_table(columns=[self.id_column])[self.id_column]
+
+    def _paths(self, folder: str) -> list[str]:
+        names = list_files(self.filesystem, f"{self.root}/{folder}")
+        whole = (name for name in names if name.endswith(".parquet") and not name.endswith(PENDING))
+        return [f"{self.root}/{folder}/{name}" for name in whole]
 
     def remove_partial(self) -> None:
         """Remove what a run that was killed was writing."""
@@ -130,6 +134,17 @@ class BulkOutput:
         if doubled := doubled_ids(both):
             raise RuntimeError(
                 f"{printable(self.place)} has {len(doubled)} ids more than once, e.g. {doubled[0]!r}: did two runs "
-                "write it at once?"
+                f"write it at once? Delete {self._files_with(doubled)} and start again (engine='local' embeds their "
+                "rows again), or give a new folder"
             )
         return len(vectors), len(errors)
+
+    def _files_with(self, ids: list[Any]) -> str:
+        """Return the names of the files of the tables that have one of the ids, for a message."""
+        pyarrow, dataset = require("pyarrow", "parquet"), require("pyarrow.dataset", "parquet")
+        files = dataset.dataset(self._paths(TABLES), format="parquet", filesystem=self.filesystem)
+        doubled = pyarrow.array(ids, files.schema.field(self.id_column).type)
+        found = files.to_table(columns=["__filename"], filter=dataset.field(self.id_column).isin(doubled))
+        names = sorted({path[len(self.root) :].lstrip("/") for path in found["__filename"].to_pylist()})
+        more = f" and {len(names) - FILES_SHOWN} more" if len(names) > FILES_SHOWN else ""
+        return ", ".join(names[:FILES_SHOWN]) + more

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tarfile import TarInfo
 from typing import Any
 
 from .._imports import require
-from ..data.shard_files import BrokenShardError, RawSample, ShardReader
+from ..data.readers.files import MAX_RECORD_BYTES
+from ..data.shard_files import BrokenShardError, RawSample, ShardReader, broken_shard
 from ..files import IMAGE_SUFFIXES, decode_json, printable
 from ..search.archives import MAX_MEMBER_BYTES
-from ..search.scan import scan_folder, suffix_of
+from ..search.scan import ALLOWED_BY, scan_folder, suffix_of
 from .places import kind_of, list_files, open_place
 from .settings import BulkSettings
 
@@ -32,7 +34,7 @@ class BulkSource:
         root: Path in the file system.
         form: `".parquet"`, `".tar"`, or `""` for a folder of images.
         files: Paths relative to `root`; empty if `root` is the file itself.
-        unusable: Files that must not be used, and why.
+        unusable: Images of a folder that must not be used, and why.
         settings: Name the columns.
     """
 
@@ -127,11 +129,18 @@ class BulkSource:
             yield pyarrow.Table.from_pylist(waiting, schema)
 
     def _samples(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the samples of a shard as rows; what is behind a break in it is one row, with the name of the shard."""
+        """Yield the samples of a shard as rows; what is behind a break in it is one row, with the name of the shard.
+
+        A key that comes again, with other members in between, is a break: its id is taken.
+        """
         shard = name or self.root.rpartition("/")[2]
+        keys: set[str] = set()
         try:
             with ShardReader(f"{self.address.rstrip('/')}/{name}" if name else self.address) as reader:
                 for sample in reader.samples():
+                    if sample.key in keys:
+                        raise broken_shard(reader.path, f"holding the members of key {sample.key!r} apart")
+                    keys.add(sample.key)
                     row: dict[str, Any] = {"id": f"{shard}/{sample.key}"}
                     try:
                         row |= self._members(reader, sample)
@@ -150,17 +159,15 @@ class BulkSource:
             images = [member for suffix, member in members.items() if suffix in IMAGE_SUFFIXES]
             if len(images) != 1:
                 raise ValueError(f"a sample must have one image, got {len(images)} in {', '.join(members)}")
-            if images[0].size > MAX_MEMBER_BYTES:
-                raise ValueError(f"the image has {images[0].size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
-            row["image"] = reader.read(images[0])
+            row["image"] = _read(reader, images[0], "image", MAX_MEMBER_BYTES)
         if self.settings.kind == "text":
             if ".txt" not in members:
                 raise ValueError(f"a sample must have a .txt, got {', '.join(members)}")
-            row["text"] = reader.read(members[".txt"]).decode().strip()
+            row["text"] = _read(reader, members[".txt"], ".txt", MAX_RECORD_BYTES).decode().strip()
         if self.settings.kind == "region":
             if ".json" not in members:
                 raise ValueError(f"a sample must have its boxes in a .json, got {', '.join(members)}")
-            row["boxes"] = _boxes_of_json(reader.read(members[".json"]))
+            row["boxes"] = _boxes_of_json(_read(reader, members[".json"], ".json", MAX_RECORD_BYTES))
         return row
 
 
@@ -184,7 +191,8 @@ def open_source(place: str, settings: BulkSettings) -> BulkSource:
             names = list_files(filesystem, root)
         else:
             scan = scan_folder(Path(root).resolve(), suffixes=IMAGE_SUFFIXES | {TABLE, SHARD})
-            names, unusable = [file.path for file in scan.images], list(scan.unusable)
+            names = [file.path for file in scan.images]
+            unusable = [(name, reason.removesuffix(f"; {ALLOWED_BY}")) for name, reason in scan.unusable]
         of_form = {
             TABLE: [name for name in names if suffix_of(name) == TABLE],
             SHARD: [name for name in names if suffix_of(name) == SHARD],
@@ -193,8 +201,17 @@ def open_source(place: str, settings: BulkSettings) -> BulkSource:
         there = [form for form, its in of_form.items() if its]
         if len(there) != 1:
             kinds = " and ".join(form or "images" for form in there) or "none of these"
-            raise ValueError(f"{printable(place)} has {kinds}: {ALLOWED}")
+            refused = f" ({printable(unusable[0][0])} is not used, {unusable[0][1]})" if unusable else ""
+            raise ValueError(f"{printable(place)} has {kinds}{refused}: {ALLOWED}")
         form, files = there[0], of_form[there[0]]
+        # A link to an image, beside tables or shards, would not be read anyway.
+        lost = [(name, reason) for name, reason in unusable if suffix_of(name) not in IMAGE_SUFFIXES]
+        if form and lost:
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            raise ValueError(
+                f"{printable(place)}: {printable(lost[0][0])} can't be used, {lost[0][1]}{more}: remove it, or have "
+                "the files themselves there"
+            )
     source = BulkSource(place, filesystem, root, form, files, settings, unusable)
     if form == TABLE:
         check_ids(source.table, settings.id_column, printable(place))
@@ -269,6 +286,12 @@ def doubled_ids(ids: Any) -> list[Any]:
     return counts.filter(compute.greater(counts.field("counts"), 1)).field("values").to_pylist()
 
 
+def _read(reader: ShardReader, member: TarInfo, what: str, most: int) -> bytes:
+    if member.size > most:
+        raise ValueError(f"the {what} has {member.size:,} bytes, more than {most:,}")
+    return reader.read(member)
+
+
 def _boxes_of_json(content: bytes) -> list[list[float]]:
     """Return the boxes of a sample, those under `boxes` or the list itself."""
     found = decode_json(content)
@@ -277,5 +300,5 @@ def _boxes_of_json(content: bytes) -> list[list[float]]:
         raise ValueError(f"the .json must have `boxes`, a list of (x1, y1, x2, y2), got {boxes!r:.80}")
     try:
         return [[float(value) for value in box] for box in boxes]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # OverflowError: of a whole number of 309 digits
         raise ValueError(f"the boxes must be numbers, got {boxes!r:.80}") from error

@@ -10,7 +10,8 @@ import torch
 
 from .._imports import require
 from ..embedding import ImageInput, Skipped
-from ..files import printable
+from ..files import leads_outside, printable
+from ..search.archives import MAX_MEMBER_BYTES
 from ..search.scan import OUTSIDE
 from .places import open_place
 from .settings import BulkSettings
@@ -80,7 +81,10 @@ class Worker:
         if self.images is None or OUTSIDE.search(value):
             raise ValueError(f"{printable(value)} is no path below the folder of images")
         filesystem, folder = self.images
-        return partial(_read_file, filesystem, f"{folder.rstrip('/')}/{value}")
+        path = f"{folder.rstrip('/')}/{value}"
+        if "://" not in str(self.settings.images_folder) and leads_outside(path, folder):
+            raise ValueError(f"{printable(value)} is a link that leads out of the folder of images")
+        return partial(_read_file, filesystem, path)
 
     def _embed(self, inputs: list[Any], rows: Any, places: list[int]) -> tuple[Any, list[Skipped]]:
         """Return the vectors of the inputs that can be used, and the others; `places` are their rows."""
@@ -119,5 +123,7 @@ class Worker:
 
 
 def _read_file(filesystem: Any, path: str) -> bytes:
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read()
+    with filesystem.open_input_file(path) as file:
+        if (size := file.size()) > MAX_MEMBER_BYTES:
+            raise ValueError(f"it has {size:,} bytes, more than {MAX_MEMBER_BYTES:,}")
+        return file.read()

@@ -53,6 +53,31 @@ ObjectStore = Annotated[
 ]
 
 
+OF_BULK = (
+    *("kind", "id_column", "image_column", "text_column", "boxes_column", "images_folder"),
+    *("backend", "precision", "dtype", "workers", "cpus_per_worker", "rows_per_file", "address", "object_store"),
+)
+OF_RAY = ("address", "object_store")
+
+
+def check_used(context: typer.Context, engine: str | None) -> None:
+    """Raise a `typer.BadParameter` for an option on the command line that would have no effect.
+
+    Args:
+        context: Of `fgclip2 embed`.
+        engine: Value of `--engine`.
+    """
+    unused = {
+        **dict.fromkeys(OF_BULK if engine is None else (), "works with --engine only"),
+        **dict.fromkeys(OF_RAY if engine == "local" else (), "works with --engine ray only"),
+        **dict.fromkeys(() if engine is None else ("skip_errors",), "with --engine errors are always rows of a table"),
+    }
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in unused and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"leave it out: {unused[parameter.name]}", param_hint=parameter.opts[0])
+
+
 def run(
     place: str,
     output: str,

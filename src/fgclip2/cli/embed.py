@@ -25,6 +25,7 @@ fgclip2 embed 表格 --engine local --kind text --text-column 标题 --output �
 
 
 def embed(
+    context: typer.Context,
     output: Annotated[
         str,
         typer.Option(
@@ -84,6 +85,7 @@ def embed(
     `vectors` (id, embedding) and `errors` (id, error), in which each row is exactly once, however often the run is
     ended and started again (extra parquet, or ray).
     """
+    bulk_options.check_used(context, engine)
     budget = common.parse_max_patches(max_patches)
     if engine is None:
         files = [common.given_path(Path(image)) for image in images or []]
