@@ -31,15 +31,15 @@ PATIENCE = 300_000  # milliseconds, on a busy machine
 
 
 @contextmanager
-def running_app(embedder: Embedder, folder: Path | None = None) -> Iterator[str]:
-    """Serve the app from a thread; yields its address."""
+def running_app(embedder: Embedder, folder: Path | None = None, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve the app from a thread, to this machine only, but as if it listened on `host`; yields its address."""
     import socket
 
     import uvicorn
 
     with private_scratch() as scratch, socket.create_server(("127.0.0.1", 0)) as listener:
         library = make_library(folder, None, embedder, None, scratch)
-        app = make_app(embedder, None, library, scratch)
+        app = make_app(embedder, None, library, scratch, host)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -97,10 +97,11 @@ def visit(browser: Browser, address: str, locale: str, size: tuple[int, int]) ->
 
 def open_tab(page: Page, tab: str, name: str) -> None:
     """Show a tab; on a narrow page its name may be in the menu of those that have no room."""
-    button = page.get_by_role("tab", name=name, exact=True)
-    if not button.first.is_visible():
+    button = page.get_by_role("tab", name=name, exact=True).first
+    if not button.is_visible():
         page.locator(".overflow-menu > button").first.click()
-    button.first.click()
+        button = page.locator(".overflow-dropdown").get_by_role("button", name=name, exact=True)
+    button.click()
     page.wait_for_selector(RUN[tab][0])
 
 

@@ -35,7 +35,8 @@ STYLE = (
 table.scores { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 table.scores th { text-align: start; font-weight: 600; font-size: .8rem; }
 table.scores th, table.scores td { padding: .3rem .5rem .3rem 0; border: 0 !important; }
-table.scores tr { border-bottom: 1px solid var(--border-color-primary); }
+table.scores, table.scores tr { border: 0 !important; }
+table.scores tr { border-bottom: 1px solid var(--border-color-primary) !important; }
 table.scores td:first-child { overflow-wrap: anywhere; }
 table.scores td.bar { width: 40%; min-width: 6rem; }
 .bar div { height: .35rem; border-radius: 3px; background: var(--color-accent); }
