@@ -1,6 +1,8 @@
 """The folder that is searched, and what is around the app."""
 
 import os
+import re
+import socket
 import stat
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from PIL import Image
 
 from fgclip2.app.answers import InputError
 from fgclip2.app.library import Library
-from fgclip2.app.server import choose_language, is_local, make_library, private_scratch
+from fgclip2.app.server import choose_language, is_local, listen, make_library, private_scratch
 from fgclip2.errors import LockedIndexError
 
 
@@ -77,6 +79,14 @@ def test_addresses_of_this_machine_are_known():
     assert [is_local(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.2")] == [
         *(True, True, True, False, False)
     ]
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_both_kinds_of_addresses_are_listened_on(host, shown):
+    listener, address = listen(host, 0)
+    with listener:
+        port = re.fullmatch(rf"http://{re.escape(shown)}:(\d+)/", address)[1]
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def test_scratch_is_private_and_goes_and_the_environment_comes_back(monkeypatch):

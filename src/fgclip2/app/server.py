@@ -96,6 +96,21 @@ def choose_language(accepted: str) -> Language:
     return "en"
 
 
+def _in_address(host: str) -> str:
+    """Return a host as it stands in the address of a page, where IPv6 has brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """Return a socket that listens on IPv4 or, if the host is of that kind, IPv6, and the address of the page.
+
+    Raises:
+        OSError: The host is not one of this machine, or the port is taken.
+    """
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    return listener, f"http://{_in_address(host)}:{listener.getsockname()[1]}/"
+
+
 def is_local(host: str) -> bool:
     """Return whether only this machine reaches an address."""
     try:
@@ -126,7 +141,7 @@ def make_app(embedder: Embedder, budget: Budget, library: Library, scratch: Path
     session = Session(embedder, budget_of(embedder, budget), library, scratch)
     app = FastAPI(openapi_url=None)
     if is_local(host):
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host])
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", _in_address(host)])
 
     def lead(request: Any) -> Any:
         return RedirectResponse(f"{choose_language(request.headers.get('accept-language', ''))}/")

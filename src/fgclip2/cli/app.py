@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +41,10 @@ def app(
     budget = common.parse_max_patches(max_patches)
     require("gradio", "app")
     require("gradio_image_annotation", "app")
-    from ..app.server import is_local, make_app, make_library, private_scratch, run_app
+    from ..app.server import is_local, listen, make_app, make_library, private_scratch, run_app
 
-    with private_scratch() as scratch, socket.create_server((host, port)) as listener:  # before the work
+    listener, address = listen(host, port)  # before the work
+    with listener, private_scratch() as scratch:
         embedder = common.load_embedder(model, device)
         if calibration is not None:
             embedder.use_calibration(calibration)
@@ -52,6 +52,6 @@ def app(
         application = make_app(embedder, budget, library, scratch, host)
         if not is_local(host):
             typer.echo(f"fgclip2: everyone who reaches {host} can use it, and see the pictures it searches", err=True)
-        typer.echo(f"http://{host}:{listener.getsockname()[1]}/  (Ctrl-C ends it)")
+        typer.echo(f"{address}  (Ctrl-C ends it)")
         with common.kept_when_interrupted("the app has ended"):
             run_app(application, listener)
