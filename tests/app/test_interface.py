@@ -3,17 +3,22 @@
 import io
 import json
 import re
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fgclip2.app.answers import HeatMaps
 from fgclip2.app.examples import EXAMPLES, GARDEN, example_path
+from fgclip2.app.interface import KEPT_RESULTS, Page, Session, write_results
 from fgclip2.app.texts import TEXTS
-from scripts.app_pictures import PHONE, TABS, WIDE, chromium, open_tab, run_tab, running_app, visit
+from scripts.app_pictures import PATIENCE, PHONE, TABS, WIDE, chromium, open_tab, run_tab, running_app, visit
 from tests import golden_of_r2d2
 
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
@@ -144,6 +149,7 @@ def test_an_index_is_built_on_the_page(embedder, browser, tmp_path):
         image.save(folder / "garden.png")
     words = TEXTS["zh"]
     with running_app(embedder, folder) as address, browser.new_context(locale="zh-CN") as context:
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(address)
         page.get_by_text(words["index_missing"].format(folder="照片")).wait_for()
@@ -155,11 +161,51 @@ def test_an_index_is_built_on_the_page(embedder, browser, tmp_path):
     assert (folder / ".fgclip2_index" / "manifest.json").is_file()
 
 
+def test_only_who_runs_the_app_builds_an_index_that_others_search(embedder, browser, tmp_path):
+    with (
+        running_app(embedder, tmp_path, host="0.0.0.0") as address,
+        browser.new_context(locale="zh-CN") as context,
+    ):
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text(TEXTS["zh"]["index_absent"].format(folder=tmp_path.name)).wait_for()
+        assert page.locator("#index-build").count() == 0
+
+
+def test_both_pages_answer_one_visitor_at_a_time(tmp_path):
+    session = Session(None, None, None, tmp_path)
+    running, counts = [], []
+
+    def answer() -> str:
+        running.append(1)
+        counts.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return ""
+
+    threads = [threading.Thread(target=Page(language, session, None).saying(answer)) for language in [*LOCALES] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [1] * 4
+
+
+def test_only_the_latest_results_are_kept(embedder, tmp_path):
+    session = Session(embedder, None, None, tmp_path)
+    maps = HeatMaps.of([Image.new("RGB", (40, 30))], ["a"], [np.zeros((3, 4), np.float32)])
+    written = [write_results(maps, maps.pictures, session) for _ in range(KEPT_RESULTS + 2)]
+    kept = [all(Path(path).is_file() for path in paths) for paths in written]
+    assert kept == [False, False, *[True] * KEPT_RESULTS]
+
+
 def test_a_family_without_regions_says_so(browser):
     with (
         running_app(golden_of_r2d2.embedder(), golden_of_r2d2.GOLDEN_R2D2) as address,
         browser.new_context(locale="zh-CN") as context,
     ):
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(address)
         for tab in ("boxes", "maps", "contrast"):

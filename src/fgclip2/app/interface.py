@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import shutil
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -36,10 +37,11 @@ from .texts import TEXTS
 gr: Any = require("gradio", "app")
 annotation: Any = require("gradio_image_annotation", "app")
 
-# Of all events: no entry in a public API, and one run of the model at a time.
+# Of all events: no entry in a public API, and one run of the model at a time for each page.
 EVENT = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
 MOST_HITS = 50
 PICTURE_HEIGHT = 320  # pixels on the page
+KEPT_RESULTS = 8  # folders of files; Gradio copies those of an event before the page's next one begins
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,16 @@ class Session:
         budget: Patches of a picture, see [`answers.budget_of`].
         library: What is searched.
         scratch: A folder that goes with the app.
+        may_build: Whether visitors may build the index.
+        work: Held by the one event that is being answered; each page has a queue of its own.
     """
 
     embedder: Embedder
     budget: Budget
     library: Library
     scratch: Path
+    may_build: bool = True
+    work: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def has_maps(self) -> bool:
@@ -91,7 +97,8 @@ class Page:
         @functools.wraps(answer)
         def run(*fields: Any, **more: Any) -> Any:
             try:
-                return answer(*fields, **more)
+                with self.session.work:
+                    return answer(*fields, **more)
             except InputError as error:
                 text = self.words[error.key].format(**error.values)
             except IncompatibleIndexError as error:
@@ -184,19 +191,22 @@ def _search_tab(page: Page) -> None:
             button = gr.Button(words["search"], variant="primary", elem_id="search-run")
             gr.Examples([[text] for text in page.examples.queries], [query], label=words["examples"])
             status = gr.HTML(elem_id="index-status")
-            build_button = gr.Button(words["build"], size="sm", elem_id="index-build")
+            if session.may_build:
+                build_button = gr.Button(words["build"], size="sm", elem_id="index-build")
+                build_button.click(build, None, status, **EVENT)
         with gr.Column(scale=2):
             hits = gr.HTML(elem_id="search-answer")
     inputs = [query, picture, count, order]
     gr.on([button.click, query.submit], run, inputs, hits, **EVENT)
-    build_button.click(build, None, status, **EVENT)
     page.blocks.load(first_view, inputs, [status, hits], show_progress="minimal", **EVENT)
 
 
 def _status(page: Page) -> str:
     library = page.session.library
-    key = "index_missing" if library.index is None else "index_ready"
-    count = 0 if library.index is None else len(library.index)
+    if library.index is not None:
+        key, count = "index_ready", len(library.index)
+    else:
+        key, count = "index_missing" if page.session.may_build else "index_absent", 0
     return render_note(page.words[key].format(folder=printable(library.folder.resolve().name), count=count))
 
 
@@ -279,18 +289,18 @@ def _path_and_boxes(payload: Any) -> dict[str, Any] | None:
 def _maps_tab(page: Page) -> None:
     words, session = page.words, page.session
 
-    def show(maps: HeatMaps | None, opacity: float, request: gr.Request) -> tuple[str, list[str] | None]:
+    def show(maps: HeatMaps | None, opacity: float) -> tuple[str, list[str] | None]:
         if maps is None:
             return "", None
         pictures = maps.overlays(opacity)
         cards = [picture_card(picture, text) for picture, text in zip(pictures, maps.texts, strict=True)]
         html = render_scale(maps.low, maps.high, words, "scale_maps") + render_cards(cards, large=True)
-        return html, _files(maps, pictures, session, request.session_hash)
+        return html, write_results(maps, pictures, session)
 
-    def run(path: str | None, phrases: str, opacity: float, request: gr.Request) -> tuple[Any, ...]:
+    def run(path: str | None, phrases: str, opacity: float) -> tuple[Any, ...]:
         picture, names = answers.read_picture(path), answers.read_phrases(phrases, answers.MAX_MAPS)
         maps = answers.map_phrases(session.embedder, picture, names, session.budget)
-        return *show(maps, opacity, request), maps
+        return *show(maps, opacity), maps
 
     (first, names), *_ = page.examples.maps
     state = gr.State()
@@ -306,14 +316,16 @@ def _maps_tab(page: Page) -> None:
     outputs = [shown, files, state]
     _examples(page, page.examples.maps, [picture, phrases])
     gr.on([button.click, phrases.submit], page.saying(run, 2), [picture, phrases, opacity], outputs, **EVENT)
-    opacity.release(show, [state, opacity], outputs[:2], show_progress="hidden", **EVENT)
+    opacity.release(page.saying(show, 1), [state, opacity], outputs[:2], show_progress="hidden", **EVENT)
 
 
-def _files(maps: HeatMaps, pictures: Sequence[Any], session: Session, visitor: str) -> list[str]:
-    """Write maps and their pictures in place of the visitor's last ones; Gradio gives out copies for an hour."""
-    folder = session.scratch / "maps" / hashlib.sha256(visitor.encode()).hexdigest()[:16]
-    shutil.rmtree(folder, ignore_errors=True)
+def write_results(maps: HeatMaps, pictures: Sequence[Any], session: Session) -> list[str]:
+    """Write maps and their pictures, of which Gradio gives out copies for an hour, and delete the oldest ones."""
+    results = session.scratch / "maps"
+    folder = results / str(time.time_ns())
     folder.mkdir(parents=True)
+    for old in sorted(results.iterdir())[:-KEPT_RESULTS]:
+        shutil.rmtree(old)
     paths = [folder / f"map_{number}.png" for number in range(1, len(pictures) + 1)]
     for path, picture in zip(paths, pictures, strict=True):
         picture.save(path)
@@ -360,7 +372,7 @@ def _contrast_tab(page: Page) -> None:
     _examples(page, page.examples.contrasts, [picture, first, second])
     events = [button.click, first.submit, second.submit]
     gr.on(events, page.saying(run, 2), [picture, first, second, opacity], [table, shown, state], **EVENT)
-    opacity.release(show, [state, opacity], shown, show_progress="hidden", **EVENT)
+    opacity.release(page.saying(show), [state, opacity], shown, show_progress="hidden", **EVENT)
 
 
 def _pair_tab(page: Page) -> None:

@@ -129,7 +129,8 @@ def make_app(embedder: Embedder, budget: Budget, library: Library, scratch: Path
         budget: Patch budget of pictures; `None`: see [`answers.budget_of`].
         library: What is searched.
         scratch: The folder of [`private_scratch`].
-        host: Where it is to listen. On this machine only, it answers no other name, which a page on the web could make.
+        host: Where it is to listen. On this machine only, it answers no other name, which a page on the web could
+            make, and visitors may build the index.
     """
     gr: Any = require("gradio", "app")
     from fastapi import FastAPI
@@ -138,7 +139,7 @@ def make_app(embedder: Embedder, budget: Budget, library: Library, scratch: Path
 
     from .interface import Session, build_page
 
-    session = Session(embedder, budget_of(embedder, budget), library, scratch)
+    session = Session(embedder, budget_of(embedder, budget), library, scratch, may_build=is_local(host))
     app = FastAPI(openapi_url=None)
     if is_local(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", _in_address(host)])

@@ -43,6 +43,8 @@ ENGLISH: Mapping[str, str] = {
     "index_ready": "{count} pictures in the index of “{folder}”.",
     "index_missing": "“{folder}” has no index yet. Build it with the button below; it can take a while for many "
     "pictures.",
+    "index_absent": "“{folder}” has no index. Whoever runs the app can make it with “fgclip2 index”, and start "
+    "it again.",
     "index_built": "New: {added}, changed: {updated}, removed: {removed}, as before: {unchanged}, unusable: "
     "{unusable}.",
     # Labels
@@ -141,6 +143,7 @@ CHINESE: Mapping[str, str] = {
     "building": "已编码的图片",
     "index_ready": "“{folder}”的索引中有 {count} 幅图片。",
     "index_missing": "“{folder}”还没有索引。请用下面的按钮建立；图片多时需要一些时间。",
+    "index_absent": "“{folder}”没有索引。运行本应用的人可以用“fgclip2 index”建立，再重新启动。",
     "index_built": "新增 {added}，更改 {updated}，移除 {removed}，未变 {unchanged}，不可用 {unusable}。",
     # Labels
     "tab_labels": "标签",
