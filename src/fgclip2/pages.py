@@ -16,7 +16,7 @@ from .visualization import PHRASE_COLORS
 
 FONTS = 'system-ui, "Noto Sans", "Noto Sans SC", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif'
 # Of the two forms of a text, the page shows that of the browser's language; without scripts, the English one.
-LANGUAGE_STYLE = ':root[lang="zh"] .en, :root:not([lang="zh"]) .zh { display: none; }'
+LANGUAGE_STYLE = ':root[lang|="zh"] .en, :root:not([lang|="zh"]) .zh { display: none; }'
 LANGUAGE_SCRIPT = 'if (/^zh\\b/i.test(navigator.language)) document.documentElement.lang = "zh";'
 
 WINDOW_STYLE = """

@@ -17,6 +17,7 @@ from PIL import Image
 from fgclip2.app.answers import HeatMaps
 from fgclip2.app.examples import EXAMPLES, GARDEN, example_path
 from fgclip2.app.interface import KEPT_RESULTS, Page, Session, write_results
+from fgclip2.app.server import TAGS
 from fgclip2.app.texts import TEXTS
 from scripts.app_pictures import PATIENCE, PHONE, TABS, WIDE, chromium, open_tab, run_tab, running_app, visit
 from tests import golden_of_r2d2
@@ -45,7 +46,7 @@ def test_every_tab_answers_its_examples(browser, address, language):
     words, examples = TEXTS[language], EXAMPLES[language]
     with visit(browser, address, LOCALES[language], WIDE) as (page, problems):
         assert page.url == f"{address}/{language}/"
-        assert page.evaluate("document.documentElement.lang") == language
+        assert page.evaluate("document.documentElement.lang") == TAGS[language]
         best = page.locator("#search-answer .card").first  # the first view answers at once
         assert "scenes/images/00000.webp" in best.inner_text()
         assert best.locator(".window").count() == 2  # one for each phrase
@@ -137,6 +138,7 @@ def test_the_switch_leads_to_the_other_language(browser, address):
         page.click("a.language")
         page.wait_for_url("**/zh/")
         page.get_by_text(TEXTS["zh"]["heading"]).wait_for()
+        page.wait_for_selector("#search-answer .card")  # Gradio complains of answers that one does not wait for
         page.click("a.language")
         page.wait_for_url("**/en/")
         assert problems == []

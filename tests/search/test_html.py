@@ -45,7 +45,7 @@ def test_texts_are_in_both_languages_and_the_browser_chooses():
     page = render_results(TITLE, [Section("猫", [])])
     for english, chinese in (TITLE, ("Nothing was found.", "没有找到。")):
         assert f'<span class="en">{english}</span><span class="zh" lang="zh">{chinese}</span>' in page
-    assert ':root[lang="zh"] .en, :root:not([lang="zh"]) .zh { display: none; }' in page
+    assert ':root[lang|="zh"] .en, :root:not([lang|="zh"]) .zh { display: none; }' in page
 
 
 def test_thumbnails_are_small_and_windows_lie_on_them():

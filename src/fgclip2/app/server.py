@@ -28,7 +28,7 @@ TAGS = {"en": "en", "zh": "zh-CN"}  # of browsers
 HEAD = """<script>
 for (const [name, value] of [["language", "{tag}"], ["languages", ["{tag}"]]])
   Object.defineProperty(navigator, name, {{ get: () => value }});
-document.documentElement.lang = "{language}";
+document.documentElement.lang = "{tag}";
 </script>"""
 PAGE_STYLE = """
 header { display: flex; justify-content: space-between; align-items: baseline; gap: 1rem; }
@@ -159,7 +159,7 @@ def make_app(embedder: Embedder, budget: Budget, library: Library, scratch: Path
             server_name=host,
             theme=theme,
             css=STYLE + PAGE_STYLE,
-            head=HEAD.format(tag=TAGS[language], language=language),
+            head=HEAD.format(tag=TAGS[language]),
             footer_links=[],
             run_history=False,
             allowed_paths=[str(demo_images())],  # of the examples
