@@ -1,4 +1,4 @@
-"""docs/app.md: its commands have the options that it names, its limits are those of the app."""
+"""docs/app.md: its commands have the options that it names, its limits are those of the app, its pictures are small."""
 
 import re
 
@@ -22,3 +22,11 @@ def test_what_the_page_says_is_so(page):
     assert f"{MAX_PIXELS:,}" in text
     assert MAX_UPLOAD == "20mb"
     assert "20 MB" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_pictures_are_there_and_small(page):
+    pictures = re.findall(r"images/app_[\w.]+", read(page))
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert (page.parent / picture).stat().st_size < 200_000
