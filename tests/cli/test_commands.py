@@ -822,7 +822,7 @@ def test_export_says_what_does_not_go_together(options, message, run):
 def test_every_option_of_a_format_is_an_argument_of_its_function():
     for chosen in FORMATS.values():
         _, _, _, *arguments = inspect.signature(chosen.write).parameters
-        assert list(chosen.options) == arguments
+        assert [*chosen.options, *(["calibration"] if chosen.takes_calibration else [])] == arguments
 
 
 def test_what_a_push_lacks_is_said_before_the_model_is_loaded(run, monkeypatch):

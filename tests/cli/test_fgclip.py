@@ -68,7 +68,8 @@ def test_regions_and_heatmap(run, embedder):
 def test_demo_and_doctor(run):
     results = run.json("demo", "-o", "演示")
     assert results["indexed"] > 200
-    assert "Share of a label" in Path("演示/index.html").read_text(encoding="utf-8")
+    assert len(results["right"]) == 9
+    assert "How often it is right" in Path("演示/index.html").read_text(encoding="utf-8")
     checks = run.json("doctor", "--checkpoint", run.checkpoint, model=False)["checks"]
     assert checks[1] == {"name": f"checkpoint {str(run.checkpoint)!r}", "ok": True, "detail": checks[1]["detail"]}
     arguments = ("doctor", "--checkpoint", run.checkpoint, "--coco-image", "photo.png")
