@@ -107,7 +107,7 @@ perf: setup
 
 # A million vectors: 9 GB of disk, 8 GB of memory, and half an hour of CPU time. What has been measured is kept.
 perf-index: setup
-	$(RUN) -m scripts.perf.search_index --work perf_output/search_index --output docs/search_performance.md --drawings 120 --varied 100000 --updated 100000
+	$(RUN) -m scripts.perf.search_index --work perf_output/search_index --output docs/search_performance.md --varied 100000 --updated 100000
 
 # The offline benchmark: results of the embedded checkpoint and two controls, and their tables.
 bench: setup
