@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[3] / "packages" / "fgclip2-onnx" / "src"
 @pytest.mark.slow
 def test_graphs_are_verified_and_the_card_says_how_to_run_them(model, processor, exported, tmp_path, monkeypatch):
     precisions = ["fp32", "int8", "int8-fast"]
-    monkeypatch.setattr("fgclip2.hub.export.export_onnx", lambda *given: shutil.copytree(exported, given[2]))
+    monkeypatch.setattr("fgclip2.hub.export.export_onnx", lambda *given, **_: shutil.copytree(exported, given[2]))
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
     folder = export_checkpoint(model, processor, tmp_path / "图", onnx=precisions)
     differences = verify_folder(folder)
