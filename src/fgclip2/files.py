@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,17 @@ IMAGE_SUFFIXES = frozenset(
 
 # Control characters, line separators, halves of surrogate pairs, and what changes the direction of writing.
 _NOT_TO_BE_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def user_cache() -> Path:
+    """Return the cache folder of this package, where the platform has such: XDG, Apple or %LOCALAPPDATA%."""
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "fgclip2"
 
 
 def printable(text: str | os.PathLike) -> str:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from .._imports import require
+from ..files import user_cache
 
 # What may be trained on and shipped; attribution is in NOTICE.
 PERMISSIVE_LICENCES = frozenset({"Apache-2.0", "MIT", "Unicode-3.0", "CC-BY-4.0", "CC0-1.0"})
@@ -232,14 +231,8 @@ DESCRIBED: dict[str, Source] = {
 
 
 def default_cache() -> Path:
-    """Return the platform's cache folder for this data, as the XDG and Apple conventions and %LOCALAPPDATA% have it."""
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return root / "fgclip2" / "demo"
+    """Return where this data is kept if the user names no other place."""
+    return user_cache() / "demo"
 
 
 def fetch(source: Source, cache: Path) -> Path:

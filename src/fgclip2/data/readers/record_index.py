@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from ...files import new_folder, read_json
+from ...files import new_folder, read_json, user_cache
 from ...languages import LANGUAGES, Language
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _DESCRIPTION = "index.json"
 _GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
-
-
-def default_cache() -> Path:
-    """Return where indexes are kept: `fgclip2/records` in the folder of `XDG_CACHE_HOME`, or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgclip2" / "records"
 
 
 class Span(NamedTuple):
@@ -141,7 +136,7 @@ def record_indexes(
         files: Text files.
         scan: Makes the index of one; must be pickled.
         key: All that an index depends on beside the file.
-        cache: Folder; `None`: [`default_cache`].
+        cache: Folder; `None`: `records` in [`user_cache`].
 
     Raises:
         RuntimeError: A process that another one starts reads the files while it imports the script of that one.
@@ -151,7 +146,7 @@ def record_indexes(
         return [scan(path) for path in files]
     if getattr(current_process(), "_inheriting", False):
         raise RuntimeError(f"{large[0]} is read while a process starts: {_GUARD}")
-    cache = default_cache() if cache is None else cache
+    cache = user_cache() / "records" if cache is None else cache
     found = {path: _folder_of(path, key, cache) for path in large}
     if any(_loaded(folder) is None for folder in found.values()):
         try:
