@@ -121,11 +121,11 @@ OPTIONS = {
     "serve": {
         *("--host", "--port", "--workers", "--threads", "--folder", "--index", "--model", "-m", "--device"),
         *("--backend", "--precision", "--name", "--max-patches", "--batch-size", "--keys-file", "--without-keys"),
-        "--allow-url",
+        *("--allow-url", "--calibration"),
         *("--max-body", "--max-pixels", "--max-images", "--max-texts", "--max-text-characters", "--max-boxes"),
         *("--max-hits", "--timeout", "--max-waiting", "--max-held", "--max-connections", "--cached-texts"),
     },
-    "mcp": {"--root", "--model", "-m", "--device", "--max-pixels"},
+    "mcp": {"--root", "--model", "-m", "--device", "--calibration", "--max-pixels"},
     "app": {
         *("--folder", "--index", "--model", "-m", "--device", "--calibration", "--max-patches", "--host", "--port"),
     },

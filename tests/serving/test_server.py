@@ -23,6 +23,7 @@ from fgclip2.serving.app import create_app
 from fgclip2.serving.engine import Engine
 from fgclip2.serving.keys import ApiKeys
 from fgclip2.serving.limits import Limits
+from tests.calibrations import level_calibration
 
 from .conftest import encoded, listening
 
@@ -187,6 +188,10 @@ def test_what_can_not_be_served_is_said_before_it_listens(drawings, tmp_path, in
         server.make_app(settings(host="0.0.0.0"))
     with pytest.raises(ValueError, match="has no index: make it by"):
         server.make_app(settings(folder=tmp_path))
+    foreign = tmp_path / "of_others.json"
+    level_calibration("sha256:0", "others", 36).save(foreign)
+    with pytest.raises(ValueError, match="the calibration is of the model 'others'"):
+        server.make_app(settings(calibration=foreign))
     with pytest.raises(ValueError, match=r"'images\.example\.org' can't be an allowed prefix"):
         server.make_app(settings(prefixes=("images.example.org",)))
 

@@ -23,6 +23,7 @@ def mcp(
     ],
     model: common.Model = None,
     device: common.Device = None,
+    calibration: common.CalibrationFile = None,
     max_pixels: common.MaxPixels = None,
 ) -> None:
     """Offer search, labels, regions and comparison of images as tools of the Model Context Protocol, over stdio.
@@ -32,6 +33,8 @@ def mcp(
     """
     require("mcp", "mcp")
     embedder = common.load_embedder(model, device, max_pixels=max_pixels)
+    if calibration is not None:
+        embedder.use_calibration(calibration)
     from ..serving.tools import make_server
 
     make_server(embedder, root).run("stdio")

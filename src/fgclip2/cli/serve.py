@@ -47,6 +47,7 @@ def serve(
     name: Annotated[
         str | None, typer.Option(help="What clients call the model.  [default: the checkpoint's name]")
     ] = None,
+    calibration: common.CalibrationFile = None,
     max_patches: common.MaxPatches = None,
     batch_size: common.BatchSize = 32,
     keys_file: Annotated[
@@ -125,6 +126,7 @@ def serve(
         backend=backend,
         precision=precision,
         name=name,
+        calibration=calibration,
         max_num_patches=budget,
         batch_size=batch_size,
         threads=threads,

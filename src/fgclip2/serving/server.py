@@ -54,6 +54,7 @@ class ServiceSettings:
         workers: Processes, each with a model of its own.
         model, device, backend, precision: As in [`Embedder.from_pretrained`].
         name: What clients call the model; `None`: the checkpoint's name, of a folder the last part.
+        calibration: File of a [`Calibration`], for probabilities; `None`: the one beside the checkpoint.
         max_num_patches, batch_size: As in [`Engine`].
         threads: How many batches a worker computes at a time; they share its cores.
         folder: The folder of images whose index is searched; `None`: there is no search.
@@ -72,6 +73,7 @@ class ServiceSettings:
     backend: Any = "torch"
     precision: str | None = None
     name: str | None = None
+    calibration: Path | None = None
     max_num_patches: int | str | None = None
     batch_size: int = 32
     threads: int = 2
@@ -140,6 +142,8 @@ def make_app(settings: ServiceSettings) -> Gate:
     embedder = Embedder.from_pretrained(
         settings.model, settings.device, backend=settings.backend, precision=settings.precision
     )
+    if settings.calibration is not None:
+        embedder.use_calibration(settings.calibration)
     if index is not None:
         index.search("a check of the index", embedder, 1)  # refuses an index of another model
     engine = Engine(
