@@ -204,7 +204,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extras", nargs="*", choices=[[], *USES], help="Which; all by default.")
     options = parser.parse_args()
-    wheels = [next((ROOT / "dist").glob(pattern)) for pattern in ("fgclip2-*.whl", "fgclip2_onnx-*.whl")]
+    wheels = [path for pattern in ("fgclip2-*.whl", "fgclip2_onnx-*.whl") for path in (ROOT / "dist").glob(pattern)]
+    if len(wheels) != 2:
+        raise SystemExit(f"{ROOT / 'dist'} must have one wheel of each package: run python -m scripts.package")
     with tempfile.TemporaryDirectory() as name:
         torch = link_torch(Path(name, "torch"))
         for extra in options.extras or USES:
