@@ -1,10 +1,13 @@
-"""Tutorials and pages that explain run and print what they say; fine_tune.md is run by test_training.py."""
+"""Tutorials, guides and pages that explain run and print what they say; fine_tune.md is run by test_training.py."""
 
 import pytest
 
 from .documents import ROOT, run_document
 
-PAGES = ["heads_and_scores", "tutorials/first_steps", "tutorials/search_photographs"]
+PAGES = [
+    *("embedding", "export", "heads_and_scores", "labels", "transformers"),
+    *("tutorials/first_steps", "tutorials/search_photographs"),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
