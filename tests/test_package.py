@@ -64,6 +64,7 @@ FLOORS = (
         "errors",
         "files",
         "languages",
+        "processes",
         "streams",
         "visualization",
     },

@@ -1,6 +1,9 @@
 """`fgclip2 data validate`."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -90,6 +93,61 @@ def test_folders_and_shards(validate, records, folder):
     shard = folder / "shards/000001.tar"
     shard.write_bytes(shard.read_bytes()[:-9000])
     assert "the shard is cut off" in validate("shards", code=1).stdout
+
+
+def test_records_become_shards(run, records, folder):
+    def shards(*arguments, **options):
+        return run("data", "shards", *arguments, "--processes", "1", model=False, **options)
+
+    write_images(folder / "标签/黑猫", 2)
+    command = ("记录.json", "标签", "分片", "--samples-per-shard", 4)
+    result = shards(*command)
+    assert "format: finehard (by f_path in 记录.json)" in result.stderr
+    assert "6 records in 2 shards in 分片, in " in result.stdout
+    before = (folder / "分片/index.json").stat().st_mtime_ns
+    again = json.loads(shards(*command, "--json").stdout)
+    assert (again["shards"], again["records"], again["left_out"]) == (2, 6, 0)
+    assert (folder / "分片/index.json").stat().st_mtime_ns == before
+    refused = shards("记录.json", "标签", "分片", code=1).stderr
+    assert "分片 was begun with samples_per_shard=4, and now it is 1000" in refused
+    (folder / "1.png").unlink()
+    (folder / "3.png").write_bytes(b"no picture")
+    assert "记录.json:2: " in shards("记录.json", "新", code=1).stderr
+    result = shards("记录.json", "别", "--on-error", "skip")
+    assert "2 records are left out; 别/left_out.jsonl says which, and why" in result.stdout
+    assert len((folder / "别/left_out.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_bytes(folder):
+    """As users run it, by two processes; all of them are gone soon after the first is killed."""
+    write_images(folder, 600)
+    write_json(folder / "记录.json", items(600))
+    command = [sys.executable, "-m", "fgclip2.cli", "data", "shards", "记录.json", "--samples-per-shard", "10"]
+    killed = subprocess.Popen([*command, "分片", "--processes", "2"], cwd=folder)
+    while not list((folder / "分片").glob("*.tar")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not (folder / "分片/index.json").exists()
+    done = subprocess.run([*command, "分片", "--processes", "2", "--json"], cwd=folder, capture_output=True, check=True)
+    assert json.loads(done.stdout)["records"] == 600
+    subprocess.run([*command, "整", "--processes", "1"], cwd=folder, check=True)
+    files = [{path.name: path.read_bytes() for path in (folder / name).iterdir()} for name in ("分片", "整")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 60 + 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--on-error", "stop"), "on_error must be 'raise' or 'skip', got 'stop'"),
+        (("--format", "finehard", "--format", "pairs"), "`--format` must have one value, or one for each of 1 sources"),
+        (("--images-folder", "没有"), "没有"),
+    ],
+)
+def test_wrong_usage_of_shards(run, records, arguments, message):
+    assert message in run("data", "shards", "记录.json", "分片", *arguments, code=1, model=False).stderr
 
 
 def test_wrong_usage(validate, records):

@@ -155,6 +155,11 @@ OPTIONS = {
         ),
         "--json",
     },
+    "data shards": {
+        *("sources", "output", "--format", "--images-folder", "--samples-per-shard", "--processes", "--on-error"),
+        *("--image-column", "--short-caption-column", "--long-caption-column", "--language-column", "--label-column"),
+        *("--language", "--follow-links", "--json"),
+    },
     "bench list": {"--json"},
     "bench check": {"name", "path", "--images", "--open", "--follow-links", "--show", "--json"},
     "bench run": {

@@ -1,6 +1,5 @@
 """One tar shard: what its members mean, whole and broken in every way, and writing them."""
 
-import hashlib
 import io
 import json
 import tarfile
@@ -8,12 +7,11 @@ import tarfile
 import pytest
 from PIL import Image
 
-from fgclip2.data.readers import from_dataset, read_finehard
+from fgclip2.data.readers import read_finehard
 from fgclip2.data.records import InvalidRecordError
-from fgclip2.data.shard_files import BrokenShardError, ShardReader, count_shard, list_shards, write_shards
-from fgclip2.errors import UnreadableImageError
-from tests.data.readers.test_pairs import FakeDataset
-from tests.data.samples import LONG, SHORT, item, items, region, write_json, write_lines
+from fgclip2.data.shard_files import BrokenShardError, ShardReader, count_shard, list_shards
+from fgclip2.data.shard_writing import write_shards
+from tests.data.samples import LONG, SHORT, item, items, region, write_json
 
 
 def png(color: str = "red") -> bytes:
@@ -186,46 +184,6 @@ def test_no_tar_at_all(tmp_path):
     (tmp_path / "空").mkdir()
     with pytest.raises(ValueError, match=r"shards must be a folder with .*; there is no shard"):
         list_shards(tmp_path / "空")
-
-
-def test_written_shards_hold_the_same_records(tmp_path, dataset):
-    shards = write_shards(dataset, tmp_path / "shards", samples_per_shard=3)
-    assert [shard.samples for shard in shards] == [3, 1]
-    assert list_shards(tmp_path / "shards") == shards
-    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["000000.tar", "000001.tar", "index.json"]
-    records = [record for shard in shards for record in read_all(shard.path)]
-    for found, original in zip(records, dataset, strict=True):
-        assert found.image == open(original.image, "rb").read()  # noqa: PTH123, SIM115  # byte for byte
-        names = ("short_caption", "long_caption", "language", "regions")
-        assert [getattr(found, name) for name in names] == [getattr(original, name) for name in names]
-
-
-def test_the_same_records_give_the_same_files(tmp_path, dataset):
-    digests = []
-    for name in ("a", "b"):
-        (shard,) = write_shards(dataset, tmp_path / name)
-        digests.append(hashlib.sha256(open(shard.path, "rb").read()).hexdigest())  # noqa: PTH123, SIM115
-    assert digests[0] == digests[1]
-
-
-def test_decoded_images_are_written_too(tmp_path, photo):
-    (shard,) = write_shards(from_dataset(FakeDataset([{"image": photo, "caption": "照片"}])), tmp_path / "shards")
-    (record,) = read_all(shard.path)
-    assert Image.open(io.BytesIO(record.image)).tobytes() == photo.tobytes()
-
-
-def test_what_can_not_be_written(tmp_path, images, dataset):
-    with pytest.raises(ValueError, match="images must be a new or empty folder"):
-        write_shards(dataset, images)
-    with pytest.raises(ValueError, match="samples_per_shard must be a positive integer, got 0"):
-        write_shards(dataset, tmp_path / "a", 0)
-    (images / "0.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImageError, match=r"a\.json:1: .*0\.png"):
-        write_shards(dataset, tmp_path / "b")
-    broken = read_finehard(write_lines(tmp_path / "b.jsonl", [item("zh", path="1.png"), "{"]), images)
-    with pytest.raises(InvalidRecordError, match=r"b\.jsonl:2"):
-        write_shards(broken, tmp_path / "c")
-    assert not (tmp_path / "c/index.json").exists()  # so a half-written folder is not taken for a whole one
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from fgclip2.data.readers import read_finehard
 from fgclip2.data.records import InvalidRecordError
-from fgclip2.data.shard_files import BrokenShardError, ShardReader, write_shards
+from fgclip2.data.shard_files import BrokenShardError, ShardReader
+from fgclip2.data.shard_writing import write_shards
 from fgclip2.data.shards import ShardedRecords, buffered_shuffle
 from tests.data.samples import item, write_images, write_json
 from tests.data.test_shard_files import png, write_tar

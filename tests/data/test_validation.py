@@ -7,7 +7,8 @@ import pytest
 
 import fgclip2.data
 from fgclip2.data.readers import read_finehard, read_image_folder, read_pairs
-from fgclip2.data.shard_files import list_shards, write_shards
+from fgclip2.data.shard_files import list_shards
+from fgclip2.data.shard_writing import write_shards
 from fgclip2.data.validation import guess_format, validate
 from tests.data.samples import NEGATIVES, item, items, region, write_images, write_json, write_lines
 from tests.data.test_shard_files import png, write_tar

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +14,7 @@ from tqdm.auto import tqdm
 
 from .._imports import require
 from ..embedding import default_device
+from ..processes import end_with_parent
 from ..streams import bounded_map
 from .output import TABLES, BulkOutput
 from .settings import BulkSettings
@@ -116,21 +115,13 @@ def _without(table: Any, id_column: str, done: set[Any]) -> Any:
 
 
 def _start(settings: BulkSettings, fingerprint: str, threads: int, devices: Any) -> None:
-    """Make the worker of this process, which ends with its parent, however that ends."""
+    """Make the worker of this process, which ends with its parent."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent ends the others
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent()
     try:
         _worker = Worker(settings, fingerprint, devices.get(), threads)
     except Exception as error:  # raised here, the pool would say that the process was killed, and not why
         _worker = error
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _embed(table: Any) -> Any:

@@ -21,15 +21,36 @@ fgclip2 data validate pairs.csv --images open --json
 fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径 --short-caption-column 描述
 """
 
+# Options of all commands that read records.
+FORMAT_HELP = (
+    "Format: finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards.  [default: as the files look]"
+)
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column or key of the image, in pairs.  [default: image, else filepath]")
+]
+ShortCaptionColumn = Annotated[
+    str | None,
+    typer.Option(help="Column or key of short captions, in pairs.  [default: short_caption, caption, else title]"),
+]
+LongCaptionColumn = Annotated[
+    str | None,
+    typer.Option(help="Column or key of long captions, in pairs.  [default: long_caption, else caption]"),
+]
+LanguageColumn = Annotated[str | None, typer.Option(help="Column or key of languages, in pairs.  [default: language]")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column or key of labels, 1 where image and caption match, else 0, in pairs."),
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read what links in the folders lead to outside them too.")
+]
+
 
 def validate(
     path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
     format: Annotated[
         str | None,
-        typer.Option(
-            help="Format: finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards.  "
-            "[default: as the files look]"
-        ),
+        typer.Option(help=FORMAT_HELP),
     ] = None,
     images_folder: Annotated[
         Path | None, typer.Option(help="Folder with the images.  [default: that of the records]")
@@ -40,30 +61,15 @@ def validate(
             help="Check of the images: none (no check), exists (they must be there) or open (they are decoded)."
         ),
     ] = "exists",
-    image_column: Annotated[
-        str | None, typer.Option(help="Column or key of the image, in pairs.  [default: image, else filepath]")
-    ] = None,
-    short_caption_column: Annotated[
-        str | None,
-        typer.Option(help="Column or key of short captions, in pairs.  [default: short_caption, caption, else title]"),
-    ] = None,
-    long_caption_column: Annotated[
-        str | None,
-        typer.Option(help="Column or key of long captions, in pairs.  [default: long_caption, else caption]"),
-    ] = None,
-    language_column: Annotated[
-        str | None, typer.Option(help="Column or key of languages, in pairs.  [default: language]")
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(help="Column or key of labels, 1 where image and caption match, else 0, in pairs."),
-    ] = None,
+    image_column: ImageColumn = None,
+    short_caption_column: ShortCaptionColumn = None,
+    long_caption_column: LongCaptionColumn = None,
+    language_column: LanguageColumn = None,
+    label_column: LabelColumn = None,
     language: Annotated[
         str | None, typer.Option(help="Language of all records, en or zh.  [default: that of each, or detected]")
     ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Read what links in the folders lead to outside them too.")
-    ] = False,
+    follow_links: FollowLinks = False,
     show: Annotated[int, typer.Option(min=0, help="Number of problems to list; --json lists all.")] = 20,
     threads: Annotated[int, typer.Option(min=1, help="Number of threads that read and decode.")] = 8,
     as_json: common.AsJson = False,
@@ -72,28 +78,19 @@ def validate(
 
     It also counts what the data set holds. The exit code is 1 if anything is wrong.
     """
-    from ..checks import one_of
     from ..data import validation
-    from ..data.formats import FORMATS, open_records
+    from ..data.formats import open_records
     from ..data.readers import Columns
     from ..data.shard_files import list_shards
 
     path = common.with_home(path)
-    if format is None:
-        format, reason = validation.guess_format(path, follow_links)
-        typer.echo(f"format: {format} (by {reason})", err=True)
-    if format not in FORMATS:
-        raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
+    format = checked_format(path, format, follow_links)
     columns = Columns(image_column, short_caption_column, long_caption_column, language_column, label_column)
     if columns != Columns() and format != "pairs":
         raise typer.BadParameter(
             f"only the format pairs has columns, and this is {format}: leave them out", param_hint="--…-column"
         )
-    if images_folder is not None and format in ("folder", "shards"):
-        raise typer.BadParameter(
-            f"the format {format} has its images in itself, got {images_folder}: leave it out",
-            param_hint="--images-folder",
-        )
+    check_images_folder(format, images_folder)
     dataset: RecordDataset | list[Shard]
     if format == "shards":
         dataset = list_shards(path, count=False, follow_links=follow_links)
@@ -108,6 +105,29 @@ def validate(
         raise ValueError(
             f"{path} has {len(report.problems)} problems, in {report.unusable} of {report.records} records: mend them, "
             "or train with on_error='skip', which leaves such records out"
+        )
+
+
+def checked_format(path: str, format: str | None, follow_links: bool) -> str:
+    """Return a format that is one, or as the files look, which is said on stderr."""
+    from ..checks import one_of
+    from ..data.formats import FORMATS
+    from ..data.validation import guess_format
+
+    if format is None:
+        format, reason = guess_format(path, follow_links)
+        typer.echo(f"format: {format} (by {reason})", err=True)
+    if format not in FORMATS:
+        raise typer.BadParameter(f"must be {one_of(FORMATS)}, got {format!r}", param_hint="--format")
+    return format
+
+
+def check_images_folder(format: str, images_folder: str | Path | None) -> None:
+    """Raise if a folder of images is given for a format that has its images in itself."""
+    if images_folder is not None and format in ("folder", "shards"):
+        raise typer.BadParameter(
+            f"the format {format} has its images in itself, got {images_folder}: leave it out",
+            param_hint="--images-folder",
         )
 
 

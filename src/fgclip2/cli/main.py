@@ -199,6 +199,7 @@ _add("init", "Write a checkpoint to start training from.")
 _add("train", "Train a checkpoint on images with captions, boxes and hard negatives.")
 
 _add("validate", "Read a data set whole and list what is wrong with it.", "data", group=data_app)
+_add("shards", "Write records as tar shards, by all cores, and go on where a run was killed.", group=data_app)
 _add("hard-negatives", "Give regions hard negatives.", "hard_negatives", "hard_negatives", group=data_app)
 
 _add("list", "List the benchmarks.", "bench", "list_benchmarks", "LIST_EXAMPLES", bench_app)

@@ -12,7 +12,8 @@ from .readers import (
     read_zero,
 )
 from .records import InvalidRecordError, Record, RecordDataset, Region, concatenate, open_record_image
-from .shard_files import BrokenShardError, write_shards
+from .shard_files import BrokenShardError
+from .shard_writing import write_shards
 from .shards import ShardedRecords
 from .validation import Report, validate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ from .readers import (
 from .records import RecordDataset
 
 FORMATS = ("finehard", "fineregion-cn", "ccmb", "flickr30k-cna", "zero", "pairs", "folder", "shards")
+
+
+def for_each_source(name: str, values: Sequence[str] | None, count: int) -> list[str | None]:
+    """Spread one value over all sources; several must be one for each.
+
+    Raises:
+        ValueError: There are neither one nor as many; names the option `name`.
+    """
+    if not values:
+        return [None] * count
+    if len(values) == 1:
+        return [*values] * count
+    if len(values) != count:
+        raise ValueError(f"`{name}` must have one value, or one for each of {count} sources, got {len(values)}")
+    return list(values)
 
 
 def open_records(

@@ -57,6 +57,8 @@ class Record:
     regions: tuple[Region, ...]
     source: str  # "file.jsonl:17" (line or item number, from 1), for error messages
     matches: bool | None = None  # of a labelled pair: whether the caption is one of the image; None: it has no label
+    # Height and width in pixels of the image as it is stored, where the data says them; None: see its header.
+    image_size: tuple[int, int] | None = None
 
 
 class RecordDataset(ABC):

@@ -1,4 +1,4 @@
-"""Tar shards in the layout of WebDataset: reading one, counting, the index, and writing them.
+"""Tar shards in the layout of WebDataset: reading one, counting, and the index.
 
 What is wrong with a shard, an unreadable file included, is a `BrokenShardError`.
 
@@ -8,7 +8,6 @@ A sample is a run of members with one key: `000017.jpg` and `000017.json` (an it
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -19,17 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from PIL import Image
-
-from ..checks import check_positive_integer
-from ..errors import UnreadableImageError
 from ..files import IMAGE_SUFFIXES, decode_json, leads_outside, replacing
 from ..languages import LANGUAGES, Language
-from ..modeling.inputs import open_image
 from .readers.checks import shown
 from .readers.files import MAX_RECORD_BYTES
-from .readers.finehard import check_item, item_language, item_of_record, record_of_item
-from .records import InvalidRecordError, Record, RecordDataset, open_record_image
+from .readers.finehard import check_item, item_language, record_of_item
+from .records import InvalidRecordError, Record
 from .remote import RemoteFile
 
 logger = logging.getLogger(__name__)
@@ -37,7 +31,6 @@ logger = logging.getLogger(__name__)
 INDEX_NAME = "index.json"
 
 _BLOCK = 512  # bytes, of the tar format
-_SUFFIX_OF_FORMAT = {"MPO": ".jpg", "JPEG2000": ".jp2"}  # of Pillow's formats; the others are called like their suffix
 
 
 class BrokenShardError(InvalidRecordError):
@@ -352,67 +345,3 @@ def write_index(folder: str | Path, shards: Sequence[Shard]) -> None:
     content = json.dumps({"shards": entries}, ensure_ascii=False, indent=1)
     with replacing(Path(folder) / INDEX_NAME) as unfinished:
         unfinished.write_text(content + "\n", encoding="utf-8")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def write_shards(dataset: RecordDataset, folder: str | Path, samples_per_shard: int = 1000) -> list[Shard]:
-    """Write any data set of records as tar shards (`000000.tar`, ...) with an index, images unchanged byte for byte.
-
-    Args:
-        dataset: The records, written in their order; decoded (PIL) images are stored as PNG.
-        folder: A new or empty folder.
-        samples_per_shard: The number of samples of all shards but the last.
-
-    Returns:
-        The shards, as the index has them.
-
-    Raises:
-        ValueError: The folder holds something, or a record can't be used.
-        UnreadableImageError: An image is missing or of no known format (only its beginning is looked at).
-    """
-    check_positive_integer("samples_per_shard", samples_per_shard)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise ValueError(f"{folder} must be a new or empty folder")
-    shards = []
-    for number, start in enumerate(range(0, len(dataset), samples_per_shard)):
-        indices = range(start, min(start + samples_per_shard, len(dataset)))
-        path, languages = folder / f"{number:06d}.tar", dict.fromkeys(LANGUAGES, 0)
-        with replacing(path) as unfinished, tarfile.open(unfinished, "w") as tar:
-            for index in indices:
-                record = dataset[index]
-                languages[record.language] += 1
-                content, suffix = _encoded_image(record)
-                item = json.dumps(item_of_record(record), ensure_ascii=False).encode()
-                for name, data in ((f"{index:09d}{suffix}", content), (f"{index:09d}.json", item)):
-                    header = tarfile.TarInfo(name)  # neither owner nor time: the same records give the same file
-                    header.size = len(data)
-                    tar.addfile(header, io.BytesIO(data))
-        shards.append(Shard(str(path), len(indices), tuple(languages.values())))
-    write_index(folder, shards)
-    return shards
-
-
-def _encoded_image(record: Record) -> tuple[bytes, str]:
-    """Return the bytes of an image and the suffix of their format."""
-    if isinstance(record.image, Image.Image):
-        buffer = io.BytesIO()
-        open_record_image(record).save(buffer, "PNG")
-        return buffer.getvalue(), ".png"
-    try:
-        content = Path(record.image).read_bytes() if isinstance(record.image, str) else record.image
-        with open_image(content) as image:
-            name = image.format or ""
-    except Exception as error:  # on corrupt data decoders raise nearly everything
-        named = record.image if isinstance(record.image, str) else "the encoded image"
-        raise UnreadableImageError(f"{record.source}: {named}: {error}") from error
-    suffix = _SUFFIX_OF_FORMAT.get(name, f".{name.lower()}")
-    if suffix not in IMAGE_SUFFIXES:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UnreadableImageError(f"{record.source}: the format of the image must be one of {known}, got {name}")
-    return content, suffix

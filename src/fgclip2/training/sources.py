@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checks import check_choice, check_positive_integer
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
-from ..data.formats import FORMATS, open_records
+from ..data.formats import FORMATS, for_each_source, open_records
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
@@ -74,7 +74,7 @@ def open_train_data(
 
 def shards_language(settings: DataSettings) -> Any:
     """Return the language of all samples of shards; `None`: that of each."""
-    return _for_each_source("language", settings.language, 1)[0]
+    return for_each_source("language", settings.language, 1)[0]
 
 
 def open_eval_data(settings: DataSettings) -> RecordDataset | None:
@@ -108,7 +108,7 @@ def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
 
 
 def _formats(paths: Sequence[str], given: list[str] | None, settings: DataSettings) -> list[str]:
-    formats = _for_each_source("data_format", given, len(paths))
+    formats = for_each_source("data_format", given, len(paths))
     for format in formats:
         if format is not None:
             check_choice("`data_format`", format, FORMATS)
@@ -129,19 +129,8 @@ def _open(
     sources = zip(
         paths,
         formats,
-        _for_each_source("images_folder", folders, len(paths)),
-        _for_each_source("language", settings.language, len(paths)),
+        for_each_source("images_folder", folders, len(paths)),
+        for_each_source("language", settings.language, len(paths)),
         strict=True,
     )
     return concatenate([open_records(*source, columns, settings.follow_links) for source in sources])
-
-
-def _for_each_source(name: str, values: list[str] | None, count: int) -> list[str | None]:
-    """Spread one value over all sources; several must be one for each."""
-    if not values:
-        return [None] * count
-    if len(values) == 1:
-        return [*values] * count
-    if len(values) != count:
-        raise ValueError(f"`{name}` must have one value, or one for each of {count} sources, got {len(values)}")
-    return list(values)
