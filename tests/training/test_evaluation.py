@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 
 from fgclip2 import FGClip2Processor
-from fgclip2.data import Record, RecordDataset, Region, read_image_folder, read_pairs
+from fgclip2.data import (
+    Record,
+    RecordDataset,
+    Region,
+    read_finehard,
+    read_image_folder,
+    read_pairs,
+    read_shards,
+    write_shards,
+)
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
 from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.evaluation import embed_batches, evaluation_metrics, share_of_rank
@@ -99,14 +108,16 @@ class InBothLanguages(RecordDataset):
         return self._records.source(index % len(self._records))
 
 
-def evaluated(saved_folder: str, records_folder: str) -> dict[str, float]:
-    """What a rank has to say of all records."""
-    from fgclip2.data import read_finehard
+def in_both_languages(folder: Path) -> RecordDataset:
+    return InBothLanguages(read_finehard(folder / "records.json", folder / "images"))
 
+
+def evaluated(saved_folder: str, folder: str) -> dict[str, float]:
+    """What a rank has to say of all records, or of shards of them."""
     torch.set_num_threads(1)
     model = FGClip2ForTraining.from_pretrained(saved_folder).eval()
-    folder = Path(records_folder)
-    records = InBothLanguages(read_finehard(folder / "records.json", folder / "images"))
+    is_shards = (Path(folder) / "index.json").is_file()
+    records = read_shards(folder) if is_shards else in_both_languages(Path(folder))
     drawn = DrawnRecords(records)
     collator = FGClip2Collator(FGClip2Processor.from_pretrained(saved_folder), training=False)
     batches = (collator([drawn[draw] for draw in draws]) for draws in share_of_rank(records, 7))
@@ -119,6 +130,11 @@ def test_repeated_images_give_the_same_numbers_on_several_processes(saved_folder
     assert one["short_image_to_text_recall@10"] > 0.2  # the text that all images share is right for all
     for of_rank in run_on_ranks(evaluated, 2, str(saved_folder), str(records_folder)):
         assert of_rank == pytest.approx(one, rel=1e-4)
+
+
+def test_shards_have_the_numbers_of_their_records(saved_folder, records_folder, tmp_path):
+    write_shards(in_both_languages(records_folder), tmp_path / "shards", 15)
+    assert evaluated(str(saved_folder), str(tmp_path / "shards")) == evaluated(str(saved_folder), str(records_folder))
 
 
 def test_texts_of_one_region_are_all_right():

@@ -124,7 +124,9 @@ def checked_format(path: str, format: str | None, follow_links: bool) -> str:
 
 def check_images_folder(format: str, images_folder: str | Path | None) -> None:
     """Raise if a folder of images is given for a format that has its images in itself."""
-    if images_folder is not None and format in ("folder", "shards"):
+    from ..data.formats import WITH_IMAGES
+
+    if images_folder is not None and format in WITH_IMAGES:
         raise typer.BadParameter(
             f"the format {format} has its images in itself, got {images_folder}: leave it out",
             param_hint="--images-folder",

@@ -13,6 +13,7 @@ from .readers import (
 )
 from .records import InvalidRecordError, Record, RecordDataset, Region, concatenate, open_record_image
 from .shard_files import BrokenShardError
+from .shard_records import read_shards
 from .shard_writing import write_shards
 from .shards import ShardedRecords
 from .validation import Report, validate
@@ -35,6 +36,7 @@ __all__ = [
     "read_flickr30k_cna",
     "read_image_folder",
     "read_pairs",
+    "read_shards",
     "read_zero",
     "validate",
     "write_shards",

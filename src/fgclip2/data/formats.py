@@ -17,11 +17,13 @@ from .readers import (
     read_zero,
 )
 from .records import RecordDataset
+from .shard_records import read_shards
 
+WITH_IMAGES = ("folder", "shards")  # formats that have their images in themselves
 FORMATS = ("finehard", "fineregion-cn", "ccmb", "flickr30k-cna", "zero", "pairs", "folder", "shards")
 
 
-def for_each_source(name: str, values: Sequence[str] | None, count: int) -> list[str | None]:
+def for_each_source(name: str, values: Sequence[Any] | None, count: int) -> list[Any]:
     """Spread one value over all sources; several must be one for each.
 
     Raises:
@@ -44,7 +46,7 @@ def open_records(
     columns: Columns | None = None,
     follow_links: bool = False,
 ) -> RecordDataset:
-    """Open the records of one path, in any of [`FORMATS`] but shards.
+    """Open the records of one path, in any of [`FORMATS`], as a data set that is read in any order.
 
     Args:
         path: File or folder.
@@ -57,10 +59,11 @@ def open_records(
     Raises:
         ValueError: The records can't be read, or a folder of images is given for one.
     """
-    if format == "folder":
+    if format in WITH_IMAGES:
         if images_folder:
-            raise ValueError(f"images_folder must be left out for {path}, a folder of images, got {images_folder}")
-        return read_image_folder(path, language=language, follow_links=follow_links)
+            raise ValueError(f"images_folder must be left out for {path}, which has its images, got {images_folder}")
+        read_whole = read_shards if format == "shards" else read_image_folder
+        return read_whole(path, language=language, follow_links=follow_links)
     if format == "pairs":
         return read_pairs(path, images_folder, columns or Columns(), language, follow_links)
     if format == "zero":

@@ -71,20 +71,21 @@ class ShardReader:
         path: A plain (not compressed) tar file: a local path, or an address that fsspec opens, e.g. `s3://…`. Where
             reading from an address fails, it is tried again (see `RemoteFile`).
         language: The language of all records. None: by `is_cn`, else detected, as `read_finehard` does.
+        start: The byte at which the first sample that is wanted begins.
 
     Raises:
         BrokenShardError: (from every method) The file can't be read, is cut off, corrupt or no tar.
     """
 
-    def __init__(self, path: str, language: Language | None = None):
-        self.path, self._language = path, language
+    def __init__(self, path: str, language: Language | None = None, start: int = 0):
+        self.path, self._language, self._start = path, language, start
 
     def __enter__(self) -> ShardReader:
         with ExitStack() as opened:
             try:
                 self._file = opened.enter_context(closing(_open(self.path)))
                 self._size = self._file.seek(0, os.SEEK_END)
-                self._file.seek(0)
+                self._file.seek(self._start)
                 self._tar = opened.enter_context(tarfile.open(fileobj=self._file, mode="r:"))
             except (tarfile.TarError, EOFError) as error:
                 raise broken_shard(self.path, f"no tar file ({error})") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checks import check_choice, check_positive_integer
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
-from ..data.formats import FORMATS, for_each_source, open_records
+from ..data.formats import FORMATS, WITH_IMAGES, for_each_source, open_records
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
@@ -83,20 +83,19 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
     Of several formats and languages, which are those of `train_data` one by one, none is taken for granted here.
 
     Raises:
-        ValueError: A source can't be read, or is shards.
+        ValueError: A source can't be read.
     """
     paths = settings.eval_data
     if not paths:
         return None
     same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
     formats = _formats(paths, settings.data_format if same else None, settings)
-    if "shards" in formats:
-        raise ValueError(
-            f"`eval_data` must be records or a folder of images, got shards ({', '.join(paths)}): name the "
-            "records that they were made of"
-        )
     language = settings.language if settings.language and len(settings.language) == 1 else None
-    folders = settings.eval_images_folder or settings.images_folder
+    folders: Any = settings.eval_images_folder
+    if not folders:  # that of the records to train on, for what does not have its images in itself
+        needed = [format not in WITH_IMAGES for format in formats]
+        spread = for_each_source("images_folder", settings.images_folder if any(needed) else None, len(paths))
+        folders = [folder if needs else None for folder, needs in zip(spread, needed, strict=True)]
     return _open(paths, formats, folders, replace(settings, language=language))
 
 
@@ -116,7 +115,7 @@ def _formats(paths: Sequence[str], given: list[str] | None, settings: DataSettin
 
 
 def _open(
-    paths: Sequence[str], formats: Sequence[str], folders: list[str] | None, settings: DataSettings
+    paths: Sequence[str], formats: Sequence[str], folders: list[Any] | None, settings: DataSettings
 ) -> RecordDataset:
     columns = Columns(*(getattr(settings, name) for name in _COLUMNS))
     if columns != Columns() and "pairs" not in formats:
