@@ -259,8 +259,10 @@ def test_the_plan_names_records_that_cannot_be_used(run, config):
 def test_the_plan_of_shards(run, config, records_folder):
     write_shards(read_finehard(records_folder / "records.json", records_folder / "images"), "分片", 15)
     change(config, train_data="分片", images_folder=None)
-    plan = run.json("train", config, "--dry-run", "--processes", 3, model=False)
+    evaluated = ("--eval_data", "分片", "--patch_batches", "alike")
+    plan = run.json("train", config, "--dry-run", "--processes", 3, *evaluated, model=False)
     assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
+    assert plan["data"]["held_out"] == 40
     assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)
     assert plan["steps"]["language_batches"] == "homogeneous"  # 24 of 27 English ones and 12 of 13 Chinese ones
     mixed = run.json("train", config, "--dry-run", "--processes", 4, "--language_batches", "mixed", model=False)

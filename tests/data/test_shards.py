@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from fgclip2.data.readers import read_finehard
@@ -399,6 +400,115 @@ def test_a_language_of_too_few_records_is_named(tmp_path, caplog):
         ShardedRecords(path, 5, drop_last=True, language_batches="homogeneous")
     with pytest.raises(ValueError, match="needs drop_last=True"):
         ShardedRecords(path, 2, language_batches="homogeneous")
+
+
+# -- batches of images with about as many patches ---------------------------------------------------------------------
+
+
+def patches_of(height: int, width: int) -> int:
+    return height * width
+
+
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory):
+    """120 samples in four shards, in two languages, with 1 to 8 patches each by what their `.json` says."""
+    folder, rng = tmp_path_factory.mktemp("sized"), np.random.default_rng(0)
+    heights = rng.integers(1, 9, 120).tolist()
+    for shard in range(4):
+        members = {}
+        for number in range(30 * shard, 30 * (shard + 1)):
+            caption = f"第{number}张 {number}" if number % 3 == 0 else f"picture {number}"
+            said = {"short_caption": caption, "height": heights[number], "width": 1}
+            members |= {f"{number:03}.png": png(), f"{number:03}.json": said}
+        write_tar(folder / f"{shard}.tar", members)
+    return folder, np.array(heights)
+
+
+def alike(folder, rank: int = 0, world_size: int = 1, **options) -> ShardedRecords:
+    settings = {"drop_last": True, "buffer_size": 40, "seed": 1, **options}
+    dataset = ShardedRecords(folder, 4, rank, world_size, **settings)
+    dataset.group_by_patches(patches_of)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("world_size", "workers", "language_batches"), [(1, 0, "homogeneous"), (2, 0, "homogeneous"), (1, 2, "mixed")]
+)
+def test_images_of_about_as_many_patches_share_a_batch(sized, world_size, workers, language_batches):
+    """The batches that ranks have at the same time, too; each sample comes once, and other ones meet in each epoch."""
+    folder, patches = sized
+    epochs = []
+    for epoch in (0, 1, 0):
+        ranks = []
+        for rank in range(world_size):
+            dataset = alike(folder, rank, world_size, language_batches=language_batches)
+            dataset.set_epoch(epoch)
+            ranks.append(batches_of(dataset, workers))
+        steps = [list(chain(*step)) for step in zip(*ranks, strict=True)]
+        seen = list(chain(*steps))
+        assert len(seen) == len(set(seen)) == len(dataset) * world_size == 120 - dataset.left_out
+        epochs.append(ranks)
+    assert epochs[0] == epochs[2] != epochs[1]
+    by_chance = ShardedRecords(folder, 4, drop_last=True, buffer_size=40)
+    spreads = [
+        np.mean([np.ptp(patches[batch]) for batch in batches])
+        for batches in (chain(*ranks), steps, batches_of(by_chance))
+    ]
+    assert spreads[0] < spreads[2] / 2.5
+    assert spreads[1] < spreads[2] / 1.5
+    together = [{frozenset(batch) for batch in chain(*ranks)} for ranks in epochs[:2]]
+    assert len(together[0] & together[1]) < len(together[0]) / 4
+
+
+@pytest.mark.parametrize(("workers", "language_batches"), [(0, "homogeneous"), (0, "mixed"), (2, "homogeneous")])
+def test_batches_of_about_as_many_patches_go_on_within_an_epoch(sized, workers, language_batches):
+    def remaining(batches: int, placeholders: bool = False) -> list:
+        dataset = alike(sized[0], 1, 2, language_batches=language_batches)
+        dataset.set_epoch(2, batches, placeholders)
+        loader = DataLoader(dataset, batch_size=4, drop_last=True, num_workers=workers, collate_fn=list)
+        return [[record and number_of(record) for record in batch] for batch in loader]
+
+    whole = remaining(0)
+    assert len(whole) == {"homogeneous": 5 + 10, "mixed": 15}[language_batches]
+    for batches in (1, 4, 9, 12, 15) if not workers else (6, 11):
+        assert remaining(batches) == whole[batches:], batches
+    assert remaining(7, placeholders=True) == [[None] * 4] * 7 + whole[7:]
+
+
+def test_sizes_that_no_record_says_are_read_from_the_headers(tmp_path):
+    sizes = [(8, 6), (40, 30), (8, 6), (40, 30)] * 10
+    for name, said in (("said", True), ("read", False)):
+        members = {}
+        for number, size in enumerate(sizes):
+            buffer = io.BytesIO()
+            Image.new("RGB", size).save(buffer, "PNG")
+            item = {"short_caption": f"picture {number}"} | ({"width": size[0], "height": size[1]} if said else {})
+            members |= {f"{number:02}.png": buffer.getvalue(), f"{number:02}.json": item}
+        write_tar(tmp_path / f"{name}.tar", members)
+    batches = batches_of(alike(tmp_path / "said.tar"))
+    assert batches == batches_of(alike(tmp_path / "read.tar"))
+    assert sum(len({sizes[number] for number in batch}) > 1 for batch in batches) <= 2  # one in each window
+
+
+def test_what_can_not_be_grouped_by_patches(sized, caplog):
+    for options in ({"shuffle": False}, {"drop_last": False}):
+        with pytest.raises(ValueError, match="need shuffle=True and drop_last=True, got"):
+            alike(sized[0], **options)
+    alike(sized[0], buffer_size=40)
+    assert "looked for" not in caplog.text
+    alike(sized[0], buffer_size=40, language_batches="homogeneous")
+    assert "among 5 batches of 4 only, which is all that the buffer of 40 samples of two languages holds" in caplog.text
+    state = ShardedRecords(sized[0], 4, drop_last=True, buffer_size=40, seed=1).state_dict()
+    with pytest.raises(ValueError, match="the state's patch_batches must be 'alike', as this data set has, got 'any'"):
+        alike(sized[0]).load_state_dict(state)
+
+
+def test_a_state_within_a_batch_of_about_as_many_patches(sized):
+    whole = [number_of(record) for record in alike(sized[0])]
+    for stop in (0, 3, 18, 63, 120):
+        resumed = alike(sized[0])
+        resumed.load_state_dict({**resumed.state_dict(), "samples": stop})
+        assert [number_of(record) for record in resumed] == whole[stop:]
 
 
 # -- broken shards and bad connections --------------------------------------------------------------------------------

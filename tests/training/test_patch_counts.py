@@ -7,41 +7,25 @@ import pytest
 from PIL import Image
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
-from fgclip2.data import Record, RecordDataset
+from fgclip2.data import Record, RecordDataset, read_finehard, write_shards
+from fgclip2.data.records import read_image_size
 from fgclip2.training import FGClip2ForTraining, NeighbouringRecords
-from fgclip2.training.estimates import height_and_width
 from fgclip2.training.patch_counts import read_patch_counts, useful_share
 from fgclip2.training.sampler import BatchOrderSampler
+from scripts.perf.padding import batches_of_shards, patches_of_photos
 
 from ..modeling.test_inputs import header_of_png
 from ..ranks import run_on_ranks
 from .conftest import make_records
 from .test_resuming import losses, run
 
-# Width, height and share in a thousand of photos as data sets of the web have them: most by a few kinds of cameras and
-# of editors, 80 in a thousand cut by hand to any shape.
-PHOTOS = (
-    *((640, 480, 300), (480, 640, 120), (640, 427, 140), (640, 426, 60), (427, 640, 50), (640, 360, 50)),
-    *((500, 375, 70), (375, 500, 30), (640, 640, 30), (612, 612, 20), (1024, 768, 20), (768, 1024, 10)),
-    *((1024, 683, 10), (1920, 1080, 5), (4032, 3024, 5)),
-)
 PROCESSOR = FGClip2Processor.from_pretrained(embedded_checkpoint())
-
-
-def photo_mix(count: int = 8000) -> np.ndarray:
-    """Heights and widths, (count, 2)."""
-    rng = np.random.default_rng(0)
-    known = np.repeat([(height, width) for width, height, _ in PHOTOS], [share for *_, share in PHOTOS], axis=0)
-    any_shape = rng.integers(12, 50, (80, 2)) * 16
-    return rng.choice(np.concatenate([known, any_shape]), count)
 
 
 @pytest.mark.parametrize("language_batches", ["homogeneous", "mixed"])
 @pytest.mark.parametrize("budget", [256, 1024, "auto"])
 def test_nearly_all_vision_tokens_of_photos_are_useful(budget, language_batches):
-    sizes, of_records = np.unique(photo_mix(), axis=0, return_inverse=True)
-    counts = [FGClip2ForTraining.count_patches(PROCESSOR, *size, max_num_patches=budget) for size in sizes.tolist()]
-    patches = np.array(counts, np.int32)[of_records.ravel()]
+    patches = patches_of_photos(budget)
     languages = (np.arange(len(patches)) % 3 == 0).astype(np.uint8)
     shares = {}
     for way, given in (("any", None), ("alike", patches)):
@@ -56,11 +40,23 @@ def test_nearly_all_vision_tokens_of_photos_are_useful(budget, language_batches)
     assert shares["any"] < (0.97 if budget == "auto" else shares["alike"])  # one budget is nearly full anyway
 
 
+@pytest.mark.parametrize("budget", [256, 1024, "auto"])
+def test_nearly_all_vision_tokens_of_photos_in_shards_are_useful(budget):
+    """Within a buffer of 1,000 samples of one language, or of two; also where two ranks wait for each other."""
+    patches = patches_of_photos(budget)
+    of_ranks = patches[: len(patches) // 64 * 64].reshape(2, -1)
+    for batches, least in ((1000 // 32, 0.985), (1000 // 2 // 32, 0.975)):
+        ranks = [list(batches_of_shards(part, batches, rank)) for rank, part in enumerate(of_ranks)]
+        steps = np.stack(ranks, axis=1)  # (steps, ranks, 32)
+        assert useful_share(steps.reshape(-1, 32)) >= least
+        assert useful_share(steps.reshape(-1, 64)) >= 0.97
+
+
 def test_an_image_that_is_far_too_large_is_an_error_of_its_record(tmp_path):
     path = tmp_path / "大图.png"
     path.write_bytes(header_of_png(20_000, 20_000))
     with pytest.raises(ValueError, match=r"照片\.jsonl:3: "):
-        height_and_width(Record(str(path), "大图", None, "zh", (), "照片.jsonl:3"))
+        read_image_size(Record(str(path), "大图", None, "zh", (), "照片.jsonl:3"))
 
 
 def test_equal_counts_stay_shuffled_and_epochs_differ():
@@ -131,12 +127,24 @@ def shapes(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_with_the_same_batches(saved_folder, shapes, tmp_path, processes):
-    options = ("--patch_batches=alike", f"--per_device_train_batch_size={4 // processes}", "--max_num_patches=auto")
-    run(saved_folder, shapes, tmp_path / "whole", *options, processes=processes)
+@pytest.mark.parametrize(
+    ("kind", "processes"),
+    [
+        ("records", 1),
+        ("shards", 1),
+        pytest.param("records", 2, marks=pytest.mark.slow),
+        pytest.param("shards", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_with_the_same_batches(saved_folder, shapes, tmp_path, kind, processes):
+    options = ["--patch_batches=alike", f"--per_device_train_batch_size={4 // processes}", "--max_num_patches=auto"]
+    if kind == "shards":
+        options += ["--dataloader_num_workers=1", "--dataloader_persistent_workers=true", "--language_batches=mixed"]
+        write_shards(read_finehard(shapes / "records.json", shapes / "images"), tmp_path / "shards", 7)
+    data = shapes if kind == "records" else tmp_path / "shards"
+    run(saved_folder, data, tmp_path / "whole", *options, processes=processes)
     killed, environment = tmp_path / "killed", {"KILL_AT": "8", "KILL_SIGNAL": "SIGKILL"}
-    run(saved_folder, shapes, killed, *options, environment=environment, processes=processes, expect=1)
-    run(saved_folder, shapes, killed, *options, processes=processes)
+    run(saved_folder, data, killed, *options, environment=environment, processes=processes, expect=1)
+    run(saved_folder, data, killed, *options, processes=processes)
     assert losses(killed) == losses(tmp_path / "whole")
     assert len(losses(killed)) == 12

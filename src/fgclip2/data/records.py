@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import UnreadableImageError
 from ..files import printable
 from ..languages import Language
-from ..modeling.inputs import load_image
+from ..modeling.inputs import load_image, open_image
 from .jpeg import decode_jpeg
 
 
@@ -152,3 +152,19 @@ def open_record_image(record: Record) -> Image.Image:
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
         path = f"{image}: " if isinstance(image, str) and image not in reason else ""
         raise UnreadableImageError(printable(f"{record.source}: {path}{reason}")) from error
+
+
+def read_image_size(record: Record) -> tuple[int, int]:
+    """Return height and width in pixels of a record's image as it is stored, by its header.
+
+    Raises:
+        ValueError: It can't be read; names the record.
+    """
+    image = record.image
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    try:
+        with open_image(image) as opened:  # reads no more than the header
+            return opened.height, opened.width
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{record.source}: {error}") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..checks import check_choice, check_positive_integer
 from ..languages import LANGUAGES, Language
 from .readers.checks import check_language_option
-from .records import InvalidRecordError
+from .records import InvalidRecordError, Record, read_image_size
 from .shard_files import BrokenShardError, ShardReader, check_count, list_shards
 
 logger = logging.getLogger(__name__)
 
-_SHUFFLE_SHARDS, _SHUFFLE_SAMPLES, _SHUFFLE_BATCHES = 0, 1, 2  # streams of random numbers
+_SHUFFLE_SHARDS, _SHUFFLE_SAMPLES, _SHUFFLE_BATCHES, _SHUFFLE_ALIKE = range(4)  # streams of random numbers
+_FEW_BATCHES = 8  # among which images of about as many patches hardly meet
 
 
 class ShardedRecords(IterableDataset):
@@ -34,6 +36,9 @@ class ShardedRecords(IterableDataset):
 
     With `language_batches="homogeneous"` the samples of each language are such a row by themselves, and the batches
     that ranks have at the same time are all of one language, in an order of languages drawn for the epoch.
+
+    After `group_by_patches`, images of about as many patches share a batch, and the batches that ranks have at the same
+    time are of about as many.
 
     Use it as `DataLoader(dataset, batch_size=dataset.batch_size, drop_last=dataset.drop_last, num_workers=...)`: every
     rank then has exactly `ceil(len(dataset) / batch_size)` batches (all full with `drop_last`). Call `set_epoch` before
@@ -134,6 +139,7 @@ class ShardedRecords(IterableDataset):
                 )
         # Epoch, batches already had, and whether to stand in for them, in shared memory: persistent workers live on.
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
+        self._count_patches: Callable[[int, int], int] | None = None  # None: batches by chance
         self._emitted = 0  # samples, of the running iteration in this process
         self._skip = 0  # samples, of the next iteration
 
@@ -164,6 +170,42 @@ class ShardedRecords(IterableDataset):
         if self.left_out and self.rank == 0:
             logger.info("epoch %d: %d of %d samples are left out for even ranks", epoch, self.left_out, self.total)
 
+    def group_by_patches(self, count_patches: Callable[[int, int], int]) -> None:
+        """Let images of about as many patches share a batch from the next iteration on.
+
+        A window of the samples in the buffer is put in order of its patches at a time; its batches are shuffled, and so
+        are samples of equal counts. The size of an image is that of its `.json` (`height` and `width`, as
+        `write_shards` writes them), else it is read from the image's header. A run that goes on within an epoch reads
+        the window that it is in again.
+
+        Args:
+            count_patches: Takes height and width of an image in pixels, either way round, and returns its patches; is
+                pickled for workers.
+
+        Raises:
+            ValueError: The data set is not one for training, with `shuffle` and `drop_last`.
+        """
+        if not self.shuffle or not self.drop_last:
+            raise ValueError(
+                f"batches of images with about as many patches need shuffle=True and drop_last=True, got "
+                f"{self.shuffle} and {self.drop_last}"
+            )
+        self._count_patches = count_patches
+        batches = self._batches_in_buffer
+        if batches < _FEW_BATCHES and self.rank == 0:
+            logger.warning(
+                "images of about as many patches are looked for among %d batches of %d only, which is all that the "
+                "buffer of %d samples%s holds: choose a larger one",
+                batches,
+                self.batch_size,
+                self.buffer_size,
+                " of two languages" if len(self._rows) > 1 else "",
+            )
+
+    @property
+    def _batches_in_buffer(self) -> int:
+        return max(1, self.buffer_size // len(self._rows) // self.batch_size)
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process is, for `load_state_dict` on equal arguments."""
         return {"epoch": self.epoch, "batches": int(self._position[1]), "samples": self._emitted, **self._settings()}
@@ -174,7 +216,7 @@ class ShardedRecords(IterableDataset):
         Raises:
             ValueError: The state is of other shards or arguments, which would repeat and lose samples.
         """
-        state = {"language_batches": "mixed", **state}  # as a state of fgclip2 0.2 is
+        state = {"language_batches": "mixed", "patch_batches": "any", **state}  # as states of older releases are
         for name, value in self._settings().items():
             if state.get(name) != value:
                 raise ValueError(f"the state's {name} must be {value!r}, as this data set has, got {state.get(name)!r}")
@@ -196,8 +238,9 @@ class ShardedRecords(IterableDataset):
         whole, rest = divmod(had + self._emitted, self.batch_size)  # batches, and samples of the next one
         had_of_row = np.bincount(row_of_batch[:whole], minlength=len(parts)) * self.batch_size
         had_of_row[row_of_batch[whole : whole + 1]] += rest
+        stream_of_row = self._stream if self._count_patches is None else self._stream_by_patches
         streams = [
-            self._stream(row, part, role, epoch, had)
+            stream_of_row(row, part, role, epoch, had)
             for row, (part, had) in enumerate(zip(parts, had_of_row.tolist(), strict=True))
         ]
         for batch, row in enumerate(row_of_batch[whole:].tolist()):
@@ -248,6 +291,35 @@ class ShardedRecords(IterableDataset):
                 waiting[read_position] = record
             yield waiting.pop(position)
         yield from (record for _, record in read)  # none, but the end of the last shard is checked
+
+    def _stream_by_patches(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[Any]:
+        """Give out a part of a row window by window, in batches of about as many patches, but for the first `had`.
+
+        While a window is given out the next is read, sample for sample: no more are held than the buffer has.
+        """
+        assert self._count_patches is not None
+        count = cache(self._count_patches)  # photos have few sizes
+        # Without the rank, so that at the same time all ranks have the few or the many patches of their windows.
+        key = [self.seed, epoch, _SHUFFLE_ALIKE, role, row]
+        lengths = window_lengths(len(part), self._batches_in_buffer, self.batch_size, np.random.default_rng(key))
+        first = int(np.searchsorted(np.cumsum(lengths), had, side="right"))  # window, after those that were had whole
+        start = sum(lengths[:first])
+        had -= start
+        samples = (record for _, record in self._read(row, np.arange(part.start + start, part.stop), epoch))
+        ahead = list(islice(samples, sum(lengths[first : first + 1])))
+        for number in range(first, len(lengths)):
+            window, ahead, next_length = ahead, [], sum(lengths[number + 1 : number + 2])
+            patches = np.array([_patches_of(record, count) for record in window])
+            of_rank, of_all = (np.random.default_rng([*key, number, *other]) for other in ([1, self.rank], [0]))
+            for place, chosen in enumerate(order_by_patches(patches, self.batch_size, of_rank, of_all)):
+                if len(ahead) < next_length:
+                    ahead.append(next(samples))
+                record, window[chosen] = window[chosen], None
+                if place >= had:
+                    yield record
+            ahead += islice(samples, next_length - len(ahead))
+            had = 0
+        yield from samples  # none, but the end of the last shard is checked
 
     def _read(self, row: int, positions: np.ndarray, epoch: int) -> Iterator[tuple[int, Any]]:
         """Read the samples at sorted positions of a row, in the epoch's order of shards."""
@@ -300,6 +372,7 @@ class ShardedRecords(IterableDataset):
         samples = [shard.samples for shard in self.shards]
         return {
             **{name: getattr(self, name) for name in names},
+            "patch_batches": "any" if self._count_patches is None else "alike",
             "worker": (worker.id, worker.num_workers) if worker else None,
             "shards": samples,
         }
@@ -317,3 +390,41 @@ def buffered_shuffle(positions: range, buffer_size: int, rng: np.random.Generato
         buffer[chosen] = position
     rng.shuffle(buffer)
     yield from buffer
+
+
+def window_lengths(total: int, batches: int, batch_size: int, rng: np.random.Generator) -> list[int]:
+    """Cut a row of whole batches into windows of `batches`, the first of them shorter by chance.
+
+    Windows then end at other samples in each epoch, where shards are as long as windows, too.
+    """
+    cuts = range(int(rng.integers(1, batches + 1)) * batch_size, total, batches * batch_size)
+    return [stop - start for start, stop in pairwise([0, *cuts, total]) if stop > start]
+
+
+def order_by_patches(
+    patches: np.ndarray, batch_size: int, samples: np.random.Generator, batches: np.random.Generator
+) -> list[int]:
+    """Put the samples of a window in an order in which each batch has about as many patches throughout.
+
+    Args:
+        patches: Integer, shape (N,), of each sample; N is a multiple of `batch_size`.
+        batch_size: Samples of a batch.
+        samples: Shuffles the samples, of which those with equal counts stay shuffled.
+        batches: Shuffles the batches.
+
+    Returns:
+        Each number from 0 to N - 1 once.
+    """
+    shuffled = samples.permutation(len(patches))
+    by_patches = shuffled[np.argsort(patches[shuffled], kind="stable")]  # (N,)
+    return batches.permutation(by_patches.reshape(-1, batch_size)).ravel().tolist()
+
+
+def _patches_of(record: Any, count_patches: Callable[[int, int], int]) -> int:
+    """Return the patches of an image; 0 where there is none that can be read, with which its batch has to deal."""
+    if not isinstance(record, Record):
+        return 0
+    try:
+        return count_patches(*(record.image_size or read_image_size(record)))
+    except (ValueError, OSError):
+        return 0

@@ -35,7 +35,7 @@ class FGClip2TrainingArguments(TrainingArguments):
             ([`cached_step`]). `None`: the plain step.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
         patch_batches: `"any"` (as released), or `"alike"`: images of about as many patches share a batch, by the
-            headers of their files, which are all read at the start.
+            sizes that records state, else by the headers of their files: all at the start, or of shards as they come.
         max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting, the
             only choice for families whose images are squares of one size.
         max_regions: Regions per image and step.

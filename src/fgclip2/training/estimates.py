@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from PIL import Image
-
-from ..data.records import Record
-from ..modeling.inputs import open_image
+from ..data.records import Record, read_image_size
 from .objective import ObjectiveSettings
 
 Strategy = Literal["ddp", "fsdp", "zero2"]
@@ -80,7 +77,7 @@ def summarize(
     for attempt in attempts:
         try:
             record = attempt()
-            patches.append(count_patches(*height_and_width(record)))
+            patches.append(count_patches(*read_image_size(record)))
         except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
@@ -108,22 +105,6 @@ def summarize(
         mean_patches=mean(patches),
         max_patches=max(patches),
     )
-
-
-def height_and_width(record: Record) -> tuple[int, int]:
-    """Return height and width in pixels of a record's image as it is stored, by its header.
-
-    Raises:
-        ValueError: It can't be read; names the record.
-    """
-    image = record.image
-    if isinstance(image, Image.Image):
-        return image.height, image.width
-    try:
-        with open_image(image) as opened:  # reads no more than the header
-            return opened.height, opened.width
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{record.source}: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,11 +12,9 @@ from itertools import chain, pairwise
 import numpy as np
 import torch
 
-from ..data.records import RecordDataset
-from ..data.shards import ShardedRecords
+from ..data.records import RecordDataset, read_image_size
 from ..distributed import device, gather_rows, rank, world_size
 from ..modeling.interface import DualEncoderProcessor
-from .estimates import height_and_width
 from .sampler import PatchBatches
 
 logger = logging.getLogger(__name__)
@@ -25,25 +23,18 @@ _THREADS = 16  # that wait for files
 _BLOCK = 256  # records that a thread takes at a time
 
 
-def check_patch_batches(
-    patch_batches: PatchBatches, processor: DualEncoderProcessor, records: RecordDataset | ShardedRecords | None
-) -> None:
+def check_patch_batches(patch_batches: PatchBatches, processor: DualEncoderProcessor) -> None:
     """Raise a `ValueError` if batches are to be alike in their patches, and images have none to choose by."""
-    if patch_batches == "any":
-        return
-    if processor.patch_budgets is None:
+    if patch_batches != "any" and processor.patch_budgets is None:
         raise ValueError(
             f"`patch_batches` must be 'any' for a model whose images all have the same patches, got {patch_batches!r}"
-        )
-    if isinstance(records, ShardedRecords):
-        raise ValueError(
-            f"`patch_batches` must be 'any' with shards, a stream whose images are not known before they come, got "
-            f"{patch_batches!r}: name the records that they were made of"
         )
 
 
 def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int], int]) -> np.ndarray:
-    """Read the headers of all images; each rank reads its part, and all have to call this.
+    """Count the patches of all images by the sizes that records state, else by headers.
+
+    Each rank reads its part, and all have to call this.
 
     Args:
         records: The records of all ranks.
@@ -57,7 +48,8 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
 
     def patches_of(index: int) -> int:
         try:
-            return count(*height_and_width(records[index]))
+            record = records[index]
+            return count(*(record.image_size or read_image_size(record)))
         except (ValueError, OSError):
             return 0
 

@@ -59,7 +59,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
-    check_patch_batches(args.patch_batches, processor, records)
+    check_patch_batches(args.patch_batches, processor)
     count_patches = partial(model.count_patches, processor, max_num_patches=args.patch_budget)
     summary = estimates.summarize(_attempts(records, run), args.max_regions, count_patches)
     data, samples = _describe_data(records, run, world_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -82,7 +82,8 @@ class FGClip2Trainer(Trainer):
             family, PEFT's wrapper of either, or a folder or hub id, also of an adapter, which is then trained further.
         args: [`FGClip2TrainingArguments`].
         train_dataset: A [`RecordDataset`], or a [`ShardedRecords`] stream made for this rank.
-        eval_dataset: A [`RecordDataset`], or a dict of them by name, e.g. `{"en": ..., "zh": ...}`.
+        eval_dataset: A [`RecordDataset`] (of shards, that of `read_shards`), or a dict of them by name, e.g.
+            `{"en": ..., "zh": ...}`.
         processing_class: The checkpoint's processor; `None`: loaded with a `model` given by its name.
         objective: `None`: what `args` says.
         kwargs: `callbacks`, `optimizers` and so on, of transformers' `Trainer`.
@@ -154,7 +155,7 @@ class FGClip2Trainer(Trainer):
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
         _check_evaluation(eval_dataset, kwargs)
-        check_patch_batches(args.patch_batches, processing_class, train_dataset)
+        check_patch_batches(args.patch_batches, processing_class)
         super().__init__(
             model=module,
             args=args,
@@ -177,6 +178,8 @@ class FGClip2Trainer(Trainer):
             raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
         if not self.is_deepspeed_enabled:
             _check_float32(module)
+        if args.patch_batches == "alike" and isinstance(train_dataset, ShardedRecords):
+            train_dataset.group_by_patches(self._count_patches)
         self.objective.to(args.device)
         self.model_accepts_loss_kwargs = False
         self._average: WeightAverage | None = None
@@ -242,9 +245,12 @@ class FGClip2Trainer(Trainer):
     def _patch_counts(self, records: RecordDataset) -> np.ndarray:
         """Return how many patches each image has, read once in the life of this trainer."""
         if self._patches is None:
-            count = partial(self.model.count_patches, self.processing_class, max_num_patches=self.args.patch_budget)
-            self._patches = read_patch_counts(records, count)
+            self._patches = read_patch_counts(records, self._count_patches)
         return self._patches
+
+    @property
+    def _count_patches(self) -> Callable[[int, int], int]:
+        return partial(self.model.count_patches, self.processing_class, max_num_patches=self.args.patch_budget)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Give this rank's share of the records, every record once, whatever the number of ranks."""
@@ -795,7 +801,10 @@ def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
     datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
     for dataset in datasets:
         if dataset is not None and not isinstance(dataset, RecordDataset):
-            raise ValueError(f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__}")
+            raise ValueError(
+                f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__} "
+                "(fgclip2.data.read_shards reads shards)"
+            )
 
 
 class _RunCallback(TrainerCallback):
