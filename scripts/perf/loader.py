@@ -2,18 +2,23 @@
 
     python -m scripts.perf --only loader
 
-A row of WebDataset comes where it is installed: pip install webdataset
+Rows of WebDataset and LitData come where these are installed, as in an environment of their own:
+
+    python -m scripts.environments .cache/loaders webdataset litdata
+    .cache/loaders/bin/python -m scripts.perf --only loader
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,8 +28,9 @@ import torch
 from PIL import Image
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
-from fgclip2.data import jpeg
-from fgclip2.data.records import Record, Region
+from fgclip2.data import ShardedRecords, jpeg, write_shards
+from fgclip2.data.records import Record, RecordDataset, Region
+from fgclip2.languages import LANGUAGES
 from fgclip2.modeling.inputs import load_image
 from fgclip2.modeling.pixels import naflex_size
 from fgclip2.training.collator import FGClip2Collator
@@ -37,7 +43,9 @@ from .training import bounded_row
 EXPLANATION = """\
 From JPEG files of 640x480 to batches, CPU time of one process without workers. A sample is as published: 4 boxes with a
 text and 10 hard negatives each (44 texts), and 2 captions. *Plain* is Pillow's decoding and resizing of the same files
-and nothing else, in turn with the other; WebDataset reads, decodes and resizes, without texts and boxes."""
+and nothing else, in turn with the other. *Loader* makes batches of records, *shards* of the stream over tar files of
+them; WebDataset and LitData read the same files out of one shard or chunk, decode and resize, without texts and
+boxes."""
 
 BUDGETS = (256, 1024)
 LEAST = 0.7  # of the speed of plain decoding and resizing
@@ -57,7 +65,8 @@ def loader_rows(runs: int, budget: int, images: int = 64, batch_size: int = 16) 
     collator = FGClip2Collator(processor, max_num_patches=budget)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            drawn = [DrawnRecord(record, 0) for record in published_records(Path(folder), images)]
+            records = published_records(Path(folder), images)
+            drawn = [DrawnRecord(record, 0) for record in records]
             paths = [record.image for record, _ in drawn]
             make, plain = partial(batches, collator, drawn, batch_size), partial(decode_and_resize, paths, budget)
             name = f"loader / plain, {budget} patches"
@@ -65,12 +74,16 @@ def loader_rows(runs: int, budget: int, images: int = 64, batch_size: int = 16) 
             rows.append(_ratio_row(name, plain, make, images, runs, LEAST))
             with mock.patch.object(jpeg, "_decoder", return_value=None):
                 rows.append(_ratio_row(f"{name}, without simplejpeg", plain, make, images, runs))
-            name = f"webdataset / plain, {budget} patches"
-            if importlib.util.find_spec("webdataset"):
-                reader = webdataset_reader(paths, Path(folder) / "shards", budget)
-                rows.append(_ratio_row(name, plain, reader, images, runs))
-            else:
-                rows.append(Row(name, None, "", note="not measured: webdataset is not installed"))
+            write_shards(HeldRecords(records), Path(folder) / "shards")
+            stream = partial(batches_of_shards, collator, Path(folder) / "shards", batch_size)
+            rows.append(_ratio_row(f"shards / plain, {budget} patches", plain, stream, images, runs))
+            for package, make_reader in (("webdataset", webdataset_reader), ("litdata", litdata_reader)):
+                name = f"{package} / plain, {budget} patches"
+                if importlib.util.find_spec(package):
+                    reader = make_reader(paths, Path(folder) / package, budget)
+                    rows.append(_ratio_row(name, plain, reader, images, runs))
+                else:
+                    rows.append(Row(name, None, "", note=f"not measured: {package} is not installed"))
     finally:
         torch.set_num_threads(threads)
     return rows
@@ -114,6 +127,12 @@ def batches(collator: FGClip2Collator, drawn: Sequence[DrawnRecord], batch_size:
         collator(drawn[start : start + batch_size])
 
 
+def batches_of_shards(collator: FGClip2Collator, folder: Path, batch_size: int) -> None:
+    records = iter(ShardedRecords(folder, batch_size, drop_last=True))
+    while drawn := [DrawnRecord(record, 0) for record in islice(records, batch_size)]:
+        collator(drawn)
+
+
 def decode_and_resize(paths: Sequence[str], budget: int) -> None:
     for path in paths:
         resized(Image.open(path).convert("RGB"), budget)
@@ -138,6 +157,37 @@ def webdataset_reader(paths: Sequence[str], folder: Path, budget: int) -> Callab
             resized(image, budget)
 
     return read
+
+
+def litdata_reader(paths: Sequence[str], folder: Path, budget: int) -> Callable[[], None]:
+    import litdata
+
+    litdata.optimize(read_file, list(paths), str(folder), chunk_bytes="64MB", num_workers=1)
+
+    def read() -> None:
+        for content in litdata.StreamingDataset(str(folder)):
+            resized(Image.open(io.BytesIO(content)).convert("RGB"), budget)
+
+    return read
+
+
+def read_file(path: str) -> bytes:
+    """Return what LitData, in a process of its own, puts into its chunks."""
+    return Path(path).read_bytes()
+
+
+class HeldRecords(RecordDataset):
+    """Records in memory, to be written as shards."""
+
+    def __init__(self, records: Sequence[Record]):
+        self._records = records
+        self.languages = np.array([LANGUAGES.index(record.language) for record in records], np.uint8)
+
+    def _read(self, index: int) -> Record:
+        return self._records[index]
+
+    def _source(self, index: int) -> str:
+        return self._records[index].source
 
 
 def published_records(folder: Path, count: int) -> list[Record]:

@@ -32,6 +32,7 @@ EXAMPLES = """
 fgclip2 data shards FineHARD/jsonfiles shards --images-folder FineHARD/images
 fgclip2 data shards pairs.csv 图文对.tsv 分片 --images-folder images --images-folder 图片 --on-error skip
 """
+_WORTH_A_PROCESS = 8000  # records, which are written in about the time that a process takes to start
 _ONE_FOR_EACH = "May be repeated, one for each source."
 
 
@@ -45,7 +46,10 @@ def shards(
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Number of records of each shard.")] = 1000,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes that write.  [default: one for each core]")
+        int | None,
+        typer.Option(
+            min=1, help=f"Number of processes that write.  [default: one for each {_WORTH_A_PROCESS} records, and core]"
+        ),
     ] = None,
     on_error: Annotated[
         str,
@@ -102,7 +106,7 @@ def shards(
             dataset,
             output,
             samples_per_shard,
-            processes or os.cpu_count() or 1,
+            processes or min(os.cpu_count() or 1, -(-len(dataset) // _WORTH_A_PROCESS)),
             on_error,  # type: ignore[arg-type]  # checked there
             origin,
             show_progress_bar=None,
