@@ -256,11 +256,13 @@ def test_the_plan_names_records_that_cannot_be_used(run, config):
     assert "没有.png" in text
 
 
-def test_the_plan_of_shards(run, config, records_folder):
+def test_the_plan_of_shards(run, config, records_folder, caplog):
     write_shards(read_finehard(records_folder / "records.json", records_folder / "images"), "分片", 15)
     change(config, train_data="分片", images_folder=None)
     evaluated = ("--eval_data", "分片", "--patch_batches", "alike")
-    plan = run.json("train", config, "--dry-run", "--processes", 3, *evaluated, model=False)
+    small = (*evaluated, "--shuffle_buffer", 8)
+    plan = run.json("train", config, "--dry-run", "--processes", 3, *small, model=False)
+    assert "among 1 batches of 4 only, which is all that the buffer of 8 samples of two languages" in caplog.text
     assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
     assert plan["data"]["held_out"] == 40
     assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)

@@ -1,5 +1,6 @@
 """Batches of images that are alike in their patches: chosen by headers, and hardly padded."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -101,6 +102,18 @@ SIZES = [(64, 32), None, (32, 64), (320, 160), (16, 16), (640, 480), (640, 480)]
 def counts_of_ranks() -> list[int]:
     count = partial(FGClip2ForTraining.count_patches, PROCESSOR, max_num_patches=256)
     return read_patch_counts(Pictures(SIZES), count).tolist()
+
+
+def test_sizes_that_records_state_are_taken(tmp_path):
+    """Of files that are not there, so that none is opened."""
+    rows = [
+        {"f_path": f"{number}.png", "caption": "a cat", "width": width, "height": height}
+        for number, (width, height) in enumerate([(64, 32), (320, 160), ("64", 32), (0, 32)])
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    records = read_finehard(tmp_path / "a.json", tmp_path)
+    count = partial(FGClip2ForTraining.count_patches, PROCESSOR, max_num_patches=256)
+    assert read_patch_counts(records, count).tolist() == [count(32, 64), count(160, 320), 0, 0]
 
 
 def test_each_rank_reads_its_part_and_all_have_all():

@@ -61,6 +61,8 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
     check_patch_batches(args.patch_batches, processor)
     count_patches = partial(model.count_patches, processor, max_num_patches=args.patch_budget)
+    if args.patch_batches == "alike" and isinstance(records, ShardedRecords):
+        records.group_by_patches(count_patches)  # which warns of a small buffer
     summary = estimates.summarize(_attempts(records, run), args.max_regions, count_patches)
     data, samples = _describe_data(records, run, world_size)
     steps = estimates.count_steps(
