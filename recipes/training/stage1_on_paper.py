@@ -7,6 +7,7 @@ import torch
 
 from fgclip2 import FGClip2Config
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective, estimates
+from fgclip2.training.memory import activations_at_most
 from fgclip2.training.parameters import count_parameters, freeze
 
 PAIRS = 10**9
@@ -34,7 +35,7 @@ def column(preset: str) -> dict[str, str]:
     width = model.embedding_size
 
     def activations(part: estimates.StepContents, checkpointing: bool) -> float:
-        return sum(model.activation_memory(config, part, mixed=True, checkpointing=checkpointing).values())
+        return activations_at_most(model.activation_memory(config, part, mixed=True, checkpointing=checkpointing))
 
     def state(strategy: estimates.Strategy) -> float:
         return sum(estimates.state_memory(count, strategy, PROCESSES, mixed=True).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
@@ -71,7 +72,7 @@ def random_model(width: int, layers: int, vocabulary: int) -> FGClip2ForTraining
 def random_batch(images: int, vocabulary: int, num_patches: int = 256) -> dict[str, Tensor]:
     """Make a batch as the collator makes it of `images` records; every 12 images have the same counts."""
     rng = np.random.default_rng(0)
-    grids = torch.tensor(list(islice(cycle(GRIDS), images)))
+    grids = torch.tensor(list(islice(cycle(GRIDS), images))) * math.isqrt(num_patches // 256)
     counts = list(islice(cycle(BOX_COUNTS), images))
     regions = torch.tensor([(image, box) for image, count in enumerate(counts) for box in range(count)])
     hard = regions[::3]

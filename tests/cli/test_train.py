@@ -71,7 +71,7 @@ def test_own_settings_change_only_on_purpose():
         *("shuffle_buffer", "follow_links"),
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
-        "patch_batches",
+        *("patch_batches", "text_chunk_size", "device_memory"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "layer_decay"),
         *("freeze", "freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
     }

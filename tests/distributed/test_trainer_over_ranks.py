@@ -62,6 +62,19 @@ def run_of_one(saved_folder, records_folder, tmp_path_factory) -> tuple[list[dic
         pytest.param((), None, id="DDP"),
         pytest.param(("--gradient_cache_chunk_size=1",), None, id="DDP, gradient cache"),
         pytest.param(("--gradient_cache_chunk_size=1",), FSDP2, id="FSDP2, gradient cache", marks=needs_fsdp2_on_cpu),
+        pytest.param(("--text_chunk_size=3",), None, id="DDP, texts in chunks"),
+        pytest.param(
+            ("--text_chunk_size=3", "--gradient_checkpointing", "true"),
+            FSDP2,
+            id="FSDP2, texts in chunks",
+            marks=needs_fsdp2_on_cpu,
+        ),
+        pytest.param(
+            ("--text_chunk_size=3", "--gradient_cache_chunk_size=1"),
+            FSDP2,
+            id="FSDP2, texts in chunks, gradient cache",
+            marks=needs_fsdp2_on_cpu,
+        ),
     ],
 )
 def test_two_processes_give_the_run_of_one(

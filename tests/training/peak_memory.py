@@ -15,6 +15,7 @@ import torch
 
 from fgclip2 import FGClip2Config
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective, estimates
+from fgclip2.training.memory import Gradients, step_memory
 from fgclip2.training.parameters import count_parameters, freeze
 
 SIZES = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
@@ -71,8 +72,9 @@ def main(images: int, patches: int, regions: int, options: list[str]) -> None:
     state["weights"] -= 4 * count.all  # there before
     activations = model.activation_memory(config, contents, mixed, checkpointing)
     similarity = estimates.similarity_memory(SIZES["hidden_size"], contents, 1)
-    estimated = sum(state.values()) + sum(activations.values()) + similarity
-    print(json.dumps({"measured": measured, "estimated": estimated, "state": state, "activations": activations}))
+    step = step_memory(activations, Gradients.of(model), similarity)
+    estimated = state["weights"] + state["optimizer"] + step
+    print(json.dumps({"measured": measured, "estimated": estimated}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from fgclip2 import R2D2Config
 from fgclip2.training import estimates
 from fgclip2.training.arguments import FGClip2TrainingArguments
+from fgclip2.training.memory import Gradients, step_memory
 from fgclip2.training.parameters import count_parameters, freeze, layers_with_gradients
 from fgclip2.training.tasks import training_model
 
@@ -73,11 +74,11 @@ def main(objective: str, pairs: int, options: list[str]) -> None:
     state = estimates.state_memory(count, mixed=mixed)
     state["weights"] -= 4 * count.all  # there before
     layers = {f"{tower}_layers": layers_with_gradients(model, tower) for tower in model.towers}
-    parts = model.activation_memory(config, contents, mixed, checkpointing, **layers)
-    parts |= {"exchange": model.task.exchange_memory(model, settings, contents, 1)}
-    parts |= {"teacher": model.task.kept_memory(model, settings)}
-    estimated = sum(state.values()) + sum(parts.values())
-    print(json.dumps({"measured": measured, "estimated": estimated, "state": state, "activations": parts}))
+    activations = model.activation_memory(config, contents, mixed, checkpointing, **layers)
+    exchange = model.task.exchange_memory(model, settings, contents, 1)
+    stays = state["weights"] + state["optimizer"] + model.task.kept_memory(model, settings)
+    estimated = stays + step_memory(activations, Gradients.of(model), exchange)
+    print(json.dumps({"measured": measured, "estimated": estimated}))
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ def test_the_plan_counts_the_pairs_that_the_stage_compares(model, tmp_path):
     assert (three.short_texts, three.long_texts) == (4 * 8, 2 * 8)
     assert all_others == three
     assert contents(negatives=3).short_texts == three.short_texts + 6 * 3
-    memory = [model.activation_memory(model.config, its)["stage"] for its in (one, three, contents(negatives=3))]
+    memory = [model.activation_memory(model.config, its)["stage"].kept for its in (one, three, contents(negatives=3))]
     assert memory == sorted(set(memory))
 
 

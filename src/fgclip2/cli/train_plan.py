@@ -98,11 +98,19 @@ def _step_rows(steps: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _memory_rows(memory: dict[str, Any]) -> list[tuple[str, str]]:
-    sums = {name: value for name, value in memory.items() if name not in ("strategy", "total", "activations_by_way")}
-    rows = [(name.replace("_", " "), _bytes(value)) for name, value in sums.items()]
-    rows.append(("in all", f"{_bytes(memory['total'])} ({memory['strategy']}; beside what torch itself takes)"))
+    others = ("strategy", "text_chunk_size", "device", "fits", "total", "activations_by_way")
+    rows = [(name.replace("_", " "), _bytes(value)) for name, value in memory.items() if name not in others]
+    rows.append(
+        ("at most at once", f"{_bytes(memory['total'])} ({memory['strategy']}; beside what torch itself takes)")
+    )
+    if memory["text_chunk_size"]:
+        rows.append(("text_chunk_size", f"{memory['text_chunk_size']}: so many texts at once"))
+    if memory["device"]:
+        share = memory["total"] / memory["device"]
+        verdict = "fits" if memory["fits"] else "does not fit: a tenth is left to the device's own use"
+        rows.append(("of the device", f"{share:.0%} of {_bytes(memory['device'])}, {verdict}"))
     for way, activations in memory["activations_by_way"].items():
-        rows.append((f"activations: {way}", " + ".join(_bytes(value) for value in activations.values())))
+        rows.append((f"activations at once: {way}", _bytes(activations)))
     return rows
 
 

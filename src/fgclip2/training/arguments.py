@@ -33,6 +33,10 @@ class FGClip2TrainingArguments(TrainingArguments):
             text.
         gradient_cache_chunk_size: Images in memory at once; the whole per-device batch still is the contrastive batch
             ([`cached_step`]). `None`: the plain step.
+        text_chunk_size: Texts that are encoded at once, and again for the gradient, so that activations of no others
+            are in memory; 0: all at once. `None`: `fgclip2 train` chooses by its plan where a step does not fit the
+            device; the trainer by itself takes all.
+        device_memory: GiB that the plan has; `None`: those of the device, if there is an accelerator.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
         patch_batches: `"any"` (as released), or `"alike"`: images of about as many patches share a batch, by the
             sizes that records state, else by the headers of their files: all at the start, or of shards as they come.
@@ -66,6 +70,13 @@ class FGClip2TrainingArguments(TrainingArguments):
     gradient_cache_chunk_size: int | None = field(
         default=None,
         metadata={"help": "Images in memory at once; the contrastive batch stays the whole batch"},
+    )
+    text_chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "Texts that are encoded at once, or 0 for all; by default chosen where a step doesn't fit"},
+    )
+    device_memory: float | None = field(
+        default=None, metadata={"help": "GiB of memory of the device, for the plan; by default as it has"}
     )
     language_batches: Literal["homogeneous", "mixed"] = field(
         default="homogeneous", metadata={"help": "Languages of a batch: homogeneous (one at a time) or mixed"}
@@ -121,6 +132,10 @@ class FGClip2TrainingArguments(TrainingArguments):
         for name in ("gradient_cache_chunk_size", "max_regions", "num_hard_negatives"):
             if getattr(self, name) is not None:
                 check_positive_integer(f"`{name}`", getattr(self, name))
+        if self.text_chunk_size is not None and self.text_chunk_size < 0:
+            raise ValueError(f"`text_chunk_size` must be 0 or a positive integer, got {self.text_chunk_size!r}")
+        if self.device_memory is not None and not self.device_memory > 0:
+            raise ValueError(f"`device_memory` must be positive, e.g. 80, got {self.device_memory!r}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be between 0 and 1, e.g. 0.999, got {self.ema_decay!r}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:

@@ -226,6 +226,37 @@ def state_memory(
     return {**memory, "average": FLOAT32 * count.trained / divisor} if averaged else memory
 
 
+@dataclass(frozen=True)
+class Activations:
+    """Bytes that a step takes for a part of a model.
+
+    Attributes:
+        kept: What the forward pass keeps for the backward pass.
+        working: What the backward pass through the part takes beside it, at most at once.
+    """
+
+    kept: float
+    working: float = 0.0
+
+
+def layer_activations(config: Any, mixed: bool = False, length: int = 0) -> float:
+    """Return the bytes that the backward pass needs of one encoder layer, for each token.
+
+    A layer keeps the inputs and outputs of both norms, queries, keys, values and their attention (8 vectors of the
+    width), and both sides of the activation function; attention by blocks keeps no scores.
+
+    Args:
+        config: Configuration of the tower, by the names that transformers has for sizes.
+        mixed: Compute in bfloat16 by autocast; the inputs of norms stay float32.
+        length: Tokens of a sequence; counts where attention is `"eager"`, which keeps its scores.
+    """
+    width, mlp, low = config.hidden_size, config.intermediate_size, 2 if mixed else FLOAT32
+    one = 2 * FLOAT32 * width + low * (6 * width + 2 * mlp)
+    if config._attn_implementation == "eager":
+        one += 2 * low * config.num_attention_heads * length
+    return one
+
+
 def tower_activations(
     config: Any,
     tokens: float,
@@ -234,33 +265,49 @@ def tower_activations(
     checkpointing: bool = False,
     length: int = 0,
 ) -> float:
-    """Return the bytes that the backward pass needs of an encoder.
-
-    A layer keeps the inputs and outputs of both norms, queries, keys, values and their attention (8 vectors of the
-    width), and both sides of the activation function; attention by blocks keeps no scores. With checkpointing, each
-    keeps only its input, and one at a time has all again.
+    """Return the bytes that an encoder keeps for the backward pass.
 
     Args:
-        config: Configuration of the tower, by the names that transformers has for sizes.
+        config: Configuration of the tower.
         tokens: Tokens of all its sequences, padding included.
         layers: How many layers keep activations; `None`: all.
-        mixed: Compute in bfloat16 by autocast; the inputs of norms stay float32.
-        checkpointing: Use gradient checkpointing.
-        length: Tokens of a sequence; counts where attention is `"eager"`, which keeps its scores.
+        mixed, length: As in [`layer_activations`].
+        checkpointing: Use gradient checkpointing, with which each layer keeps only its input.
     """
     layers = config.num_hidden_layers if layers is None else layers
-    width, mlp, low = config.hidden_size, config.intermediate_size, 2 if mixed else FLOAT32
-    one = 2 * FLOAT32 * width + low * (6 * width + 2 * mlp)
-    if config._attn_implementation == "eager":
-        one += 2 * low * config.num_attention_heads * length
-    kept = layers * FLOAT32 * width + min(1, layers) * one if checkpointing else layers * one
-    return tokens * kept
+    one = FLOAT32 * config.hidden_size if checkpointing else layer_activations(config, mixed, length)
+    return tokens * layers * one
+
+
+def working_memory(
+    config: Any,
+    tokens: float,
+    layers: int | None = None,
+    mixed: bool = False,
+    checkpointing: bool = False,
+    length: int = 0,
+) -> float:
+    """Return the bytes that the backward pass through one layer takes beside what was kept; arguments as above.
+
+    These are gradients of the layer's output and of one side of the activation function; and with checkpointing all
+    that the layer would have kept beside its input, which it computes again.
+    """
+    if layers == 0:
+        return 0.0
+    gradients = FLOAT32 * config.hidden_size + (2 if mixed else FLOAT32) * config.intermediate_size
+    again = layer_activations(config, mixed, length) - FLOAT32 * config.hidden_size if checkpointing else 0.0
+    return tokens * (gradients + again)
 
 
 def text_activations(
-    config: Any, contents: StepContents, layers: int | None = None, mixed: bool = False, checkpointing: bool = False
-) -> float:
-    """Return the bytes that the backward pass needs of a text tower, its embeddings included.
+    config: Any,
+    contents: StepContents,
+    layers: int | None = None,
+    mixed: bool = False,
+    checkpointing: bool = False,
+    chunk_size: int = 0,
+) -> Activations:
+    """Return the bytes that a step takes for a text tower.
 
     Texts count with all positions of their walk: less is taken where they are padded to the longest of a batch only.
 
@@ -268,15 +315,24 @@ def text_activations(
         config: Configuration of the tower.
         contents: Of one process.
         layers, mixed, checkpointing: As in [`tower_activations`].
+        chunk_size: Texts that are encoded at once, and again for the gradient, which keeps nothing of the others; 0:
+            all.
     """
-    memory = 0.0
+    kept = working = 0.0
     for count, length in (
         (contents.short_texts, config.max_position_embeddings),
         (contents.long_texts, config.longtext_len),
     ):
-        memory += count * length * 2 * FLOAT32 * config.hidden_size
-        memory += tower_activations(config, count * length, layers, mixed, checkpointing, length)
-    return memory
+        tokens = length * (min(count, chunk_size) if chunk_size else count)
+        # A chunk is computed again as a whole, so its layers are not.
+        options = (layers, mixed, checkpointing and not chunk_size, length)
+        # Input and output of the last norm, whose last position is the text's; gone before the layers' turn.
+        norm = 2 * FLOAT32 * config.hidden_size * tokens
+        encoder = tower_activations(config, tokens, *options)
+        kept += 0.0 if chunk_size else norm + encoder
+        at_work = working_memory(config, tokens, *options)
+        working = max(working, at_work + encoder if chunk_size else at_work - norm)
+    return Activations(kept, max(0.0, working))
 
 
 def similarity_memory(width: int, contents: StepContents, world_size: int, form: str = "gather") -> float:

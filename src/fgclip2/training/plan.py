@@ -16,8 +16,9 @@ from ..languages import LANGUAGES
 from . import estimates
 from .arguments import FGClip2TrainingArguments
 from .collator import check_patch_budget
-from .estimates import ParameterCount, StepContents, Steps
-from .parameters import count_parameters, freeze, layers_with_gradients
+from .estimates import DataSummary, ParameterCount, StepContents, Steps
+from .memory import describe_memory, optimizer_values
+from .parameters import count_parameters, freeze
 from .patch_counts import check_patch_batches
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
@@ -26,7 +27,6 @@ from .start import adapter_config, base_checkpoint, load_processor
 from .tasks import family_to_train, training_model
 
 LOOKED_AT = 512  # records by which the others are judged
-_SMALLER_CHUNK = 8  # images, of the gradient cache in a comparison
 
 
 def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
@@ -60,10 +60,10 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
     check_patch_batches(args.patch_batches, processor)
-    count_patches = partial(model.count_patches, processor, max_num_patches=args.patch_budget)
     if args.patch_batches == "alike" and isinstance(records, ShardedRecords):
-        records.group_by_patches(count_patches)  # which warns of a small buffer
-    summary = estimates.summarize(_attempts(records, run), args.max_regions, count_patches)
+        # Which warns of a small buffer.
+        records.group_by_patches(partial(model.count_patches, processor, max_num_patches=args.patch_budget))
+    summary = look_at(records, run, model, processor)
     data, samples = _describe_data(records, run, world_size)
     steps = estimates.count_steps(
         samples,
@@ -100,7 +100,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
             "learning_rate": args.learning_rate,
             "language_batches": args.language_batches,
         },
-        "memory": _describe_memory(args, model, config, settings, contents, world_size, beside),
+        "memory": describe_memory(args, model, config, settings, contents, world_size),
         "loader": _describe_loader(args, config, contents),
         "disk": _describe_disk(args, counts, steps, beside),
         "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
@@ -127,6 +127,16 @@ def _unfilled_model(run: RunSettings) -> tuple[Any, Any]:
     return model, config
 
 
+def look_at(records: RecordDataset | ShardedRecords, run: RunSettings, model: Any, processor: Any) -> DataSummary:
+    """Summarise a few hundred records of a run, by which the others are judged.
+
+    Raises:
+        ValueError: None of them can be used.
+    """
+    count_patches = partial(model.count_patches, processor, max_num_patches=run.args.patch_budget)
+    return estimates.summarize(_attempts(records, run), run.args.max_regions, count_patches)
+
+
 def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iterator[Callable[[], Record]]:
     """Yield ways to get a few records: spread over a data set; of shards the first."""
     if isinstance(records, RecordDataset):
@@ -150,48 +160,6 @@ def _describe_data(
     described |= {"records": len(records), "languages": languages, "left_out": sampler.left_out}
     described["never_drawn"] = sampler.never_drawn
     return described, len(sampler) // world_size
-
-
-def _describe_memory(
-    args: FGClip2TrainingArguments,
-    model: Any,
-    config: Any,
-    settings: Any,
-    contents: StepContents,
-    world_size: int,
-    beside: float,
-) -> dict[str, Any]:
-    """Return the bytes of one process, as configured, and of activations in other ways."""
-    count, mixed, strategy = count_parameters(model)["total"], bool(args.bf16 or args.fp16), args.strategy
-    averaged = args.ema_decay is not None
-    state = estimates.state_memory(count, strategy, world_size, mixed, optimizer_values(args), averaged)
-    if beside:
-        state["teacher"] = beside
-    layers = {f"{tower}_layers": layers_with_gradients(model, tower) for tower in model.towers}
-    activations_of = partial(model.activation_memory, config, mixed=mixed, **layers)
-    chunk = args.gradient_cache_chunk_size
-    activations = activations_of(
-        contents.share(chunk) if chunk else contents, checkpointing=bool(args.gradient_checkpointing)
-    )
-    similarity = model.task.exchange_memory(model, settings, contents, world_size)
-    ways = {
-        "plain": activations_of(contents),
-        "gradient_checkpointing": activations_of(contents, checkpointing=True),
-    }
-    if model.task.has_gradient_cache:
-        smaller = contents.share(chunk or _SMALLER_CHUNK)
-        ways |= {
-            f"gradient_cache_chunk_size={chunk or _SMALLER_CHUNK}": activations_of(smaller),
-            "both": activations_of(smaller, checkpointing=True),
-        }
-    return {
-        "strategy": strategy,
-        **state,
-        **{f"{tower}_activations": value for tower, value in activations.items()},
-        "similarity": similarity,
-        "total": sum(state.values()) + sum(activations.values()) + similarity,
-        "activations_by_way": ways,
-    }
 
 
 def _describe_loader(args: FGClip2TrainingArguments, config: Any, contents: StepContents) -> dict[str, float]:
@@ -224,9 +192,3 @@ def _describe_traffic(
     exchanged = model.task.exchange_traffic(model, settings, contents, world_size)
     per_step = args.gradient_accumulation_steps
     return {"gradients": gradients, **{way: per_step * value for way, value in exchanged.items()}}
-
-
-def optimizer_values(args: FGClip2TrainingArguments) -> int:
-    """Return how many float32 values the optimizer keeps per parameter; where unknown, as many as AdamW."""
-    name = str(getattr(args.optim, "value", args.optim))
-    return {"sgd": 0, "adagrad": 1, "rmsprop": 1, "adafactor": 0}.get(name, 2)

@@ -9,10 +9,12 @@ from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
-from ..distributed import gather_objects
+from ..distributed import gather_objects, rank
 from ..files import read_json
 from .arguments import FGClip2TrainingArguments
 from .checkpoints import last_checkpoint
+from .memory import choose_text_chunk_size, device_memory
+from .plan import look_at
 from .settings import RunSettings, write_yaml
 from .sources import open_eval_data, open_train_data
 from .start import adapter_config, load_for_training, load_processor
@@ -66,8 +68,28 @@ def make_trainer(run: RunSettings) -> FGClip2Trainer:
 
         model = add_lora(model, adapter)
     trainer = FGClip2Trainer(model, run.args, records, held_out, processor)
+    if run.args.text_chunk_size is None and device_memory(run.args) and trainer.model.task.has_gradient_cache:
+        # Judged once, for a read that fails on one rank must not part the ranks.
+        chosen = _choose_text_chunk_size(run, trainer, records, processor) if rank() == 0 else 0
+        run.args.text_chunk_size = gather_objects(chosen)[0]
     trainer.data_names = run.data.train_data or ()
     return trainer
+
+
+def _choose_text_chunk_size(run: RunSettings, trainer: FGClip2Trainer, records: Any, processor: Any) -> int:
+    """Return how many texts are encoded at once, by the plan; 0, all, where nothing is known of the data."""
+    model: Any = trainer.model
+    try:
+        summary = look_at(records, run, model, processor)
+    except ValueError:  # every record looked at is bad, which the run itself judges
+        return 0
+    settings = trainer.objective.settings
+    contents = model.task.step_contents(run.args, summary, settings)
+    parts = (model, model.config, settings, contents, run.args.world_size)
+    chosen = choose_text_chunk_size(run.args, *parts)
+    if chosen:
+        logger.info("a step would not fit the device: texts are encoded %d at a time (text_chunk_size)", chosen)
+    return chosen
 
 
 def train_and_save(

@@ -56,6 +56,7 @@ from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
 from .tasks.interface import Objective, TrainingMemory, TrainingTask
+from .tasks.rows import set_text_chunk_size
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +174,11 @@ class FGClip2Trainer(Trainer):
             raise ValueError(
                 f"`gradient_cache_chunk_size` must be None for {type(module).__name__}, whose losses need all pairs of "
                 f"a batch at once, got {args.gradient_cache_chunk_size}: take gradient_checkpointing"
+            )
+        if args.text_chunk_size and not self._task.has_gradient_cache:
+            raise ValueError(
+                f"`text_chunk_size` must be None or 0 for {type(module).__name__}, which compares tokens of texts, got "
+                f"{args.text_chunk_size}: take gradient_checkpointing"
             )
         if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
             raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
@@ -670,6 +676,7 @@ class FGClip2Trainer(Trainer):
     # -- what the callback does ---------------------------------------------------------------------------------------
 
     def _on_train_begin(self) -> None:
+        set_text_chunk_size(self.model, self.args.text_chunk_size or 0)
         self._epoch, self._first_step = None, self.state.global_step
         self._window, self._is_first_window, self._step_values = LogWindow(), True, []
         self._skipped, self._skipped_before, self._first_skip = 0, 0.0, None

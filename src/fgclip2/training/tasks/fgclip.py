@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,17 @@ from torch import Tensor, nn
 
 from ...modeling.configuration_fgclip import FGClipConfig
 from ...modeling.modeling_fgclip import SCALES, FGClipModel
-from ..estimates import FLOAT32, StepContents, text_activations, tower_activations
+from ..estimates import (
+    FLOAT32,
+    Activations,
+    StepContents,
+    text_activations,
+    tower_activations,
+    working_memory,
+)
 from ..objective import ObjectiveSettings
 from .embeddings import EmbeddingTask
-from .rows import at_least_one, embed_regions, normalize_rows
+from .rows import embed_regions, encode_texts, normalize_rows
 
 # Parts of the parameters by the beginnings of their names, in the order in which a plan lists them.
 PARTS = {
@@ -33,6 +41,8 @@ class FGClipForTraining(FGClipModel):
     Its checkpoints are those of `FGClipModel`. All towers run inside one forward, as DDP and FSDP need it, and each
     parameter gets a gradient even on a rank without captions, regions or images, so that no rank waits for another.
 
+    While training, texts are encoded `text_chunk_size` at a time, and again for the gradient; 0: all at once.
+
     Example:
         >>> model = FGClipForTraining.from_pretrained(path)
         >>> losses = FGClip2Objective("fgclip")(model(**batch), batch)
@@ -40,6 +50,7 @@ class FGClipForTraining(FGClipModel):
 
     default_objective = "fgclip"
     task = EmbeddingTask()
+    text_chunk_size = 0
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
     heads = (*PARTS["image head"], *PARTS["text heads"])
@@ -124,7 +135,8 @@ class FGClipForTraining(FGClipModel):
             ("hard_text_embeds", "box", None if hard_input_ids is None else hard_input_ids.flatten(0, 1)),
         ):
             if input_ids is not None:
-                embeddings[name] = self.get_text_features(at_least_one(input_ids), None, walk_type)[: len(input_ids)]
+                encode = partial(self.get_text_features, attention_mask=None, walk_type=walk_type)
+                embeddings[name] = encode_texts(encode, input_ids, self.text_chunk_size if self.training else 0)
         if boxes is not None:
             # From the layer before the last on, images and their patches go different ways.
             patches = self.vision_model.finish_patches(vision.hidden_states[-2])
@@ -176,26 +188,28 @@ class FGClipForTraining(FGClipModel):
         checkpointing: bool = False,
         vision_layers: int | None = None,
         text_layers: int | None = None,
-    ) -> dict[str, float]:
-        """Return bytes of the activations of a step: `vision` tower with its head, and `text` tower at most.
+        text_chunk_size: int = 0,
+    ) -> dict[str, Activations]:
+        """Return bytes of the activations of a step: of the `vision` tower with its head, and of the `text` tower.
 
         Args:
             config: Configuration of the model.
             contents: Of one process.
             mixed, checkpointing: As in [`tower_activations`].
             vision_layers, text_layers: Layers that keep activations; `None`: all.
+            text_chunk_size: Texts that are encoded at once; 0: all.
         """
         low = 2 if mixed else FLOAT32
-        vision, options = config.vision_config, {"mixed": mixed, "checkpointing": checkpointing}
-        tokens = contents.images * (1 + contents.patches)
+        vision, text, length = config.vision_config, config.text_config, 1 + contents.patches
+        tokens = contents.images * length
         embeddings = tokens * (low * vision.num_channels * vision.patch_size**2 + 2 * FLOAT32 * vision.hidden_size)
         layers = vision.num_hidden_layers if vision_layers is None else vision_layers
         if contents.regions and layers:
             layers += 1  # the last, once more for the patches
-        tower = tower_activations(vision, tokens, layers, **options, length=1 + contents.patches)
+        tower = (vision, tokens, layers, mixed, checkpointing, length)
         return {
-            "vision": embeddings + tower,
-            "text": text_activations(config.text_config, contents, text_layers, **options),
+            "vision": Activations(embeddings + tower_activations(*tower), working_memory(*tower)),
+            "text": text_activations(text, contents, text_layers, mixed, checkpointing, text_chunk_size),
         }
 
 

@@ -17,10 +17,17 @@ from ...modeling.image_processing_fgclip2 import naflex_size, patch_budget
 from ...modeling.layers import key_padding_mask
 from ...modeling.modeling_fgclip2 import SCALES, TRAINING_SCALES, FGClip2Model
 from ...modeling.processing_fgclip2 import FGClip2Processor
-from ..estimates import FLOAT32, StepContents, text_activations, tower_activations
+from ..estimates import (
+    FLOAT32,
+    Activations,
+    StepContents,
+    text_activations,
+    tower_activations,
+    working_memory,
+)
 from ..objective import ObjectiveSettings
 from .embeddings import EmbeddingTask
-from .rows import at_least_one, embed_regions, normalize_rows
+from .rows import embed_regions, encode_texts, normalize_rows
 
 INITIAL_TRAINING_SCALE = math.log(100.0)  # of both (released code)
 
@@ -50,6 +57,8 @@ class FGClip2ForTraining(FGClip2Model):
     Its checkpoints load as `FGClip2Model` too. All towers run inside one forward, as DDP and FSDP need it, and each
     parameter gets a gradient even on a rank without captions, regions or images, so that no rank waits for another.
 
+    While training, texts are encoded `text_chunk_size` at a time, and again for the gradient; 0: all at once.
+
     Example:
         >>> model = FGClip2ForTraining.from_pretrained(path)
         >>> losses = FGClip2Objective("released")(model(**batch), batch)
@@ -57,6 +66,7 @@ class FGClip2ForTraining(FGClip2Model):
 
     default_objective = "released"
     task = EmbeddingTask()
+    text_chunk_size = 0
     # Where in the model its parts are, for freezing, learning rates and the plan.
     parts = PARTS
     heads = HEADS
@@ -155,8 +165,7 @@ class FGClip2ForTraining(FGClip2Model):
         vision = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
         embeddings = {"image_embeds": vision.pooler_output[:images]}
         if long_input_ids is not None:
-            pooled = self.text_model(at_least_one(long_input_ids), None, "long").pooler_output
-            embeddings["long_text_embeds"] = self.longtext_head(pooled)[: len(long_input_ids)]
+            embeddings["long_text_embeds"] = self.longtext_head(self._pooled_texts(long_input_ids, "long"))
         short_texts = {
             "short_text_embeds": short_input_ids,
             "region_text_embeds": region_input_ids,
@@ -176,11 +185,16 @@ class FGClip2ForTraining(FGClip2Model):
         """Encode captions and region texts by the tower at once, for they are equally long; then each by its head."""
         if not texts:
             return {}
-        together = torch.cat(list(texts.values()))
-        pooled = self.text_model(at_least_one(together), None, "box").pooler_output  # before any head
-        rows = pooled[: len(together)].split([len(ids) for ids in texts.values()])
+        pooled = self._pooled_texts(torch.cat(list(texts.values())), "box")  # before any head
+        rows = pooled.split([len(ids) for ids in texts.values()])
         heads = [self.text_model.head if name == "short_text_embeds" else self.boxtext_head for name in texts]
         return {name: head(part) for name, head, part in zip(texts, heads, rows, strict=True)}
+
+    def _pooled_texts(self, input_ids: Tensor, walk_type: str) -> Tensor:
+        def encode(ids: Tensor) -> Tensor:
+            return self.text_model(ids, None, walk_type).pooler_output
+
+        return encode_texts(encode, input_ids, self.text_chunk_size if self.training else 0)
 
     @staticmethod
     def unused_parameters(settings: ObjectiveSettings) -> list[str]:
@@ -223,28 +237,35 @@ class FGClip2ForTraining(FGClip2Model):
         checkpointing: bool = False,
         vision_layers: int | None = None,
         text_layers: int | None = None,
-    ) -> dict[str, float]:
-        """Return bytes of the activations of a step: `vision` tower with its heads, and `text` tower.
+        text_chunk_size: int = 0,
+    ) -> dict[str, Activations]:
+        """Return bytes of the activations of a step: of the `vision` and `text` towers, then of the `dense head`.
 
         Args:
             config: Configuration of the model.
             contents: Of one process.
             mixed, checkpointing: As in [`tower_activations`].
             vision_layers, text_layers: Layers that keep activations; `None`: all.
+            text_chunk_size: Texts that are encoded at once; 0: all.
         """
         low = 2 if mixed else FLOAT32
         vision, text = config.vision_config, config.text_config
         patches = contents.images * contents.patches
-        inputs = low * vision.num_channels * vision.patch_size**2
-        # Output of the last norm, keys and values of the image head.
-        heads = FLOAT32 * vision.hidden_size + 3 * low * vision.hidden_size
-        if contents.regions:
-            heads += low * (6 * vision.hidden_size + 2 * vision.intermediate_size)  # each patch is a query
+        inputs = patches * low * vision.num_channels * vision.patch_size**2
+        # Output of the last norm, keys and values of the image head; gone before the layers' turn.
+        image_head = patches * (FLOAT32 + 3 * low) * vision.hidden_size
         options = {"mixed": mixed, "checkpointing": checkpointing}
+        tower = (vision, patches, vision_layers, mixed, checkpointing, contents.patches)
+        dense = Activations(0.0)
+        if contents.regions:  # each patch is a query
+            kept = patches * low * (7 * vision.hidden_size + 2 * vision.intermediate_size)
+            dense = Activations(kept, working_memory(vision, patches, mixed=mixed))
         return {
-            "vision": patches * (inputs + heads)
-            + tower_activations(vision, patches, vision_layers, **options, length=contents.patches),
-            "text": text_activations(text, contents, text_layers, **options),
+            "vision": Activations(
+                inputs + image_head + tower_activations(*tower), max(0.0, working_memory(*tower) - image_head)
+            ),
+            "text": text_activations(text, contents, text_layers, **options, chunk_size=text_chunk_size),
+            "dense head": dense,
         }
 
 

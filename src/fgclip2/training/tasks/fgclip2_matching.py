@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...modeling.modeling_fgclip2 import SCALES, FGClip2Model
 from ...modeling.modeling_matching_fgclip2 import FGClip2ForImageTextMatching
-from ..estimates import FLOAT32, StepContents, tower_activations
+from ..estimates import FLOAT32, Activations, StepContents, tower_activations, working_memory
 from ..losses.ranking import negative_weights
 from .fgclip2 import PARTS, FGClip2ForTraining
 from .ranking import RankingTask
@@ -176,8 +176,8 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
         checkpointing: bool = False,
         vision_layers: int | None = None,
         text_layers: int | None = None,
-    ) -> dict[str, float]:
-        """Return bytes of the activations of a step, which only the `stage` keeps.
+    ) -> dict[str, Activations]:
+        """Return bytes of the activations of a step, which only the `stage` has.
 
         Args:
             config: Configuration of the model.
@@ -189,8 +189,8 @@ class FGClip2MatchingForTraining(FGClip2ForImageTextMatching):
         patches = (contents.short_texts + contents.long_texts) * contents.patches
         texts = contents.short_texts * text.max_position_embeddings + contents.long_texts * text.longtext_len
         tokens = FLOAT32 * (patches + texts) * config.vision_config.hidden_size
-        stage = tower_activations(config.cross_config, texts, mixed=mixed, checkpointing=checkpointing)
-        return {"stage": tokens + stage}
+        stage = (config.cross_config, texts, None, mixed, checkpointing)
+        return {"stage": Activations(tokens + tower_activations(*stage), working_memory(*stage))}
 
 
 __all__ = ["FGClip2MatchingForTraining"]

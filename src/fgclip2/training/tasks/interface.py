@@ -47,8 +47,11 @@ class TrainingModel(Protocol):
     def count_patches(self, processor: Any, height: int, width: int, max_num_patches: int | str | None) -> int:
         """Return how many patches an image of this size in pixels becomes."""
 
-    def activation_memory(self, config: Any, contents: Any, **options: Any) -> dict[str, float]:
-        """Return bytes of the activations of a step, part by part; options as in [`FGClip2ForTraining`]."""
+    def activation_memory(self, config: Any, contents: Any, **options: Any) -> dict[str, Any]:
+        """Return [`Activations`] of a step by part, in the order of the forward pass.
+
+        Options as in [`FGClip2ForTraining`].
+        """
 
 
 class Objective(Protocol):

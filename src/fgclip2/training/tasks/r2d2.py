@@ -13,7 +13,7 @@ from torch import Tensor
 from ...distributed import counts_over_ranks, gather_rows, rank
 from ...modeling.configuration_r2d2 import R2D2Config
 from ...modeling.modeling_r2d2 import R2D2Model, mean_probabilities
-from ..estimates import FLOAT32, StepContents, tower_activations
+from ..estimates import FLOAT32, Activations, StepContents, tower_activations, working_memory
 from ..losses.ranking import (
     MatchingForm,
     PairRows,
@@ -128,8 +128,8 @@ class R2D2ForTraining(R2D2Model):
         checkpointing: bool = False,
         vision_layers: int | None = None,
         text_layers: int | None = None,
-    ) -> dict[str, float]:
-        """Return bytes of the activations of a step: `vision` tower, `text` tower and `cross` encoders at most.
+    ) -> dict[str, Activations]:
+        """Return bytes of the activations of a step at most: of the `vision` and `text` towers and `cross` encoders.
 
         Args:
             config: Configuration of the model.
@@ -137,24 +137,31 @@ class R2D2ForTraining(R2D2Model):
             mixed, checkpointing: As in [`tower_activations`].
             vision_layers, text_layers: Layers that keep activations; `None`: all.
         """
-        options, low = {"mixed": mixed, "checkpointing": checkpointing}, 2 if mixed else FLOAT32
+        low = 2 if mixed else FLOAT32
         vision, text, cross = config.vision_config, config.text_config, config.cross_config
         lengths = {"image": 1 + contents.patches, "text": config.max_length}  # of sequences, in tokens
         pairs = cls.task.pairs_per_image * contents.images
         # A text is encoded once, and embeddings keep what goes into their norm; a pair copies the tokens of both.
         texts = contents.short_texts * lengths["text"]
-        memory = {
-            "vision": tower_activations(vision, contents.images * lengths["image"], vision_layers, **options),
-            "text": 2 * FLOAT32 * texts * text.hidden_size + tower_activations(text, texts, text_layers, **options),
-            "cross": FLOAT32 * pairs * (lengths["image"] * vision.hidden_size + lengths["text"] * text.hidden_size),
+        towers = {
+            "vision": (vision, contents.images * lengths["image"], vision_layers, mixed, checkpointing),
+            "text": (text, texts, text_layers, mixed, checkpointing),
         }
+        embeddings = {"vision": 0.0, "text": 2 * FLOAT32 * texts * text.hidden_size}
+        memory = {
+            name: Activations(embeddings[name] + tower_activations(*tower), working_memory(*tower))
+            for name, tower in towers.items()
+        }
+        kept = FLOAT32 * pairs * (lengths["image"] * vision.hidden_size + lengths["text"] * text.hidden_size)
+        working = 0.0
         for queries, keys in (("text", "image"), ("image", "text")):
-            memory["cross"] += tower_activations(cross, pairs * lengths[queries], **options)
+            encoder = (cross, pairs * lengths[queries], None, mixed, checkpointing)
             # Attention to the other side: input and output of its norm, queries, their result, and keys and values.
             values = (2 * FLOAT32 + 3 * low) * lengths[queries] + 2 * low * lengths[keys]
-            layers = min(1, cross.num_hidden_layers) if checkpointing else cross.num_hidden_layers
-            memory["cross"] += layers * pairs * values * cross.hidden_size
-        return memory
+            other_side = pairs * values * cross.hidden_size
+            kept += tower_activations(*encoder) + (0 if checkpointing else cross.num_hidden_layers * other_side)
+            working = max(working, working_memory(*encoder) + (other_side if checkpointing else 0))
+        return {**memory, "cross": Activations(kept, working)}
 
     def _freeze(self) -> None:
         for name, parameter in self.named_parameters():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ...distributed import max_over_ranks
 from ...modeling.layers import pool_regions
 
 
@@ -16,6 +20,45 @@ def at_least_one(input_ids: Tensor) -> Tensor:
     Not every attention kernel takes an empty batch, and the parameters have to get their gradient of zero.
     """
     return input_ids if len(input_ids) else input_ids.new_zeros(1, input_ids.shape[1])
+
+
+def set_text_chunk_size(model: nn.Module, size: int) -> None:
+    """Let a training model of embeddings encode so many texts at once, also one in a wrapper (PEFT, torch.compile).
+
+    Call it after gradient checkpointing was enabled. A chunk is computed again as a whole, so its layers need not be.
+
+    Args:
+        model: The model.
+        size: Texts of a chunk; 0: all at once.
+    """
+    for module in model.modules():
+        if hasattr(type(module), "text_chunk_size"):
+            module.text_chunk_size = size  # type: ignore[assignment]
+            for layer in cast(Any, module).text_model.encoder.layers if size else ():
+                layer.gradient_checkpointing = False
+
+
+def encode_texts(encode: Callable[[Tensor], Tensor], input_ids: Tensor, chunk_size: int = 0) -> Tensor:
+    """Encode the texts of a batch, all at once or in chunks whose activations are computed again for the gradient.
+
+    In chunks, every rank calls `encode` as often as the one with most texts: each call has collectives of its own where
+    parameters are sharded.
+
+    Args:
+        encode: Takes ids (n, T), at least one row, and returns (n, D).
+        input_ids: Integer, shape (N, T); N may be 0.
+        chunk_size: Texts of a chunk; 0: all at once.
+
+    Returns:
+        Shape (N, D).
+    """
+    if not chunk_size:
+        return encode(at_least_one(input_ids))[: len(input_ids)]
+    count = max_over_ranks(max(1, -(-len(input_ids) // chunk_size)), input_ids.device)
+    starts = range(0, count * chunk_size, chunk_size)
+    chunks = [at_least_one(input_ids[start : start + chunk_size]) for start in starts]
+    rows: list[Tensor] = [checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks]
+    return torch.cat(rows)[: len(input_ids)]  # what was encoded in place of no texts is at the end
 
 
 def embed_regions(
