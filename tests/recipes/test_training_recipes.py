@@ -117,6 +117,8 @@ def check_fgclip2(arguments: list[str]) -> None:
     if command.name != "train":
         assert {name for name in names if name.startswith("-")} <= options
         return
+    if "--processes" in names:  # of the plan
+        del names[(at := names.index("--processes")) : at + 2]
     settings = [name for name in names if name not in options]
     assert (ROOT / settings[0]).is_file(), settings
     train_options.parse([str(ROOT / settings[0]), *settings[1:]], planning=True)
