@@ -17,6 +17,7 @@ from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, write_shards
 from fgclip2.modeling.auto import FAMILIES
 from fgclip2.training import FGClip2TrainingArguments
+from fgclip2.training.run import make_trainer
 from fgclip2.training.settings import DataSettings, ModelSettings, read_yaml, write_yaml
 from fgclip2.training.start import adapter_config
 from tests.training.conftest import records_folder
@@ -242,6 +243,22 @@ def test_the_plan_of_other_processes_and_ways(run, config):
         "sent by one process",
     ):
         assert word in text
+
+
+def test_texts_are_cut_by_the_plan_where_a_step_does_not_fit(run, config, caplog):
+    flags = ["--device_memory", "0.01"]
+    plan = run.json("train", config, "--dry-run", *flags, model=False)["memory"]
+    assert (plan["text_chunk_size"], plan["fits"]) == (32, False)
+    text = run("train", config, "--dry-run", *flags, model=False).stdout
+    assert "32: so many texts at once" in text
+    assert "does not fit" in text
+    options = train_options.parse([str(config), *flags])
+    with caplog.at_level("INFO", logger="fgclip2"):
+        trainer = make_trainer(options)
+    assert trainer.args.text_chunk_size == 32
+    assert "a step would not fit the device: texts are encoded 32 at a time" in caplog.text
+    trainer = make_trainer(train_options.parse([str(config), "--device_memory", "100"]))
+    assert trainer.args.text_chunk_size == 0
 
 
 def test_the_plan_names_records_that_cannot_be_used(run, config):

@@ -269,6 +269,7 @@ def test_labels_that_a_task_can_not_use(official_r2d2_folder, pairs, labelled): 
         ({"objective": "matching", "objective_settings": {"form": "bce"}}, "`form` must be 'fgr', 'nll' or 'released'"),
         ({"objective_settings": {"candidates": -1}}, "`candidates` must be a positive integer, got -1"),
         ({"gradient_cache_chunk_size": 2}, "`gradient_cache_chunk_size` must be None for R2D2ForImageTextRetrieval"),
+        ({"text_chunk_size": 2}, "`text_chunk_size` must be None or 0 for R2D2ForImageTextRetrieval"),
         ({"max_logit_scale": 100.0}, "`max_logit_scale` must be None for a model with a temperature"),
         ({"short_caption_prefix": "a "}, "`short_caption_prefix` must be empty for a model that takes captions as"),
         ({"max_num_patches": "128"}, "`max_num_patches` means nothing to this model, whose images are squares"),

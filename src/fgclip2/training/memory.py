@@ -222,7 +222,7 @@ def describe_memory(
         "device": device,
         "fits": None if device is None else total <= USABLE * device,
         **step.state,
-        **{f"{part} activations": its.kept for part, its in activations.items()},
+        **{f"{part.replace(' ', '_')}_activations": its.kept for part, its in activations.items()},
         "working": max(its.working for its in activations.values()),
         "similarity": step.similarity,
         "total": total,
