@@ -63,7 +63,7 @@ def step_memory(
     """
     kept = sum(part.kept for part in activations.values())
     moments, made = [kept + similarity], 0.0
-    for name, part in reversed(activations.items()):
+    for name, part in reversed(list(activations.items())):
         meets = gradients.text if name == "text" and text_in_chunks else 0.0
         moments.append(kept + part.working + made + meets)
         kept -= part.kept
