@@ -142,6 +142,14 @@ def test_a_finished_folder_is_left_as_it_is(forty, whole, tmp_path):
     assert len(list(ShardedRecords(tmp_path))) == 38
 
 
+def test_what_stopped_at_a_record_goes_on_without_it(forty, whole, tmp_path):
+    with pytest.raises(InvalidRecordError, match=r"a\.json:13"):
+        write_shards(forty, tmp_path / "shards", 10)
+    assert (tmp_path / "shards/000000.tar").is_file()
+    write_shards(forty, tmp_path / "shards", 10, on_error="skip")
+    assert contents(tmp_path / "shards") == whole
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -22,9 +22,7 @@ fgclip2 data validate 图文对.tsv --images-folder 图片 --image-column 路径
 """
 
 # Options of all commands that read records.
-FORMAT_HELP = (
-    "Format: finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards.  [default: as the files look]"
-)
+FORMAT_HELP = "Format: finehard, fineregion-cn, ccmb, flickr30k-cna, zero, pairs, folder or shards."
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column or key of the image, in pairs.  [default: image, else filepath]")
 ]
@@ -50,7 +48,7 @@ def validate(
     path: Annotated[str, typer.Argument(help="File or folder of records, image folder, or tar shards.")],
     format: Annotated[
         str | None,
-        typer.Option(help=FORMAT_HELP),
+        typer.Option(help=f"{FORMAT_HELP}  [default: as the files look]"),
     ] = None,
     images_folder: Annotated[
         Path | None, typer.Option(help="Folder with the images.  [default: that of the records]")

@@ -39,10 +39,12 @@ _ONE_FOR_EACH = "May be repeated, one for each source."
 def shards(
     sources: Annotated[list[str], typer.Argument(help="Files or folders of records, which are joined.")],
     output: Annotated[Path, typer.Argument(help="Folder of the shards: new, empty, or begun by the same command.")],
-    format: Annotated[list[str] | None, typer.Option(help=f"{FORMAT_HELP} {_ONE_FOR_EACH}")] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help=f"{FORMAT_HELP} {_ONE_FOR_EACH}  [default: as the files look]")
+    ] = None,
     images_folder: Annotated[
         list[Path] | None,
-        typer.Option(help=f"Folder with the images.  [default: that of the records] {_ONE_FOR_EACH}"),
+        typer.Option(help=f"Folder with the images. {_ONE_FOR_EACH}  [default: that of the records]"),
     ] = None,
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Number of records of each shard.")] = 1000,
     processes: Annotated[
@@ -64,7 +66,7 @@ def shards(
     label_column: LabelColumn = None,
     language: Annotated[
         list[str] | None,
-        typer.Option(help=f"Language of all records, en or zh.  [default: that of each, or detected] {_ONE_FOR_EACH}"),
+        typer.Option(help=f"Language of all records, en or zh. {_ONE_FOR_EACH}  [default: that of each, or detected]"),
     ] = None,
     follow_links: FollowLinks = False,
     as_json: common.AsJson = False,

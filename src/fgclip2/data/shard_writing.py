@@ -67,7 +67,7 @@ def write_shards(
         processes: The number of processes that write; they have to be able to unpickle the data set. In a script, what
             calls this must be under `if __name__ == "__main__":` if there are several.
         on_error: "raise" what is wrong with a record, or leave it out ("skip"): `left_out.jsonl` then has a line with
-            `record` and `reason` for each.
+            `record` and `reason` for each. What was begun with "raise" may go on with "skip".
         origin: What the records depend on, by name, as JSON. It is kept in `conversion.json` beside what the data set
             itself tells of its records, and a call that goes on has to have the same.
         show_progress_bar: Show one line on stderr; `None`: on a terminal.
@@ -127,17 +127,20 @@ class ShardWriter:
         path, settings = self.folder / SETTINGS_NAME, self._settings(origin)
         if path.is_file():
             before = read_json(path)
-            for name in settings:
-                if not isinstance(before, dict) or before.get(name) != settings[name]:
-                    found = before.get(name) if isinstance(before, dict) else before
-                    raise ValueError(
-                        f"{self.folder} was begun with {name}={found!r}, and now it is {settings[name]!r}: go on with "
-                        "the records and settings that it was begun with, or give a new folder"
-                    )
+            changed = [name for name in settings if before.get(name) != settings[name]]
+            if not changed:
+                settings = {}
+            elif changed != ["on_error"] or self.on_error == "raise":  # shards of "raise" are those of "skip", too
+                name = changed[0]
+                raise ValueError(
+                    f"{self.folder} was begun with {name}={before.get(name)!r}, and now it is {settings[name]!r}: go "
+                    "on with the records and settings that it was begun with, or give a new folder"
+                )
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(not place.name.endswith(".partial") for place in self.folder.iterdir()):
                 raise ValueError(f"{self.folder} must be a new or empty folder, or shards that were begun before")
+        if settings:
             with replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if not (self.folder / INDEX_NAME).is_file():
@@ -193,7 +196,8 @@ class ShardWriter:
             shards.append(Shard(str(self._shard(number)), sum(counts), counts))
             left_out += contents["left_out"]
         if not sum(shard.samples for shard in shards):
-            raise ValueError(f"none of {len(self.dataset)} records can be used, the first: {left_out[0]['reason']}")
+            first = f", the first: {left_out[0]['reason']}" if left_out else ""
+            raise ValueError(f"none of {len(self.dataset)} records can be used{first}")
         if left_out:
             with replacing(self.folder / ERRORS_NAME) as unfinished:
                 lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in left_out]
