@@ -104,6 +104,7 @@ package: setup
 	$(RUN) -m scripts.package
 
 perf: setup
+	$(RUN) -m scripts.environments .cache/loaders "$(TORCH)" "webdataset~=1.0" "litdata~=0.2.76"
 	$(RUN) -m scripts.perf --output docs/performance.md
 
 # A million vectors: 9 GB of disk, 8 GB of memory, and half an hour of CPU time. What has been measured is kept.

@@ -2,25 +2,22 @@
 
     python -m scripts.perf --only loader
 
-Rows of WebDataset and LitData come where these are installed, as in an environment of their own:
+Rows of WebDataset and LitData come where they have an environment, with the torch that is installed here:
 
-    python -m scripts.environments .cache/loaders webdataset litdata
-    .cache/loaders/bin/python -m scripts.perf --only loader
+    python -m scripts.environments .cache/loaders "torch==2.13.0" "webdataset~=1.0" "litdata~=0.2.76"
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
+import json
 import os
-import tarfile
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -37,7 +34,9 @@ from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.pixel_values import normalize_pixels
 from fgclip2.training.sampler import DrawnRecord
 
+from ..environments import ROOT, python_of
 from .measuring import Row, seconds_in_turn
+from .other_loaders import READERS, Size, decode_and_resize
 from .training import bounded_row
 
 EXPLANATION = """\
@@ -50,6 +49,7 @@ boxes."""
 BUDGETS = (256, 1024)
 LEAST = 0.7  # of the speed of plain decoding and resizing
 WIDTH, HEIGHT = 640, 480
+LOADERS = ROOT / ".cache" / "loaders"  # the environment of the others
 
 
 def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
@@ -67,8 +67,10 @@ def loader_rows(runs: int, budget: int, images: int = 64, batch_size: int = 16) 
         with tempfile.TemporaryDirectory() as folder:
             records = published_records(Path(folder), images)
             drawn = [DrawnRecord(record, 0) for record in records]
-            paths = [record.image for record, _ in drawn]
-            make, plain = partial(batches, collator, drawn, batch_size), partial(decode_and_resize, paths, budget)
+            paths = sorted(Path(folder).glob("*.jpg"))
+            height, width = naflex_size(HEIGHT, WIDTH, 16, budget)
+            size = (width, height)
+            make, plain = partial(batches, collator, drawn, batch_size), partial(decode_and_resize, paths, size)
             name = f"loader / plain, {budget} patches"
             rows = [_same_bits(processor, collator, drawn[:batch_size], budget)]
             rows.append(_ratio_row(name, plain, make, images, runs, LEAST))
@@ -77,13 +79,7 @@ def loader_rows(runs: int, budget: int, images: int = 64, batch_size: int = 16) 
             write_shards(HeldRecords(records), Path(folder) / "shards")
             stream = partial(batches_of_shards, collator, Path(folder) / "shards", batch_size)
             rows.append(_ratio_row(f"shards / plain, {budget} patches", plain, stream, images, runs))
-            for package, make_reader in (("webdataset", webdataset_reader), ("litdata", litdata_reader)):
-                name = f"{package} / plain, {budget} patches"
-                if importlib.util.find_spec(package):
-                    reader = make_reader(paths, Path(folder) / package, budget)
-                    rows.append(_ratio_row(name, plain, reader, images, runs))
-                else:
-                    rows.append(Row(name, None, "", note=f"not measured: {package} is not installed"))
+            rows += [_row_of_other(package, Path(folder), size, budget, images, runs) for package in READERS]
     finally:
         torch.set_num_threads(threads)
     return rows
@@ -98,7 +94,23 @@ def _ratio_row(
     bound: float | None = None,
 ) -> Row:
     plain(), other()
-    seconds = np.array(seconds_in_turn(plain, other, runs, time.process_time))  # (runs, 2)
+    return _row_of_seconds(name, seconds_in_turn(plain, other, runs, time.process_time), images, bound)
+
+
+def _row_of_other(package: str, folder: Path, size: Size, budget: int, images: int, runs: int) -> Row:
+    """Measure another loader on the files in a folder, by an interpreter that has it."""
+    name, python = f"{package} / plain, {budget} patches", python_of(LOADERS)
+    if not python.is_file():
+        return Row(name, None, "", note=f"not measured: {package} is not installed")
+    command = [python, "-m", "scripts.perf.other_loaders", package, folder, folder / package, *size, runs]
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True)
+    return _row_of_seconds(name, json.loads(done.stdout.splitlines()[-1]), images)
+
+
+def _row_of_seconds(
+    name: str, seconds_of_runs: Sequence[Sequence[float]], images: int, bound: float | None = None
+) -> Row:
+    seconds = np.array(seconds_of_runs)  # (runs, 2)
     rates = images / np.median(seconds, axis=0)
     note = f"{rates[1]:.0f} / {rates[0]:.0f} images a second"
     return bounded_row(name, float(np.median(seconds[:, 0] / seconds[:, 1])), bound, ">=", note)
@@ -131,49 +143,6 @@ def batches_of_shards(collator: FGClip2Collator, folder: Path, batch_size: int) 
     records = iter(ShardedRecords(folder, batch_size, drop_last=True))
     while drawn := [DrawnRecord(record, 0) for record in islice(records, batch_size)]:
         collator(drawn)
-
-
-def decode_and_resize(paths: Sequence[str], budget: int) -> None:
-    for path in paths:
-        resized(Image.open(path).convert("RGB"), budget)
-
-
-def resized(image: Image.Image, budget: int) -> Image.Image:
-    height, width = naflex_size(image.height, image.width, 16, budget)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def webdataset_reader(paths: Sequence[str], folder: Path, budget: int) -> Callable[[], None]:
-    import webdataset
-
-    folder.mkdir()
-    with tarfile.open(folder / "0.tar", "w") as shard:
-        for path in paths:
-            shard.add(path, Path(path).name)
-
-    def read() -> None:
-        samples: Any = webdataset.WebDataset(str(folder / "0.tar"), shardshuffle=False).decode("pil").to_tuple("jpg")
-        for (image,) in samples:
-            resized(image, budget)
-
-    return read
-
-
-def litdata_reader(paths: Sequence[str], folder: Path, budget: int) -> Callable[[], None]:
-    import litdata
-
-    litdata.optimize(read_file, list(paths), str(folder), chunk_bytes="64MB", num_workers=1)
-
-    def read() -> None:
-        for content in litdata.StreamingDataset(str(folder)):
-            resized(Image.open(io.BytesIO(content)).convert("RGB"), budget)
-
-    return read
-
-
-def read_file(path: str) -> bytes:
-    """Return what LitData, in a process of its own, puts into its chunks."""
-    return Path(path).read_bytes()
 
 
 class HeldRecords(RecordDataset):
