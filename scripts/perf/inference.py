@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from fgclip2 import FGClip2Config, FGClip2ImageProcessor, FGClip2Model
 from fgclip2.embedding import DenseMap
@@ -24,40 +23,13 @@ from fgclip2.search.dense_maps import KINDS, MapBlock, pack
 from fgclip2.search.scan import ImageFile
 
 from .measuring import Row, added_peak_memory, in_fresh_process, median_seconds, paired_ratio, peak_memory
+from .reference_encoder import bare_encoder, random_pixels, weights_of
 
 STORED_CANDIDATES = 20
 
 
-def random_pixels(batch: int, grid: tuple[int, int]) -> dict[str, Tensor]:
-    count = grid[0] * grid[1]
-    return {
-        "pixel_values": torch.randn(batch, count, 768),
-        "pixel_attention_mask": torch.ones(batch, count, dtype=torch.int32),
-        "spatial_shapes": torch.tensor([grid] * batch),
-    }
-
-
-def bare_encoder(hidden: Tensor, layers: list[dict[str, Tensor]], heads: int) -> Tensor:
-    """Compute what an encoder can't do without: matrix products, attention, norms and activations."""
-    for layer in layers:
-        normed = F.layer_norm(hidden, hidden.shape[-1:], layer["layer_norm1.weight"], layer["layer_norm1.bias"], 1e-6)
-        query, key, value = (
-            F.linear(normed, layer[f"self_attn.{name}_proj.weight"], layer[f"self_attn.{name}_proj.bias"])
-            .unflatten(-1, (heads, -1))
-            .transpose(1, 2)
-            for name in "qkv"
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        hidden = hidden + F.linear(mixed, layer["self_attn.out_proj.weight"], layer["self_attn.out_proj.bias"])
-        normed = F.layer_norm(hidden, hidden.shape[-1:], layer["layer_norm2.weight"], layer["layer_norm2.bias"], 1e-6)
-        inner = F.gelu(F.linear(normed, layer["mlp.fc1.weight"], layer["mlp.fc1.bias"]), approximate="tanh")
-        hidden = hidden + F.linear(inner, layer["mlp.fc2.weight"], layer["mlp.fc2.bias"])
-    return hidden
-
-
 def image_tower_rows(model: FGClip2Model, runs: int) -> list[Row]:
-    encoder = model.vision_model.encoder
-    layers = [{name: tensor.detach() for name, tensor in layer.named_parameters()} for layer in encoder.layers]
+    layers = weights_of(model.vision_model.encoder)
     heads, width = model.config.vision_config.num_attention_heads, model.config.vision_config.hidden_size
     rows = []
     for batch, grid in ((4, (16, 16)), (1, (32, 32))):

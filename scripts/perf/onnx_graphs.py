@@ -17,8 +17,8 @@ from fgclip2.hub.onnx.folder import position_rows
 from fgclip2.hub.onnx.precisions import quantise
 from fgclip2.hub.onnx.report import measure_graph
 
-from .inference import random_pixels
 from .measuring import Row, paired_ratio
+from .reference_encoder import random_pixels
 
 EXPLANATION = """Base size, random weights. Times are of the CPU, on one thread, both sides in turn; of texts the graph
 side looks the tokens up in the memory-mapped table. Peaks are of a process that embeds one short text and imports NumPy
