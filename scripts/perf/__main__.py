@@ -53,7 +53,7 @@ def main() -> int:
 def markdown(rows: dict[str, list[Row]]) -> str:
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.python_implementation()} "
     machine += f"{platform.python_version()}, torch {torch.__version__}, fgclip2 {fgclip2.__version__}"
-    lines = ["# Performance", "", "Made by `make perf`.", "", machine]
+    lines = ["# Performance", "", "Made by `make perf`. On a GPU: [a check of its own](gpu.md).", "", machine]
     for name, section in rows.items():
         lines += ["", f"## {name}", "", SECTIONS[name][0], ""]
         lines += ["| figure | value | bound | held |", "|---|---|---|---|", *map(table_line, section)]

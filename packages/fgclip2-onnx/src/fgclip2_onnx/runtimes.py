@@ -39,6 +39,9 @@ class OnnxRuntimeGraph:
         path: The file, with its weights beside it.
         providers: Execution providers in the order of preference, names or (name, options).
         threads: As of [`open_graph`].
+
+    Attributes:
+        providers: Names of those that it runs on: onnxruntime goes on without one that can't be loaded.
     """
 
     def __init__(self, path: Path, providers: Sequence[Any], threads: int | None):
@@ -46,6 +49,7 @@ class OnnxRuntimeGraph:
         options.intra_op_num_threads = threads or 0  # 0: its own choice
         options.log_severity_level = 3  # errors: warnings are about graphs, which their users don't make
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self.providers: list[str] = self._session.get_providers()
         self.inputs = {one.name: _dtype(one.type) for one in self._session.get_inputs()}
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:

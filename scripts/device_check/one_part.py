@@ -1,0 +1,95 @@
+"""Run one part in this process, and keep each record as soon as it is there.
+
+python -m scripts.device_check.one_part PART --device cuda --work FOLDER [--dry-run]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import fgclip2
+
+from .parts import PARTS, load_part
+from .records import COMPLETE, Case, Record, Settings, problem_of, read_results, run_case, write_results
+
+
+def describe_machine(settings: Settings) -> dict[str, Any]:
+    """Return what a result depends on beside this checkout."""
+    device = settings.device
+    name = platform.processor() or platform.machine()
+    memory = None
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name, memory = properties.name, round(properties.total_memory / 2**30)
+    return {
+        "device": name,
+        "memory_gib": memory,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "fgclip2": fgclip2.__version__,
+        "dry_run": settings.is_dry,
+    }
+
+
+def run_part(name: str, settings: Settings, path: Path) -> None:
+    """Run the cases of a part of which `path` has no result yet. Those that met a problem are tried again.
+
+    Raises:
+        SystemExit: `path` has results of another machine, or of other packages.
+    """
+    content, machine = read_results(path), describe_machine(settings)
+    if content.get("machine", machine) != machine:
+        raise SystemExit(f"{path} is of {content['machine']}, this is {machine}: choose another folder by --work")
+    known = [record for record in content["records"] if "problem" not in record]
+    records: list[Record] = []
+
+    def keep(**state: Any) -> None:
+        write_results(path, {"machine": machine, **state, "records": [*records, *known]})
+
+    try:
+        for case in load_part(name).cases(settings):
+            found = find_known(known, case)
+            if found is None:
+                keep(running=case.labels)  # in case that this process does not outlive it
+                print(f"{name}: {case.labels}", flush=True)
+                found = run_case(case)
+                print(f"    {json.dumps(found, ensure_ascii=False)}", flush=True)
+            records.append(found)
+            keep()
+    except Exception as error:  # of what cases share
+        records.append({"problem": problem_of(error)})
+        print(f"    {records[-1]}", flush=True)
+    known.clear()
+    keep(ended=COMPLETE)
+
+
+def find_known(known: list[Record], case: Case) -> Record | None:
+    """Take the record of a case out of those of an earlier run."""
+    for position, record in enumerate(known):
+        if case.labels.items() <= record.items():
+            return known.pop(position)
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_args()
+    settings = Settings(torch.device(options.device), options.dry_run)
+    run_part(options.part, settings, options.work / f"{options.part}.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Run parts one after another, each in a process of its own with a limit to its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from ..environments import ROOT
+from .records import FAILED, TIMED_OUT, read_results, write_results
+
+
+def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> str:
+    """Run a part, and return how it ended: `"complete"`, `"timed out"` or `"failed"`.
+
+    The case that was under way when a process ended before its part gets a record that says so.
+
+    Args:
+        name: Name of the part.
+        device: Of torch, such as `"cuda"`.
+        work: Folder of the results; what it has of the part is gone on with.
+        is_dry: Take tiny shapes.
+        limit: Seconds that the part may take.
+    """
+    path = work / f"{name}.json"
+    if path.is_file():  # how an earlier run ended says nothing of this one
+        write_results(path, {key: value for key, value in read_results(path).items() if key != "ended"})
+    # NVIDIA's images set this, for fp32 to be TF32 whatever a program says.
+    environment = {key: value for key, value in os.environ.items() if key != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
+    command = [sys.executable, "-m", f"{__package__}.one_part", name, "--device", device, "--work", str(work)]
+    command += ["--dry-run"] if is_dry else []
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    problem = {"kind": TIMED_OUT, "detail": f"{limit:.0f} s"}
+    try:
+        if process.wait(limit):
+            problem = {"kind": FAILED, "detail": f"exit status {process.returncode}"}
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if process.poll() is None:  # with those that it has started: loaders, compilers
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    content = read_results(path)
+    if "ended" not in content:
+        content["records"].append({**content.pop("running", {}), "problem": problem})
+        write_results(path, {**content, "ended": problem["kind"]})
+    return read_results(path)["ended"]

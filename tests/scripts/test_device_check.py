@@ -1,0 +1,179 @@
+"""The check on a GPU, run dry: what is measured is kept, whatever happens, and the pages are those of the results."""
+
+import json
+import sys
+import time
+
+import pytest
+import torch
+
+from scripts.device_check import __main__ as command
+from scripts.device_check import one_part, page, report, runner, wheels
+from scripts.device_check.models import encoder_operations
+from scripts.device_check.parts import PARTS, load_part
+from scripts.device_check.records import Case, Column, NotAvailableError, Part, Settings, Words, read_results, run_case
+
+from ..docs.documents import ROOT, read
+
+DRY = Settings(torch.device("cpu"), is_dry=True)
+
+
+def fail(error: BaseException) -> dict:
+    raise error
+
+
+def part_of(*cases: Case) -> Part:
+    columns = (Column("what", Words("what", "内容")), Column("value", Words("value", "数值"), ".1f"))
+    return Part(Words("Part", "部分"), Words("Why.", "原因。"), columns, lambda settings: iter(cases))
+
+
+def test_the_known_answers_are_held_and_kept(tmp_path):
+    path = tmp_path / "parity.json"
+    one_part.run_part("parity", DRY, path)
+    content = read_results(path)
+    assert content["ended"] == "complete"
+    assert content["machine"]["dry_run"]
+    assert len(content["records"]) == 16
+    assert all(record["held"] for record in content["records"]), content["records"]
+    assert not report.is_good({**content, "records": [{"held": False}]})
+
+
+def test_problems_are_rows():
+    errors = {
+        "out of memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 16.00 GiB."),
+        "not installed": ModuleNotFoundError("No module named 'siglip_kernel'", name="siglip_kernel"),
+        "not available": NotAvailableError("no such kernel"),
+        "failed": ValueError("too few\nlines"),
+    }
+    for kind, error in errors.items():
+        record = run_case(Case({"what": "a"}, lambda error=error: fail(error)))
+        assert record["problem"]["kind"] == kind
+    assert record["problem"]["detail"] == "ValueError: too few"
+    assert run_case(Case({"what": "a"}, lambda: fail(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when"))))["problem"] == {
+        "kind": "out of memory",
+        "detail": "",
+    }
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    asked = []
+
+    def measure(name: str) -> dict:
+        asked.append(name)
+        return {"value": 1.0} if len(asked) != 2 else fail(KeyboardInterrupt())
+
+    cases = [Case({"what": name}, lambda name=name: measure(name)) for name in "abc"]
+    monkeypatch.setattr(one_part, "load_part", lambda name: part_of(*cases))
+    path = tmp_path / "parity.json"
+    with pytest.raises(KeyboardInterrupt):
+        one_part.run_part("parity", DRY, path)
+    left = read_results(path)
+    assert left["records"] == [{"what": "a", "value": 1.0}]
+    assert left["running"] == {"what": "b"}
+    assert "ended" not in left
+    one_part.run_part("parity", DRY, path)
+    assert asked == ["a", "b", "b", "c"]
+    assert [record["what"] for record in read_results(path)["records"]] == ["a", "b", "c"]
+    elsewhere = {**read_results(path), "machine": {"device": "another"}}
+    path.write_text(json.dumps(elsewhere), encoding="utf-8")
+    with pytest.raises(SystemExit, match="choose another folder"):
+        one_part.run_part("parity", DRY, path)
+
+
+@pytest.mark.parametrize(
+    ("code", "limit", "kind"), [("time.sleep(60)", 0.5, "timed out"), ("sys.exit(3)", 60, "failed")]
+)
+def test_a_part_that_hangs_or_dies_leaves_a_row(tmp_path, monkeypatch, code, limit, kind):
+    work = tmp_path / "work"
+    work.mkdir()
+    before = {"machine": {}, "running": {"what": "b"}, "records": [{"what": "a", "value": 1.0}]}
+    (work / "loss.json").write_text(json.dumps(before), encoding="utf-8")
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nimport sys, time\n{code}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(program))
+    start = time.monotonic()
+    assert runner.run_part("loss", "cpu", work, True, limit) == kind
+    assert time.monotonic() - start < 30
+    last = read_results(work / "loss.json")["records"][-1]
+    assert last["what"] == "b"
+    assert last["problem"]["kind"] == kind
+
+
+def test_a_page_has_problems_and_both_languages(monkeypatch):
+    records = [
+        {"what": "images", "value": 1.25},
+        {"what": "sdpa, math", "problem": {"kind": "out of memory", "detail": ""}},
+        {"problem": {"kind": "failed", "detail": "ValueError: a|b"}},
+    ]
+    columns = part_of().columns
+    english, chinese = (page.table(columns, records, language) for language in ("en", "zh"))
+    assert english.splitlines()[2:] == [
+        "| images | 1.2 |",
+        "| sdpa, math | out of memory |",
+        "| failed: ValueError: a\\|b | - |",
+    ]
+    assert chinese.splitlines()[2:] == [
+        "| 图像 | 1.2 |",
+        "| sdpa, math | 显存不足 |",
+        "| 失败：ValueError: a\\|b | - |",
+    ]
+
+
+def test_the_pages_are_those_of_the_results():
+    numbers = ROOT / "docs" / "gpu.json"
+    results = json.loads(read(numbers)) if numbers.exists() else {}
+    assert not any(content["machine"]["dry_run"] for content in results.values())
+    for language, name in (("en", "gpu.md"), ("zh", "gpu_zh.md")):
+        assert read(ROOT / "docs" / name) == page.page(results, language)
+
+
+def test_a_dry_run_does_not_touch_the_page(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.parse(["--dry-run", "--output", "docs/gpu.md"])
+    assert "--dry-run writes no page" in capsys.readouterr().err
+    assert str(command.parse(["--dry-run"]).work) == "device_check_dry_run"
+    one_part.write_results(tmp_path / "loss.json", {"machine": {"dry_run": True}, "ended": "complete", "records": []})
+    options = command.parse(["--work", str(tmp_path), "--parts", "loss", "--output", str(tmp_path / "gpu.md")])
+    with pytest.raises(SystemExit, match="of a dry run"):
+        report.run(options)
+
+
+def test_every_part_has_its_words():
+    for name in PARTS:
+        part = load_part(name)
+        keys = [column.key for column in part.columns]
+        assert len(set(keys)) == len(keys)
+        for words in (part.title, part.explanation, *(column.title for column in part.columns)):
+            assert words.english
+            assert words.chinese
+
+
+def test_torch_is_not_among_the_wheels():
+    names = {requirement.name for requirement in wheels.requirements()}
+    assert {"transformers", "tokenizers", "accelerate", "onnxscript", "prometheus-client"} <= names
+    assert not {"torch", "onnxruntime", "peft"} & names
+
+
+def test_operations_are_those_of_the_layers():
+    """One layer of width 4 and inner width 8 on 3 tokens, counted by hand."""
+    config = type("Config", (), {"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1})
+    projections = 3 * 4 * (4 * 4) * 2 + 3 * 2 * (4 * 8) * 2
+    attention = 2 * (3 * 3 * 4) * 2
+    assert encoder_operations(config, 3) == projections + attention
+
+
+@pytest.mark.slow
+def test_all_parts_run_dry(tmp_path, monkeypatch):
+    """Each in a process of its own, as on a GPU."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as the command does, but for this test only
+    status = command.main(["--dry-run", "--device", "cpu", "--work", str(tmp_path)])
+    results = report.collect(tmp_path)
+    assert list(results) == list(PARTS)
+    for name, content in results.items():
+        assert content["ended"] == "complete", name
+        failed = [record for record in content["records"] if record.get("problem", {}).get("kind") == "failed"]
+        assert not failed, name
+    assert status == 1  # on a CPU the plan of a step is not held
+    assert "dry run" in read(tmp_path / "gpu.md")
+    assert "试运行" in read(tmp_path / "gpu_zh.md")
