@@ -19,7 +19,9 @@ from .wheels import environment, prepare
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="put the wheels there, and do nothing else")
     parser.add_argument("--python", default="3.12", help="release of Python there (default: %(default)s)")
     parser.add_argument("--machine", default="x86_64", help="kind of processor there (default: %(default)s)")
@@ -42,6 +44,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def without_wheels(arguments: list[str]) -> list[str]:
+    """Return the arguments without the folder of wheels: they go to the environment that is made of it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--wheels")
+    return parser.parse_known_args(arguments)[1]
+
+
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.prepare:
@@ -50,9 +59,7 @@ def main(arguments: list[str]) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"  # in all processes from here on
     if options.wheels:
         python = environment(options.wheels.resolve(), options.work.resolve() / "environment")
-        place = arguments.index("--wheels")
-        rest = [*arguments[:place], *arguments[place + 2 :]]
-        os.execv(python, [str(python), "-m", str(__package__), *rest])
+        os.execv(python, [str(python), "-m", str(__package__), *without_wheels(arguments)])
     from .report import run  # needs the packages
 
     return run(options)

@@ -63,8 +63,9 @@ python -m scripts.device_check --wheels device_wheels --output docs/gpu.md
 
 It writes this page in both languages, and the numbers beside it as `gpu.json`. Where the packages are there already,
 `--wheels` is left out. `--parts parity loss` runs these two parts only. What has been measured is kept in
-`device_check_output`, so a run that was interrupted goes on where it was. With `--dry-run` all shapes are tiny, the CPU
-will do, and this page stays as it is.
+`device_check_output`: a run that was interrupted, and a part whose time was up, go on where they were when the same
+command is given again. A part that came to its end starts anew with `--again`. With `--dry-run` all shapes are tiny,
+the CPU will do, and this page stays as it is.
 
 Accelerators other than NVIDIA's take `--device mps` or `--device xpu`; only `parity` is meant for these.
 
@@ -92,8 +93,8 @@ python -m scripts.device_check --wheels device_wheels --output docs/gpu.md
 ```
 
 它写出本页的两种语言，数据则写入旁边的 `gpu.json`。如果软件包已经齐全，就省略 `--wheels`。`--parts parity loss`
-只运行部分检查。测得的结果保存在 `device_check_output` 中，因此中断后可以接着运行。使用 `--dry-run` 时，所有形状都很小，
-只用 CPU 即可，本页保持不变。
+只运行这两个部分。测得的结果保存在 `device_check_output` 中：运行中断或某部分超时后，再次执行同一命令即可接着运行。
+已经运行完的部分用 `--again` 重新开始。使用 `--dry-run` 时，所有形状都很小，只用 CPU 即可，本页保持不变。
 
 NVIDIA 以外的加速器用 `--device mps` 或 `--device xpu`；对它们只应运行 `parity`。
 

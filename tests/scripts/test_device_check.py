@@ -139,6 +139,11 @@ def test_a_dry_run_does_not_touch_the_page(tmp_path, capsys):
         report.run(options)
 
 
+def test_the_environment_gets_all_arguments_but_the_wheels():
+    for wheels_given in (["--wheels", "a"], ["--wheels=a"]):
+        assert command.without_wheels(["--parts", "loss", *wheels_given, "--again"]) == ["--parts", "loss", "--again"]
+
+
 def test_every_part_has_its_words():
     for name in PARTS:
         part = load_part(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from ..timing import matrix_peak, seconds_of
 
 TOKENS_AT_ONCE = 32_768  # of a batch, whatever its sequences' length
 PATCHES, TOKENS = (256, 1024), (64, 196)
+LENGTHS = (*(("vision", patches) for patches in PATCHES), *(("text", tokens) for tokens in TOKENS))
 TARGET = 0.45  # of the matrix peak, at base and 256 patches, compiled
 OURS, BARE, SIGLIP = "fgclip2", "bare encoder", "transformers Siglip2"
 
@@ -29,6 +30,16 @@ EXPLANATION = Words(
 )
 
 Call = Callable[[], Any]
+
+
+class Timed(NamedTuple):
+    """What is timed: a call of a model on a batch of sequences of one length."""
+
+    name: str
+    tower: str
+    length: int
+    batch: int
+    call: Call
 
 
 @torch.no_grad()
@@ -85,11 +96,26 @@ def siglip_call(tower: str, length: int, batch: int, size: str, settings: Settin
     return lambda: siglip(images["pixel_values"], None, images["spatial_shapes"])
 
 
-def calls_of(tower: str, length: int, batch: int, size: str, settings: Settings) -> Iterator[tuple[str, Call]]:
-    """Give all that is timed of a tower at a length, the models one after another."""
-    yield from our_calls(tower, length, batch, size, settings)
-    if (tower, length) != ("text", TOKENS[1]):  # SigLIP 2 has no texts of this length
-        yield SIGLIP, siglip_call(tower, length, batch, size, settings)
+def all_calls(size: str, mode: str, settings: Settings) -> Iterator[Timed]:
+    """Give all that a mode has, the models one after another, SigLIP 2 behind ours."""
+    for tower, length in LENGTHS:
+        batch = settings.pick(TOKENS_AT_ONCE // length, 2)
+        for name, call in our_calls(tower, length, batch, size, settings):
+            if is_measured(mode, size, name, tower, length):
+                yield Timed(name, tower, length, batch, call)
+    for tower, length in LENGTHS[:-1]:  # SigLIP 2 has no long texts
+        if is_measured(mode, size, SIGLIP, tower, length):
+            batch = settings.pick(TOKENS_AT_ONCE // length, 2)
+            yield Timed(SIGLIP, tower, length, batch, siglip_call(tower, length, batch, size, settings))
+
+
+def is_measured(mode: str, size: str, name: str, tower: str, length: int) -> bool:
+    """Tell which rows there are: all that is not compiled, and as much of the rest as the time of a part allows."""
+    if mode == "eager":
+        return True
+    if name == OURS:
+        return size == "base" or (tower, length) != LENGTHS[-1]
+    return length in (PATCHES[0], TOKENS[0]) and (size == "base" or (name, tower) == (BARE, "vision"))
 
 
 def cases(size: str, settings: Settings) -> Iterator[Case]:
@@ -97,18 +123,15 @@ def cases(size: str, settings: Settings) -> Iterator[Case]:
     peak = cache(partial(matrix_peak, settings))  # also for a run that goes on behind its case
     labels = {"kind": "matrices", "batch": 1, "length": settings.pick(8192, 64), "model": "torch.mm", "mode": "eager"}
     yield Case(labels, lambda: {"tera": peak() / 1e12, "share": 1.0})
-    towers = [("vision", length) for length in PATCHES] + [("text", length) for length in TOKENS]
     for mode in ("eager", "compiled"):
-        for tower, length in towers:
-            batch = settings.pick(TOKENS_AT_ONCE // length, 2)
+        for name, tower, length, batch, call in all_calls(size, mode, settings):
             operations = encoder_operations(getattr(config_of(size, settings), f"{tower}_config"), length)
-            for name, call in calls_of(tower, length, batch, size, settings):
-                is_target = (size, tower, length, name, mode) == ("base", "vision", PATCHES[0], OURS, "compiled")
-                kind = "images" if tower == "vision" else "texts"
-                labels = {"kind": kind, "batch": batch, "length": length, "model": name, "mode": mode}
-                arguments = (call, mode == "compiled", batch, operations, peak(), TARGET if is_target else None)
-                yield Case(labels, partial(measure, *arguments, settings))
-                release_memory()
+            is_target = (size, tower, length, name, mode) == ("base", "vision", PATCHES[0], OURS, "compiled")
+            kind = "images" if tower == "vision" else "texts"
+            labels = {"kind": kind, "batch": batch, "length": length, "model": name, "mode": mode}
+            arguments = (call, mode == "compiled", batch, operations, peak(), TARGET if is_target else None)
+            yield Case(labels, partial(measure, *arguments, settings))
+            release_memory()
 
 
 def part_of(size: str) -> Part:
