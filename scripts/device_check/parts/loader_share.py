@@ -11,12 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.training.collator import FGClip2Collator
-from fgclip2.training.pixel_values import normalize_pixels
 from fgclip2.training.sampler import DrawnRecord
 
 from ...perf.loader import published_records
@@ -64,12 +62,7 @@ def seconds_of_batches(loader: DataLoader, use: Callable[[dict[str, Any]], objec
 def measure(workers: int, settings: Settings) -> dict[str, Any]:
     """Time the loader alone, steps alone, and both together."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as in the trainer's workers
-    step = Step("base", False, settings)
-
-    def train(batch: dict[str, Any]) -> None:
-        tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        step(normalize_pixels({name: t.to(settings.device, non_blocking=True) for name, t in tensors.items()}))
-
+    train = Step("base", False, settings).on_batch
     with tempfile.TemporaryDirectory() as folder:
         loader = loader_of(Path(folder), workers, settings)
         loading = seconds_of_batches(loader, lambda batch: None, settings)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import cycle, product
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fgclip2.training import FGClip2ForTraining, FGClip2Objective, estimates
-from fgclip2.training.parameters import count_parameters, freeze
+from fgclip2 import FGClip2Processor, FGClip2TrainingArguments, embedded_checkpoint
+from fgclip2.data.readers.finehard import item_of_record
+from fgclip2.data.records import Record
+from fgclip2.training import FGClip2ForTraining, FGClip2Objective
+from fgclip2.training.collator import FGClip2Collator
+from fgclip2.training.parameters import freeze
+from fgclip2.training.pixel_values import normalize_pixels
+from fgclip2.training.plan import plan_run
+from fgclip2.training.sampler import DrawnRecord
+from fgclip2.training.settings import DataSettings, ModelSettings, RunSettings
 
-from ...perf.training import random_batch
-from ..models import random_model
-from ..records import Case, Column, Part, Settings, Words, release_memory
+from ...perf.loader import published_records
+from ...perf.training import BOX_COUNTS
+from ..models import config_of, random_model
+from ..records import Case, Column, Part, Settings, Words
 from ..timing import memory_of, seconds_of
 
 SIZES, IMAGES, PATCHES = ("base", "large"), (8, 32), (256, 1024)
 BOUND = 0.1  # of the plan's relative error
+RECORDS = "records.json"
 
 
 class Step:
@@ -41,7 +55,12 @@ class Step:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-6, fused=True)
 
-    def __call__(self, batch: dict[str, Tensor]) -> None:
+    def on_batch(self, batch: Mapping[str, Any]) -> None:
+        """Take a step on a batch of the collator, which is on the host."""
+        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        self(normalize_pixels({name: tensor.to(self.device, non_blocking=True) for name, tensor in tensors.items()}))
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> None:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = self.objective(self.model(**batch), batch)["loss"]
         loss.backward()
@@ -49,53 +68,54 @@ class Step:
         self.optimizer.zero_grad()
 
 
-def batch_on(settings: Settings, images: int, patches: int, vocabulary: int) -> dict[str, Tensor]:
-    """Return a batch like those of the collator on the device, whose images fill its patches."""
-    batch = random_batch(images, vocabulary, patches)
-    larger = (patches // 256) ** 0.5  # its grids are of 256 patches
-    batch["spatial_shapes"] = (batch["spatial_shapes"] * larger).long()
-    filled = batch["spatial_shapes"].prod(1)[:, None]
-    batch["pixel_attention_mask"] = (torch.arange(patches) < filled).int()
-    return {name: tensor.to(settings.device) for name, tensor in batch.items()}
+def write_records(folder: Path, images: int) -> list[Record]:
+    """Write records as published, but with 1 to 4 boxes, every third of them with hard negatives, into a folder."""
+    records, number = [], 0
+    for record, count in zip(published_records(folder, images), cycle(BOX_COUNTS), strict=False):
+        regions = []
+        for region in record.regions[:count]:
+            regions.append(region if number % 3 == 0 else replace(region, hard_negatives=()))
+            number += 1
+        records.append(replace(record, regions=tuple(regions)))
+    items = [{**item_of_record(record), "f_path": Path(str(record.image)).name} for record in records]
+    (folder / RECORDS).write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
+    return records
 
 
-def contents_of(batch: dict[str, Tensor]) -> estimates.StepContents:
-    """Return what the plan has to know of a batch."""
-    images, patches, _ = batch["pixel_values"].shape
-    hard_texts = batch["hard_input_ids"].shape[:2].numel()
-    return estimates.StepContents(
-        images=images,
-        patches=patches,
-        short_texts=len(batch["short_input_ids"]) + len(batch["region_input_ids"]) + hard_texts,
-        captions=len(batch["short_input_ids"]),
-        long_texts=len(batch["long_input_ids"]),
-        regions=len(batch["region_index"]),
+def planned(model: Path, records: Path, images: int, patches: int, checkpointing: bool, settings: Settings) -> float:
+    """Return the bytes of a step that `fgclip2 train --dry-run` shows for these records in bf16."""
+    arguments = FGClip2TrainingArguments(
+        str(model / "run"),
+        per_device_train_batch_size=images,
+        max_num_patches=str(patches),
+        gradient_checkpointing=checkpointing,
+        bf16=True,
+        use_cpu=settings.device.type == "cpu",
+        language_batches="mixed",
+        report_to="none",
     )
-
-
-def planned(step: Step, contents: estimates.StepContents, checkpointing: bool) -> float:
-    """Return the bytes of a step on one process, as the plan of a run in bf16 has them."""
-    model = step.model
-    state = estimates.state_memory(count_parameters(model)["total"], mixed=True)
-    activations = model.activation_memory(model.config, contents, mixed=True, checkpointing=checkpointing)
-    similarity = model.task.exchange_memory(model, step.objective.settings, contents, 1)
-    return sum(state.values()) + sum(activations.values()) + similarity
+    data = DataSettings([str(records / RECORDS)], data_format=["finehard"], images_folder=[str(records)])
+    return plan_run(RunSettings(ModelSettings(str(model)), data, arguments), world_size=1)["memory"]["total"]
 
 
 def measure(size: str, images: int, patches: int, checkpointing: bool, settings: Settings) -> dict[str, Any]:
-    """Measure a step after one that made the state of the optimizer."""
+    """Measure a step, after one that made the state of the optimizer, beside the plan for the same records."""
+    images, patches = settings.pick((images, patches), (4, 16))
+    processor = FGClip2Processor.from_pretrained(embedded_checkpoint())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        records = write_records(folder, images)
+        config_of(size, settings).save_pretrained(folder / "model")
+        processor.save_pretrained(folder / "model")
+        plan = planned(folder / "model", folder, images, patches, checkpointing, settings)
+        batch = FGClip2Collator(processor, max_num_patches=patches)([DrawnRecord(record, 0) for record in records])
     step = Step(size, checkpointing, settings)
-    vocabulary = step.model.config.text_config.vocab_size
-    batch = batch_on(settings, settings.pick(images, 4), settings.pick(patches, 256), vocabulary)
-    step(batch)
-    _, peak = memory_of(partial(step, batch), settings.device)
-    seconds = seconds_of(partial(step, batch), settings)
-    plan = planned(step, contents_of(batch), checkpointing)
-    del step
-    release_memory()
+    call = partial(step.on_batch, batch)
+    call()
+    _, peak = memory_of(call, settings.device)
     error = plan / peak - 1
     return {
-        "rate": len(batch["pixel_values"]) / seconds,
+        "rate": images / seconds_of(call, settings),
         "peak": peak / 1e9,
         "plan": plan / 1e9,
         "error": error,
@@ -118,10 +138,10 @@ PART = Part(
         "The full objective as released, weights in fp32, autocast to bf16, AdamW, one process; for each image a short "
         "and a long caption and 1 to 4 boxes, a third of them with ten hard negatives. The peak is what torch has "
         "allocated in a step, weights and state of the optimizer included. The plan is that of "
-        "`fgclip2 train --dry-run` for the same batch.",
+        "`fgclip2 train --dry-run` for the same records.",
         "发布时的完整目标，权重为 fp32，用 autocast 以 bf16 计算，AdamW，单进程；"
         "每张图像有一条短描述、一条长描述和 1 到 4 个框，其中三分之一的框有十个难负例。"
-        "峰值是 torch 在一步中分配的显存，含权重和优化器状态。计划值是 `fgclip2 train --dry-run` 对同一批次给出的。",
+        "峰值是 torch 在一步中分配的显存，含权重和优化器状态。计划值是 `fgclip2 train --dry-run` 对同样的记录给出的。",
     ),
     (
         Column("size", Words("size", "尺寸")),
