@@ -92,6 +92,7 @@ def planned(model: Path, records: Path, images: int, patches: int, checkpointing
         bf16=True,
         use_cpu=settings.device.type == "cpu",
         language_batches="mixed",
+        text_chunk_size=0,  # as the step here, which does not look at the device's memory
         report_to="none",
     )
     data = DataSettings([str(records / RECORDS)], data_format=["finehard"], images_folder=[str(records)])
