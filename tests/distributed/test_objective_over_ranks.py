@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS
-from fgclip2.training.objective import FGClip2Objective
+from fgclip2.training.objective import DISTILLED, FGClip2Objective
 
 from ..ranks import run_on_ranks
 from ..training import golden
@@ -47,7 +47,10 @@ def layout(world_size: int, all_regions_on_first: bool) -> list[dict[str, Tensor
 def compute(batch: dict[str, Tensor], across_ranks: bool = True, **settings) -> dict:
     model, objective = golden.model(), FGClip2Objective("released", **settings)
     objective.margin.fill_(0.8)
-    losses = objective(model(**batch), batch, across_ranks=across_ranks)
+    outputs = model(**batch)
+    # As if the frozen start had made others of the same rows.
+    targets = {f"start_{name}": outputs[name].detach().roll(1, 1) for name in DISTILLED}
+    losses = objective(outputs, batch | targets, across_ranks=across_ranks)
     losses["loss"].backward()
     return {
         "losses": {name: value.detach() for name, value in losses.items()},
@@ -69,8 +72,9 @@ def mean_over_ranks(results: list[dict]) -> dict:
     }
 
 
+GLOBAL = {"region_negatives": "global", "distillation_weight": 0.7}
 CASES = {
-    **{f"global {form}": {"region_negatives": "global", "sigmoid_form": form} for form in SIGMOID_FORMS},
+    **{f"global {form}": {**GLOBAL, "sigmoid_form": form} for form in SIGMOID_FORMS},
     "local": {"region_negatives": "local", "sigmoid_form": "ring"},
     "paper margin": {"region_negatives": "local", "margin_ranks": "with_hard_negatives"},
 }
@@ -116,7 +120,8 @@ def test_global_losses_are_those_of_one_process(over_ranks, form, all_on_first):
     whole = joined_batch()
     if all_on_first:  # only the first rank's images keep their regions
         whole = {**share(whole, 0, 8), **{k: v for k, v in parts[0].items() if k.startswith(("region_", "hard_"))}}
-    expected = compute(whole, region_negatives="global")
+    expected = compute(whole, **GLOBAL)
+    assert expected["losses"]["distillation"] > 0.1
     assert_same(mean_over_ranks([result[f"global {form} {all_on_first}"] for result in results]), expected)
     for result in results:
         torch.testing.assert_close(result[f"global {form} {all_on_first}"]["margin"], expected["margin"])

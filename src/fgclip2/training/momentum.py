@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .losses.ranking import PairRows
+
+Module = TypeVar("Module", bound=nn.Module)
 
 EMPTY = -1  # id of a place that nothing has filled yet
 
@@ -20,6 +23,11 @@ def move_towards(teacher: Iterable[Tensor], student: Iterable[Tensor], momentum:
         own.lerp_(other.detach(), 1 - momentum)
 
 
+def frozen_copy(module: Module) -> Module:
+    """Return a copy of a module that is never trained and has no dropout."""
+    return copy.deepcopy(module).requires_grad_(False).eval()
+
+
 class MomentumTeacher(nn.ModuleDict):
     """Copies of some modules of a model that follow them, are never trained, and have no dropout.
 
@@ -29,9 +37,7 @@ class MomentumTeacher(nn.ModuleDict):
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], momentum: float):
-        super().__init__({name: copy.deepcopy(module) for name, module in modules.items()})
-        self.requires_grad_(False)
-        self.eval()
+        super().__init__({name: frozen_copy(module) for name, module in modules.items()})
         self._students, self._momentum = list(modules.values()), momentum
 
     def follow(self) -> None:

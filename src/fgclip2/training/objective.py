@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_number, check_positive_integer, is_number
 from ..distributed import counts_over_ranks, gather_rows, mean_over_ranks, sum_over_ranks
 from .losses import (
+    feature_distillation_loss,
     hard_negative_loss,
     info_nce_loss,
     region_contrastive_loss,
@@ -22,7 +23,10 @@ from .losses.info_nce import info_nce_loss_over_ranks
 from .losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 
 # The terms of the sum: each is logged as `NAME_loss` and has the weight `NAME_weight`.
-TERMS = ("short", "long", "region", "tic", "hard_negative")
+TERMS = ("short", "long", "region", "tic", "hard_negative", "distillation")
+# What distillation keeps, as far as a step has it: `NAME` of the outputs, beside `start_NAME` of the batch.
+DISTILLED = ("image_embeds", "short_text_embeds", "long_text_embeds", "region_embeds", "region_text_embeds")
+START = "start_"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class ObjectiveSettings:
     region_weight: float = 0.2  # paper: 0.1
     tic_weight: float = 0.1
     hard_negative_weight: float = 0.5
+    distillation_weight: float = 0.0  # in neither: of the distance from what the frozen start makes of the batch
     contrast_weight: float = 0.6  # not in the paper
     pair_weight: float = 3.0  # paper: 1
     rank_weight: float = 0.4  # paper: 0.4 in all, so 0.8 of the 0.5
@@ -150,12 +155,13 @@ class FGClip2Objective(nn.Module):
                 `logit_scale`, `logit_bias`, `logit_scale_finegraind`, `logit_scale_hardneg` (1,). A loss whose
                 embeddings are absent is left out, which has to be so on all ranks; a rank without data has no rows.
             batch: `short_image_index` (S,) and `long_image_index` (L,): the image of each caption, `None` for image i
-                and caption i; `hard_negative_mask` (H, N), `False` where there is no negative, `None` for all there.
+                and caption i; `hard_negative_mask` (H, N), `False` where there is no negative, `None` for all there;
+                for distillation `start_image_embeds` (B, D) and so on, what the frozen start makes of the same rows.
             across_ranks: `False`: this process by itself, without collectives; the margin stays.
 
         Returns:
-            Scalars: `loss`, and of `short`, `long`, `region`, `tic`, `hard_negative`, `contrast`, `pair`, `rank` those
-            that have data and weight, not weighted.
+            Scalars: `loss`, and of `short`, `long`, `region`, `tic`, `hard_negative`, `distillation`, `contrast`,
+            `pair`, `rank` those that have data and weight, not weighted.
         """
         batch = batch or {}
         settings, losses = self.settings, {}
@@ -171,6 +177,9 @@ class FGClip2Objective(nn.Module):
                 )
         if settings.uses_hard_negatives and outputs.get("hard_region_embeds") is not None:
             losses.update(self._hard_negatives(outputs, batch.get("hard_negative_mask"), across_ranks))
+        kept = [name for name in DISTILLED if outputs.get(name) is not None and START + name in batch]
+        if settings.distillation_weight and kept:
+            losses["distillation"] = self._distill(outputs, batch, kept, across_ranks)
         weighted = [getattr(settings, f"{name}_weight") * losses[name] for name in TERMS if name in losses]
         if not weighted:
             raise ValueError(f"outputs has {', '.join(outputs)}: nothing that a loss with any weight needs")
@@ -192,6 +201,20 @@ class FGClip2Objective(nn.Module):
             form = self.settings.sigmoid_form
             return sigmoid_loss_over_ranks(images, texts, scale, outputs["logit_bias"], counts, form)
         return info_nce_loss_over_ranks(images, texts, scale, counts)
+
+    def _distill(
+        self, outputs: Mapping[str, Any], batch: Mapping[str, Any], names: list[str], across_ranks: bool
+    ) -> Tensor:
+        """Return the mean over the kinds of embeddings of their distance from the start's."""
+        own = [len(outputs[name]) for name in names]
+        counts = counts_over_ranks(own, outputs[names[0]].device) if across_ranks else [own]
+        # A rank's part, so that the mean over ranks is the mean over all ranks' rows.
+        totals = [max(1, sum(of_ranks)) for of_ranks in zip(*counts, strict=True)]
+        distances = [
+            feature_distillation_loss(outputs[name], batch[START + name]) * (rows * len(counts) / total)
+            for name, rows, total in zip(names, own, totals, strict=True)
+        ]
+        return torch.stack(distances).mean()
 
     def _hard_negatives(self, outputs: Mapping[str, Any], mask: Tensor | None, across_ranks: bool) -> dict[str, Tensor]:
         settings, negatives = self.settings, outputs["hard_negative_embeds"]

@@ -77,7 +77,6 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     )
     contents = model.task.step_contents(args, summary, settings)
     counts = count_parameters(model)
-    beside = model.task.kept_memory(model, settings)  # in memory, and in each checkpoint
     return {
         "model": {
             "name": run.model.model,
@@ -102,7 +101,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         },
         "memory": describe_memory(args, model, config, settings, contents, world_size),
         "loader": _describe_loader(args, config, contents),
-        "disk": _describe_disk(args, counts, steps, beside),
+        "disk": _describe_disk(args, counts, steps, model.task.saved_memory(model, settings)),
         "traffic": _describe_traffic(args, model, counts["total"], settings, contents, world_size),
         "advice": model.task.advice(settings, summary),
     }

@@ -44,6 +44,7 @@ from .checkpoints import (
     seal_checkpoint,
 )
 from .collator import ErrorsAsBatches, raise_error
+from .distillation import FrozenStart
 from .evaluation import share_of_rank
 from .gradient_cache import cached_step
 from .image_rows import count_images
@@ -190,6 +191,7 @@ class FGClip2Trainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._average: WeightAverage | None = None
         self._memory: TrainingMemory | None = None
+        self._start = self._frozen_start(settings)
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
         self._patches: np.ndarray | None = None  # of each image, once they are read
@@ -207,6 +209,17 @@ class FGClip2Trainer(Trainer):
         self._log_every: int | None = None  # steps, where `logging_steps` are more than the run has
         self._is_stopping = False  # after the step under way, on all ranks
         self.add_callback(_RunCallback(self))
+
+    def _frozen_start(self, settings: Any) -> FrozenStart | None:
+        """Keep the model as it is now, before any checkpoint is loaded into it, if distillation has weight."""
+        if not getattr(settings, "distillation_weight", 0.0):
+            return None
+        if hasattr(self.model, "peft_config") and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError(
+                f"distillation_weight={settings.distillation_weight} with LoRA does not go with FSDP or DeepSpeed; "
+                "allowed: one process or DDP, or training all weights"
+            )
+        return FrozenStart(self.model, self.args.device)
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
@@ -301,7 +314,7 @@ class FGClip2Trainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the objective on one batch of the collator."""
-        inputs = normalize_pixels(inputs)
+        inputs = self._with_start(normalize_pixels(inputs))
         outputs = model(**inputs, **self.objective.forward_arguments)
         losses = self.objective.train(model.training)(outputs, inputs)
         if model.training:
@@ -316,7 +329,7 @@ class FGClip2Trainer(Trainer):
         losses = cached_step(
             model,
             self.objective.train(),
-            self._prepare_inputs(inputs),
+            self._with_start(self._prepare_inputs(inputs)),
             self.args.gradient_cache_chunk_size,
             scale=1 / self.current_gradient_accumulation_steps,
             backward=self.accelerator.backward,
@@ -324,6 +337,13 @@ class FGClip2Trainer(Trainer):
         )
         self._note(losses)
         return losses["loss"] / self.current_gradient_accumulation_steps
+
+    def _with_start(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Add what the frozen start makes of a batch, where distillation has weight."""
+        if self._start is None:
+            return batch
+        with self.accelerator.autocast():
+            return batch | self._start.embed(batch, self.args.gradient_cache_chunk_size)
 
     def _note(self, losses: Mapping[str, Tensor]) -> None:
         self._window.add(losses)
@@ -397,7 +417,7 @@ class FGClip2Trainer(Trainer):
         self._is_first_window = False
         weights = vars(self.objective.settings)
         for term in self.objective.terms:
-            if term == "tic":  # of the same regions as the term before it
+            if term in ("tic", "distillation"):  # of the same regions as the term before it; zero in the first step
                 continue
             if weights[f"{term}_weight"] and window.get(f"{term}_loss") == 0:
                 logger.warning(
@@ -686,7 +706,7 @@ class FGClip2Trainer(Trainer):
             logger.info("a line of the log every %d steps, for the run has only %d", self._log_every, steps)
         if self.args.ema_decay is not None:
             self._average = WeightAverage(self.model, self.args.ema_decay)
-        self._memory = self._task.start_memory(self.model, self.objective.settings)
+        self._memory = self._start or self._task.start_memory(self.model, self.objective.settings)
         if self._resumed_from is None:
             return
         attributes = self.state.stateful_callbacks.get(_STATE_NAME, {}).get("attributes")

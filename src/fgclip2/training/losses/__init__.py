@@ -12,6 +12,7 @@ from .after_r2d2 import (
     target_guided_distillation_loss,
 )
 from .arithmetic import cosines
+from .distillation import feature_distillation_loss
 from .hard_negatives import cross_modal_rank_loss, hard_negative_loss, rank_margin
 from .info_nce import info_nce_loss
 from .ranking import PairRows, contrastive_ranking_loss, draw_negatives, matching_loss, negative_weights
@@ -24,6 +25,7 @@ __all__ = [
     "cosines",
     "cross_modal_rank_loss",
     "draw_negatives",
+    "feature_distillation_loss",
     "feature_guided_distillation_loss",
     "hard_negative_loss",
     "info_nce_loss",

@@ -75,6 +75,7 @@ class EmbeddingTask:
             "region": data.with_regions,
             "tic": data.with_regions,
             "hard_negative": data.with_hard_negatives,
+            "distillation": 1.0,
         }
         return {term: {"weight": getattr(settings, f"{term}_weight"), "records": shares[term]} for term in TERMS}
 
@@ -93,11 +94,17 @@ class EmbeddingTask:
         return advice
 
     def start_memory(self, model: Any, settings: ObjectiveSettings) -> Any:
-        """Return `None`: nothing is kept beside the weights."""
+        """Return `None`: what distillation keeps begins with the trainer ([`FrozenStart`])."""
         return None
 
     def kept_memory(self, model: Any, settings: ObjectiveSettings) -> float:
-        """Return zero, likewise."""
+        """Return bytes of the frozen start, of which LoRA needs no copy."""
+        if not settings.distillation_weight or hasattr(model, "peft_config"):
+            return 0.0
+        return estimates.FLOAT32 * sum(parameter.numel() for parameter in model.parameters())
+
+    def saved_memory(self, model: Any, settings: ObjectiveSettings) -> float:
+        """Return zero: a checkpoint has a fingerprint of the start only."""
         return 0.0
 
     def exchange_memory(

@@ -143,7 +143,10 @@ class TrainingTask(Protocol):
         """Begin the [`TrainingMemory`] of a run that trains a model, or return `None` if it needs none."""
 
     def kept_memory(self, model: Any, settings: Any) -> float:
-        """Return bytes of what [`start_memory`] keeps."""
+        """Return bytes of what a run keeps in memory beside weights and optimizer."""
+
+    def saved_memory(self, model: Any, settings: Any) -> float:
+        """Return bytes of the part of this that each checkpoint has."""
 
     def exchange_memory(self, model: Any, settings: Any, contents: Any, world_size: int) -> float:
         """Return bytes of what the losses of one process hold of all processes."""

@@ -185,6 +185,10 @@ class PairTask:
         """Return zero, likewise."""
         return 0.0
 
+    def saved_memory(self, model: Any, settings: Any) -> float:
+        """Return bytes of all that is kept."""
+        return self.kept_memory(model, settings)
+
     def no_rows(self, model: Any) -> Rows:
         """Return what [`embed_batch`] returns, without rows."""
         raise NotImplementedError
