@@ -18,6 +18,7 @@ from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.gradient_cache import cached_step
 from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 from fgclip2.training.objective import FGClip2Objective
+from fgclip2.training.patch_dropout import draw_kept_patches
 
 from .measuring import Row, added_peak_memory, in_fresh_process, on_ranks, paired_ratio, peak_memory
 from .reference_training import padded_batch, reference_loss
@@ -48,6 +49,7 @@ def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
     return [
         gradient_cache_rows,
         sigmoid_rows,
+        lambda: patch_dropout_rows(max(2, runs // 3)),
         lambda: step_rows(max(2, runs // 3)),
     ]
 
@@ -178,6 +180,42 @@ def step_memory(kind: str, images: int, shape: dict[str, int]) -> tuple[int, int
         step = partial(reference_step, model, padded_batch(batch, pad_hard_negatives=kind == "all slots"))
     added = added_peak_memory(step)
     return added, peak_memory()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Patch dropout
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def patch_dropout_rows(runs: int, images: int = 8, shape: dict[str, int] = STEP_SHAPE) -> list[Row]:
+    """Time and added memory of a step on captions alone with half of the patches, beside one with all."""
+    dropped, whole = (partial(_captions_step, *_captions_batch(kind, images, shape)) for kind in ("half", "all"))
+    peaks = [in_fresh_process(captions_memory, kind, images, shape) for kind in ("half", "all")]
+    name = f"step on captions with half of the patches / with all, {images} images"
+    note = " / ".join(f"{peak / 1e9:.2f}" for peak in peaks) + " GB"
+    return [
+        Row(f"{name}, time", paired_ratio(dropped, whole, runs), "x"),
+        Row(f"{name}, added memory", peaks[0] / peaks[1], "x", note=note),
+    ]
+
+
+def captions_memory(kind: str, images: int, shape: dict[str, int]) -> int:
+    return added_peak_memory(partial(_captions_step, *_captions_batch(kind, images, shape)))
+
+
+def _captions_batch(kind: str, images: int, shape: dict[str, int]) -> tuple[FGClip2ForTraining, dict[str, Tensor]]:
+    batch = random_batch(images, shape["vocabulary"])
+    batch = {name: value for name, value in batch.items() if not name.startswith(("boxes", "region_", "hard_"))}
+    if kind == "half":
+        counts = batch["pixel_attention_mask"].sum(1).tolist()
+        rngs = [np.random.default_rng(number) for number in range(images)]
+        batch["kept_patches"] = draw_kept_patches(counts, 0.5, rngs)
+    return random_model(**shape), batch
+
+
+def _captions_step(model: FGClip2ForTraining, batch: dict[str, Tensor]) -> None:
+    model.zero_grad()
+    FGClip2Objective("released")(model(**batch), batch)["loss"].backward()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

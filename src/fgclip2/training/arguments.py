@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
-from ..checks import check_choice, check_positive_integer
+from ..checks import check_choice, check_positive_integer, is_number
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
 from .sampler import PATCH_BATCHES, PatchBatches
@@ -42,6 +42,8 @@ class FGClip2TrainingArguments(TrainingArguments):
             sizes that records state, else by the headers of their files: all at the start, or of shards as they come.
         max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting, the
             only choice for families whose images are squares of one size.
+        patch_dropout: Share of the patches of each image that its embedding does without in training, e.g. 0.5
+            ([`draw_kept_patches`]); goes with captions alone.
         max_regions: Regions per image and step.
         num_hard_negatives: Hard negatives per region.
         image_augmentation: `"none"`; or, of pairs (R2D2), random crops, flips and colours: `"r2d2"` flips no image
@@ -86,6 +88,9 @@ class FGClip2TrainingArguments(TrainingArguments):
         metadata={"help": "Images of a batch: any, or alike in their patches"},
     )
     max_num_patches: str | None = field(default=None, metadata={"help": "Patches per image, or auto, by its size"})
+    patch_dropout: float = field(
+        default=0.0, metadata={"help": "Share of an image's patches that are dropped in training, of captions alone"}
+    )
     max_regions: int = field(default=4, metadata={"help": "Number of regions per image and step"})
     num_hard_negatives: int = field(default=10, metadata={"help": "Number of hard negatives per region"})
     image_augmentation: Augmentation = field(
@@ -136,6 +141,8 @@ class FGClip2TrainingArguments(TrainingArguments):
             raise ValueError(f"`text_chunk_size` must be 0 or a positive integer, got {self.text_chunk_size!r}")
         if self.device_memory is not None and not self.device_memory > 0:
             raise ValueError(f"`device_memory` must be positive, e.g. 80, got {self.device_memory!r}")
+        if not is_number(self.patch_dropout) or not 0 <= self.patch_dropout < 1:
+            raise ValueError(f"`patch_dropout` must be 0 or more, and below 1, e.g. 0.5, got {self.patch_dropout!r}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be between 0 and 1, e.g. 0.999, got {self.ema_decay!r}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.records import InvalidRecordError, Record, Region, open_record_image
 from ..errors import UnreadableImageError
 from ..modeling.interface import DualEncoderProcessor, Role
+from .patch_dropout import check_patch_dropout, draw_kept_patches
 from .sampler import DrawnRecord, OnError
 
 
@@ -32,13 +33,14 @@ class FGClip2Collator:
         max_regions: Regions per image and step, drawn anew in each epoch (released: 4); `None`: all.
         num_hard_negatives: Hard negatives per region (released: 10); where there are fewer, they are masked.
         short_caption_prefix: Put before English short captions (the released training has `"a photo of "`).
+        patch_dropout: Share of an image's patches that are dropped in training, drawn anew in each epoch.
         training: `False`, for evaluation: every region with its short text, and a hash of each image.
         with_regions, with_hard_negatives, with_long_captions, with_image_hash: What the objective needs.
         on_error: `"raise"` an `UnreadableImageError`, or `"skip"`: leave the record out of its batch and say so.
         seed: Seed of the choices.
 
     Raises:
-        ValueError: As [`check_patch_budget`].
+        ValueError: As [`check_patch_budget`] and [`check_patch_dropout`].
     """
 
     processor: DualEncoderProcessor
@@ -46,6 +48,7 @@ class FGClip2Collator:
     max_regions: int | None = 4
     num_hard_negatives: int = 10
     short_caption_prefix: str = ""
+    patch_dropout: float = 0.0
     training: bool = True
     with_regions: bool = True
     with_hard_negatives: bool = True
@@ -56,6 +59,7 @@ class FGClip2Collator:
 
     def __post_init__(self) -> None:
         check_patch_budget(self.processor, self.max_num_patches)
+        check_patch_dropout(self.patch_dropout, self.processor, self.with_regions or self.with_hard_negatives)
 
     def __call__(self, drawn: Sequence[DrawnRecord]) -> dict[str, Any]:
         """Make a batch.
@@ -63,9 +67,10 @@ class FGClip2Collator:
         Returns:
             The arguments of the training model, of which [`normalize_pixels`] makes `pixel_values` out of `pixels`,
             uint8, and `value_table`; `short_image_index` and `long_image_index`, the image of each caption;
-            `hard_negative_mask`; with `training=False` or `with_image_hash` `image_hash`, int64 (B,), the same for
-            equal images only; with `training=False` `short_text_hash`, `long_text_hash` and `region_text_hash`, of the
-            ids of captions and regions' texts; and `skipped`, a list of reasons, one for each record left out.
+            `hard_negative_mask`; with `patch_dropout` `kept_patches` of [`draw_kept_patches`]; with `training=False` or
+            `with_image_hash` `image_hash`, int64 (B,), the same for equal images only; with `training=False`
+            `short_text_hash`, `long_text_hash` and `region_text_hash`, of the ids of captions and regions' texts; and
+            `skipped`, a list of reasons, one for each record left out.
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
@@ -78,6 +83,11 @@ class FGClip2Collator:
             **prepare_images(self.processor, images, self.max_num_patches),
             "skipped": skipped,
         }
+        if self.patch_dropout and self.training:
+            counts = batch["pixel_attention_mask"].sum(1).tolist()
+            # From random states of their own: whether patches are dropped changes nothing else that is drawn.
+            rngs = [random_of(*its, self.seed).spawn(1)[0] for its in zip(records, epochs, strict=True)]
+            batch["kept_patches"] = draw_kept_patches(counts, self.patch_dropout, rngs)
         if self.with_image_hash or not self.training:
             batch["image_hash"] = hash_images(images)
         prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]
@@ -116,8 +126,7 @@ class FGClip2Collator:
         regions = record.regions
         if not self.training:
             return [(region, region.short_text) for region in regions]
-        source = record.source.encode(errors="surrogateescape")  # names of files need not be UTF-8
-        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(source)])
+        rng = random_of(record, epoch, self.seed)
         if self.max_regions is not None and len(regions) > self.max_regions:
             chosen = sorted(rng.choice(len(regions), self.max_regions, replace=False).tolist())
             regions = tuple(regions[number] for number in chosen)
@@ -152,6 +161,12 @@ class FGClip2Collator:
             batch["hard_input_ids"] = ids.unflatten(0, (len(hard_texts), size))  # (H, size, tokens)
             batch["hard_negative_mask"] = torch.arange(self.num_hard_negatives) < counts[:, None]  # (H, size - 1)
         return batch
+
+
+def random_of(record: Record, epoch: int, seed: int) -> np.random.Generator:
+    """Return the random state of all that is drawn for a record in an epoch, wherever and whenever that is."""
+    source = record.source.encode(errors="surrogateescape")  # names of files need not be UTF-8
+    return np.random.default_rng([seed, epoch, zlib.crc32(source)])
 
 
 def open_drawn(

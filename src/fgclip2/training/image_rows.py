@@ -15,6 +15,7 @@ ROWS_OF = {
     "pixel_values": None,
     "pixel_attention_mask": None,
     "spatial_shapes": None,
+    "kept_patches": None,
     "boxes": None,
     "image_hash": None,
     "image_embeds": None,

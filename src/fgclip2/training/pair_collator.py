@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,15 @@ from torch import Tensor
 from ..data.records import InvalidRecordError, Record
 from ..modeling.interface import DualEncoderProcessor
 from .augmentation import Augmentation, augment
-from .collator import check_no_mismatch, check_patch_budget, hash_images, hash_texts, open_drawn, prepare_images
+from .collator import (
+    check_no_mismatch,
+    check_patch_budget,
+    hash_images,
+    hash_texts,
+    open_drawn,
+    prepare_images,
+    random_of,
+)
 from .masking import mask_tokens
 from .sampler import DrawnRecord, OnError
 
@@ -92,7 +99,7 @@ class PairCollator:
             side = self.processor.image_processor.size["height"]
             mirrors_sides = self.augmentation == "r2d2-released"
             images = [
-                augment(image, caption, side, self._random(record, epoch), mirrors_sides)
+                augment(image, caption, side, random_of(record, epoch, self.seed), mirrors_sides)
                 for image, caption, record, epoch in zip(images, captions, records, epochs, strict=True)
             ]
         return {**prepare_images(self.processor, images, self.max_num_patches), **batch}
@@ -101,7 +108,7 @@ class PairCollator:
         tokenizer, length = self.processor.tokenizer, input_ids.shape[1]
         # From random states of their own, token by token: neither the augmentation nor other texts change the masks.
         draws = [
-            self._random(record, epoch).spawn(1)[0].random((length, 3))
+            random_of(record, epoch, self.seed).spawn(1)[0].random((length, 3))
             for record, epoch in zip(records, epochs, strict=True)
         ]
         uniform = torch.from_numpy(np.array(draws).reshape(-1, length, 3))  # (B, T, 3)
@@ -115,7 +122,3 @@ class PairCollator:
             raise InvalidRecordError(record.source, "label", "missing", allowed)
         if not self.labelled:
             check_no_mismatch(record)
-
-    def _random(self, record: Record, epoch: int) -> np.random.Generator:
-        source = record.source.encode(errors="surrogateescape")  # names of files need not be UTF-8
-        return np.random.default_rng([self.seed, epoch, zlib.crc32(source)])

@@ -15,7 +15,6 @@ from ..data.validation import shard_attempts
 from ..languages import LANGUAGES
 from . import estimates
 from .arguments import FGClip2TrainingArguments
-from .collator import check_patch_budget
 from .estimates import DataSummary, ParameterCount, StepContents, Steps
 from .memory import describe_memory, optimizer_values
 from .parameters import count_parameters, freeze
@@ -52,10 +51,10 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     args, world_size = run.args, world_size or run.args.world_size
     model, config = _unfilled_model(run)
     processor = load_processor(str(run.model.model), run.model.revision)
-    check_patch_budget(processor, args.patch_budget)
     model.task.check_arguments(args)
     preset = args.objective or model.default_objective
     settings = model.task.make_objective(preset, args.settings).settings
+    model.task.make_collator(processor, args, settings)  # for its errors
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)

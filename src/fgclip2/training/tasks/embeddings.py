@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..collator import FGClip2Collator
 from ..estimates import DataSummary, StepContents
 from ..losses.sigmoid_over_ranks import SIGMOID_FORMS
 from ..objective import PRESETS, TERMS, FGClip2Objective, ObjectiveSettings
+from ..patch_dropout import count_kept
 
 
 class EmbeddingTask:
@@ -43,6 +45,7 @@ class EmbeddingTask:
             max_regions=args.max_regions,
             num_hard_negatives=args.num_hard_negatives,
             short_caption_prefix=args.short_caption_prefix,
+            patch_dropout=args.patch_dropout,
             training=training,
             with_regions=settings.uses_regions,
             with_hard_negatives=settings.uses_hard_negatives,
@@ -65,7 +68,8 @@ class EmbeddingTask:
         self, args: FGClip2TrainingArguments, data: DataSummary, settings: ObjectiveSettings
     ) -> StepContents:
         """Return what a batch of one process is expected to hold."""
-        return StepContents.expected(args.per_device_train_batch_size, data, settings, args.num_hard_negatives)
+        contents = StepContents.expected(args.per_device_train_batch_size, data, settings, args.num_hard_negatives)
+        return replace(contents, encoded_patches=count_kept(contents.patches, args.patch_dropout))
 
     def describe_terms(self, settings: ObjectiveSettings, data: DataSummary) -> dict[str, dict[str, float]]:
         """Return the weight of each term, and the share of the records looked at that have data for it."""

@@ -102,6 +102,11 @@ class PairTask:
                 f"`max_logit_scale` must be None for a model with a temperature, which is kept from 0.001 to 0.5, got "
                 f"{args.max_logit_scale}"
             )
+        if args.patch_dropout:
+            raise ValueError(
+                f"`patch_dropout` must be 0 for a model that compares all tokens of an image, got "
+                f"{args.patch_dropout!r}"
+            )
         if args.short_caption_prefix:
             raise ValueError(
                 f"`short_caption_prefix` must be empty for a model that takes captions as they are, got "

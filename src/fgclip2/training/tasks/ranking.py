@@ -50,6 +50,11 @@ class RankingTask(PairTask):
                 f"`max_logit_scale` must be None for the objective 'ranking', which trains no scale, got "
                 f"{args.max_logit_scale}"
             )
+        if args.patch_dropout:
+            raise ValueError(
+                f"`patch_dropout` must be 0 for the objective 'ranking', whose stage reads all patches, got "
+                f"{args.patch_dropout!r}"
+            )
         if args.image_augmentation != "none":
             raise ValueError(
                 f"`image_augmentation` must be 'none' for the objective 'ranking', got {args.image_augmentation!r}"

@@ -1,0 +1,103 @@
+"""Patches that the vision tower does without in training: which they are, and what comes of the others."""
+
+import numpy as np
+import pytest
+import torch
+
+from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
+from fgclip2.training.collator import FGClip2Collator
+from fgclip2.training.gradient_cache import split_batch
+from fgclip2.training.patch_dropout import NO_PATCH, draw_kept_patches, take_patches
+from fgclip2.training.sampler import DrawnRecord
+
+from . import golden
+from .test_trainer import logs, trainer
+
+CAPTIONS = {"objective_settings": {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0}}
+
+
+def test_kept_patches_are_places_in_order_with_padding_behind():
+    rngs = [np.random.default_rng(number) for number in range(3)]
+    kept = draw_kept_patches([6, 1, 9], 0.5, rngs)
+    assert kept.shape == (3, 4)  # 4.5 rounds to 4
+    assert (kept != NO_PATCH).sum(1).tolist() == [3, 1, 4]
+    for row, count in zip(kept.tolist(), [6, 1, 9], strict=True):
+        places = [place for place in row if place != NO_PATCH]
+        assert places == sorted(set(places))
+        assert set(places) <= set(range(count))
+    hidden, is_patch = take_patches(torch.arange(27.0).view(3, 9, 1), kept)
+    assert hidden[0, is_patch[0], 0].tolist() == kept[0, :3].tolist()
+    assert draw_kept_patches([], 0.5, []).shape == (0, 1)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_embedding_is_that_of_a_tower_that_sees_the_kept_patches_alone(attention):
+    model, batch = golden.model().eval(), golden.batch(0)
+    model.set_attn_implementation(attention)
+    images = {name: batch[name] for name in ("pixel_values", "pixel_attention_mask", "spatial_shapes")}
+    counts = images["pixel_attention_mask"].sum(1).tolist()
+    with torch.no_grad():
+        everything = torch.nn.utils.rnn.pad_sequence(
+            [torch.arange(count) for count in counts], batch_first=True, padding_value=NO_PATCH
+        )
+        whole = model(**images)["image_embeds"]
+        torch.testing.assert_close(model(**images, kept_patches=everything)["image_embeds"], whole, rtol=0, atol=1e-6)
+        rngs = [np.random.default_rng(number) for number in range(len(counts))]
+        kept = draw_kept_patches(counts, 0.5, rngs)
+        embeds = model(**images, kept_patches=kept)["image_embeds"]
+        assert (embeds - whole).abs().max() > 1e-3
+        tower = model.vision_model
+        for number, row in enumerate(kept):
+            places = row[row != NO_PATCH]
+            hidden = tower.embeddings(images["pixel_values"], images["spatial_shapes"])[number : number + 1, places]
+            alone = tower.head(tower.post_layernorm(tower.encoder(hidden, None, False)[0]))
+            expected = torch.nn.functional.normalize(alone, dim=-1)[0]
+            torch.testing.assert_close(embeds[number], expected, rtol=0, atol=1e-6)
+
+
+def test_draws_follow_from_seed_epoch_and_record(saved_folder, records):
+    processor = FGClip2Processor.from_pretrained(saved_folder)
+    options = {"patch_dropout": 0.5, "with_regions": False, "with_hard_negatives": False}
+    collator = FGClip2Collator(processor, seed=3, **options)
+    drawn = [DrawnRecord(records[number], 1) for number in range(4)]
+    kept = collator(drawn)["kept_patches"]
+    assert torch.equal(collator(drawn[2:])["kept_patches"], kept[2:])  # whatever else is in the batch
+    assert not torch.equal(collator([item._replace(epoch=2) for item in drawn])["kept_patches"], kept)
+    assert not torch.equal(FGClip2Collator(processor, seed=4, **options)(drawn)["kept_patches"], kept)
+    assert "kept_patches" not in FGClip2Collator(processor, training=False, **options)(drawn)
+    halves = split_batch(collator(drawn), 2)
+    assert torch.equal(torch.cat([half["kept_patches"] for half in halves]), kept)
+
+
+def test_a_run_goes_on_bit_equal_and_evaluates_whole_images(saved_folder, tmp_path, records):
+    settings = {"patch_dropout": 0.5, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, **CAPTIONS}
+    run = trainer(saved_folder, tmp_path / "whole", records, **settings)
+    run.train()
+    again = trainer(saved_folder, tmp_path / "again", records, **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert [row["loss"] for row in logs(again)][-2:] == [row["loss"] for row in logs(run)][-2:]
+    whole = trainer(saved_folder, tmp_path / "none", records, **settings | {"patch_dropout": 0.0})
+    whole.train()
+    assert logs(whole)[0]["loss"] != logs(run)[0]["loss"]
+    of_whole, of_dropped = (
+        trainer(saved_folder, tmp_path / "none", records, **settings | {"patch_dropout": share}).evaluate()
+        for share in (0.0, 0.5)
+    )
+    assert of_whole["eval_short_loss"] == of_dropped["eval_short_loss"]
+
+
+def test_chunks_of_the_gradient_cache_drop_the_same(saved_folder, tmp_path, records):
+    settings = {"patch_dropout": 0.5, "max_steps": 2, **CAPTIONS}
+    plain = trainer(saved_folder, tmp_path / "plain", records, **settings)
+    cached = trainer(saved_folder, tmp_path / "cached", records, gradient_cache_chunk_size=3, **settings)
+    plain.train()
+    cached.train()
+    for row, other in zip(logs(plain), logs(cached), strict=True):
+        assert other["loss"] == pytest.approx(row["loss"], rel=1e-4)
+
+
+def test_regions_need_all_patches(saved_folder, tmp_path, records):
+    with pytest.raises(ValueError, match="it goes with captions alone: objective_settings="):
+        trainer(saved_folder, tmp_path, records, patch_dropout=0.5)
+    with pytest.raises(ValueError, match="`patch_dropout` must be 0 or more, and below 1"):
+        trainer(saved_folder, tmp_path, records, patch_dropout=1.0)
