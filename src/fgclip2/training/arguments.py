@@ -12,6 +12,7 @@ from transformers.trainer_utils import HubStrategy
 from ..checks import check_choice, check_positive_integer, is_number
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
+from .reporting import check_reporting
 from .sampler import PATCH_BATCHES, PatchBatches
 
 
@@ -149,6 +150,7 @@ class FGClip2TrainingArguments(TrainingArguments):
             raise ValueError(f"`layer_decay` must be above 0 and at most 1, e.g. 0.75, got {self.layer_decay!r}")
         if self.max_logit_scale is not None and not self.max_logit_scale > 0:
             raise ValueError(f"`max_logit_scale` must be positive, e.g. 100, got {self.max_logit_scale!r}")
+        check_reporting(self)
         if self.push_to_hub and self.hub_strategy != HubStrategy.END:
             strategy = HubStrategy(self.hub_strategy).value
             raise ValueError(f"`hub_strategy` must be 'end', for only finished models are published, got {strategy!r}")

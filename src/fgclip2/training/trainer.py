@@ -53,6 +53,7 @@ from .missing_data import terms_without_data
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
+from .reporting import name_wandb_project
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
@@ -154,6 +155,7 @@ class FGClip2Trainer(Trainer):
             check_base_is_public(module)
         if args.bf16:
             warn_of_slow_bfloat16(args.device, torch.bfloat16)
+        name_wandb_project(args)
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
         _check_evaluation(eval_dataset, kwargs)

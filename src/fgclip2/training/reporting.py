@@ -1,0 +1,38 @@
+"""Where the log of a run goes beside the terminal: Trackio and Weights & Biases, by the callbacks of transformers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+PACKAGES = ("trackio", "wandb")
+_NO_PROJECT = "huggingface"  # transformers' default
+
+
+def check_reporting(args: TrainingArguments) -> None:
+    """Make sure that what `report_to` names is installed, and give the run a name and its log no way out unasked.
+
+    A run without `run_name` is called as its folder is, so that what goes on later, or is evaluated after training,
+    comes into the same run. Trackio would send the log to a public page whenever a model is pushed: it does so only
+    where `trackio_space_id` or `trackio_static_space_id` names one.
+
+    Raises:
+        ValueError: A package is missing; the message is the command that installs it.
+    """
+    named = [package for package in PACKAGES if package in (args.report_to or ())]
+    for package in named:
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"`report_to` names {package}, which is not installed; run: pip install {package}")
+    if named and args.run_name is None:
+        args.run_name = Path(str(args.output_dir)).name
+    if getattr(args, "trackio_static_space_id", False) is None:
+        args.trackio_static_space_id = False
+
+
+def name_wandb_project(args: TrainingArguments) -> None:
+    """Let `project` name the project of Weights & Biases too, unless WANDB_PROJECT does."""
+    if "wandb" in (args.report_to or ()) and args.project != _NO_PROJECT:
+        os.environ.setdefault("WANDB_PROJECT", args.project)
