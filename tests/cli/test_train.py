@@ -73,6 +73,7 @@ def test_own_settings_change_only_on_purpose():
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
         *("patch_batches", "text_chunk_size", "device_memory"),
+        *("patch_dropout", "resume_revision"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "layer_decay"),
         *("freeze", "freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
     }
@@ -130,7 +131,6 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         (["--caption-column=描述"], 2, "did you mean --short_caption_column?"),
         (["--max_regions", "four"], 2, "invalid int value"),
         (["--max_regions", "0"], 1, "`max_regions` must be a positive integer, got 0"),
-        (["--resume_from_checkpoint", "x"], 1, "--resume goes on"),
         (["--processes", "4"], 2, "4 is planned for only with --dry-run; add --dry-run, or leave it out"),
         (["--freeze", *EVERYTHING], 1, "freeze leaves nothing to train"),
         (["--train_data", "没有.json"], 1, "没有.json"),

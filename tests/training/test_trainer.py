@@ -597,7 +597,6 @@ EVERYTHING = [
         ({"freeze": ["vision"]}, "`freeze` must name modules or parameters of the model, .*got 'vision'"),
         ({"freeze": EVERYTHING}, r"freeze leaves nothing to train \(text_model, .*: freeze only a part of the model"),
         ({"freeze_text_layers": 9}, "`freeze_text_layers` must be from 0 to 2, the layers of text_model, got 9"),
-        ({"push_to_hub": True, "hub_strategy": "every_save"}, "`hub_strategy` must be 'end', .*, got 'every_save'"),
         (
             {
                 "save_only_model": True,

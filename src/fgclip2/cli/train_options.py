@@ -95,7 +95,6 @@ _PATHS = {"train_data", "eval_data", "images_folder", "eval_images_folder"}
 
 # What transformers' arguments have and nothing here reads.
 _ELSEWHERE = {
-    "resume_from_checkpoint": "--resume goes on from the last checkpoint in output_dir",
     "do_train": "the command always trains",
     "do_eval": "eval_data and eval_strategy say whether and when to evaluate",
     "do_predict": "`fgclip2 embed` makes vectors",

@@ -12,6 +12,7 @@ from transformers.trainer_utils import HubStrategy
 from ..checks import check_choice, check_positive_integer, is_number
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
+from .hub_checkpoints import STRATEGIES
 from .reporting import check_reporting
 from .sampler import PATCH_BATCHES, PatchBatches
 
@@ -57,6 +58,8 @@ class FGClip2TrainingArguments(TrainingArguments):
         freeze: Modules or parameters, by their dotted names, that are not trained, e.g. `text_model`.
         freeze_vision_layers, freeze_text_layers: First encoder layers that are not trained, with the embeddings below.
         max_logit_scale: Upper bound of `logit_scale.exp()` and the region scales, kept after each step; `None`: none.
+        resume_revision: Branch, tag or commit of `resume_from_checkpoint`, where that is on the hub
+            ([`fetch_checkpoint`]).
         ema_decay: Decay of a moving average of the weights, which is evaluated and saved at the end; `None`: none.
     """
 
@@ -89,9 +92,7 @@ class FGClip2TrainingArguments(TrainingArguments):
         metadata={"help": "Images of a batch: any, or alike in their patches"},
     )
     max_num_patches: str | None = field(default=None, metadata={"help": "Patches per image, or auto, by its size"})
-    patch_dropout: float = field(
-        default=0.0, metadata={"help": "Share of an image's patches that are dropped in training, of captions alone"}
-    )
+    patch_dropout: float = field(default=0.0, metadata={"help": "Share of patches that training does not see"})
     max_regions: int = field(default=4, metadata={"help": "Number of regions per image and step"})
     num_hard_negatives: int = field(default=10, metadata={"help": "Number of hard negatives per region"})
     image_augmentation: Augmentation = field(
@@ -111,6 +112,9 @@ class FGClip2TrainingArguments(TrainingArguments):
     freeze_vision_layers: int = field(default=0, metadata={"help": "First vision layers that are not trained"})
     freeze_text_layers: int = field(default=0, metadata={"help": "First text layers that are not trained"})
     max_logit_scale: float | None = field(default=None, metadata={"help": "Upper bound of the scales' exponentials"})
+    resume_revision: str | None = field(
+        default=None, metadata={"help": "Revision of resume_from_checkpoint on the hub"}
+    )
     ema_decay: float | None = field(default=None, metadata={"help": "Decay of a moving average of the weights"})
 
     # Other defaults than transformers'.
@@ -121,7 +125,10 @@ class FGClip2TrainingArguments(TrainingArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate"})
     warmup_steps: float = field(default=0.03, metadata={"help": "Steps of warm-up, or below 1 their share of the run"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out what fills no batch; always true"})
-    hub_strategy: str = field(default="end", metadata={"help": "When to publish; only end: the finished model"})
+    hub_strategy: str = field(
+        default="end",
+        metadata={"help": "What to publish: end (only the finished model), checkpoint or all_checkpoints"},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Has no effect: records have no columns"})
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Has no effect: a loss that is not finite stops the run"}
@@ -151,9 +158,17 @@ class FGClip2TrainingArguments(TrainingArguments):
         if self.max_logit_scale is not None and not self.max_logit_scale > 0:
             raise ValueError(f"`max_logit_scale` must be positive, e.g. 100, got {self.max_logit_scale!r}")
         check_reporting(self)
-        if self.push_to_hub and self.hub_strategy != HubStrategy.END:
+        if self.push_to_hub and self.hub_strategy not in STRATEGIES:
             strategy = HubStrategy(self.hub_strategy).value
-            raise ValueError(f"`hub_strategy` must be 'end', for only finished models are published, got {strategy!r}")
+            raise ValueError(
+                f"`hub_strategy` must be 'end', 'checkpoint' or 'all_checkpoints', for only finished models and whole "
+                f"checkpoints are published, got {strategy!r}"
+            )
+        if self.push_to_hub and self.hub_strategy != HubStrategy.END and self.save_only_model:
+            raise ValueError(
+                "save_only_model leaves out what a run goes on with, but `hub_strategy` pushes checkpoints to go on "
+                "from: set save_only_model to False, or hub_strategy to 'end'"
+            )
         if self.save_only_model and self.ema_decay is not None and self.load_best_model_at_end:
             raise ValueError(
                 "save_only_model leaves out the average that load_best_model_at_end would load: set save_only_model to "

@@ -26,7 +26,10 @@ SETTINGS_FILE = "settings.yaml"
 
 
 def checkpoint_to_resume(args: FGClip2TrainingArguments, resume: bool) -> str | None:
-    """Return the checkpoint in `output_dir` to go on from, the same on all ranks; `None`: from the start.
+    """Return the checkpoint to go on from, the same on all ranks; `None`: from the start.
+
+    It is the last one in `output_dir`; where there is none, what `resume_from_checkpoint` names, a folder or one on the
+    hub.
 
     Raises:
         ValueError: The folder is not empty and `resume` is not set, or ranks see different folders.
@@ -40,6 +43,7 @@ def checkpoint_to_resume(args: FGClip2TrainingArguments, resume: bool) -> str | 
     if seen[0][1] and not resume:
         what = f"its last checkpoint is {Path(found).name}" if found else "it has no complete checkpoint"
         raise ValueError(f"{output} is not empty ({what}): pass --resume to go on, or choose another output_dir")
+    found = found or args.resume_from_checkpoint
     if found:
         logger.info("going on from %s", found)
     elif resume:

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, IntervalStrategy, SaveStrategy
 
 from ..checks import check_choice
 from ..data.records import RecordDataset
@@ -47,6 +48,7 @@ from .collator import ErrorsAsBatches, raise_error
 from .distillation import FrozenStart
 from .evaluation import share_of_rank
 from .gradient_cache import cached_step
+from .hub_checkpoints import fetch_checkpoint, push_checkpoint
 from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
@@ -185,6 +187,11 @@ class FGClip2Trainer(Trainer):
             )
         if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
             raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
+        if args.push_to_hub and args.hub_strategy != HubStrategy.END and self._has_own_format:
+            raise ValueError(
+                f"hub_strategy={args.hub_strategy!s} does not go with FSDP or DeepSpeed, whose checkpoints have "
+                "pickles that nobody should go on from: set it to 'end'"
+            )
         if not self.is_deepspeed_enabled:
             _check_float32(module)
         if args.patch_batches == "alike" and isinstance(train_dataset, ShardedRecords):
@@ -193,6 +200,7 @@ class FGClip2Trainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._average: WeightAverage | None = None
         self._memory: TrainingMemory | None = None
+        self._push: Future | None = None  # of a checkpoint to the hub
         self._start = self._frozen_start(settings)
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
@@ -493,6 +501,7 @@ class FGClip2Trainer(Trainer):
     ) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint in `output_dir`.
 
+        Its name goes on from another one: a folder, or `owner/name` on the hub, which [`fetch_checkpoint`] fetches.
         From a checkpoint that has all steps of the run no more are taken ([`steps_taken`]).
         What is not trained (`freeze`, and what the objective does not need) is frozen for the run only.
         SIGTERM to any process lets all finish their step, save a checkpoint (unless `save_strategy="no"`), and exit.
@@ -506,6 +515,8 @@ class FGClip2Trainer(Trainer):
             resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
             if resume_from_checkpoint is None:
                 raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
+        elif resume_from_checkpoint and not Path(resume_from_checkpoint).is_dir():
+            resume_from_checkpoint = self._fetch_checkpoint(resume_from_checkpoint)
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
             self._check_resumable(Path(str(self._resumed_from)))
@@ -551,6 +562,20 @@ class FGClip2Trainer(Trainer):
                 ", ".join(self._off),
                 ", ".join(weights),
             )
+
+    def _fetch_checkpoint(self, name: str) -> str:
+        """Fetch a checkpoint from the hub on every rank; what is wrong on one is an error on all."""
+        folder, problem = Path(), None
+        try:
+            folder = fetch_checkpoint(name, self.args.resume_revision, self.args.hub_token)
+        except ValueError as error:
+            problem = str(error)
+        outcomes = gather_objects((problem, folder.parent.name))
+        if problems := [found for found, _ in outcomes if found]:
+            raise ValueError(problems[0])
+        if len(set(outcomes)) > 1:
+            raise ValueError(f"{name} has moved while it was fetched: give its commit as `resume_revision`")
+        return str(folder)
 
     def _check_resumable(self, checkpoint: Path) -> None:
         """Read the checkpoint whole on the first process of each node; what is wrong is an error on all."""
@@ -605,7 +630,23 @@ class FGClip2Trainer(Trainer):
             (folder / "training_args.bin").unlink(missing_ok=True)
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push the checkpoint itself, where transformers would push unfinished weights as the model too."""
+        args = self.args
+        if self.is_world_process_zero() and args.hub_strategy != HubStrategy.END:
+            repo_id, folder = str(self.hub_model_id), Path(checkpoint_folder)
+            self._push = push_checkpoint(folder, repo_id, args.hub_strategy, args.hub_token, args.hub_revision)
+
+    def _finish_current_push(self) -> None:
+        """Wait for the push under way; a run goes on without the hub."""
+        if self._push is not None:
+            if (error := self._push.exception()) is not None:
+                logger.warning("a checkpoint could not be pushed to %s: %s", self.hub_model_id, error)
+            self._push = None
+        super()._finish_current_push()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._finish_current_push()  # before older checkpoints, of which it may be one, are removed
         self._check_weights()
         attributes = {
             **{name: buffer.item() for name, buffer in self.objective.named_buffers()},

@@ -1,0 +1,112 @@
+"""Checkpoints of a run on the hub: pushed whole, gone on from by name, and no pickle ever fetched."""
+
+import json
+
+import pytest
+from huggingface_hub import constants
+
+from fgclip2.training.hub_checkpoints import fetch_checkpoint
+from fgclip2.training.run import checkpoint_to_resume
+
+from ..hub.server import COMMIT, stand_in
+from .test_trainer import arguments, logs, trainer
+
+PUSHING = {
+    "push_to_hub": True,
+    "hub_model_id": "acme/tiny",
+    "hub_strategy": "checkpoint",
+    "hub_token": "hf_test",
+    "save_strategy": "steps",
+    "save_steps": 2,
+}
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with stand_in() as received:
+        monkeypatch.setattr(constants, "ENDPOINT", received.endpoint)
+        template = received.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # it remembers its endpoint
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield received
+
+
+def test_a_run_goes_on_from_the_hub_bit_equal(saved_folder, tmp_path, records, hub):
+    whole = trainer(saved_folder, tmp_path / "whole", records, max_steps=4)
+    whole.train()
+    stopped = trainer(saved_folder, tmp_path / "stopped", records, max_steps=4, **PUSHING | {"save_steps": 3})
+    stopped.train()
+    pushed = {name for name in hub.files if name.startswith("last-checkpoint/")}
+    assert pushed == set(hub.files)  # unfinished weights do not become the model
+    assert not any(name.endswith((".pt", ".bin", ".pth", ".pkl")) for name in pushed)
+    # As if the run had died before its last step, and someone had put a pickle beside what it left.
+    sealed = tmp_path / "stopped" / "checkpoint-3"
+    hub.files.clear()
+    hub.files |= {f"last-checkpoint/{path.name}": path.read_bytes() for path in sealed.iterdir()}
+    hub.files["last-checkpoint/optimizer.pt"] = b"a pickle"
+
+    again = trainer(saved_folder, tmp_path / "again", records, max_steps=4, hub_token="hf_test")
+    again.train(resume_from_checkpoint="acme/tiny")
+    assert again.steps_taken == 1
+    assert logs(again)[-1]["loss"] == logs(whole)[-1]["loss"]
+    assert not list((tmp_path / "cache").rglob("optimizer.pt"))
+    assert all(f"/{COMMIT}/" in path or "main" in path for path in hub.paths if path.startswith("/acme/tiny/resolve/"))
+
+
+def test_all_checkpoints_are_pushed_by_their_names(saved_folder, tmp_path, records, hub):
+    settings = {**PUSHING, "hub_strategy": "all_checkpoints", "max_steps": 2, "save_steps": 1}
+    trainer(saved_folder, tmp_path / "run", records, **settings).train()
+    assert {name.partition("/")[0] for name in hub.files} == {"checkpoint-1", "checkpoint-2"}
+    folder = fetch_checkpoint("acme/tiny/checkpoint-1", revision="main")
+    assert json.loads((folder / "trainer_state.json").read_text())["global_step"] == 1
+    hub.files["checkpoint-1/trainer_state.json"] += b" "
+    (folder / "trainer_state.json").unlink()
+    run = trainer(saved_folder, tmp_path / "other", records, max_steps=2)
+    with pytest.raises(ValueError, match=r"has other content than checksums\.json says"):
+        run.train(resume_from_checkpoint="acme/tiny/checkpoint-1")
+
+
+def test_what_may_be_a_pickle_is_refused_by_name(hub):
+    hub.files["last-checkpoint/checksums.json"] = json.dumps({"sha256": {"optimizer.bin": "0", "a.json": "1"}}).encode()
+    hub.files["last-checkpoint/optimizer.bin"] = b"a pickle"
+    with pytest.raises(ValueError, match=r"last-checkpoint/optimizer.bin may be a pickle, .*only safetensors and text"):
+        fetch_checkpoint("acme/tiny")
+    assert not any("optimizer.bin" in path for path in hub.paths)
+
+
+def test_a_repository_without_a_checkpoint(hub):
+    with pytest.raises(ValueError, match="acme/tiny is no folder, and as a checkpoint last-checkpoint of acme/tiny"):
+        fetch_checkpoint("acme/tiny")
+
+
+def test_a_hub_that_is_gone_does_not_end_a_run(saved_folder, tmp_path, records, hub, caplog, monkeypatch):
+    run = trainer(saved_folder, tmp_path / "run", records, max_steps=2, **PUSHING)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    run.train()
+    assert run.state.global_step == 2
+    assert "a checkpoint could not be pushed to acme/tiny" in caplog.text
+
+
+def test_own_checkpoints_are_gone_on_from_first(tmp_path):
+    args = arguments(tmp_path / "run", resume_from_checkpoint="acme/tiny")
+    assert checkpoint_to_resume(args, resume=False) == "acme/tiny"
+    (tmp_path / "run" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-3" / "checksums.json").write_text('{"sha256": {}}')
+    assert checkpoint_to_resume(args, resume=True) == str(tmp_path / "run" / "checkpoint-3")
+    with pytest.raises(ValueError, match="pass --resume to go on"):
+        checkpoint_to_resume(args, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hub_strategy": "every_save"}, "must be 'end', 'checkpoint' or 'all_checkpoints', .*, got 'every_save'"),
+        ({"hub_strategy": "checkpoint", "save_only_model": True}, "save_only_model leaves out what a run goes on with"),
+    ],
+)
+def test_strategies_that_leave_nothing_to_go_on_from(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, push_to_hub=True, **settings)
