@@ -1,4 +1,4 @@
-"""Where the records of text files are, kept between runs.
+"""Where the records of text files, or of shards that are read in any order, are, kept between runs.
 
 Scanning a file of gigabytes takes minutes, and every process of every run would do it. The index of a large file is
 made once, by one process of a machine while the others wait, and mapped into memory from then on, so that processes
