@@ -18,6 +18,33 @@ from .environments import ROOT, link_torch, make_environment
 
 Use = tuple[str, ...] | str  # arguments of the command `fgclip2`, or a program in Python
 
+
+def with_server(command: str, address: str, use: str) -> str:
+    """Return a program that starts a server, uses it as soon as an address answers, and ends it.
+
+    Args:
+        command: Arguments of `fgclip2` that start the server.
+        address: What answers when it is ready.
+        use: Lines of the program, indented by four spaces.
+    """
+    return f"""
+import subprocess, sys, time
+from urllib.request import urlopen
+server = subprocess.Popen([sys.executable, "-m", "fgclip2", *{command.split()!r}])
+try:
+    for _ in range(120):
+        try:
+            urlopen({address!r})
+            break
+        except OSError:
+            time.sleep(1)
+{use}
+finally:
+    server.terminate()
+    assert server.wait(60) in (0, -15)  # uvicorn ends by the signal that it was given
+"""
+
+
 ONNX: tuple[Use, ...] = (
     ("export", "graphs", "--format", "onnx", "--precision", "fp32", "--compared-items", "8"),
     """
@@ -120,24 +147,27 @@ Path("pairs.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in line
     ),
     "serve": (
         ("index", "drawings"),
-        """
-import json, subprocess, sys, time
-from urllib.request import Request, urlopen
-service = subprocess.Popen([sys.executable, "-m", "fgclip2", "serve", "--folder", "drawings", "--port", "8765"])
-try:
-    for _ in range(120):
-        try:
-            urlopen("http://127.0.0.1:8765/ready")
-            break
-        except OSError:
-            time.sleep(1)
+        with_server(
+            "serve --folder drawings --port 8765",
+            "http://127.0.0.1:8765/ready",
+            """
+    import json
+    from urllib.request import Request
     body = json.dumps({"query": "红苹果", "top_k": 1}).encode()
     request = Request("http://127.0.0.1:8765/v1/search", body, {"Content-Type": "application/json"})
     assert "red-apple" in json.load(urlopen(request))["hits"][0]["path"]
-finally:
-    service.terminate()
-    assert service.wait(60) in (0, -15)  # uvicorn ends by the signal that it was given
 """,
+        ),
+    ),
+    "app": (
+        ("index", "drawings"),
+        with_server(
+            "app --folder drawings --port 8766",
+            "http://127.0.0.1:8766/en/",
+            """
+    assert "搜索" in urlopen("http://127.0.0.1:8766/zh/").read().decode()
+""",
+        ),
     ),
     "mcp": (
         ("index", "drawings"),
