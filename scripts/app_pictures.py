@@ -1,4 +1,4 @@
-"""Take the screenshots of the web app in docs/images, in headless Chromium; `make app-pictures` runs this.
+"""Take the screenshots of the web app that docs/app.md and the README show; `make app-pictures` runs this.
 
     python -m scripts.app_pictures docs/images
 
@@ -26,6 +26,8 @@ WIDE, PHONE = (1280, 900), (390, 844)
 TABS = ("search", "labels", "boxes", "maps", "contrast", "pair")
 # The button of each tab, and where its answer appears.
 RUN = {tab: (f"#{tab}-run", f"#{tab}-answer") for tab in TABS}
+PICTURED = ("boxes", "maps", "contrast")  # besides the search
+QUERIES = {"en": "fruit", "zh": "水果"}  # of the picture of the search
 QUALITY = 80
 PATIENCE = 300_000  # milliseconds, on a busy machine
 
@@ -122,6 +124,19 @@ def save_picture(page: Page, file: Path) -> None:
         image.convert("RGB").save(file, quality=QUALITY, method=6)
 
 
+def ask(page: Page, query: str) -> None:
+    """Search by a text, and wait for its hits."""
+    before = page.inner_text(RUN["search"][1])
+    page.fill("#query textarea, #query input", query)
+    page.click(RUN["search"][0])
+    page.wait_for_function(
+        "([selector, before]) => document.querySelector(selector).innerText !== before "
+        "&& document.querySelector(selector).querySelector('.card')",
+        arg=[RUN["search"][1], before],
+        timeout=PATIENCE,
+    )
+
+
 def main(folder: Path) -> None:
     from fgclip2.app.texts import TEXTS
 
@@ -129,10 +144,12 @@ def main(folder: Path) -> None:
     with running_app(embedder) as address, chromium() as browser:
         for language, locale in (("en", "en-GB"), ("zh", "zh-CN")):
             with visit(browser, address, locale, WIDE) as (page, problems):
-                save_picture(page, folder / f"app_search_{language}.webp")  # which has its answer at once
-                open_tab(page, "boxes", TEXTS[language]["tab_boxes"])
-                run_tab(page, "boxes")
-                save_picture(page, folder / f"app_boxes_{language}.webp")
+                ask(page, QUERIES[language])
+                save_picture(page, folder / f"app_search_{language}.webp")
+                for tab in PICTURED:
+                    open_tab(page, tab, TEXTS[language][f"tab_{tab}"])
+                    run_tab(page, tab)
+                    save_picture(page, folder / f"app_{tab}_{language}.webp")
                 assert not problems, problems
 
 

@@ -35,7 +35,7 @@ def test_what_the_page_says_is_so(page, options):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_pictures_are_there_and_small(page):
     pictures = re.findall(r"images/app_[\w.]+", read(page))
-    assert len(pictures) == 2
+    assert len(pictures) == 4
     for picture in pictures:
         assert (page.parent / picture).stat().st_size < 200_000
 

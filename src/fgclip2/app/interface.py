@@ -310,9 +310,9 @@ def _maps_tab(page: Page) -> None:
             phrases = gr.Textbox(names, label=words["phrases"], elem_id="map-phrases")
             button = gr.Button(words["draw_maps"], variant="primary", elem_id="maps-run")
             opacity = _opacity(words, "maps-opacity")
-            files = gr.Files(label=words["download"], interactive=False, elem_id="maps-files")
         with gr.Column(scale=2):
             shown = gr.HTML(elem_id="maps-answer")
+            files = gr.Files(label=words["download"], interactive=False, elem_id="maps-files")
     outputs = [shown, files, state]
     _examples(page, page.examples.maps, [picture, phrases])
     gr.on([button.click, phrases.submit], page.saying(run, 2), [picture, phrases, opacity], outputs, **EVENT)
