@@ -10,7 +10,7 @@ import torch
 from scripts.device_check import __main__ as command
 from scripts.device_check import one_part, page, report, runner, wheels
 from scripts.device_check.models import encoder_operations
-from scripts.device_check.parts import PARTS, load_part
+from scripts.device_check.parts import PARTS, load_part, training_step
 from scripts.device_check.records import Case, Column, NotAvailableError, Part, Settings, Words, read_results, run_case
 
 from ..docs.documents import ROOT, read
@@ -53,6 +53,13 @@ def test_problems_are_rows():
         "kind": "out of memory",
         "detail": "",
     }
+
+
+def test_the_plan_of_a_step_stays_where_it_does_not_fit(monkeypatch):
+    monkeypatch.setattr(training_step, "Step", lambda *_: fail(torch.OutOfMemoryError("CUDA out of memory.")))
+    record = training_step.measure("base", 8, 256, False, DRY)
+    assert record.pop("plan") > 0
+    assert record == {"problem": {"kind": "out of memory", "detail": ""}}
 
 
 def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):

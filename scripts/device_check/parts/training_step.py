@@ -28,7 +28,7 @@ from fgclip2.training.settings import DataSettings, ModelSettings, RunSettings
 from ...perf.loader import published_records
 from ...perf.training import BOX_COUNTS
 from ..models import config_of, random_model
-from ..records import Case, Column, Part, Settings, Words
+from ..records import Case, Column, Part, Settings, Words, run_case
 from ..timing import memory_of, seconds_of
 
 SIZES, IMAGES, PATCHES = ("base", "large"), (8, 32), (256, 1024)
@@ -100,7 +100,7 @@ def planned(model: Path, records: Path, images: int, patches: int, checkpointing
 
 
 def measure(size: str, images: int, patches: int, checkpointing: bool, settings: Settings) -> dict[str, Any]:
-    """Measure a step, after one that made the state of the optimizer, beside the plan for the same records."""
+    """Plan a step, and measure one on the same records. The plan stays where the step does not fit the device."""
     images, patches = settings.pick((images, patches), (4, 16))
     processor = FGClip2Processor.from_pretrained(embedded_checkpoint())
     with tempfile.TemporaryDirectory() as name:
@@ -110,15 +110,22 @@ def measure(size: str, images: int, patches: int, checkpointing: bool, settings:
         processor.save_pretrained(folder / "model")
         plan = planned(folder / "model", folder, images, patches, checkpointing, settings)
         batch = FGClip2Collator(processor, max_num_patches=patches)([DrawnRecord(record, 0) for record in records])
+    step_of_plan = partial(measure_step, size, checkpointing, batch, plan, settings)
+    return run_case(Case({"plan": plan / 1e9}, step_of_plan))
+
+
+def measure_step(
+    size: str, checkpointing: bool, batch: Mapping[str, Any], plan: float, settings: Settings
+) -> dict[str, Any]:
+    """Measure a step, after one that made the state of the optimizer."""
     step = Step(size, checkpointing, settings)
     call = partial(step.on_batch, batch)
     call()
     _, peak = memory_of(call, settings.device)
     error = plan / peak - 1
     return {
-        "rate": images / seconds_of(call, settings),
+        "rate": len(batch["spatial_shapes"]) / seconds_of(call, settings),
         "peak": peak / 1e9,
-        "plan": plan / 1e9,
         "error": error,
         "bound": BOUND,
         "held": abs(error) <= BOUND,
