@@ -7,6 +7,7 @@ import torch
 
 from fgclip2.training import FGClip2Objective
 from fgclip2.training.distillation import FrozenStart
+from fgclip2.training.estimates import DataSummary
 from fgclip2.training.losses import feature_distillation_loss
 
 from . import golden
@@ -112,7 +113,11 @@ def test_the_plan_counts_the_copy_but_not_in_checkpoints():
     bytes_of_weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert model.task.kept_memory(model, settings) == bytes_of_weights
     assert model.task.saved_memory(model, settings) == 0
-    assert model.task.kept_memory(model, FGClip2Objective("released").settings) == 0
+    plain = FGClip2Objective("released").settings
+    assert model.task.kept_memory(model, plain) == 0
+    data = DataSummary(1)
+    assert model.task.describe_terms(settings, data)["distillation"] == {"weight": 1.0, "records": 1.0}
+    assert "distillation" not in model.task.describe_terms(plain, data)
 
 
 def test_gradient_cache_gives_the_same_run(saved_folder, tmp_path, records):

@@ -13,7 +13,7 @@ from ..arguments import FGClip2TrainingArguments
 from ..collator import FGClip2Collator
 from ..estimates import DataSummary, StepContents
 from ..losses.sigmoid_over_ranks import SIGMOID_FORMS
-from ..objective import PRESETS, TERMS, FGClip2Objective, ObjectiveSettings
+from ..objective import PRESETS, FGClip2Objective, ObjectiveSettings
 from ..patch_dropout import count_kept
 
 
@@ -79,9 +79,10 @@ class EmbeddingTask:
             "region": data.with_regions,
             "tic": data.with_regions,
             "hard_negative": data.with_hard_negatives,
-            "distillation": 1.0,
         }
-        return {term: {"weight": getattr(settings, f"{term}_weight"), "records": shares[term]} for term in TERMS}
+        if settings.distillation_weight:  # asked for only, and of whatever else there is
+            shares["distillation"] = 1.0
+        return {term: {"weight": getattr(settings, f"{term}_weight"), "records": shares[term]} for term in shares}
 
     def advice(self, settings: ObjectiveSettings, data: DataSummary) -> list[str]:
         """Name settings that don't fit the data. Heads without data get no gradient, but decay."""
