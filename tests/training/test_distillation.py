@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 
-from fgclip2.training import FGClip2Objective
+from fgclip2.training import FGClip2Objective, FGClipForTraining
 from fgclip2.training.distillation import FrozenStart
 from fgclip2.training.estimates import DataSummary
 from fgclip2.training.losses import feature_distillation_loss
+from fgclip2.training.objective import DISTILLED
 
 from . import golden
+from .test_fgclip import MODEL, golden_batch
 from .test_trainer import logs, trainer
 
 WEIGHT = {"objective_settings": {"distillation_weight": 2.0}, "logging_steps": 1, "max_grad_norm": 1.0}
@@ -129,3 +131,11 @@ def test_gradient_cache_gives_the_same_run(saved_folder, tmp_path, records):
     for row, other in zip(logs(plain), logs(cached), strict=True):
         assert other["distillation_loss"] == pytest.approx(row["distillation_loss"], rel=1e-3, abs=1e-6)
         assert other["loss"] == pytest.approx(row["loss"], rel=1e-4)
+
+
+def test_the_first_version_too():
+    model, batch = FGClipForTraining.from_pretrained(MODEL).train(), golden_batch(0)
+    objective, before = FGClip2Objective("fgclip", distillation_weight=1.0), FrozenStart(model, torch.device("cpu"))
+    targets = before.embed(batch, chunk_size=2)
+    assert len(targets) == len(DISTILLED)
+    assert objective(model(**batch), batch | targets)["distillation"].item() == pytest.approx(0, abs=1e-9)

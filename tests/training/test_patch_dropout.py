@@ -1,5 +1,7 @@
 """Patches that the vision tower does without in training: which they are, and what comes of the others."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.gradient_cache import split_batch
-from fgclip2.training.patch_dropout import NO_PATCH, draw_kept_patches, take_patches
+from fgclip2.training.patch_dropout import NO_PATCH, check_patch_dropout, draw_kept_patches, take_patches
 from fgclip2.training.sampler import DrawnRecord
 
 from . import golden
@@ -101,3 +103,8 @@ def test_regions_need_all_patches(saved_folder, tmp_path, records):
         trainer(saved_folder, tmp_path, records, patch_dropout=0.5)
     with pytest.raises(ValueError, match="`patch_dropout` must be 0 or more, and below 1"):
         trainer(saved_folder, tmp_path, records, patch_dropout=1.0)
+
+
+def test_squares_keep_all_patches():
+    with pytest.raises(ValueError, match="`patch_dropout` must be 0 for a model whose images are squares of one size"):
+        check_patch_dropout(0.5, SimpleNamespace(patch_budgets=None), with_regions=False)
