@@ -150,6 +150,11 @@ class StepPlan:
         """Bytes of the losses."""
         return self.model.task.exchange_memory(self.model, self.settings, self.contents, self.world_size)
 
+    @property
+    def pixels(self) -> float:
+        """Bytes of a batch's pixels, which are on the device all through a step."""
+        return estimates.pixel_memory(self.contents, self.config.vision_config.patch_size)
+
     @cached_property
     def gradients(self) -> Gradients:
         """Gradients of a backward pass; where they are divided, what each process keeps of them."""
@@ -179,7 +184,7 @@ class StepPlan:
     def at_most(self, text_chunk_size: int) -> float:
         """Return bytes at the worst moment of a step."""
         buckets = max(0.0, self.state["gradients"] - self.gradients.all)  # which DDP keeps
-        stays = sum(size for name, size in self.state.items() if name != "gradients") + buckets
+        stays = sum(size for name, size in self.state.items() if name != "gradients") + buckets + self.pixels
         step = step_memory(
             self.configured(text_chunk_size),
             self.gradients,
@@ -222,6 +227,7 @@ def describe_memory(
         "device": device,
         "fits": None if device is None else total <= USABLE * device,
         **step.state,
+        "pixels": step.pixels,
         **{f"{part.replace(' ', '_')}_activations": its.kept for part, its in activations.items()},
         "working": max(its.working for its in activations.values()),
         "similarity": step.similarity,
