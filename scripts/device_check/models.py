@@ -15,7 +15,7 @@ from .records import Settings
 
 AnyModel = TypeVar("AnyModel", bound=FGClip2Model)
 
-TINY_TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+TINY_TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
 TINY_VOCABULARY = 8_000  # the processor that comes with the package has 6,000 tokens
 
 

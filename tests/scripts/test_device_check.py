@@ -176,16 +176,16 @@ def test_operations_are_those_of_the_layers():
 
 
 @pytest.mark.slow
-def test_all_parts_run_dry(tmp_path, monkeypatch):
-    """Each in a process of its own, as on a GPU."""
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_runs_dry(tmp_path, monkeypatch, name):
+    """In a process of its own, as on a GPU."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as the command does, but for this test only
-    status = command.main(["--dry-run", "--device", "cpu", "--work", str(tmp_path)])
-    results = report.collect(tmp_path)
-    assert list(results) == list(PARTS)
-    for name, content in results.items():
-        assert content["ended"] == "complete", name
-        failed = [record for record in content["records"] if record.get("problem", {}).get("kind") == "failed"]
-        assert not failed, name
-    assert status == 1  # on a CPU the plan of a step is not held
+    arguments = ["--dry-run", "--device", "cpu", "--limit", "800", "--work", str(tmp_path), "--parts", name]
+    status = command.main(arguments)
+    (content,) = report.collect(tmp_path).values()
+    assert content["ended"] == "complete"
+    kinds = {record["problem"]["kind"] for record in content["records"] if "problem" in record}
+    assert kinds <= {"not installed", "not available"}, content["records"]
+    assert status in (0, 1)  # on a CPU the plan of a step, and the share of a loader, need not be held
     assert "dry run" in read(tmp_path / "gpu.md")
     assert "试运行" in read(tmp_path / "gpu_zh.md")
