@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,17 +30,13 @@ def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> 
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
     command = [sys.executable, "-m", f"{__package__}.one_part", name, "--device", device, "--work", str(work)]
     command += ["--dry-run"] if is_dry else []
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
-    problem = {"kind": TIMED_OUT, "detail": f"{limit:.0f} s"}
     try:
-        if process.wait(limit):
-            problem = {"kind": FAILED, "detail": f"exit status {process.returncode}"}
+        # What a part starts, loaders and compilers, ends by itself when the part is gone. In a session of its own the
+        # part would outlive whoever ends this process.
+        status = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit, check=False).returncode
+        problem = {"kind": FAILED, "detail": f"exit status {status}"}
     except subprocess.TimeoutExpired:
-        pass
-    finally:
-        if process.poll() is None:  # with those that it has started: loaders, compilers
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        problem = {"kind": TIMED_OUT, "detail": f"{limit:.0f} s"}
     content = read_results(path)
     if "ended" not in content:
         content["records"].append({**content.pop("running", {}), "problem": problem})
