@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -69,10 +70,10 @@ def test_own_settings_change_only_on_purpose():
         *("model", "revision", "lora", "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "lora_train_heads"),
         *("train_data", "eval_data", "data_format", "images_folder", "eval_images_folder", "language", "image_column"),
         *("short_caption_column", "long_caption_column", "language_column", "label_column"),
-        *("shuffle_buffer", "follow_links"),
+        *("shuffle_buffer", "follow_links", "sampling_rates"),
         *("benchmarks", "benchmark_images", "benchmark_settings", "benchmark_steps"),
         *("objective", "objective_settings", "gradient_cache_chunk_size", "language_batches", "max_num_patches"),
-        *("patch_batches", "text_chunk_size", "device_memory"),
+        *("patch_batches", "language_shares", "text_chunk_size", "device_memory"),
         *("patch_dropout", "resume_revision"),
         *("max_regions", "num_hard_negatives", "short_caption_prefix", "on_error", "head_learning_rate", "layer_decay"),
         *("freeze", "freeze_vision_layers", "freeze_text_layers", "max_logit_scale", "ema_decay", "image_augmentation"),
@@ -82,7 +83,7 @@ def test_own_settings_change_only_on_purpose():
 
 def test_the_help_is_short_and_the_whole_is_there(run):
     short = run("train", "--help", model=False).stdout
-    assert len(short.splitlines()) < 160
+    assert len(short.splitlines()) < 170
     for word in ("--gradient_cache_chunk_size", "--train_data", "--output_dir", "--help-all", "Objective"):
         assert word in short
     assert "--hub_model_id" not in short
@@ -99,6 +100,12 @@ def test_flags_win_over_the_file(config):
     assert options.data.train_data == [options.changed["train_data"][0]]
 
 
+def test_sets_to_evaluate_on_have_names(config):
+    change(config, eval_data={"方块": ["a.json", "~/b.json"], "more": "c=d.csv"})
+    data = train_options.parse([str(config)]).data
+    assert data.eval_data == ["more=c=d.csv", "方块=a.json", f"方块={Path.home() / 'b.json'}"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -109,6 +116,7 @@ def test_flags_win_over_the_file(config):
         ("max_regions: 4.5", "--max_regions.*invalid int value"),
         ("language_batches: both", "language_batches"),
         ("seed: 1\nseed: 2", "seed given twice"),
+        ("eval_data: {a/b: x}", "a set of `eval_data` must have a name of letters, digits, '_' and '-', got 'a/b'"),
         ("- a list", "must hold settings, lines such as `learning_rate: 1e-6`, got list"),
         ("", "must hold settings, .*, got nothing"),
         ("a: [", "can't be read as YAML in UTF-8: .*; correct it there"),
@@ -147,6 +155,8 @@ def test_mistakes_in_the_file_are_named(run, content, message):
             "columns are named (`image_column`: path), but the format is finehard: leave them out",
         ),
         (["--eval_data", "没有.csv"], 1, "没有.csv"),
+        (["--sampling_rates", "1", "2"], 1, "`sampling_rates` must have one value, or one for each of 1 sources"),
+        (["--sampling_rates", "0"], 1, "`sampling_rates` must be a positive number for each of 1 data sets, got [0.0]"),
         (["--model", "没有"], 1, "没有"),
         (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
         (["--benchmarks", "lit-cn=没有"], 1, "没有"),
@@ -286,6 +296,14 @@ def test_the_plan_of_shards(run, config, records_folder, caplog):
     assert plan["steps"]["language_batches"] == "homogeneous"  # 24 of 27 English ones and 12 of 13 Chinese ones
     mixed = run.json("train", config, "--dry-run", "--processes", 4, "--language_batches", "mixed", model=False)
     assert (mixed["data"]["left_out"], mixed["steps"]["language_batches"]) == (8, "mixed")
+    assert (
+        "`sampling_rates` must be left out with shards, a stream that is gone through once in an epoch, got [2.0]"
+        in run("train", config, "--dry-run", "--sampling_rates", 2, code=1, model=False).stderr
+    )
+    assert (
+        "`language_shares` must be left out with shards, got {'en': 1.0}"
+        in run("train", config, "--dry-run", "--language_shares", '{"en": 1.0}', code=1, model=False).stderr
+    )
     short = run("train", config, "--dry-run", "--processes", 4, model=False).stdout
     assert "never trained on: zh                      13, too few for a batch" in short
     assert (
@@ -339,10 +357,12 @@ def test_a_run_that_is_continued(run, config):
 
 
 def test_evaluation_and_lora(run, config, records_folder):
-    flags = ["--eval_data", records_folder / "records.json", "--lora", "--lora_rank", 2, "--gradient_checkpointing"]
+    named = [f"方块={records_folder / 'records.json'}", f"again={records_folder / 'records.json'}"]
+    flags = ["--eval_data", *named, "--lora", "--lora_rank", 2, "--gradient_checkpointing"]
     result = run("train", config, "--resume", *flags, model=False)
     assert "训练 has no complete checkpoint: from the start" in result.stderr
-    assert "hard_negative_accuracy" in result.stdout
+    values = [re.search(rf"{name}_hard_negative_accuracy +(\S+)", result.stdout)[1] for name in ("方块", "again")]
+    assert values[0] == values[1]
     assert "merge_lora('训练')" in result.stdout
     assert "fgclip2 export exported --model 训练" in result.stdout  # which merges the adapter
     assert (Path("训练") / "adapter_model.safetensors").is_file()
@@ -413,6 +433,17 @@ def test_sources_are_joined(run, config, records_folder):
     plan = run.json("train", config, "--dry-run", model=False)
     assert plan["data"]["records"] == 48
     assert [source["format"] for source in plan["data"]["sources"]] == ["finehard", "pairs"]
+    change(config, sampling_rates=[1, 0.5], language_shares={"en": 0.5, "zh": 0.5}, language_batches="mixed")
+    lines = run("train", config, "--dry-run", model=False).stdout.splitlines()
+    start = lines.index("data") + 1
+    assert [line.split(maxsplit=1)[1] for line in lines[start : start + 5]] == [
+        "finehard, 40 records, 39 in an epoch",
+        "pairs, 8 records, 5 in an epoch",
+        "48",
+        "31, 22 in an epoch (50%)",
+        "17, 22 in an epoch (50%)",
+    ]
+    assert f"  {'steps per epoch':<42}11" in lines
 
 
 def launch(folder: Path, *command: str) -> subprocess.CompletedProcess:

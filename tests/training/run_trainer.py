@@ -3,7 +3,7 @@
     python run_trainer.py CHECKPOINT RECORDS OUTPUT [--key value ...]
 
 The keys are fields of FGClip2TrainingArguments. It goes on from the last checkpoint if there is one. RECORDS is a
-folder with records.json and images, or with tar shards.
+folder with records.json and images, or with tar shards; or several with records, as FOLDER=RATE,FOLDER=RATE.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import HfArgumentParser, TrainerCallback
 
-from fgclip2.data import RecordDataset, ShardedRecords, read_finehard
+from fgclip2.data import RecordDataset, ShardedRecords, concatenate, read_finehard
 from fgclip2.distributed import end_process_group
 from fgclip2.training import FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.checkpoints import last_checkpoint
@@ -59,7 +59,11 @@ def take_fsdp_on_cpu() -> None:
     PartialState.__init__ = begin_as_on_accelerators
 
 
-def read(folder: Path, args: FGClip2TrainingArguments) -> RecordDataset | ShardedRecords:
+def read(given: str, args: FGClip2TrainingArguments) -> RecordDataset | ShardedRecords:
+    if "=" in given:
+        folders, rates = zip(*(source.split("=") for source in given.split(",")), strict=True)
+        return concatenate([read(folder, args) for folder in folders], [float(rate) for rate in rates])
+    folder = Path(given)
     if (folder / "records.json").exists():
         return read_finehard(folder / "records.json", folder / "images")
     return ShardedRecords(
@@ -82,7 +86,7 @@ def main(arguments: list[str]) -> None:
     (args,) = HfArgumentParser(FGClip2TrainingArguments).parse_args_into_dataclasses(
         [f"--output_dir={output}", *flags, *options]
     )
-    records = read(Path(records_folder), args)
+    records = read(records_folder, args)
     callbacks = []
     if "KILL_AT" in os.environ:
         callbacks.append(KillAt(int(os.environ["KILL_AT"]), getattr(signal, os.environ["KILL_SIGNAL"])))

@@ -20,6 +20,7 @@ from fgclip2.training import (
     mine_neighbours,
 )
 from fgclip2.training.estimates import DataSummary, StepContents
+from fgclip2.training.mixture import Source
 from fgclip2.training.pixel_values import normalize_pixels
 from fgclip2.training.sampler import BatchOrderSampler, order_with_neighbours
 from fgclip2.training.tasks.ranking import RankingSettings
@@ -265,7 +266,7 @@ def test_neighbours_share_a_batch_and_each_record_comes_once():
     assert order_with_neighbours([3, 0, 1, 2], neighbours, 2) == [3, 1, 0, 2]
     assert order_with_neighbours([0, 1, 2, 3], neighbours, 3) == [0, 2, 1, 3]
     languages = np.array([0, 0, 0, 0, 1, 1], dtype=np.uint8)
-    sampler = BatchOrderSampler(languages, 2, neighbours=neighbours, group_size=2)
+    sampler = BatchOrderSampler([Source(languages)], 2, neighbours=neighbours, group_size=2)
     order = [draw.index for draw in sampler]
     assert sorted(order) == list(range(6))
     assert {4, 5} in [set(order[start : start + 2]) for start in (0, 2, 4)]

@@ -11,6 +11,7 @@ from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.data import Record, RecordDataset, read_finehard, write_shards
 from fgclip2.data.records import read_image_size
 from fgclip2.training import FGClip2ForTraining, NeighbouringRecords
+from fgclip2.training.mixture import Source
 from fgclip2.training.patch_counts import read_patch_counts, useful_share
 from fgclip2.training.sampler import BatchOrderSampler
 from scripts.perf.padding import batches_of_shards, patches_of_photos
@@ -30,7 +31,7 @@ def test_nearly_all_vision_tokens_of_photos_are_useful(budget, language_batches)
     languages = (np.arange(len(patches)) % 3 == 0).astype(np.uint8)
     shares = {}
     for way, given in (("any", None), ("alike", patches)):
-        sampler = BatchOrderSampler(languages, 32, 2, language_batches, patches=given)
+        sampler = BatchOrderSampler([Source(languages)], 32, 2, language_batches, patches=given)
         order = np.array([draw.index for draw in sampler])
         batches = order.reshape(-1, 32)  # of the ranks in turn
         assert len(np.unique(order)) == len(order)
@@ -62,7 +63,7 @@ def test_an_image_that_is_far_too_large_is_an_error_of_its_record(tmp_path):
 
 def test_equal_counts_stay_shuffled_and_epochs_differ():
     patches = np.repeat([4, 9], 40)
-    sampler = BatchOrderSampler(np.zeros(80, np.uint8), 4, 2, patches=patches)
+    sampler = BatchOrderSampler([Source(np.zeros(80, np.uint8))], 4, 2, patches=patches)
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -77,7 +78,7 @@ def test_equal_counts_stay_shuffled_and_epochs_differ():
 def test_batches_do_not_depend_on_the_number_of_ranks():
     patches = np.random.default_rng(0).integers(100, 257, 60)
     languages = (np.arange(60) % 3 == 0).astype(np.uint8)
-    orders = [list(BatchOrderSampler(languages, 8 // ranks, ranks, patches=patches)) for ranks in (1, 2, 4)]
+    orders = [list(BatchOrderSampler([Source(languages)], 8 // ranks, ranks, patches=patches)) for ranks in (1, 2, 4)]
     assert orders[0] == orders[1] == orders[2]
 
 
@@ -126,7 +127,7 @@ def test_each_rank_reads_its_part_and_all_have_all():
 def test_neighbours_decide_themselves():
     records = NeighbouringRecords(Pictures(SIZES), np.zeros((7, 1), np.int64))
     with pytest.raises(ValueError, match="`patch_batches` must be 'any' for records with neighbours"):
-        BatchOrderSampler(records.languages, 2, neighbours=records.neighbours, patches=np.ones(7))
+        BatchOrderSampler([Source(records.languages)], 2, neighbours=records.neighbours, patches=np.ones(7))
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +150,20 @@ def shapes(tmp_path_factory):
         pytest.param("shards", 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_goes_on_with_the_same_batches(saved_folder, shapes, tmp_path, kind, processes):
+def test_a_killed_run_goes_on_with_the_same_batches(saved_folder, shapes, records_folder, tmp_path, kind, processes):
+    """Within its second epoch of 6 steps; records are of weighted sources and languages."""
     options = ["--patch_batches=alike", f"--per_device_train_batch_size={4 // processes}", "--max_num_patches=auto"]
+    options += ["--dataloader_num_workers=1", "--dataloader_persistent_workers=true"]
     if kind == "shards":
-        options += ["--dataloader_num_workers=1", "--dataloader_persistent_workers=true", "--language_batches=mixed"]
+        options.append("--language_batches=mixed")
         write_shards(read_finehard(shapes / "records.json", shapes / "images"), tmp_path / "shards", 7)
-    data = shapes if kind == "records" else tmp_path / "shards"
+    else:
+        options.append('--language_shares={"en": 0.5, "zh": 0.5}')
+    data = f"{shapes}=0.75,{records_folder}=0.15" if kind == "records" else tmp_path / "shards"
     run(saved_folder, data, tmp_path / "whole", *options, processes=processes)
-    killed, environment = tmp_path / "killed", {"KILL_AT": "8", "KILL_SIGNAL": "SIGKILL"}
+    killed, environment = tmp_path / "killed", {"KILL_AT": "11", "KILL_SIGNAL": "SIGKILL"}
     run(saved_folder, data, killed, *options, environment=environment, processes=processes, expect=1)
-    run(saved_folder, data, killed, *options, processes=processes)
+    done = run(saved_folder, data, killed, *options, processes=processes)
     assert losses(killed) == losses(tmp_path / "whole")
     assert len(losses(killed)) == 12
+    assert "may come twice or not at all" not in done.stderr

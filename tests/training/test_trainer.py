@@ -160,7 +160,10 @@ def test_evaluation_by_language_and_best_checkpoint(saved_folder, tmp_path, reco
         metric_for_best_model="eval_zh_long_loss",
         greater_is_better=False,
     )
-    run = FGClip2Trainer(str(saved_folder), args, records, {"en": Part(0), "zh": Part(1)})
+    sets = {"en": Part(0), "zh": Part(1)}
+    with pytest.raises(ValueError, match="must be a number of one of the sets, eval_en_… or eval_zh_…"):
+        FGClip2Trainer(str(saved_folder), replace(args, metric_for_best_model="eval_loss"), records, sets)
+    run = FGClip2Trainer(str(saved_folder), args, records, sets)
     run.train()
     values = [row["eval_zh_long_loss"] for row in run.state.log_history if "eval_zh_long_loss" in row]
     assert len(values) == 3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from ..training.settings import DataSettings, ModelSettings, RunSettings, read_yaml
+from ..training.settings import DataSettings, ModelSettings, RunSettings, join_names, read_yaml, split_name
 from .common import with_home
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, 
         values = {option.name: getattr(namespace, option.name) for option in options}
         changed |= {option.name: values[option.name] for option in options if values[option.name] != default_of(option)}
         for name in _PATHS & values.keys():  # in a file no shell sees the ~
-            values[name] = values[name] and [with_home(path) for path in values[name]]
+            values[name] = values[name] and [_with_home(path) for path in values[name]]
         groups.append(group(**{name: machine.get(name, value) for name, value in values.items()}))
     for name, remedy in _ELSEWHERE.items():
         if name in changed:
@@ -158,6 +158,11 @@ def _options(parser: HfArgumentParser, namespace: Namespace, machine: dict[str, 
             )
     model, data, benchmarks, args = groups
     return TrainOptions(model, data, args, changed, benchmarks)
+
+
+def _with_home(source: str) -> str:
+    name, path = split_name(source)
+    return with_home(path) if name is None else f"{name}={with_home(path)}"
 
 
 class _ArgumentError(Exception):
@@ -208,6 +213,11 @@ def _flags_of_file(path: Path, parser: HfArgumentParser) -> list[str]:
         name = str(given).replace("-", "_")
         if name not in known:
             raise ValueError(f"{path}: {_unknown(str(given), known)}")
+        if name == "eval_data" and isinstance(value, dict):  # name -> path or paths
+            try:
+                value = join_names(value)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         if isinstance(value, list) and value:
             flags += [f"--{name}", *map(str, value)]
         elif value is not None and value != []:  # these are as if they were not there

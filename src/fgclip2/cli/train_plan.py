@@ -13,7 +13,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     for title, rows in _sections(plan):
         typer.echo(title)
         for name, value in rows:
-            typer.echo(f"  {name:<42}{value}".rstrip())
+            typer.echo(f"  {name:<41} {value}".rstrip())  # after a longer path there is a space, too
 
 
 def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -54,14 +54,20 @@ def _term_rows(terms: dict[str, dict[str, float]]) -> list[tuple[str, str]]:
 
 def _data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     sample = data["sample"]
-    rows = [(source["path"], source["format"]) for source in data["sources"]]
+    rows = []
+    for source in data["sources"]:
+        counts = f", {source['records']:,} records, {source['draws']:,} in an epoch" if "draws" in source else ""
+        rows.append((source["path"], source["format"] + counts))
     rows.append(("records", f"{data['records']:,}"))
-    rows += [(f"  {language}", f"{count:,}") for language, count in data.get("languages", {}).items()]
+    for language, count in data.get("languages", {}).items():
+        draws = data["draws"][language]
+        rows.append((f"  {language}", f"{count:,}, {draws:,} in an epoch ({draws / sum(data['draws'].values()):.0%})"))
     never = data.get("never_drawn", {})
     others = data["left_out"] - sum(never.values())
     rows.append(("left out of each epoch", f"{others:,} (others each time)"))
     rows += [(f"never trained on: {language}", f"{count:,}, too few for a batch") for language, count in never.items()]
     rows.append(("held out, to be evaluated on", f"{data['held_out']:,}"))
+    rows += [(f"  {name}", f"{count:,}") for name, count in data["held_out_sets"].items()]
     rows.append(("looked at", f"{sample['looked_at']:,}, for these shares:"))
     if sample["unusable"]:
         rows.append(

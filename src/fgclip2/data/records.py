@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -103,14 +104,31 @@ class RecordDataset(ABC):
 
 
 class ConcatenatedRecords(RecordDataset):
-    """Several data sets one after another."""
+    """Several data sets one after another.
 
-    def __init__(self, datasets: Sequence[RecordDataset]):
+    Attributes:
+        datasets: The data sets.
+        sampling_rates: How many times an epoch of training takes the records of each; `None`: once.
+    """
+
+    def __init__(self, datasets: Sequence[RecordDataset], sampling_rates: Sequence[float] | None = None):
         if not datasets:
             raise ValueError("datasets must hold at least one data set")
-        self.datasets = tuple(datasets)
-        self.languages = np.concatenate([dataset.languages for dataset in datasets])
+        rates = sampling_rates
+        if rates is not None and not (len(rates) == len(datasets) and all(0 < rate < math.inf for rate in rates)):
+            raise ValueError(
+                f"`sampling_rates` must be a positive number for each of {len(datasets)} data sets, got {rates!r}"
+            )
+        self.datasets, self.sampling_rates = tuple(datasets), rates and tuple(map(float, rates))
         self._ends = np.cumsum([len(dataset) for dataset in datasets])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def languages(self) -> np.ndarray:  # type: ignore[override]
+        """Return the languages of all, put together anew each time, for those of a data set may be mapped files."""
+        return np.concatenate([dataset.languages for dataset in self.datasets])
 
     def _locate(self, index: int) -> tuple[RecordDataset, int]:
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -126,13 +144,21 @@ class ConcatenatedRecords(RecordDataset):
         return dataset.source(position)
 
 
-def concatenate(datasets: Sequence[RecordDataset]) -> RecordDataset:
+def concatenate(datasets: Sequence[RecordDataset], sampling_rates: Sequence[float] | None = None) -> RecordDataset:
     """Join data sets; the records of the first come first.
 
+    Args:
+        datasets: The data sets.
+        sampling_rates: How many times an epoch of training takes the records of each: 3 takes each record three times,
+            0.25 takes a quarter of them, another in each epoch, and 2.5 takes each twice and half of them a third time.
+            `None`: once. It changes neither the length of what is returned nor an evaluation.
+
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or a rate is not positive, or there are not as many of them.
     """
-    return datasets[0] if len(datasets) == 1 else ConcatenatedRecords(datasets)
+    if len(datasets) == 1 and sampling_rates is None:
+        return datasets[0]
+    return ConcatenatedRecords(datasets, sampling_rates)
 
 
 def open_record_image(record: Record) -> Image.Image:

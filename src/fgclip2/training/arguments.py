@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..checks import check_choice, check_positive_integer, is_number
+from ..languages import LANGUAGES
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
 from .hub_checkpoints import STRATEGIES
@@ -40,6 +42,8 @@ class FGClip2TrainingArguments(TrainingArguments):
             device; the trainer by itself takes all.
         device_memory: GiB that the plan has; `None`: those of the device, if there is an accelerator.
         language_batches: `"homogeneous"` (all ranks have one language at a time, as released) or `"mixed"`.
+        language_shares: Share of each language in an epoch, as a dict or JSON text, e.g. `{"en": 0.5, "zh": 0.5}`: of
+            its batches, or with `"mixed"` of its records. `None`: as the data has them.
         patch_batches: `"any"` (as released), or `"alike"`: images of about as many patches share a batch, by the
             sizes that records state, else by the headers of their files: all at the start, or of shards as they come.
         max_num_patches: Patches per image: an integer, or `"auto"`, by its size; `None`: the processor's setting, the
@@ -86,6 +90,10 @@ class FGClip2TrainingArguments(TrainingArguments):
     )
     language_batches: Literal["homogeneous", "mixed"] = field(
         default="homogeneous", metadata={"help": "Languages of a batch: homogeneous (one at a time) or mixed"}
+    )
+    language_shares: dict[str, float] | str | None = field(
+        default=None,
+        metadata={"help": 'Shares of languages, as {"en": 0.5, "zh": 0.5}'},
     )
     patch_batches: PatchBatches = field(
         default="any",
@@ -142,6 +150,8 @@ class FGClip2TrainingArguments(TrainingArguments):
         check_choice("`patch_batches`", self.patch_batches, PATCH_BATCHES)
         check_choice("`image_augmentation`", self.image_augmentation, AUGMENTATIONS)
         check_choice("`on_error`", self.on_error, ("raise", "skip"))
+        if self.language_shares is not None:
+            _check_language_shares(self.language_shares)
         for name in ("gradient_cache_chunk_size", "max_regions", "num_hard_negatives"):
             if getattr(self, name) is not None:
                 check_positive_integer(f"`{name}`", getattr(self, name))
@@ -187,13 +197,19 @@ class FGClip2TrainingArguments(TrainingArguments):
         }
 
     # transformers turns JSON text into a dict for the fields that it finds here.
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "objective_settings"]
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "objective_settings", "language_shares"]
 
     @property
     def settings(self) -> dict[str, Any]:
         """Return `objective_settings`, which are a dict once these arguments exist."""
         assert isinstance(self.objective_settings, dict)
         return self.objective_settings
+
+    @property
+    def shares_of_languages(self) -> dict[str, float] | None:
+        """Return `language_shares`, which are a dict or `None` once these arguments exist."""
+        assert not isinstance(self.language_shares, str)
+        return self.language_shares
 
     @property
     def strategy(self) -> Strategy:
@@ -218,3 +234,12 @@ class FGClip2TrainingArguments(TrainingArguments):
         if not str(value).isdecimal() or int(value) < 1:
             raise ValueError(f"`max_num_patches` must be 'auto' or a positive integer, got {value!r}")
         return int(value)
+
+
+def _check_language_shares(shares: Any) -> None:
+    are_shares = isinstance(shares, dict) and all(isinstance(share, (int, float)) for share in shares.values())
+    if not are_shares or not set(shares) <= set(LANGUAGES) or min(shares.values(), default=0) <= 0:
+        allowed = " and ".join(map(repr, LANGUAGES))
+        raise ValueError(f"`language_shares` must be positive numbers for {allowed}, got {shares!r}")
+    if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"`language_shares` must add up to 1, got {shares!r}")

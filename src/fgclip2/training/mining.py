@@ -12,6 +12,7 @@ from ..checks import check_positive_integer
 from ..data.records import Record, RecordDataset, open_record_image
 from ..embedding import Embedder
 from .collator import hash_images
+from .mixture import sources_of
 
 _QUERIES_PER_BLOCK = 1024
 
@@ -33,6 +34,10 @@ class NeighbouringRecords(RecordDataset):
         if len(neighbours) != len(records):
             raise ValueError(
                 f"`neighbours` must have a row for each of the {len(records)} records, got {len(neighbours)}"
+            )
+        if any(source.rate != 1 for source in sources_of(records)):
+            raise ValueError(
+                "`records` with neighbours must be concatenated without sampling rates: each is drawn once"
             )
         self.records, self.neighbours, self.group_size = records, neighbours, group_size
         self.languages = records.languages

@@ -41,7 +41,7 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
         count_patches: Takes height and width of an image in pixels, either way round, and returns its patches.
 
     Returns:
-        int32 (N,); 0 for a record that can't be used, which its batch has to deal with.
+        uint16 (N,), at most 65,535; 0 for a record that can't be used, which its batch has to deal with.
     """
     start = time.perf_counter()
     count = cache(count_patches)  # photos have few sizes
@@ -62,6 +62,7 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
     with ThreadPoolExecutor(_THREADS) as pool:
         own = torch.tensor(list(chain.from_iterable(pool.map(patches_of_block, blocks))), dtype=torch.int32)
     counts = gather_rows(own.to(device()), [stop - begin for begin, stop in pairwise(ends)]).cpu().numpy()
+    counts = counts.clip(max=np.iinfo(np.uint16).max).astype(np.uint16)  # kept by each process, for every record
     if rank() == 0:
         unread, seconds = int((counts == 0).sum()), time.perf_counter() - start
         logger.info("read the sizes of %d images in %.0f s; %d can't be read", len(counts), seconds, unread)

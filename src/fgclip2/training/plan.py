@@ -17,6 +17,7 @@ from . import estimates
 from .arguments import FGClip2TrainingArguments
 from .estimates import DataSummary, ParameterCount, StepContents, Steps
 from .memory import describe_memory, optimizer_values
+from .mixture import check_language_shares, sources_of
 from .parameters import count_parameters, freeze
 from .patch_counts import check_patch_batches
 from .sampler import BatchOrderSampler
@@ -58,7 +59,9 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
+    sets = held_out if isinstance(held_out, dict) else {}
     check_patch_batches(args.patch_batches, processor)
+    check_language_shares(args.shares_of_languages, records)
     if args.patch_batches == "alike" and isinstance(records, ShardedRecords):
         # Which warns of a small buffer.
         records.group_by_patches(partial(model.count_patches, processor, max_num_patches=args.patch_budget))
@@ -84,7 +87,12 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
         },
         "objective": {"preset": preset, **asdict(settings)},
         "terms": model.task.describe_terms(settings, summary),
-        "data": {**data, "held_out": 0 if held_out is None else len(held_out), "sample": asdict(summary)},
+        "data": {
+            **data,
+            "held_out": sum(map(len, sets.values())) if sets else len(held_out or ()),
+            "held_out_sets": {name: len(of_name) for name, of_name in sets.items()},
+            "sample": asdict(summary),
+        },
         "steps": {
             "batch_per_process": args.per_device_train_batch_size,
             "processes": world_size,
@@ -148,16 +156,28 @@ def _describe_data(
     records: RecordDataset | ShardedRecords, run: RunSettings, world_size: int
 ) -> tuple[dict[str, Any], int]:
     """Return what is known of all records, and how many of them a process gets in an epoch."""
-    described: dict[str, Any] = {"sources": describe_sources(run.data)}
+    sources: list[dict[str, Any]] = list(describe_sources(run.data))
     if not isinstance(records, RecordDataset):
-        described |= {"records": records.total, "left_out": records.left_out, "never_drawn": records.never_drawn}
-        return described, len(records)
-    batch_size = run.args.per_device_train_batch_size
-    sampler = BatchOrderSampler(records.languages, batch_size, world_size, run.args.language_batches)
-    languages = {language: int((records.languages == number).sum()) for number, language in enumerate(LANGUAGES)}
-    described |= {"records": len(records), "languages": languages, "left_out": sampler.left_out}
-    described["never_drawn"] = sampler.never_drawn
-    return described, len(sampler) // world_size
+        described = {"records": records.total, "left_out": records.left_out, "never_drawn": records.never_drawn}
+        return {"sources": sources, **described}, len(records)
+    args = run.args
+    sampler = BatchOrderSampler(
+        sources_of(records),
+        args.per_device_train_batch_size,
+        world_size,
+        args.language_batches,
+        language_shares=args.shares_of_languages,
+    )
+    for source, its_records, its_draws in zip(sources, sampler.records, sampler.draws, strict=True):
+        source |= {"records": int(its_records.sum()), "draws": int(its_draws.sum())}
+    return {
+        "sources": sources,
+        "records": len(records),
+        "languages": dict(zip(LANGUAGES, sampler.records.sum(axis=0).tolist(), strict=True)),
+        "draws": dict(zip(LANGUAGES, sampler.draws.sum(axis=0).tolist(), strict=True)),
+        "left_out": sampler.left_out,
+        "never_drawn": sampler.never_drawn,
+    }, len(sampler) // world_size
 
 
 def _describe_loader(args: FGClip2TrainingArguments, config: Any, contents: StepContents) -> dict[str, float]:

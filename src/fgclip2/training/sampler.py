@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from ..checks import check_choice
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
 from ..languages import LANGUAGES
+from .mixture import Cell, MixedCells, Source, draws_of_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,10 @@ LanguageBatches = Literal["homogeneous", "mixed"]
 PatchBatches = Literal["any", "alike"]
 PATCH_BATCHES: tuple[PatchBatches, ...] = ("any", "alike")
 OnError = Literal["raise", "skip"]
+
+_PASSES, _TURNS, _BATCHES = 0, 1, 2  # streams of random numbers
+_RECORDS_AT_ONCE = 2**12
+_ALIKE_RECORDS, _ALIKE_BATCHES = 2**18, 16  # among which images of about as many patches are put together, at least
 
 
 class Draw(NamedTuple):
@@ -38,12 +43,17 @@ class BatchOrderSampler(Sampler[Draw]):
     that no text is told apart from others by its language. A language with too few records for one batch on every rank
     is never trained on, of which there is a warning.
 
+    Nothing is kept for each record: a batch is computed when it comes. With `patches`, batches are chosen within
+    windows of many batches, with `neighbours` within all records.
+
     Attributes:
-        left_out: Records that an epoch leaves out.
-        never_drawn: Language -> its records, where these don't fill a batch.
+        records, draws: int64, shape (sources, languages): the records of each source in each language, and how many of
+            them an epoch draws.
+        left_out: Draws of an epoch that fill no batch.
+        never_drawn: Language -> its draws of an epoch, where these don't fill a batch.
 
     Args:
-        languages: uint8, shape (N,), of [`RecordDataset`].
+        sources: The sources, with their sampling rates; see [`draws_of_epoch`].
         batch_size: Records per batch of a rank.
         world_size: Number of ranks.
         language_batches: `"homogeneous"` or `"mixed"`.
@@ -52,15 +62,16 @@ class BatchOrderSampler(Sampler[Draw]):
         group_size: Records that stay together, with neighbours.
         patches: Integer, shape (N,), patches of each image: images of about as many share a batch, so that little of it
             is padding; records of equal counts are still shuffled, and so are the batches. `None`: batches by chance.
+        language_shares: Share of each language in the draws of an epoch; `None`: as the sources have them.
 
     Raises:
-        ValueError: There are not enough records for one batch on every rank, or both `patches` and `neighbours` are to
-            decide on the batches.
+        ValueError: There are not enough records for one batch on every rank, `language_shares` are not those of the
+            languages that there are, or `neighbours` are to decide on the batches and something else too.
     """
 
     def __init__(
         self,
-        languages: np.ndarray,
+        sources: Sequence[Source],
         batch_size: int,
         world_size: int = 1,
         language_batches: LanguageBatches = "homogeneous",
@@ -68,40 +79,51 @@ class BatchOrderSampler(Sampler[Draw]):
         neighbours: np.ndarray | None = None,
         group_size: int = 1,
         patches: np.ndarray | None = None,
+        language_shares: Mapping[str, float] | None = None,
     ):
         if patches is not None and neighbours is not None:
             raise ValueError(
                 "`patch_batches` must be 'any' for records with neighbours, which decide themselves on the batches"
             )
+        if language_shares and neighbours is not None:
+            raise ValueError("`language_shares` must be left out for records with neighbours: each is drawn once")
         self._patches = patches
         self._neighbours, self._group_size = neighbours, group_size
         check_choice("`language_batches`", language_batches, ("homogeneous", "mixed"))
-        groups = languages if language_batches == "homogeneous" else np.zeros_like(languages)
-        kinds = np.unique(groups)
-        self._groups = [np.flatnonzero(groups == kind) for kind in kinds]
+        self.records, self.draws = draws_of_epoch(sources, language_shares)
         self._size, self._seed, self._epoch = batch_size * world_size, seed, 0
-        self._length = sum(len(group) // self._size for group in self._groups) * self._size
+        self._groups = self._make_groups(sources, language_batches == "homogeneous")
+        self._length = sum(len(group) // self._size for group in self._groups.values()) * self._size
         if not self._length:
-            counts = ", ".join(str(len(group)) for group in self._groups)
+            counts = ", ".join(str(len(group)) for group in self._groups.values())
             raise ValueError(
                 f"{counts} records ({language_batches} batches) don't fill one batch of {batch_size} on each of "
                 f"{world_size} ranks: choose a smaller per_device_train_batch_size, or add records"
             )
-        self.left_out = len(languages) - self._length
-        self.never_drawn = {
-            LANGUAGES[kind]: len(group)
-            for kind, group in zip(kinds, self._groups, strict=True)
-            if len(group) < self._size
-        }
+        self.left_out = int(self.draws.sum()) - self._length
+        self.never_drawn = {name: len(group) for name, group in self._groups.items() if len(group) < self._size}
         for language, count in self.never_drawn.items():
             logger.warning(
-                "all %d records in language %r are never trained on: they don't fill one batch of %d on each of %d "
-                "ranks. Set language_batches='mixed', choose a smaller per_device_train_batch_size, or add records",
-                count,
+                "records in language %r are never trained on: the %d of an epoch don't fill one batch of %d on each of "
+                "%d ranks. Set language_batches='mixed', choose a smaller per_device_train_batch_size, or add records",
                 language,
+                count,
                 batch_size,
                 world_size,
             )
+
+    def _make_groups(self, sources: Sequence[Source], by_language: bool) -> dict[str, MixedCells]:
+        """Return the rows of draws that batches are cut from, by language or all in one."""
+        cells: dict[str, list[Cell]] = {}
+        firsts = np.cumsum([0, *(len(source.languages) for source in sources)]).tolist()
+        for number, language in np.argwhere(self.draws).tolist():
+            key = [self._seed, _PASSES, number, language]
+            cell = Cell(sources[number], language, firsts[number], int(self.draws[number, language]), key)
+            cells.setdefault(LANGUAGES[language] if by_language else "all", []).append(cell)
+        return {
+            name: MixedCells(of_group, [self._seed, _TURNS, number])
+            for number, (name, of_group) in enumerate(sorted(cells.items()))
+        }
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives."""
@@ -111,19 +133,35 @@ class BatchOrderSampler(Sampler[Draw]):
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng([self._seed, self._epoch])
-        batches = []  # each of all ranks
-        for group in self._groups:
-            count = len(group) // self._size
-            shuffled = rng.permutation(group)[: count * self._size]
-            if self._patches is not None:  # stable, so that records of equal counts stay shuffled
-                shuffled = shuffled[np.argsort(self._patches[shuffled], kind="stable")]
+        rng = np.random.default_rng([self._seed, _BATCHES, self._epoch])
+        counts = [len(group) // self._size for group in self._groups.values()]
+        group_of_batch = rng.permutation(np.repeat(np.arange(len(counts), dtype=np.uint8), counts))
+        streams = [
+            self._batches(group, count, self._epoch, np.random.default_rng(rng.integers(2**63)))
+            for group, count in zip(self._groups.values(), counts, strict=True)
+        ]
+        epoch = self._epoch
+        for number in group_of_batch:
+            for index in next(streams[number]).tolist():
+                yield Draw(index, epoch)
+
+    def _batches(self, group: MixedCells, count: int, epoch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the records of `count` batches of all ranks, int64 (batch_size * world_size,)."""
+        ends = np.linspace(0, count, 1 + -(-count // self._batches_of_window(count)), dtype=np.int64)
+        for records, passes in group.windows(epoch, (np.diff(ends) * self._size).tolist()):
             if self._neighbours is not None:
-                shuffled = np.array(order_with_neighbours(shuffled.tolist(), self._neighbours, self._group_size))
-            batches.append(shuffled.reshape(count, self._size))
-        order = np.concatenate(batches)[rng.permutation(self._length // self._size)]
-        for index in order.reshape(-1).tolist():
-            yield Draw(index, self._epoch)
+                records = np.array(order_with_neighbours(records.tolist(), self._neighbours, self._group_size))
+            if self._patches is not None:  # pass by pass, or copies of a record, which are alike, would meet
+                records = records[np.lexsort((self._patches[records], passes))]
+            batches = records.reshape(-1, self._size)
+            yield from batches if self._patches is None else rng.permutation(batches)
+
+    def _batches_of_window(self, count: int) -> int:
+        """Return how many batches are computed at once; what is chosen by likeness is chosen among many."""
+        if self._neighbours is not None:
+            return count
+        least, records = (1, _RECORDS_AT_ONCE) if self._patches is None else (_ALIKE_BATCHES, _ALIKE_RECORDS)
+        return max(least, records // self._size)
 
 
 def order_with_neighbours(order: Sequence[int], neighbours: np.ndarray, group_size: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,12 @@ class DataSettings:
         default=None, metadata={"help": "Files or folders to train on; several are joined"}
     )
     eval_data: list[str] | None = field(
-        default=None, metadata={"help": "Files or folders to evaluate on, which are not trained on"}
+        default=None,
+        metadata={"help": "Paths to evaluate on, or NAME=PATH for several sets"},
+    )
+    sampling_rates: list[float] | None = field(
+        default=None,
+        metadata={"help": "How many times an epoch takes each source, e.g. 1 0.25"},
     )
     data_format: list[str] | None = field(
         default=None,
@@ -102,6 +108,31 @@ class RunSettings:
     data: DataSettings
     args: FGClip2TrainingArguments
     changed: dict[str, Any] = field(default_factory=dict)
+
+
+_NAME = re.compile(r"[\w-]+")  # as it stands in the names of numbers: eval_NAME_loss
+
+
+def split_name(source: str) -> tuple[str | None, str]:
+    """Split `NAME=PATH` into name and path; the name is `None` where there is none, or the whole is a path itself."""
+    name, found, path = source.partition("=")
+    if not found or not _NAME.fullmatch(name) or Path(source).exists():
+        return None, source
+    return name, path
+
+
+def join_names(paths_of: dict[str, Any]) -> list[str]:
+    """Write a mapping of names to a path, or a list of paths, as `NAME=PATH`, one for each path.
+
+    Raises:
+        ValueError: A name has other characters than letters, digits, `_` and `-`.
+    """
+    for name in paths_of:
+        if not _NAME.fullmatch(str(name)):
+            raise ValueError(f"a set of `eval_data` must have a name of letters, digits, '_' and '-', got {name!r}")
+    return [
+        f"{name}={path}" for name, paths in paths_of.items() for path in (paths if isinstance(paths, list) else [paths])
+    ]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

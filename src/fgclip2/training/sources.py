@@ -12,7 +12,7 @@ from ..data.formats import FORMATS, WITH_IMAGES, for_each_source, open_records
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
-from .settings import DataSettings
+from .settings import DataSettings, split_name
 
 _COLUMNS = (
     "image_column",
@@ -39,11 +39,18 @@ def open_train_data(
     paths = settings.train_data or []
     formats = _formats(paths, settings.data_format, settings)
     if "shards" not in formats:
-        return _open(paths, formats, settings.images_folder, settings)
+        opened = _open(paths, formats, settings.images_folder, settings)
+        rates = for_each_source("sampling_rates", settings.sampling_rates or [1.0], len(opened))
+        return concatenate(opened, rates if settings.sampling_rates or len(opened) > 1 else None)
     if set(formats) != {"shards"}:
         raise ValueError(
             f"`train_data` must be all shards or none, got the formats {', '.join(formats)}: "
             "write the others as shards (fgclip2.data.write_shards)"
+        )
+    if settings.sampling_rates:
+        raise ValueError(
+            f"`sampling_rates` must be left out with shards, a stream that is gone through once in an epoch, got "
+            f"{settings.sampling_rates}: name the records that they were made of"
         )
     if settings.images_folder:
         folders = ", ".join(settings.images_folder)
@@ -77,17 +84,20 @@ def shards_language(settings: DataSettings) -> Any:
     return for_each_source("language", settings.language, 1)[0]
 
 
-def open_eval_data(settings: DataSettings) -> RecordDataset | None:
-    """Open `eval_data`, if there is any.
+def open_eval_data(settings: DataSettings) -> RecordDataset | dict[str, RecordDataset] | None:
+    """Open `eval_data`, if there is any: one set of all its paths, or a dict of sets where these have names.
 
     Of several formats and languages, which are those of `train_data` one by one, none is taken for granted here.
 
     Raises:
-        ValueError: A source can't be read.
+        ValueError: A source can't be read, or some sources have names and others have none.
     """
-    paths = settings.eval_data
-    if not paths:
+    if not settings.eval_data:
         return None
+    names, paths = zip(*map(split_name, settings.eval_data), strict=True)
+    if None in names and any(names):
+        unnamed = settings.eval_data[names.index(None)]
+        raise ValueError(f"`eval_data` must be NAME=PATH for all sources or for none, got {unnamed} without a name")
     same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
     formats = _formats(paths, settings.data_format if same else None, settings)
     language = settings.language if settings.language and len(settings.language) == 1 else None
@@ -96,7 +106,11 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | None:
         needed = [format not in WITH_IMAGES for format in formats]
         spread = for_each_source("images_folder", settings.images_folder if any(needed) else None, len(paths))
         folders = [folder if needs else None for folder, needs in zip(spread, needed, strict=True)]
-    return _open(paths, formats, folders, replace(settings, language=language))
+    opened = _open(paths, formats, folders, replace(settings, language=language))
+    sets: dict[str | None, list[RecordDataset]] = {}
+    for name, records in zip(names, opened, strict=True):
+        sets.setdefault(name, []).append(records)
+    return concatenate(opened) if None in sets else {str(name): concatenate(parts) for name, parts in sets.items()}
 
 
 def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
@@ -116,7 +130,7 @@ def _formats(paths: Sequence[str], given: list[str] | None, settings: DataSettin
 
 def _open(
     paths: Sequence[str], formats: Sequence[str], folders: list[Any] | None, settings: DataSettings
-) -> RecordDataset:
+) -> list[RecordDataset]:
     columns = Columns(*(getattr(settings, name) for name in _COLUMNS))
     if columns != Columns() and "pairs" not in formats:
         columns_of = {name: getattr(settings, name) for name in _COLUMNS}
@@ -132,4 +146,4 @@ def _open(
         for_each_source("language", settings.language, len(paths)),
         strict=True,
     )
-    return concatenate([open_records(*source, columns, settings.follow_links) for source in sources])
+    return [open_records(*source, columns, settings.follow_links) for source in sources]

@@ -52,6 +52,7 @@ from .hub_checkpoints import fetch_checkpoint, push_checkpoint
 from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
+from .mixture import check_language_shares, sources_of
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
@@ -160,8 +161,9 @@ class FGClip2Trainer(Trainer):
         name_wandb_project(args)
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
-        _check_evaluation(eval_dataset, kwargs)
+        _check_evaluation(eval_dataset, args, kwargs)
         check_patch_batches(args.patch_batches, processing_class)
+        check_language_shares(args.shares_of_languages, train_dataset)
         super().__init__(
             model=module,
             args=args,
@@ -258,7 +260,7 @@ class FGClip2Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrderSampler:
         drawn: Any = self.train_dataset if train_dataset is None else train_dataset
         self._sampler = BatchOrderSampler(
-            drawn.records.languages,
+            sources_of(drawn.records),
             self._train_batch_size,
             self.args.world_size,
             self.args.language_batches,
@@ -266,6 +268,7 @@ class FGClip2Trainer(Trainer):
             getattr(drawn.records, "neighbours", None),
             getattr(drawn.records, "group_size", 1),
             self._patch_counts(drawn.records) if self.args.patch_batches == "alike" else None,
+            self.args.shares_of_languages,
         )
         if self._sampler.left_out:
             logger.info("%d records are left out of each epoch, others each time", self._sampler.left_out)
@@ -678,6 +681,10 @@ class FGClip2Trainer(Trainer):
             "seed": self.args.order_seed,
             "patch batches": self.args.patch_batches,
         }
+        if isinstance(self.train_dataset, DrawnRecords):
+            order["way of shuffling"] = 2
+            order["sampling rates"] = [source.rate for source in sources_of(self.train_dataset.records)]
+            order["language shares"] = self.args.shares_of_languages
         if isinstance(self.train_dataset, DrawnStream):
             order["loader workers"] = self.args.dataloader_num_workers
             order["shuffle buffer"] = self.train_dataset.records.buffer_size
@@ -760,9 +767,10 @@ class FGClip2Trainer(Trainer):
         self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
         # As they were before there was a choice.
-        order_before = {"language batches": "mixed", "patch batches": "any", **attributes["order"]}
+        order_before = {"language batches": "mixed", "patch batches": "any", "way of shuffling": 1}
+        order_before |= attributes["order"]
         for name, value in self._order_of_data().items():
-            before = order_before.get(name)
+            before = order_before.get(name, value)
             if before != value:
                 logger.warning(
                     "%s: the run had %s and goes on with %s, so in this epoch records may come twice or not at all",
@@ -864,7 +872,7 @@ def _check_float32(model: nn.Module) -> None:
             )
 
 
-def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
+def _check_evaluation(eval_dataset: Any, args: FGClip2TrainingArguments, options: Mapping[str, Any]) -> None:
     for name in ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics"):
         if options.get(name) is not None:
             raise ValueError(f"{name} would never be called; allowed: a subclass with its own evaluation_loop or loss")
@@ -875,6 +883,15 @@ def _check_evaluation(eval_dataset: Any, options: Mapping[str, Any]) -> None:
                 f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__} "
                 "(fgclip2.data.read_shards reads shards)"
             )
+    metric = args.metric_for_best_model
+    if not isinstance(eval_dataset, Mapping) or not eval_dataset or metric is None or "/" in metric:
+        return  # with a slash it is a number of a benchmark
+    if not any(metric.removeprefix("eval_").startswith(f"{name}_") for name in eval_dataset):
+        allowed = " or ".join(f"eval_{name}_…" for name in eval_dataset)
+        raise ValueError(
+            f"`metric_for_best_model` must be a number of one of the sets, {allowed}, e.g. "
+            f"eval_{next(iter(eval_dataset))}_loss, got {metric!r}"
+        )
 
 
 class _RunCallback(TrainerCallback):

@@ -1,0 +1,166 @@
+"""How often an epoch draws the records of each source and language, and which ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..data.records import ConcatenatedRecords, RecordDataset
+from ..data.shards import ShardedRecords
+from ..languages import LANGUAGES
+from .permutation import RandomOrders
+
+_BLOCK = 64  # records, which are looked through to find one in a language
+_DRAWN_AT_ONCE = 2**12
+_COUNTED_AT_ONCE = 2**20  # records, a multiple of 8
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)  # of each byte
+
+
+class Source(NamedTuple):
+    """A data set of several, and how many times an epoch takes its records."""
+
+    languages: np.ndarray  # uint8 (N,), of [`RecordDataset`]
+    rate: float = 1.0
+
+
+def sources_of(records: RecordDataset) -> list[Source]:
+    """Return the sources that records were concatenated of, in their order; without sampling rates they are one."""
+    if not isinstance(records, ConcatenatedRecords):
+        return [Source(records.languages)]
+    rates = records.sampling_rates or [1.0] * len(records.datasets)
+    sources = [
+        Source(source.languages, rate * source.rate)
+        for dataset, rate in zip(records.datasets, rates, strict=True)
+        for source in sources_of(dataset)
+    ]
+    is_one = records.sampling_rates is None and all(source.rate == 1 for source in sources)
+    return [Source(records.languages)] if is_one else sources
+
+
+def check_language_shares(shares: Mapping[str, float] | None, records: RecordDataset | ShardedRecords | None) -> None:
+    """Raise a `ValueError` if languages are to have shares of shards, whose records are not known before they come."""
+    if shares and isinstance(records, ShardedRecords):
+        raise ValueError(
+            f"`language_shares` must be left out with shards, got {dict(shares)}: name the records that they were made "
+            "of"
+        )
+
+
+def draws_of_epoch(sources: Sequence[Source], shares: Mapping[str, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Count the records of each source in each language, and how many of them an epoch draws.
+
+    A rate of 2.5 draws 2.5 times as many records as there are, 0.25 a quarter of them. Shares of languages change the
+    rates of all sources alike, so that each language has its share and an epoch is as long as without them. Of what is
+    there at least one record is drawn.
+
+    Args:
+        sources: The sources, which have at least one record.
+        shares: Share of each language of the records, which add up to 1; `None`: as the sources have them.
+
+    Returns:
+        Two int64 arrays (sources, languages), in the order of `LANGUAGES`: records, and draws.
+
+    Raises:
+        ValueError: `shares` are not those of the languages that there are.
+    """
+    counts = np.array(
+        [
+            [_ONES[_bits_of(source.languages, number)].sum(dtype=np.int64) for number in range(len(LANGUAGES))]
+            for source in sources
+        ]
+    )
+    draws = counts * np.array([[source.rate] for source in sources])
+    if shares:
+        wanted, there = np.array([shares.get(name, 0.0) for name in LANGUAGES]), counts.sum(axis=0) > 0
+        if ((wanted > 0) != there).any():
+            found = {name: int(count) for name, count in zip(LANGUAGES, counts.sum(axis=0), strict=True) if count}
+            raise ValueError(f"`language_shares` must name the languages of the records ({found}), got {dict(shares)}")
+        draws[:, there] *= draws.sum() * wanted[there] / draws[:, there].sum(axis=0)
+    return counts, np.maximum(np.rint(draws), counts > 0).astype(np.int64)
+
+
+def _bits_of(languages: np.ndarray, language: int) -> np.ndarray:
+    """Return a bit for each record, set where it is in a language: uint8 (N / 8,); languages may be a mapped file."""
+    starts = range(0, len(languages), _COUNTED_AT_ONCE)
+    return np.concatenate([np.packbits(languages[start : start + _COUNTED_AT_ONCE] == language) for start in starts])
+
+
+class Cell:
+    """The records of one source in one language, which are drawn in passes, each in a random order of its own.
+
+    Epochs go on where the last one stopped: with a rate of 0.25 four epochs are a pass; with 2.5 an epoch has two
+    passes and half of one, whose other half the next epoch begins with. So copies of a record are far apart.
+
+    Args:
+        source: The source.
+        language: Index into `LANGUAGES`, of which the source has records.
+        first: Number of the source's first record among those of all sources.
+        draws: Records that an epoch draws.
+        key: Integers that the orders follow from.
+    """
+
+    def __init__(self, source: Source, language: int, first: int, draws: int, key: Sequence[int]):
+        self.draws, self._first = draws, first
+        bits = _bits_of(source.languages, language)
+        self._bits = np.pad(bits, (0, -len(bits) % (_BLOCK // 8))).reshape(-1, _BLOCK // 8)
+        up_to = _ONES[self._bits].sum(axis=1, dtype=np.uint32).cumsum(dtype=np.uint32)
+        self._before, self._count = np.append(np.uint32(0), up_to[:-1]), int(up_to[-1])
+        self._orders = RandomOrders(self._count, key)
+
+    def records(self, epoch: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `count` of the draws of an epoch, from the one numbered `first` on.
+
+        Returns:
+            Two int64 arrays (count,): the records among those of all sources, and the pass that each is drawn in.
+        """
+        passes, places = np.divmod(epoch * self.draws + first + np.arange(count), self._count)
+        return self._first + self._find(self._orders(places, passes)), passes
+
+    def _find(self, numbers: np.ndarray) -> np.ndarray:
+        """Return where records in the language are in their source, by their numbers among these, both (N,)."""
+        block = self._before.searchsorted(numbers, side="right") - 1
+        up_to = np.unpackbits(self._bits[block], axis=1).cumsum(axis=1, dtype=np.uint8)  # (N, _BLOCK)
+        within = (up_to > (numbers - self._before[block])[:, None]).argmax(axis=1)
+        return block * _BLOCK + within
+
+
+class MixedCells:
+    """The draws of several cells as one row, in which cells take turns at random, otherwise in each epoch.
+
+    Args:
+        cells: The cells, at least one.
+        key: Integers that the turns follow from.
+    """
+
+    def __init__(self, cells: Sequence[Cell], key: Sequence[int]):
+        self._cells = cells
+        self._ends = np.cumsum([cell.draws for cell in cells])
+        self._turns = RandomOrders(len(self), key)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def windows(self, epoch: int, lengths: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the draws of an epoch in windows of these lengths.
+
+        Yields:
+            Two int64 arrays (length,): the records, and for each of them how many passes of its cell have begun in the
+            window before the one that it is drawn in. Records of equal numbers are distinct.
+        """
+        start, drawn = 0, [0] * len(self._cells)
+        for length in lengths:
+            records, passes = np.empty((2, length), np.int64)
+            first_passes: dict[int, int] = {}
+            for begin in range(0, length, _DRAWN_AT_ONCE):
+                places = np.arange(start + begin, start + min(begin + _DRAWN_AT_ONCE, length))
+                cell_of = self._ends.searchsorted(self._turns(places, np.full(len(places), epoch)), side="right")
+                for number in np.unique(cell_of).tolist():
+                    own = np.flatnonzero(cell_of == number)
+                    own_records, own_passes = self._cells[number].records(epoch, drawn[number], len(own))
+                    drawn[number] += len(own)
+                    records[begin + own] = own_records
+                    passes[begin + own] = own_passes - first_passes.setdefault(number, int(own_passes[0]))
+            yield records, passes
+            start += length
