@@ -12,7 +12,7 @@ LOWEST_PYTHON ?= python3.10
 # what that imports anew: 11 s of CPU time for `import fgclip2`, where it takes 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow lint types perf perf-index bench compat locked harnesses libraries ray node site app app-pictures browser-page package checkpoint ablation clean
+.PHONY: setup demo test test-slow lint types perf perf-index perf-training bench compat locked harnesses libraries ray node site app app-pictures browser-page package checkpoint ablation clean
 
 setup: $(VENV)/.ready
 
@@ -106,6 +106,11 @@ package: setup
 perf: setup
 	$(RUN) -m scripts.environments .cache/loaders "$(TORCH)" "webdataset~=1.0" "litdata~=0.2.76"
 	$(RUN) -m scripts.perf --output docs/performance.md
+
+# Memory of training steps beside the plan, and steps on many devices: 13 GB of memory, 40 minutes of CPU time.
+perf-training: setup
+	$(RUN) -m scripts.perf.step_memory --work perf_output/step_memory --output docs/training_memory.md
+	$(RUN) -m scripts.perf.scale --output docs/scale.md
 
 # A million vectors: 9 GB of disk, 8 GB of memory, and half an hour of CPU time. What has been measured is kept.
 perf-index: setup

@@ -85,7 +85,9 @@ def test_the_worst_moment_of_a_step():
     assert step_memory({**parts, "vision": Activations(100, 45)}, gradients, 0) == 100 + 45 + 40
     assert step_memory({name: Activations(1) for name in parts}, gradients, 0) == 90
     assert step_memory(parts, gradients, 5, text_in_chunks=True) == 100 + 50 + 10 + 40
-    assert step_memory(parts, gradients, 5, accumulated=True) == 100 + 50 + 10 + 90
+    later = {**parts, "text": Activations(50, 25)}
+    assert step_memory(later, gradients, 5, accumulated=True) == 100 + 50 + 25 + 90
+    assert step_memory(parts, Gradients(80.0, 90.0, 70.0), 5, accumulated=True) == 100 + 2 * 70 + 90
 
 
 # -- texts in chunks --------------------------------------------------------------------------------------------------

@@ -68,11 +68,9 @@ def step_memory(
         moments.append(kept + part.working + made + meets)
         kept -= part.kept
         if name == "text":
-            made += gradients.text
-            moments.append(kept + made + gradients.token_embeddings)
-    if accumulated:  # what is made is added to what is there
-        return gradients.all + max(moments[0], *(moment - made for moment in moments[1:]))
-    return max(*moments, gradients.all)
+            made = 0.0 if accumulated else gradients.text  # what is made goes into what is there
+            moments.append(kept + gradients.token_embeddings + (gradients.token_embeddings if accumulated else made))
+    return max(moments) + gradients.all if accumulated else max(*moments, gradients.all)
 
 
 def activations_at_most(activations: Mapping[str, Activations]) -> float:
