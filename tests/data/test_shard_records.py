@@ -62,6 +62,9 @@ def test_broken_shards_are_errors(folder, tmp_path):
     with pytest.raises(BrokenShardError, match=r"a\.tar: the shard is cut off"):
         read_shards(tmp_path)
     (tmp_path / "a.tar").write_bytes(content)
+    (tmp_path / "index.json").write_text(json.dumps({"shards": [{"name": "b.tar", "samples": 5}]}))
+    with pytest.raises(BrokenShardError, match=r"b\.tar: the shard is missing"):
+        read_shards(tmp_path)
     (tmp_path / "index.json").write_text(json.dumps({"shards": [{"name": "a.tar", "samples": 5}]}))
     with pytest.raises(BrokenShardError, match=r"a\.tar: the shard is of 4 samples in place of 5"):
         read_shards(tmp_path)

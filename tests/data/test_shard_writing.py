@@ -8,11 +8,13 @@ import signal
 from collections import namedtuple
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from fgclip2.data import RecordDataset, from_dataset, read_finehard, shard_writing
 from fgclip2.data.records import ConcatenatedRecords, InvalidRecordError
 from fgclip2.data.shard_files import list_shards
+from fgclip2.data.shard_records import read_shards
 from fgclip2.data.shard_writing import write_shards
 from fgclip2.data.shards import ShardedRecords
 from fgclip2.errors import UnreadableImageError
@@ -184,6 +186,29 @@ def test_no_record_that_can_be_used_is_an_error(tmp_path, monkeypatch):
     records = read_finehard(write_json(tmp_path / "a.json", items(40)), tmp_path)  # without their images
     with pytest.raises(ValueError, match=r"none of 40 records can be used, the first: .*a\.json:1: .*0\.png"):
         write_shards(records, tmp_path / "few", 10, on_error="skip")
-    monkeypatch.setattr(shard_writing, "_HOPELESS", 10)
+    monkeypatch.setattr(shard_writing, "_HOPELESS", 10)  # and all of a shard is an error at once
     with pytest.raises(ValueError, match=r"none of the 10 records of 000000\.tar can be used, the first: .*0\.png"):
         write_shards(records, tmp_path / "many", 10, on_error="skip")
+
+
+def test_many_unusable_records_in_a_row_are_left_out(tmp_path, monkeypatch):
+    rows = items(40)
+    for row in rows[:10]:  # a folder that is missing
+        row["f_path"] = f"missing/{row['f_path']}"
+    write_images(tmp_path / "images", 40)
+    records = read_finehard(write_json(tmp_path / "a.json", rows), tmp_path / "images")
+    monkeypatch.setattr(shard_writing, "_HOPELESS", 10)
+    shards = write_shards(records, tmp_path / "shards", 10, on_error="skip")
+    assert [shard.samples for shard in shards] == [0, 10, 10, 10]
+    assert len(list(ShardedRecords(tmp_path / "shards"))) == len(read_shards(tmp_path / "shards")) == 30
+
+
+def test_another_run_keeps_its_settings(forty, tmp_path):
+    """Who comes second is refused, and leaves what the first has written of itself as it is."""
+    folder = tmp_path / "shards"
+    with pytest.raises(InvalidRecordError):
+        write_shards(forty, folder, 10)
+    before = (folder / "conversion.json").read_bytes()
+    with FileLock(folder / "unfinished/.lock"), pytest.raises(ValueError, match="another run writes"):
+        write_shards(forty, folder, 10, on_error="skip")
+    assert (folder / "conversion.json").read_bytes() == before

@@ -130,13 +130,13 @@ def _origin(paths: list[str], formats: list[str], folders: list[str | None], col
     from ..data.readers.files import SUFFIXES
 
     files = []
-    for path in map(Path, paths):
+    for path in (Path(path) for path in paths if "://" not in path):  # what an address leads to has no time of change
         suffixes = (*SUFFIXES, ".parquet", ".tar")
         found = sorted(file for file in path.iterdir() if file.suffix in suffixes) if path.is_dir() else [path]
         files += [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found]
     state = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     return {
-        "sources": [str(Path(path).absolute()) for path in paths],
+        "sources": [path if "://" in path else str(Path(path).absolute()) for path in paths],
         "formats": formats,
         "images_folders": [folder and str(Path(folder).absolute()) for folder in folders],
         "columns": asdict(columns),

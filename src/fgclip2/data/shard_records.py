@@ -64,6 +64,9 @@ def read_shards(
     check_language_option(language)
     found = list_shards(shards, count=False, follow_links=follow_links)
     local = [Path(shard.path) for shard in found if "://" not in shard.path]
+    for path in local:
+        if not path.is_file():
+            raise broken_shard(str(path), "missing")
     indexes = dict(
         zip(map(str, local), record_indexes(local, partial(_scan, language), f"shard {language}"), strict=True)
     )

@@ -40,9 +40,9 @@ UNFINISHED = "unfinished"  # the folder of what the index will say, while there 
 
 _FORMAT = 1  # of the settings
 _SUFFIX_OF_FORMAT = {"MPO": ".jpg", "JPEG2000": ".jp2"}  # of Pillow's formats; the others are called like their suffix
-_HOPELESS = 256  # records of a shard, none of which can be used: it is the disk, not the records
+_HOPELESS = 256  # records of a shard, none of which can be used: perhaps it is the disk, not the records
 _TAR_OVERHEAD = 2048  # bytes of a sample: two headers, and what fills its members up to whole blocks
-_LOOKED_AT = 64  # records by which the room that shards need is estimated
+_LOOKED_AT = 64  # records by which others are judged
 
 
 def write_shards(
@@ -85,12 +85,16 @@ def write_shards(
     check_positive_integer("processes", processes)
     check_choice("on_error", on_error, ("raise", "skip"))
     work = ShardWriter(dataset, Path(folder), samples_per_shard, on_error)
-    work.begin(origin)
-    if not (work.folder / INDEX_NAME).is_file():
+    work.check(origin)
+    if not work.is_finished():
+        (work.folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(work.folder / UNFINISHED / ".lock", timeout=0):
-                _write_missing(work, processes, show_progress_bar)
-                work.write_index()
+                work.check(origin)  # once more: another run may have begun, or ended, in between
+                if not work.is_finished():
+                    work.keep_settings(origin)
+                    _write_missing(work, processes, show_progress_bar)
+                    work.write_index()
         except Timeout as error:
             raise ValueError(f"another run writes {folder}: wait for its end") from error
     shutil.rmtree(work.folder / UNFINISHED, ignore_errors=True)
@@ -118,8 +122,12 @@ class ShardWriter:
         """Tell if a shard is written, and what the index will say of it."""
         return self._shard(number).is_file() and self._contents(number).is_file()
 
-    def begin(self, origin: Mapping[str, Any] | None) -> None:
-        """Make the folder and keep the settings in it, or compare them with those that it was begun with.
+    def is_finished(self) -> bool:
+        """Tell if the index is there, which comes last."""
+        return (self.folder / INDEX_NAME).is_file()
+
+    def check(self, origin: Mapping[str, Any] | None) -> None:
+        """Compare the settings with those that the folder was begun with, if it was.
 
         Raises:
             ValueError: They are not the same, or the folder has something else in it.
@@ -128,23 +136,24 @@ class ShardWriter:
         if path.is_file():
             before = read_json(path)
             changed = [name for name in settings if before.get(name) != settings[name]]
-            if not changed:
-                settings = {}
-            elif changed != ["on_error"] or self.on_error == "raise":  # shards of "raise" are those of "skip", too
+            # The shards of "raise" are those of "skip", too.
+            if changed and (changed != ["on_error"] or self.on_error == "raise"):
                 name = changed[0]
                 raise ValueError(
                     f"{self.folder} was begun with {name}={before.get(name)!r}, and now it is {settings[name]!r}: go "
                     "on with the records and settings that it was begun with, or give a new folder"
                 )
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(not place.name.endswith(".partial") for place in self.folder.iterdir()):
-                raise ValueError(f"{self.folder} must be a new or empty folder, or shards that were begun before")
-        if settings:
+        elif self.folder.is_dir() and any(
+            place.name != UNFINISHED and not place.name.endswith(".partial") for place in self.folder.iterdir()
+        ):
+            raise ValueError(f"{self.folder} must be a new or empty folder, or shards that were begun before")
+
+    def keep_settings(self, origin: Mapping[str, Any] | None) -> None:
+        """Write the settings that whoever goes on must have, unless they are there."""
+        path, settings = self.folder / SETTINGS_NAME, self._settings(origin)
+        if not path.is_file() or read_json(path) != settings:
             with replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        if not (self.folder / INDEX_NAME).is_file():
-            (self.folder / UNFINISHED).mkdir(exist_ok=True)
 
     def remove_partial(self) -> None:
         """Remove what a run that was killed was writing."""
@@ -174,7 +183,8 @@ class ShardWriter:
                     item = item_of_record(replace(record, image_size=size))
                     _add_member(tar, f"{index:09d}{suffix}", content)
                     _add_member(tar, f"{index:09d}.json", json.dumps(item, ensure_ascii=False).encode())
-            if len(left_out) == len(self.indices(number)) >= _HOPELESS:
+            # A stretch may be so. Where records here and there are, too, it is the disk, or the folder of the images.
+            if len(left_out) == len(self.indices(number)) >= _HOPELESS and not self._bytes_of_some(range(len(self))):
                 raise ValueError(
                     f"none of the {len(left_out)} records of {self._shard(number).name} can be used, the first: "
                     f"{left_out[0]['reason']}"
@@ -210,6 +220,20 @@ class ShardWriter:
         Raises:
             ValueError: There is too little.
         """
+        sizes = self._bytes_of_some(numbers)
+        if not sizes:
+            return  # writing them says what is wrong
+        count = sum(len(self.indices(number)) for number in numbers)
+        needed = sum(sizes) / len(sizes) * count
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise ValueError(
+                f"{self.folder}: the shards that are missing need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} "
+                "GB are free there: make room, or choose another place"
+            )
+
+    def _bytes_of_some(self, numbers: Sequence[int]) -> list[int]:
+        """Return about how many bytes some records take, spread over shards, without those that can't be read."""
         count = sum(len(self.indices(number)) for number in numbers)
         sizes = []
         for place in range(0, count, -(-count // _LOOKED_AT)):
@@ -218,16 +242,8 @@ class ShardWriter:
                 record = self.dataset[self.indices(numbers[number])[offset]]
                 sizes.append(_image_bytes(record) + len(json.dumps(item_of_record(record))) + _TAR_OVERHEAD)
             except (ValueError, OSError):
-                continue  # writing it says what is wrong
-        if not sizes:
-            return
-        needed = sum(sizes) / len(sizes) * count
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise ValueError(
-                f"{self.folder}: the shards that are missing need about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} "
-                "GB are free there: make room, or choose another place"
-            )
+                continue
+        return sizes
 
     def _settings(self, origin: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what the bytes of the shards depend on, as far as it can be told without reading all records."""
