@@ -67,6 +67,24 @@ def test_copies_of_a_record_meet_only_where_a_pass_ends(patches):
     assert sum(meetings) <= 3
 
 
+@pytest.mark.parametrize("patches", [None, np.arange(40)])
+def test_each_copy_of_a_record_is_another_sample(patches):
+    """What is random about a sample follows from its draw, which no other one is like, in this epoch or the next."""
+    sampler = BatchOrderSampler([Source(ENGLISH, 3)], 5, patches=patches)
+    draws = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        draws += list(sampler)
+    assert len(set(draws)) == len(draws) == 240
+
+
+def test_a_source_that_every_batch_has_several_times_is_told_of(caplog):
+    BatchOrderSampler([Source(ENGLISH), Source(ENGLISH[:4], 5)], 5)
+    assert not caplog.records
+    BatchOrderSampler([Source(ENGLISH), Source(ENGLISH[:4], 30)], 10)
+    assert "each batch of all ranks draws about 8 records of source 2 in language 'en', which has 4" in caplog.text
+
+
 def test_the_order_does_not_depend_on_the_number_of_ranks_nor_on_what_is_computed_at_once(monkeypatch):
     sources = [Source(np.concatenate([ENGLISH, CHINESE]), 1.5), Source(CHINESE, 0.3)]
     orders = [indices(BatchOrderSampler(sources, 8 // ranks, ranks), epoch=3) for ranks in (1, 2, 4)]

@@ -142,16 +142,16 @@ class MixedCells:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def windows(self, epoch: int, lengths: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def windows(self, epoch: int, lengths: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the draws of an epoch in windows of these lengths.
 
         Yields:
-            Two int64 arrays (length,): the records, and for each of them how many passes of its cell have begun in the
-            window before the one that it is drawn in. Records of equal numbers are distinct.
+            Three int64 arrays (length,): the records; the pass that each is drawn in; and how many passes of its cell
+            have begun in the window before that one. Records that are equal in the last number are distinct.
         """
         start, drawn = 0, [0] * len(self._cells)
         for length in lengths:
-            records, passes = np.empty((2, length), np.int64)
+            records, passes, begun = np.empty((3, length), np.int64)
             first_passes: dict[int, int] = {}
             for begin in range(0, length, _DRAWN_AT_ONCE):
                 places = np.arange(start + begin, start + min(begin + _DRAWN_AT_ONCE, length))
@@ -161,6 +161,7 @@ class MixedCells:
                     own_records, own_passes = self._cells[number].records(epoch, drawn[number], len(own))
                     drawn[number] += len(own)
                     records[begin + own] = own_records
-                    passes[begin + own] = own_passes - first_passes.setdefault(number, int(own_passes[0]))
-            yield records, passes
+                    passes[begin + own] = own_passes
+                    begun[begin + own] = own_passes - first_passes.setdefault(number, int(own_passes[0]))
+            yield records, passes, begun
             start += length

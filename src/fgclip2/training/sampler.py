@@ -32,7 +32,7 @@ class Draw(NamedTuple):
     """A record of an epoch. What is random about a sample follows from both, not from any process's random state."""
 
     index: int  # type: ignore[assignment]  # hides a method of tuple that nobody needs here
-    epoch: int
+    epoch: int  # of its source: with a sampling rate of 3 an epoch of the run has three of them
 
 
 class BatchOrderSampler(Sampler[Draw]):
@@ -112,6 +112,22 @@ class BatchOrderSampler(Sampler[Draw]):
                 world_size,
             )
 
+        self._warn_of_copies(language_batches == "homogeneous")
+
+    def _warn_of_copies(self, by_language: bool) -> None:
+        """Warn of records that each batch has several times, so that copies are negatives of each other."""
+        totals = self.draws.sum(axis=0) if by_language else np.full(len(LANGUAGES), self.draws.sum())
+        of_batch = self.draws * self._size / np.maximum(totals, 1)  # (sources, languages)
+        for number, language in np.argwhere((of_batch > self.records) & (totals >= self._size)).tolist():
+            logger.warning(
+                "each batch of all ranks draws about %.0f records of source %d in language %r, which has %d: copies of "
+                "one are negatives of each other. Lower its sampling rate or the language's share, or add records",
+                of_batch[number, language],
+                number + 1,
+                LANGUAGES[language],
+                self.records[number, language],
+            )
+
     def _make_groups(self, sources: Sequence[Source], by_language: bool) -> dict[str, MixedCells]:
         """Return the rows of draws that batches are cut from, by language or all in one."""
         cells: dict[str, list[Cell]] = {}
@@ -140,20 +156,20 @@ class BatchOrderSampler(Sampler[Draw]):
             self._batches(group, count, self._epoch, np.random.default_rng(rng.integers(2**63)))
             for group, count in zip(self._groups.values(), counts, strict=True)
         ]
-        epoch = self._epoch
         for number in group_of_batch:
-            for index in next(streams[number]).tolist():
+            for index, epoch in next(streams[number]).tolist():
                 yield Draw(index, epoch)
 
     def _batches(self, group: MixedCells, count: int, epoch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield the records of `count` batches of all ranks, int64 (batch_size * world_size,)."""
+        """Yield `count` batches of all ranks, records and the passes that they are drawn in, int64 (N, 2)."""
         ends = np.linspace(0, count, 1 + -(-count // self._batches_of_window(count)), dtype=np.int64)
-        for records, passes in group.windows(epoch, (np.diff(ends) * self._size).tolist()):
-            if self._neighbours is not None:
+        for records, passes, begun in group.windows(epoch, (np.diff(ends) * self._size).tolist()):
+            if self._neighbours is not None:  # each record is drawn once, so that all are of one pass
                 records = np.array(order_with_neighbours(records.tolist(), self._neighbours, self._group_size))
+            draws = np.stack([records, passes], 1)  # (window, 2)
             if self._patches is not None:  # pass by pass, or copies of a record, which are alike, would meet
-                records = records[np.lexsort((self._patches[records], passes))]
-            batches = records.reshape(-1, self._size)
+                draws = draws[np.lexsort((self._patches[records], begun))]
+            batches = draws.reshape(-1, self._size, 2)
             yield from batches if self._patches is None else rng.permutation(batches)
 
     def _batches_of_window(self, count: int) -> int:
