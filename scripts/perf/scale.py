@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ LATENCY = 10e-6  # seconds
 OVERLAP = 0.5  # of the computation, gradients can be sent behind: the backward pass, without its first layers
 CORES = 12  # of the host, for each device
 IMAGES_PER_CORE = 139  # a second, 1,024 patches: docs/performance.md
+STRATEGIES = ("ddp", "zero2", "fsdp")
 LIMITS = {"memory": 0.9, "exchange": 0.3, "loader": 1.0, "duration": 30.0}  # shares; days
 
 
@@ -123,16 +123,11 @@ def predict(stage: Stage, devices: int, size: str = "base") -> Prediction:
     images = stage.batch / devices
     contents = StepContents.expected(images, stage.data, stage.settings, 10)  # type: ignore[arg-type]  # on average
     cached = images > stage.chunk
-    args = partial(
-        FGClip2TrainingArguments,
-        "unused",
-        use_cpu=True,
-        report_to=[],
-        bf16=True,
-        gradient_checkpointing=True,
-        gradient_cache_chunk_size=stage.chunk if cached else None,
-    )
-    plan = StepPlan(args(), model, config, stage.settings, contents, devices)
+    chunk = stage.chunk if cached else None
+    plans = {
+        strategy: StepPlan(_arguments(strategy, chunk), model, config, stage.settings, contents, devices)
+        for strategy in STRATEGIES
+    }
     sent = {
         "gradients": estimates.gradient_traffic(count, "ddp", devices),
         "sharded": estimates.gradient_traffic(count, "fsdp", devices, mixed=True),
@@ -149,21 +144,30 @@ def predict(stage: Stage, devices: int, size: str = "base") -> Prediction:
     overlap = OVERLAP * (stage.chunk / images if cached else 1.0)
     machine = Machine(OPERATIONS, INSIDE if devices <= NODE else BETWEEN, LATENCY, overlap=overlap)
     seconds = step_time(work, machine, devices)
-    whole = plan.at_most(0)
-    state = {name: _state(count, name, devices) for name in ("ddp", "zero2", "fsdp")}
     return Prediction(
         images=images,
         cached=cached,
         time=seconds,
-        memory={name: whole - state["ddp"] + state[name] for name in state},
+        memory={strategy: plan.at_most(0) for strategy, plan in plans.items()},
         sent=sent,
         loader=images / seconds.total / (CORES * IMAGES_PER_CORE),
         days=stage.pairs / stage.batch * seconds.total / 86_400,
     )
 
 
-def _state(count: Any, strategy: Any, devices: int) -> float:
-    return sum(estimates.state_memory(count, strategy, devices, mixed=True).values())
+def _arguments(strategy: str, chunk: int | None) -> FGClip2TrainingArguments:
+    args = FGClip2TrainingArguments(
+        "unused",
+        use_cpu=True,
+        report_to=[],
+        bf16=True,
+        gradient_checkpointing=True,
+        gradient_cache_chunk_size=chunk,
+    )
+    # Not passed above, where transformers would set up FSDP and ask for the package of DeepSpeed.
+    args.deepspeed = "zero2" if strategy == "zero2" else None
+    args.fsdp = strategy == "fsdp"
+    return args
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -402,7 +406,7 @@ def stage_rows(predictions: dict[int, Prediction]) -> list[list[str]]:
             f"{devices * its.images / its.time.total:,.0f}",
             f"{its.days:.2f}",
             *(f"{its.sent[kind] / GIB:.2f}" for kind in ("gradients", "sharded", "texts")),
-            *(f"{its.memory[strategy] / GIB:.2f}" for strategy in ("ddp", "zero2", "fsdp")),
+            *(f"{its.memory[strategy] / GIB:.2f}" for strategy in STRATEGIES),
         ]
         for devices, its in predictions.items()
     ]

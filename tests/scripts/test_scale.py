@@ -52,6 +52,13 @@ def test_pages_have_what_the_arithmetic_says(number):
             assert f"| {' | '.join(cells)} |" in text
 
 
+def test_memory_of_each_strategy_is_that_of_its_step():
+    """FSDP2 and ZeRO-2 divide gradients, but a pass of the text tower makes those of the token embeddings whole."""
+    memory = scale.predict(scale.STAGES[2], 4096).memory
+    embeddings = 4 * 256_000 * 768
+    assert memory["ddp"] > memory["zero2"] > memory["fsdp"] > embeddings
+
+
 def test_what_breaks_first():
     words = scale.TEXT[""]
     verdicts = {}
