@@ -88,6 +88,8 @@ def test_the_worst_moment_of_a_step():
     later = {**parts, "text": Activations(50, 25)}
     assert step_memory(later, gradients, 5, accumulated=True) == 100 + 50 + 25 + 90
     assert step_memory(parts, Gradients(80.0, 90.0, 70.0), 5, accumulated=True) == 100 + 2 * 70 + 90
+    dense = {"vision": Activations(100, 5), "text": Activations(200, 60), "dense head": Activations(30, 70)}
+    assert step_memory(dense, gradients, 0, accumulated=True) == 100 + 200 + 30 + 70 + 90
 
 
 # -- texts in chunks --------------------------------------------------------------------------------------------------
