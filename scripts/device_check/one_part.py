@@ -17,7 +17,7 @@ import transformers
 import fgclip2
 
 from .parts import PARTS, load_part
-from .records import COMPLETE, Case, Record, Settings, problem_of, read_results, run_case, write_results
+from .records import COMPLETE, FAILED, Case, Record, Settings, problem_of, read_results, run_case, write_results
 
 
 def describe_machine(settings: Settings) -> dict[str, Any]:
@@ -65,11 +65,14 @@ def run_part(name: str, settings: Settings, path: Path) -> None:
                 print(f"    {json.dumps(found, ensure_ascii=False)}", flush=True)
             records.append(found)
             keep()
-    except Exception as error:  # of what cases share
-        records.append({"problem": problem_of(error)})
+    except Exception as error:  # of the part, or of what cases share
+        problem = problem_of(error)
+        records.append({"problem": problem})
         print(f"    {records[-1]}", flush=True)
-    known.clear()
-    keep(ended=COMPLETE)
+        keep(ended=FAILED if problem["kind"] == FAILED else COMPLETE)
+    else:
+        known.clear()  # the rest is of cases that this checkout does not have
+        keep(ended=COMPLETE)
 
 
 def find_known(known: list[Record], case: Case) -> Record | None:

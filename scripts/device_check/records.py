@@ -19,6 +19,7 @@ Record = dict[str, Any]  # labels and values of a case by the keys of columns; `
 # Kinds of problems, which the page names in its languages.
 OUT_OF_MEMORY, NOT_INSTALLED, NOT_AVAILABLE = "out of memory", "not installed", "not available"
 TIMED_OUT, FAILED = "timed out", "failed"
+MAY_BE_MISSING = ("flash_attn", "onnxruntime", "siglip_kernel", "triton")  # modules; without any other, a case failed
 COMPLETE = "complete"  # how a part ended that came to its last case
 
 
@@ -99,8 +100,8 @@ def problem_of(error: Exception) -> dict[str, str]:
     """Return kind and detail of an error."""
     text = str(error)
     lower = text.lower()
-    if isinstance(error, ImportError):
-        return {"kind": NOT_INSTALLED, "detail": getattr(error, "name", None) or text}
+    if isinstance(error, ModuleNotFoundError) and error.name in MAY_BE_MISSING:
+        return {"kind": NOT_INSTALLED, "detail": error.name}
     if isinstance(error, NotAvailableError):
         return {"kind": NOT_AVAILABLE, "detail": text}
     if "out of memory" in lower or "cublas_status_alloc_failed" in lower:

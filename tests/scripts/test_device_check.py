@@ -55,6 +55,17 @@ def test_problems_are_rows():
     }
 
 
+def test_a_part_that_cannot_be_loaded_has_failed(tmp_path, monkeypatch):
+    path = tmp_path / "parity.json"
+    monkeypatch.setattr(one_part, "load_part", lambda name: fail(ModuleNotFoundError("No module 'tests'", name="tests")))
+    one_part.run_part("parity", DRY, path)
+    content = read_results(path)
+    assert content["ended"] == "failed"
+    assert content["records"] == [
+        {"problem": {"kind": "failed", "detail": "ModuleNotFoundError: No module 'tests'"}},
+    ]
+
+
 def test_the_plan_of_a_step_stays_where_it_does_not_fit(monkeypatch):
     monkeypatch.setattr(training_step, "Step", lambda *_: fail(torch.OutOfMemoryError("CUDA out of memory.")))
     record = training_step.measure("base", 8, 256, False, DRY)
