@@ -16,8 +16,6 @@ import time
 from importlib.metadata import distribution, distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 ROOT = Path(__file__).resolve().parents[1]
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 # As in the Makefile.
@@ -30,6 +28,8 @@ def python_of(folder: Path) -> Path:
 
 def link_torch(folder: Path) -> Path:
     """Fill a folder with links to torch and what it needs, as installed here, and return it: to be shared alone."""
+    from packaging.requirements import Requirement  # not needed to make an environment, and not always there
+
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     names, seen = ["torch"], set()

@@ -55,7 +55,7 @@ python -m scripts.device_check --prepare device_wheels --python 3.12
 ```
 
 `--python` is the release on the machine with the GPU. Then there, in a copy of this repository with that folder, by the
-Python that has torch:
+Python that has torch; it needs pip (22.3 or newer) and venv as well:
 
 ```bash
 python -m scripts.device_check --wheels device_wheels --output docs/gpu.md
@@ -86,7 +86,7 @@ python -m scripts.device_check --prepare device_wheels --python 3.12
 ```
 
 `--python` 是带 GPU 的机器上的 Python 版本。然后在那台机器上，在带有该文件夹的本仓库副本中，
-用装有 torch 的 Python 运行：
+用装有 torch 的 Python 运行；它还需要 pip（22.3 或更新）和 venv：
 
 ```bash
 python -m scripts.device_check --wheels device_wheels --output docs/gpu.md

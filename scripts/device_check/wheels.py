@@ -5,16 +5,20 @@ PyTorch is never among them: the environment has that of the machine.
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 import sys
 from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
-
-from packaging.requirements import Requirement
+from typing import TYPE_CHECKING
 
 from ..environments import ROOT, make_environment
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 EXTRAS = ("", "onnx", "serve")  # of this package; the first are its own requirements
 LEFT_OUT = ("torch", "fgclip2-onnx", "onnxruntime")  # fgclip2-onnx is in this repository; onnxruntime is for the CPU
@@ -25,6 +29,8 @@ REQUIREMENTS = "requirements.txt"
 
 def requirements() -> list[Requirement]:
     """Return what the parts need, as this package's own metadata has it."""
+    from packaging.requirements import Requirement  # which a machine with a GPU may lack: it makes no list
+
     found = [Requirement(line) for line in requires("fgclip2") or []]
     return [
         requirement
@@ -69,10 +75,10 @@ def prepare(folder: Path, python: str, machine: str, glibc: int, left_out: list[
         SystemExit: A wheel that is needed could not be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    platforms = [f"manylinux_2_{number}_{machine}" for number in range(glibc, 4, -1)]
-    platforms += [f"manylinux{name}_{machine}" for name in ("2014", "2010", "1")]
+    tags = [f"manylinux_2_{number}_{machine}" for number in range(glibc, 4, -1)]
+    tags += [f"manylinux{name}_{machine}" for name in ("2014", "2010", "1")]
     options = ["--python-version", python, "--implementation", "cp"]
-    options += [option for platform in platforms for option in ("--platform", platform)]
+    options += [option for tag in tags for option in ("--platform", tag)]
     needed = requirements()
     alone = [plain(requirement) for requirement in needed if requirement.name in NEEDS_TORCH]
     others = [plain(requirement) for requirement in needed if requirement.name not in NEEDS_TORCH]
@@ -95,14 +101,27 @@ def environment(wheels: Path, folder: Path) -> Path:
     What this machine has in a version that will do is not installed again.
 
     Raises:
-        SystemExit: There is no PyTorch here.
+        SystemExit: There is no PyTorch here, no pip or no venv, or the wheels can't be installed.
     """
-    torch = find_spec("torch")
-    if torch is None or torch.origin is None:
-        raise SystemExit(f"{sys.executable} has no torch: run this by the Python that has")
+    missing = [name for name in ("torch", "pip", "venv") if find_spec(name) is None]
+    if missing:
+        raise SystemExit(
+            f"{sys.executable} has no {', '.join(missing)}: run this by a Python that has torch, pip, venv"
+        )
+    # NVIDIA's images hold pip to the releases that they have, where the wheels may be others.
+    os.environ.pop("PIP_CONSTRAINT", None)
     local = ["--no-index", "--find-links", str(wheels)]
-    shared = Path(torch.origin).parents[1]
-    python = make_environment(folder, [*local, "--requirement", str(wheels / REQUIREMENTS)], shared)
+    torch = find_spec("torch")
+    assert torch is not None
+    assert torch.origin is not None
+    try:
+        requirements_here = [*local, "--requirement", str(wheels / REQUIREMENTS)]
+        python = make_environment(folder, requirements_here, shared=Path(torch.origin).parents[1])
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(
+            f"the environment could not be made, see above; {wheels} must be prepared with "
+            f"--python {platform.python_version()} --machine {platform.machine()}"
+        ) from error
     register_checkout(next(folder.glob("lib/python*/site-packages")))
     for name in OPTIONAL:
         if list(wheels.glob(f"{wheel_name(name)}-*.whl")):

@@ -1,8 +1,11 @@
 """The check on a GPU, run dry: what is measured is kept, whatever happens, and the pages are those of the results."""
 
 import json
+import os
+import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -57,12 +60,12 @@ def test_problems_are_rows():
 
 def test_a_part_that_cannot_be_loaded_has_failed(tmp_path, monkeypatch):
     path = tmp_path / "parity.json"
-    monkeypatch.setattr(one_part, "load_part", lambda name: fail(ModuleNotFoundError("No module 'tests'", name="tests")))
+    monkeypatch.setattr(one_part, "load_part", lambda name: fail(ModuleNotFoundError("No module 'a'", name="a")))
     one_part.run_part("parity", DRY, path)
     content = read_results(path)
     assert content["ended"] == "failed"
     assert content["records"] == [
-        {"problem": {"kind": "failed", "detail": "ModuleNotFoundError: No module 'tests'"}},
+        {"problem": {"kind": "failed", "detail": "ModuleNotFoundError: No module 'a'"}},
     ]
 
 
@@ -176,6 +179,26 @@ def test_torch_is_not_among_the_wheels():
     names = {requirement.name for requirement in wheels.requirements()}
     assert {"transformers", "tokenizers", "accelerate", "onnxscript", "prometheus-client"} <= names
     assert not {"torch", "onnxruntime", "peft"} & names
+
+
+def test_wheels_that_cannot_be_installed_are_a_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_CONSTRAINT", "/etc/pip/constraint.txt")  # as in NVIDIA's images
+
+    def install(*_: object, **__: object) -> None:
+        assert "PIP_CONSTRAINT" not in os.environ
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(wheels, "make_environment", install)
+    with pytest.raises(SystemExit, match="see above; "):
+        wheels.environment(tmp_path, tmp_path / "environment")
+    monkeypatch.setattr(wheels, "find_spec", lambda name: None if name == "pip" else find_spec(name))
+    with pytest.raises(SystemExit, match="has no pip: run this"):
+        wheels.environment(tmp_path, tmp_path / "environment")
+
+
+def test_an_environment_is_made_without_packaging():
+    code = "import sys; sys.modules['packaging'] = None; import scripts.device_check.__main__"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_operations_are_those_of_the_layers():
