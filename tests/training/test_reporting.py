@@ -60,6 +60,7 @@ def stand_ins(tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN_LOG", str(tmp_path / "calls.jsonl"))
     monkeypatch.setenv("WANDB_PROJECT", "")
     monkeypatch.delenv("WANDB_PROJECT")
+    monkeypatch.setattr(reporting, "_project", None)
     importlib.invalidate_caches()
     yield lambda: [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
     for name in [name for name in sys.modules if name.partition(".")[0] in reporting.PACKAGES]:
@@ -96,6 +97,12 @@ def test_names_that_are_given_stay(tmp_path, stand_ins, monkeypatch):
     reporting.name_wandb_project(args)
     assert reporting.os.environ["WANDB_PROJECT"] == "theirs"
     assert arguments(tmp_path).run_name is None
+
+
+def test_each_run_of_a_process_has_its_own_project(tmp_path, stand_ins):
+    for project, expected in (("first", "first"), ("second", "second"), ("huggingface", None), ("third", "third")):
+        reporting.name_wandb_project(arguments(tmp_path, report_to="wandb", project=project))
+        assert reporting.os.environ.get("WANDB_PROJECT") == expected
 
 
 def test_a_log_is_not_sent_to_a_public_page_unasked(tmp_path, stand_ins):

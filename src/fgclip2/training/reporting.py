@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 PACKAGES = ("trackio", "wandb")
 _NO_PROJECT = "huggingface"  # transformers' default
+_project: str | None = None  # what this process has set WANDB_PROJECT to
 
 
 def check_reporting(args: TrainingArguments) -> None:
@@ -33,6 +34,16 @@ def check_reporting(args: TrainingArguments) -> None:
 
 
 def name_wandb_project(args: TrainingArguments) -> None:
-    """Let `project` name the project of Weights & Biases too, unless WANDB_PROJECT does."""
-    if "wandb" in (args.report_to or ()) and args.project != _NO_PROJECT:
-        os.environ.setdefault("WANDB_PROJECT", args.project)
+    """Let `project` name the project of Weights & Biases too, unless the user's WANDB_PROJECT does.
+
+    The variable is the only way into transformers' callback. What an earlier run of this process has put there gives
+    way to the project of this one.
+    """
+    global _project
+    if "wandb" not in (args.report_to or ()) or os.environ.get("WANDB_PROJECT") != _project:
+        return
+    _project = None if args.project == _NO_PROJECT else args.project
+    if _project is None:
+        os.environ.pop("WANDB_PROJECT", None)
+    else:
+        os.environ["WANDB_PROJECT"] = _project
