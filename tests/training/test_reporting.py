@@ -77,7 +77,7 @@ def test_every_number_of_the_log_arrives_under_the_names_of_the_run(
     calls = [call for call in stand_ins() if call["package"] == package]
     (init,) = (call["init"] for call in calls if "init" in call)
     assert init["project"] == "squares"
-    assert init["name"] == "first run"
+    assert init["name"].startswith("first run-")
     (config,) = (call["config"] for call in calls if "config" in call)
     assert config["objective_settings"] == {"distillation_weight": 1.0}
     assert config["model_type"] == "fgclip2"
@@ -97,6 +97,15 @@ def test_names_that_are_given_stay(tmp_path, stand_ins, monkeypatch):
     reporting.name_wandb_project(args)
     assert reporting.os.environ["WANDB_PROJECT"] == "theirs"
     assert arguments(tmp_path).run_name is None
+
+
+def test_a_folder_has_one_name_and_no_other_folder_has_it(tmp_path, stand_ins, monkeypatch):
+    folder = tmp_path / "a" / "run"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    names = [arguments(path, report_to="trackio").run_name for path in (folder, ".", "../run", tmp_path / "b" / "run")]
+    assert names[0] == names[1] == names[2] != names[3]
+    assert all(name.startswith("run-") for name in names)
 
 
 def test_each_run_of_a_process_has_its_own_project(tmp_path, stand_ins):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import zlib
 from pathlib import Path
 
 from transformers import TrainingArguments
@@ -16,9 +17,10 @@ _project: str | None = None  # what this process has set WANDB_PROJECT to
 def check_reporting(args: TrainingArguments) -> None:
     """Make sure that what `report_to` names is installed, and give the run a name and its log no way out unasked.
 
-    A run without `run_name` is called as its folder is, so that what goes on later, or is evaluated after training,
-    comes into the same run. Trackio would send the log to a public page whenever a model is pushed: it does so only
-    where `trackio_space_id` or `trackio_static_space_id` names one.
+    A run without `run_name` is called as its folder is, with a number of the folder's whole path: what goes on later,
+    or is evaluated after training, comes into the same run, and folders of one name are different runs. Trackio would
+    send the log to a public page whenever a model is pushed: it does so only where `trackio_space_id` or
+    `trackio_static_space_id` names one.
 
     Raises:
         ValueError: A package is missing; the message is the command that installs it.
@@ -28,7 +30,8 @@ def check_reporting(args: TrainingArguments) -> None:
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"`report_to` names {package}, which is not installed; run: pip install {package}")
     if named and args.run_name is None:
-        args.run_name = Path(str(args.output_dir)).name
+        folder = Path(str(args.output_dir)).resolve()
+        args.run_name = f"{folder.name}-{zlib.crc32(os.fsencode(folder)):08x}"
     if getattr(args, "trackio_static_space_id", False) is None:
         args.trackio_static_space_id = False
 
