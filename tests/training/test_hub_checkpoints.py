@@ -5,10 +5,11 @@ import json
 import pytest
 from huggingface_hub import constants
 
-from fgclip2.training.hub_checkpoints import fetch_checkpoint
+from fgclip2.training.hub_checkpoints import fetch_checkpoint, locate_checkpoint
 from fgclip2.training.run import checkpoint_to_resume
 
 from ..hub.server import COMMIT, stand_in
+from ..ranks import run_on_ranks
 from .test_trainer import arguments, logs, trainer
 
 PUSHING = {
@@ -80,6 +81,45 @@ def test_what_may_be_a_pickle_is_refused_by_name(hub):
 def test_a_repository_without_a_checkpoint(hub):
     with pytest.raises(ValueError, match="acme/tiny is no folder, and as a checkpoint last-checkpoint of acme/tiny"):
         fetch_checkpoint("acme/tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("runs/ckpt", "runs/ckpt is no folder, and is not looked for on the hub, for runs is a folder here: correct"),
+        (
+            "./runs/ckpt",
+            "./runs/ckpt is no folder, and no checkpoint on the hub, which would be owner/name, owner/name",
+        ),
+        ("a/b/c/checkpoint-3", "a/b/c/checkpoint-3 is no folder, and no checkpoint on the hub"),
+    ],
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch, hub, name, message):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        locate_checkpoint(name, "run")
+    assert not hub.paths
+    with pytest.raises(ValueError, match="runs/ckpt is no folder, and as a checkpoint last-checkpoint of runs/ckpt"):
+        locate_checkpoint("runs/ckpt", "run", revision="main")
+
+
+def locate_on_rank(folder: str, others: str) -> str:
+    """As on two nodes, of which one has the folder."""
+    from fgclip2.distributed import rank
+
+    try:
+        return locate_checkpoint(others if rank() else folder, "run")
+    except ValueError as error:
+        return str(error)
+
+
+def test_a_folder_of_one_node_is_an_error_on_all(tmp_path):
+    lost = str(tmp_path / "lost")
+    messages = run_on_ranks(locate_on_rank, 2, str(tmp_path), lost)
+    assert messages == [
+        f"{path} is not the same on all processes: choose a folder that all nodes share" for path in (tmp_path, lost)
+    ]
 
 
 def test_a_hub_that_is_gone_does_not_end_a_run(saved_folder, tmp_path, records, hub, caplog, monkeypatch):

@@ -37,7 +37,6 @@ from .checkpoints import (
     TRAINER_STATE,
     check_checkpoint,
     check_resumable,
-    last_checkpoint,
     load_random_state,
     load_state,
     save_random_state,
@@ -48,7 +47,7 @@ from .collator import ErrorsAsBatches, raise_error
 from .distillation import FrozenStart
 from .evaluation import share_of_rank
 from .gradient_cache import cached_step
-from .hub_checkpoints import fetch_checkpoint, push_checkpoint
+from .hub_checkpoints import locate_checkpoint, push_checkpoint
 from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
@@ -514,12 +513,11 @@ class FGClip2Trainer(Trainer):
             NotFiniteError: A loss, the margin, the gradient norm or a weight is not finite.
             SystemExit: With code 143, after SIGTERM.
         """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir))
-            if resume_from_checkpoint is None:
-                raise ValueError(f"{self.args.output_dir} has no complete checkpoint to go on from")
-        elif resume_from_checkpoint and not Path(resume_from_checkpoint).is_dir():
-            resume_from_checkpoint = self._fetch_checkpoint(resume_from_checkpoint)
+        if resume_from_checkpoint:
+            args = self.args
+            resume_from_checkpoint = locate_checkpoint(
+                resume_from_checkpoint, str(args.output_dir), args.resume_revision, args.hub_token
+            )
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
             self._check_resumable(Path(str(self._resumed_from)))
@@ -566,29 +564,15 @@ class FGClip2Trainer(Trainer):
                 ", ".join(weights),
             )
 
-    def _fetch_checkpoint(self, name: str) -> str:
-        """Fetch a checkpoint from the hub on every rank; what is wrong on one is an error on all."""
-        folder, problem = Path(), None
-        try:
-            folder = fetch_checkpoint(name, self.args.resume_revision, self.args.hub_token)
-        except ValueError as error:
-            problem = str(error)
-        outcomes = gather_objects((problem, folder.parent.name))
-        if problems := [found for found, _ in outcomes if found]:
-            raise ValueError(problems[0])
-        if len(set(outcomes)) > 1:
-            raise ValueError(f"{name} has moved while it was fetched: give its commit as `resume_revision`")
-        return str(folder)
-
     def _check_resumable(self, checkpoint: Path) -> None:
         """Read the checkpoint whole on the first process of each node; what is wrong is an error on all."""
-        check_resumable(checkpoint)
         problem = None
-        if self.args.local_process_index == 0:
-            try:
+        try:
+            check_resumable(checkpoint)
+            if self.args.local_process_index == 0:
                 check_checkpoint(checkpoint)
-            except (ValueError, OSError) as error:
-                problem = str(error)
+        except (ValueError, OSError) as error:
+            problem = str(error)
         if problems := [found for found in gather_objects(problem) if found]:
             raise ValueError(problems[0])
         if (checkpoint / "optimizer.pt").is_file() and not (checkpoint / OPTIMIZER).is_file():
