@@ -104,6 +104,11 @@ def test_a_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch, hub, nam
         locate_checkpoint("runs/ckpt", "run", revision="main")
 
 
+def test_a_revision_of_a_folder_has_no_effect_and_says_so(tmp_path, caplog):
+    assert locate_checkpoint(str(tmp_path), "run", revision="v1") == str(tmp_path)
+    assert f"`resume_revision` v1 has no effect: {tmp_path} is a folder, and not on the hub" in caplog.text
+
+
 def locate_on_rank(folder: str, others: str) -> str:
     """As on two nodes, of which one has the folder."""
     from fgclip2.distributed import rank

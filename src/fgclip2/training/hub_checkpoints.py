@@ -5,6 +5,7 @@ No pickle of the hub is ever read.
 
 from __future__ import annotations
 
+import logging
 import re
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
@@ -12,9 +13,11 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi
 from transformers.trainer_utils import HubStrategy
 
-from ..distributed import gather_objects
+from ..distributed import gather_objects, rank
 from ..files import read_json
 from .checkpoints import CHECKSUMS, last_checkpoint
+
+logger = logging.getLogger(__name__)
 
 LAST = "last-checkpoint"  # transformers' name for the newest one in a repository
 STRATEGIES = (HubStrategy.END, HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
@@ -53,7 +56,7 @@ def locate_checkpoint(
     Args:
         name: A folder, or what [`fetch_checkpoint`] takes; `True`: the last complete checkpoint in `output_dir`.
         output_dir: Folder of the run.
-        revision, token: As in [`fetch_checkpoint`].
+        revision, token: As in [`fetch_checkpoint`]; without effect, but for a warning, on a folder.
 
     Raises:
         ValueError: There is no such checkpoint, or ranks see different ones.
@@ -67,6 +70,8 @@ def locate_checkpoint(
         raise ValueError(f"{output_dir} has no complete checkpoint to go on from")
     if not Path(found).is_dir():
         return _fetch_on_all_ranks(found, revision, token)
+    if revision is not None and rank() == 0:
+        logger.warning("`resume_revision` %s has no effect: %s is a folder, and not on the hub", revision, found)
     return found
 
 
