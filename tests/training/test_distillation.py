@@ -1,15 +1,18 @@
 """Distillation from the frozen start: the loss, what it is of, and runs that go on with the same one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from fgclip2.data import RecordDataset
 from fgclip2.training import FGClip2Objective, FGClipForTraining
 from fgclip2.training.distillation import FrozenStart
 from fgclip2.training.estimates import DataSummary
 from fgclip2.training.losses import feature_distillation_loss
 from fgclip2.training.objective import DISTILLED
+from fgclip2.training.parameters import belongs_to
 
 from . import golden
 from .test_fgclip import MODEL, golden_batch
@@ -139,3 +142,37 @@ def test_the_first_version_too():
     targets = before.embed(batch, chunk_size=2)
     assert len(targets) == len(DISTILLED)
     assert objective(model(**batch), batch | targets)["distillation"].item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("weights", [{"short_weight": 0.0}, {"short_weight": 0.0, "long_weight": 0.0}])
+@pytest.mark.parametrize("family", ["released", "fgclip"])
+def test_what_is_distilled_is_trained(family, weights):
+    """A head whose captions have no weight still has a gradient, from their distance."""
+    if family == "released":
+        model, batch = golden.model(), golden.batch(0)
+    else:
+        model, batch = FGClipForTraining.from_pretrained(MODEL), golden_batch(0)
+    if "long_weight" in weights:  # as the collator leaves them out
+        batch.pop("long_input_ids")
+    objective = FGClip2Objective(family, distillation_weight=1.0, **weights)
+    targets = FrozenStart(model, torch.device("cpu")).embed(batch)
+    objective(model.train()(**batch), batch | targets)["loss"].backward()
+    unused = model.unused_parameters(objective.settings)
+    untrained = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert {name for name, _ in model.named_parameters() if belongs_to(name, unused)} == untrained
+
+
+def test_without_short_captions_their_head_stays_as_it_is(saved_folder, tmp_path, records):
+    class OnlyLong(RecordDataset):
+        languages = records.languages
+
+        def _read(self, index):
+            return replace(records[index], short_caption=None)
+
+        def _source(self, index):
+            return records.source(index)
+
+    run = trainer(saved_folder, tmp_path, OnlyLong(), **WEIGHT, weight_decay=0.5)
+    before = run.model.text_model.head.weight.detach().clone()
+    run.train()
+    assert torch.equal(run.model.text_model.head.weight, before)

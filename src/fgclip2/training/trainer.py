@@ -524,6 +524,9 @@ class FGClip2Trainer(Trainer):
         self._average = None
         self._turn_off_terms()
         self._frozen += _freeze(self.model, self.objective.settings, self.args)
+        if "short" in self._off:  # then distillation has nothing either for what short captions alone need
+            without_short = replace(self.objective.settings, long_weight=1.0, distillation_weight=0.0)
+            self._frozen += freeze(self.model, self.model.unused_parameters(without_short))
         saves = self.args.save_strategy != SaveStrategy.NO
         try:
             with self._sigterm if saves else nullcontext():

@@ -168,11 +168,14 @@ class FGClipForTraining(FGClipModel):
             unused.append("logit_scale_hardneg")
         if not settings.long_weight:
             unused += ["text_filip_projection", f"{positions}_ori", f"{positions}_res"]
-        if not settings.short_weight and not uses_region_texts:
+        distills = settings.distillation_weight > 0  # of short captions, which are always embedded, and of images
+        if not settings.short_weight and not uses_region_texts and not distills:
             unused += ["text_projection", positions]
-        if not uses_captions:  # patches do not attend to each other in the last layer
-            last = f"vision_model.encoder.layers.{len(self.vision_model.encoder.layers) - 1}.self_attn"
-            unused += ["logit_scale", f"{last}.q_proj", f"{last}.k_proj"]
+        if not uses_captions:
+            unused.append("logit_scale")
+            if not distills:  # patches do not attend to each other in the last layer
+                last = f"vision_model.encoder.layers.{len(self.vision_model.encoder.layers) - 1}.self_attn"
+                unused += [f"{last}.q_proj", f"{last}.k_proj"]
         return unused
 
     def count_patches(self, processor: Any, height: int, width: int, max_num_patches: int | str | None) -> int:

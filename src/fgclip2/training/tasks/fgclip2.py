@@ -226,12 +226,15 @@ class FGClip2ForTraining(FGClip2Model):
         if not settings.long_weight:
             embeddings = "text_model.embeddings.position_embedding"
             unused += ["longtext_head", f"{embeddings}_ori", f"{embeddings}_res"]
-        if not settings.short_weight:
+        distills = settings.distillation_weight > 0  # of short captions, which are always embedded, and of images
+        if not settings.short_weight and not distills:
             unused.append("text_model.head")
             if not uses_box_texts:
                 unused.append("text_model.embeddings.position_embedding")
         if not settings.short_weight and not settings.long_weight:
-            unused += ["vision_model.head", "logit_scale", "logit_bias"]
+            unused += ["logit_scale", "logit_bias"]
+            if not distills:
+                unused.append("vision_model.head")
         elif settings.caption_loss == "info_nce":
             unused.append("logit_bias")
         return unused
