@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers import Trainer
 from fgclip2.training import FGClip2Trainer
 from fgclip2.training.checkpoints import (
     CHECKSUMS,
+    best_checkpoint,
     check_checkpoint,
     last_checkpoint,
     load_random_state,
@@ -161,3 +163,39 @@ def test_weights_in_a_pickle_are_refused(saved_folder, records, saved_run, tmp_p
     (tmp_path / "checkpoint-3" / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"pytorch_model.bin must be safetensors, for a pickle can run code"):
         trainer(saved_folder, tmp_path, records).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "checkpoint", "expected"),
+    [
+        ("/elsewhere/run/checkpoint-2", "run/checkpoint-4", "run/checkpoint-2"),  # the run was moved
+        ("/elsewhere/run/checkpoint-4", "hub/last-checkpoint", "hub/last-checkpoint"),  # itself
+        ("other/checkpoint-3", "run/checkpoint-4", "other/checkpoint-3"),  # whose run this one has gone on with
+        ("other/checkpoint-3", "hub/last-checkpoint", None),  # is here too, but of another run
+        ("/elsewhere/last-checkpoint", "hub/last-checkpoint", None),  # an earlier one, which had that name
+    ],
+)
+def test_where_the_best_checkpoint_lies(tmp_path, monkeypatch, recorded, checkpoint, expected):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run/checkpoint-2", "run/checkpoint-4", "hub/last-checkpoint", "other/checkpoint-3"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert best_checkpoint(recorded, Path(checkpoint), 4, tmp_path / "run") == (
+        expected and str(tmp_path / expected if expected.startswith("run") else expected)
+    )
+
+
+def test_a_best_checkpoint_that_is_not_here_is_given_up(saved_folder, tmp_path, records, caplog):
+    settings = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1, "ema_decay": 0.9}
+    settings |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "max_steps": 2}
+    trainer(saved_folder, tmp_path / "first", records, **settings).train()
+    fetched = tmp_path / "hub" / "last-checkpoint"
+    shutil.copytree(tmp_path / "first" / "checkpoint-1", fetched)
+    state = json.loads((fetched / "trainer_state.json").read_text())
+    state |= {"best_model_checkpoint": str(tmp_path / "first" / "checkpoint-0"), "best_metric": -1.0}
+    (tmp_path / "first" / "checkpoint-0").mkdir()  # another run's
+    (fetched / "trainer_state.json").write_text(json.dumps(state))
+    seal_checkpoint(fetched)
+    run = trainer(saved_folder, tmp_path / "second", records, **settings)
+    run.train(resume_from_checkpoint=str(fetched))
+    assert "checkpoint-0, is not of the run of" in caplog.text
+    assert run.state.best_model_checkpoint == str(tmp_path / "second" / "checkpoint-2")

@@ -168,6 +168,30 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
     return max(found)[1] if found else None
 
 
+def best_checkpoint(recorded: str, checkpoint: Path, step: int, output_dir: str | Path) -> str | None:
+    """Return where the best checkpoint of a run lies, or `None` if that is nowhere here.
+
+    It is looked for beside the checkpoint that the run goes on from, for a run may come from another machine, where
+    another run may have its path here. Only a checkpoint in `output_dir` is trusted about other places.
+
+    Args:
+        recorded: Path of the best checkpoint in the state of the run.
+        checkpoint: Folder that the run goes on from; on the hub it may have another name than the run gave it.
+        step: Step of `checkpoint`.
+        output_dir: Folder of the run.
+    """
+    is_own = checkpoint.parent.resolve() == Path(output_dir).resolve()
+    run = Path(output_dir) if is_own else checkpoint.parent  # old ones are removed by their paths in `output_dir`
+    name, places = Path(recorded).name, []
+    if name == f"checkpoint-{step}":
+        places.append(run / checkpoint.name)
+    elif re.fullmatch(r"checkpoint-\d+", name):
+        places.append(run / name)
+    if is_own:
+        places.append(Path(recorded))
+    return next((str(place) for place in places if place.is_dir()), None)
+
+
 def check_resumable(checkpoint: Path) -> None:
     """Make sure that a run can go on from there.
 

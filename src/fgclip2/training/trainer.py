@@ -35,6 +35,7 @@ from .checkpoints import (
     SCALER,
     SCHEDULER,
     TRAINER_STATE,
+    best_checkpoint,
     check_checkpoint,
     check_resumable,
     load_random_state,
@@ -749,6 +750,7 @@ class FGClip2Trainer(Trainer):
         attributes = self.state.stateful_callbacks.get(_STATE_NAME, {}).get("attributes")
         if attributes is None:
             raise ValueError("the checkpoint was not written by FGClip2Trainer: it has no rank margin to go on with")
+        self._find_best(Path(self._resumed_from))
         for name, buffer in self.objective.named_buffers():
             buffer.fill_(attributes[name])
         self._skipped_before = attributes["skipped"]
@@ -768,6 +770,23 @@ class FGClip2Trainer(Trainer):
         for kept in (self._average, self._memory):
             if kept is not None:
                 kept.load(self._resumed_from)
+
+    def _find_best(self, checkpoint: Path) -> None:
+        """Set the best checkpoint so far to where it lies here; if that is nowhere, the best begins anew."""
+        recorded = read_json(checkpoint / TRAINER_STATE)["best_model_checkpoint"]  # transformers may have dropped it
+        if recorded is None:
+            return
+        best = best_checkpoint(recorded, checkpoint, self.state.global_step, str(self.args.output_dir))
+        if all(gather_objects(best)):
+            self.state.best_model_checkpoint = best
+            return
+        self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
+        if rank() == 0:
+            logger.warning(
+                "the best checkpoint so far, %s, is not of the run of %s here: the best is chosen anew from now on",
+                recorded,
+                checkpoint,
+            )
 
     def _on_step_end(self, control: Any) -> None:
         if self._memory is not None:
