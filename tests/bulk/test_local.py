@@ -64,9 +64,7 @@ def test_the_error_of_a_worker_that_cannot_start_is_raised(monkeypatch):
 
     monkeypatch.setattr(local, "Worker", fail)
     monkeypatch.setattr(local, "_worker", None, raising=False)
-    monkeypatch.setattr(local, "_end_with", lambda parent: None)  # this process is to stay
-    monkeypatch.setattr("multiprocessing.parent_process", object)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(local, "end_with_parent", lambda: None)  # this process is to stay
     devices = SimpleQueue()
     devices.put("cuda:9")
     local._start(BulkSettings(), "", 1, devices)
