@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch._inductor.utils import fresh_inductor_cache
 
 from fgclip2 import FGClip2Model
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
@@ -60,6 +59,7 @@ KINDS: dict[str, tuple[Callable[[FGClip2Model, Settings], Inputs], bool | None]]
 }
 
 
+@fresh_inductor_cache()  # on disk and in this process: the first calls compile, whatever was compiled before
 @torch.no_grad()
 def compare(kind: str, settings: Settings) -> dict[str, Any]:
     """Compile base size as one graph, and compare its vectors with those of the eager mode."""
@@ -90,6 +90,7 @@ def compare(kind: str, settings: Settings) -> dict[str, Any]:
     }
 
 
+@fresh_inductor_cache()
 def compare_step(settings: Settings) -> dict[str, Any]:
     """Compile the forward pass of a training step, which has graph breaks, and compare its loss and its speed."""
     torch._dynamo.reset()
@@ -126,12 +127,10 @@ def compare_step(settings: Settings) -> dict[str, Any]:
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Give inference by shapes, then a training step; nothing that was compiled before is used."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        for kind in KINDS:
-            yield Case({"what": kind}, partial(compare, kind, settings))
-        yield Case({"what": "training step"}, partial(compare_step, settings))
+    """Give inference by shapes, then a training step."""
+    for kind in KINDS:
+        yield Case({"what": kind}, partial(compare, kind, settings))
+    yield Case({"what": "training step"}, partial(compare_step, settings))
 
 
 PART = Part(
