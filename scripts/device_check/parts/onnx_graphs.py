@@ -25,8 +25,8 @@ BOUNDS = {"fp32": 0.9999, "fp16": 0.999}
 IMAGES, TEXTS, TOKENS = 32, 128, 64
 
 
-def providers_of(settings: Settings) -> list[str]:
-    """Return the execution providers for the device.
+def providers_of(settings: Settings) -> list[tuple[str, dict[str, Any]]]:
+    """Return the execution providers for the device, with their options.
 
     Raises:
         ImportError: There is no onnxruntime.
@@ -35,13 +35,13 @@ def providers_of(settings: Settings) -> list[str]:
     import onnxruntime
 
     if settings.device.type == "cpu":
-        return ["CPUExecutionProvider"]
+        return [("CPUExecutionProvider", {})]
     name = f"{settings.device.type.upper()}ExecutionProvider"
     if name not in onnxruntime.get_available_providers():
         raise NotAvailableError(f"onnxruntime {onnxruntime.__version__} has no {name}: it is of onnxruntime-gpu")
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # those of CUDA and cuDNN that torch came with
-    return [name, "CPUExecutionProvider"]
+    return [(name, {"device_id": settings.device.index or 0}), ("CPUExecutionProvider", {})]
 
 
 def open_on_device(folder: Path, precision: str, settings: Settings) -> Any:
@@ -56,8 +56,8 @@ def open_on_device(folder: Path, precision: str, settings: Settings) -> Any:
     providers = providers_of(settings)
     model = OnnxModel(folder, precision, providers=providers)
     graph = model.path_of(model.manifest["precisions"][precision]["graphs"]["text"])
-    if (its := OnnxRuntimeGraph(graph, providers, None).providers)[0] != providers[0]:
-        raise NotAvailableError(f"onnxruntime could not load {providers[0]}, and took {', '.join(its)}")
+    if (its := OnnxRuntimeGraph(graph, providers, None).providers)[0] != (first := providers[0][0]):
+        raise NotAvailableError(f"onnxruntime could not load {first}, and took {', '.join(its)}")
     return model
 
 
