@@ -7,48 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
-import fgclip2
-
+from .machine import describe_machine
 from .parts import PARTS, load_part
 from .records import COMPLETE, FAILED, Case, Record, Settings, problem_of, read_results, run_case, write_results
 
 
-def describe_machine(settings: Settings) -> dict[str, Any]:
-    """Return what a result depends on beside this checkout."""
-    device = settings.device
-    name = platform.processor() or platform.machine()
-    memory = None
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        name, memory = properties.name, round(properties.total_memory / 2**30)
-    return {
-        "device": name,
-        "memory_gib": memory,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "fgclip2": fgclip2.__version__,
-        "dry_run": settings.is_dry,
-    }
-
-
 def run_part(name: str, settings: Settings, path: Path) -> None:
-    """Run the cases of a part of which `path` has no result yet. Those that met a problem are tried again.
-
-    Raises:
-        SystemExit: `path` has results of another machine, or of other packages.
-    """
+    """Run the cases of a part of which `path` has no result yet. Those that met a problem are tried again."""
     content, machine = read_results(path), describe_machine(settings)
-    if content.get("machine", machine) != machine:
-        raise SystemExit(f"{path} is of {content['machine']}, this is {machine}: choose another folder by --work")
     known = [record for record in content["records"] if "problem" not in record]
     records: list[Record] = []
 

@@ -110,9 +110,11 @@ DRY = {
     "zh": "**这是试运行**：其中的数字没有意义。\n",
 }
 MACHINE = {
-    "en": "{device}{memory}, torch {torch}, CUDA {cuda}, transformers {transformers}, Python {python}, "
+    "en": "{device}{memory}, {cores} CPU cores, torch {torch}, CUDA {cuda}, "
+    "transformers {transformers}, Python {python}, "
     "fgclip2 {fgclip2}\n",
-    "zh": "{device}{memory}，torch {torch}，CUDA {cuda}，transformers {transformers}，Python {python}，"
+    "zh": "{device}{memory}，{cores} 个 CPU 核心，torch {torch}，CUDA {cuda}，"
+    "transformers {transformers}，Python {python}，"
     "fgclip2 {fgclip2}\n",
 }
 NO_TABLE = {"en": "Not run.\n", "zh": "未运行。\n"}

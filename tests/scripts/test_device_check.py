@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from filelock import FileLock
 
 from scripts.device_check import __main__ as command
 from scripts.device_check import one_part, page, report, runner, wheels
@@ -95,10 +96,6 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     one_part.run_part("parity", DRY, path)
     assert asked == ["a", "b", "b", "c"]
     assert [record["what"] for record in read_results(path)["records"]] == ["a", "b", "c"]
-    elsewhere = {**read_results(path), "machine": {"device": "another"}}
-    path.write_text(json.dumps(elsewhere), encoding="utf-8")
-    with pytest.raises(SystemExit, match="choose another folder"):
-        one_part.run_part("parity", DRY, path)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +153,9 @@ def test_a_dry_run_does_not_touch_the_page(tmp_path, capsys):
     assert str(command.parse(["--dry-run"]).work) == "device_check_dry_run"
     one_part.write_results(tmp_path / "loss.json", {"machine": {"dry_run": True}, "ended": "complete", "records": []})
     options = command.parse(["--work", str(tmp_path), "--parts", "loss", "--output", str(tmp_path / "gpu.md")])
-    with pytest.raises(SystemExit, match="of a dry run"):
+    with pytest.raises(SystemExit, match="choose another folder by --work"):  # before anything is kept, or run
+        report.run(options)
+    with FileLock(tmp_path / ".lock"), pytest.raises(SystemExit, match="another run uses"):
         report.run(options)
 
 

@@ -18,6 +18,7 @@ from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.sampler import DrawnRecord
 
 from ...perf.loader import published_records
+from ..machine import usable_cores
 from ..records import Case, Column, Part, Settings, Words
 from ..timing import seconds_of, synchronize
 from .training_step import Step
@@ -82,8 +83,7 @@ def measure(workers: int, settings: Settings) -> dict[str, Any]:
 
 def cases(settings: Settings) -> Iterator[Case]:
     """Give numbers of workers, as many as there are cores at most."""
-    cores = os.cpu_count() or 1
-    for workers in settings.pick([count for count in WORKERS if count <= cores] or [1], [1]):
+    for workers in settings.pick([count for count in WORKERS if count <= usable_cores()] or [1], [1]):
         yield Case({"workers": workers}, partial(measure, workers, settings))
 
 
