@@ -14,35 +14,60 @@ import torch
 
 from .machine import describe_machine
 from .parts import PARTS, load_part
-from .records import COMPLETE, FAILED, Case, Record, Settings, problem_of, read_results, run_case, write_results
+from .records import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    Case,
+    Record,
+    Settings,
+    problem_of,
+    read_results,
+    run_case,
+    write_results,
+)
 
 
 def run_part(name: str, settings: Settings, path: Path) -> None:
-    """Run the cases of a part of which `path` has no result yet. Those that met a problem are tried again."""
-    content, machine = read_results(path), describe_machine(settings)
-    known = [record for record in content["records"] if "problem" not in record]
+    """Run the cases of a part of which `path` has no record yet, then those anew that had met a problem before.
+
+    Whatever ends this process, a case that does it each time keeps no other from being measured.
+    """
+    earlier = [record for record in read_results(path)["records"] if record.keys() != {"problem"}]
+    machine = describe_machine(settings)
     records: list[Record] = []
+    later: list[int] = []  # rows
 
     def keep(**state: Any) -> None:
-        write_results(path, {"machine": machine, **state, "records": [*records, *known]})
+        write_results(path, {"machine": machine, **state, "records": [*records, *earlier]})
+
+    def measure(case: Case, row: int) -> None:
+        records[row : row + 1] = [{**case.labels, "problem": {"kind": INTERRUPTED, "detail": ""}}]
+        keep(running=row)
+        print(f"{name}: {case.labels}", flush=True)
+        records[row] = run_case(case)
+        print(f"    {json.dumps(records[row], ensure_ascii=False)}", flush=True)
+        keep()
 
     try:
-        for case in load_part(name).cases(settings):
-            found = find_known(known, case)
-            if found is None:
-                keep(running=case.labels)  # in case that this process does not outlive it
-                print(f"{name}: {case.labels}", flush=True)
-                found = run_case(case)
-                print(f"    {json.dumps(found, ensure_ascii=False)}", flush=True)
+        for row, case in enumerate(load_part(name).cases(settings)):
+            if (found := find_known(earlier, case)) is None:
+                measure(case, row)
+                continue
             records.append(found)
-            keep()
+            if "problem" in found:
+                later.append(row)
+        if later:
+            for row, case in enumerate(load_part(name).cases(settings)):
+                if row in later:
+                    measure(case, row)
     except Exception as error:  # of the part, or of what cases share
         problem = problem_of(error)
         records.append({"problem": problem})
         print(f"    {records[-1]}", flush=True)
         keep(ended=FAILED if problem["kind"] == FAILED else COMPLETE)
     else:
-        known.clear()  # the rest is of cases that this checkout does not have
+        earlier.clear()  # the rest is of cases that this checkout does not have
         keep(ended=COMPLETE)
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from .parts import PARTS, load_part
-from .records import COMPLETE, FAILED, NOT_AVAILABLE, NOT_INSTALLED, OUT_OF_MEMORY, TIMED_OUT, Column, Part, Record
+from .records import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    NOT_AVAILABLE,
+    NOT_INSTALLED,
+    OUT_OF_MEMORY,
+    TIMED_OUT,
+    Column,
+    Part,
+    Record,
+)
 
 LANGUAGES = ("en", "zh")
 Results = Mapping[str, Mapping[str, Any]]  # name of a part -> content of its file
@@ -34,6 +45,7 @@ CHINESE = {  # of labels and problems; what is not here is a name, the same in b
     NOT_AVAILABLE: "不可用",
     TIMED_OUT: "超时",
     FAILED: "失败",
+    INTERRUPTED: "中断",
 }
 
 HEAD = {

@@ -19,6 +19,7 @@ Record = dict[str, Any]  # labels and values of a case by the keys of columns; `
 # Kinds of problems, which the page names in its languages.
 OUT_OF_MEMORY, NOT_INSTALLED, NOT_AVAILABLE = "out of memory", "not installed", "not available"
 TIMED_OUT, FAILED = "timed out", "failed"
+INTERRUPTED = "interrupted"  # a case that is under way has it, in case that its process does not outlive it
 MAY_BE_MISSING = ("flash_attn", "onnxruntime", "siglip_kernel", "triton")  # modules; without any other, a case failed
 COMPLETE = "complete"  # how a part ended that came to its last case
 

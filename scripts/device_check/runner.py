@@ -10,11 +10,13 @@ from pathlib import Path
 from ..environments import ROOT
 from .records import FAILED, TIMED_OUT, read_results, write_results
 
+STATE = ("running", "ended")  # in a part's file: the row that is under way, and how the part ended
+
 
 def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> str:
     """Run a part, and return how it ended: `"complete"`, `"timed out"` or `"failed"`.
 
-    The case that was under way when a process ended before its part gets a record that says so.
+    The record of the case that was under way when a process ended before its part says so.
 
     Args:
         name: Name of the part.
@@ -25,7 +27,7 @@ def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> 
     """
     path = work / f"{name}.json"
     if path.is_file():  # how an earlier run ended says nothing of this one
-        write_results(path, {key: value for key, value in read_results(path).items() if key != "ended"})
+        write_results(path, {key: value for key, value in read_results(path).items() if key not in STATE})
     # NVIDIA's images set this, for fp32 to be TF32 whatever a program says.
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
     command = [sys.executable, "-m", f"{__package__}.one_part", name, "--device", device, "--work", str(work)]
@@ -39,6 +41,9 @@ def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> 
         problem = {"kind": TIMED_OUT, "detail": f"{limit:.0f} s"}
     content = read_results(path)
     if "ended" not in content:
-        content["records"].append({**content.pop("running", {}), "problem": problem})
+        if "running" in content:
+            content["records"][content.pop("running")]["problem"] = problem
+        else:  # it was between two cases
+            content["records"].append({"problem": problem})
         write_results(path, {**content, "ended": problem["kind"]})
     return read_results(path)["ended"]

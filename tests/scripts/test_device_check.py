@@ -90,12 +90,15 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         one_part.run_part("parity", DRY, path)
     left = read_results(path)
-    assert left["records"] == [{"what": "a", "value": 1.0}]
-    assert left["running"] == {"what": "b"}
+    interrupted = {"what": "b", "problem": {"kind": "interrupted", "detail": ""}}
+    assert left["records"] == [{"what": "a", "value": 1.0}, interrupted]
+    assert left["running"] == 1
     assert "ended" not in left
     one_part.run_part("parity", DRY, path)
-    assert asked == ["a", "b", "b", "c"]
-    assert [record["what"] for record in read_results(path)["records"]] == ["a", "b", "c"]
+    assert asked == ["a", "b", "c", "b"]  # what may have ended the process comes last
+    content = read_results(path)
+    assert content["records"] == [{"what": name, "value": 1.0} for name in "abc"]
+    assert content["ended"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -104,18 +107,19 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
 def test_a_part_that_hangs_or_dies_leaves_a_row(tmp_path, monkeypatch, code, limit, kind):
     work = tmp_path / "work"
     work.mkdir()
-    before = {"machine": {}, "running": {"what": "b"}, "records": [{"what": "a", "value": 1.0}]}
-    (work / "loss.json").write_text(json.dumps(before), encoding="utf-8")
+    rows = [{"what": "a", "value": 1.0}, {"what": "b", "problem": {"kind": "interrupted"}}, {"what": "c", "value": 1.0}]
+    left = json.dumps({"machine": {}, "running": 1, "records": rows})
     program = tmp_path / "python"
-    program.write_text(f"#!{sys.executable}\nimport sys, time\n{code}\n", encoding="utf-8")
+    keep = f"pathlib.Path({str(work / 'loss.json')!r}).write_text({left!r})"
+    program.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{keep}\n{code}\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(program))
     start = time.monotonic()
     assert runner.run_part("loss", "cpu", work, True, limit) == kind
     assert time.monotonic() - start < 30
-    last = read_results(work / "loss.json")["records"][-1]
-    assert last["what"] == "b"
-    assert last["problem"]["kind"] == kind
+    content = read_results(work / "loss.json")
+    assert [record.get("problem", {}).get("kind") for record in content["records"]] == [None, kind, None]
+    assert content["ended"] == kind
 
 
 def test_a_page_has_problems_and_both_languages(monkeypatch):
