@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +82,23 @@ def find_known(known: list[Record], case: Case) -> Record | None:
     return None
 
 
+def end_with(parent: int) -> None:
+    """End this process as soon as its parent, the process of this id, has ended, however it did."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(PARTS))
     parser.add_argument("--device", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--parent", type=int, metavar="ID", help="end with this process, which has started this one")
     options = parser.parse_args()
+    if options.parent is not None:
+        threading.Thread(target=end_with, args=(options.parent,), daemon=True).start()
     settings = Settings(torch.device(options.device), options.dry_run)
     run_part(options.part, settings, options.work / f"{options.part}.json")
 

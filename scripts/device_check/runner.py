@@ -31,6 +31,7 @@ def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> 
     # NVIDIA's images set this, for fp32 to be TF32 whatever a program says.
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
     command = [sys.executable, "-m", f"{__package__}.one_part", name, "--device", device, "--work", str(work)]
+    command += ["--parent", str(os.getpid())]
     command += ["--dry-run"] if is_dry else []
     try:
         # What a part starts, loaders and compilers, ends by itself when the part is gone. In a session of its own the

@@ -122,6 +122,15 @@ def test_a_part_that_hangs_or_dies_leaves_a_row(tmp_path, monkeypatch, code, lim
     assert content["ended"] == kind
 
 
+def test_a_part_ends_with_the_run_that_has_started_it(monkeypatch):
+    parents, ended = iter([7, 7, 1]), []
+    monkeypatch.setattr(one_part.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(one_part.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(one_part.os, "_exit", ended.append)
+    one_part.end_with(7)
+    assert ended == [1]
+
+
 def test_a_page_has_problems_and_both_languages(monkeypatch):
     records = [
         {"what": "images", "value": 1.25},
