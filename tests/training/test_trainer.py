@@ -11,10 +11,11 @@ import torch
 
 from fgclip2 import FGClip2Embedder, FGClip2Model, FGClip2Processor
 from fgclip2.data import RecordDataset
-from fgclip2.training import FGClip2ForTraining, FGClip2Trainer, FGClip2TrainingArguments
+from fgclip2.training import FGClip2ForTraining, FGClip2Objective, FGClip2Trainer, FGClip2TrainingArguments
 from fgclip2.training.checkpoints import last_checkpoint
 from fgclip2.training.evaluation import embed_batches
 from fgclip2.training.gradient_cache import split_batch
+from fgclip2.training.missing_data import terms_without_data
 from fgclip2.training.pixel_values import normalize_pixels
 
 LOGGED = ("loss", "short_loss", "long_loss", "region_loss", "tic_loss", "hard_negative_loss", "pair_loss", "rank_loss")
@@ -269,6 +270,17 @@ def test_terms_without_data_turn_themselves_off(saved_folder, tmp_path, records,
     again._resumed_from = None
     again._turn_off_terms()  # as a second `train` does, which finds no weights of these terms any more
     assert again._off == ["region", "tic", "hard_negative"]
+
+
+class Unreadable(Pairs):
+    def _read(self, index):
+        raise OSError("the disk is away")
+
+
+@pytest.mark.parametrize("weight", [0.0, 30.0])
+def test_no_term_is_turned_off_where_no_record_can_be_read(records, weight):
+    """Distillation, which needs no such data, would be all that is left."""
+    assert terms_without_data(Unreadable(records), FGClip2Objective(distillation_weight=weight), ()) == []
 
 
 def test_terms_that_were_asked_for_stay(saved_folder, tmp_path, records, caplog):

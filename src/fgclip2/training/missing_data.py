@@ -19,7 +19,7 @@ def terms_without_data(records: RecordDataset, objective: Objective, wanted: Col
         wanted: Names of settings that were chosen on purpose, whose terms are never returned.
 
     Returns:
-        Names of its terms; none if that would leave no term, or if no record can be read.
+        Names of its terms; none if that would leave no term that learns from data, or if no record can be read.
     """
     weighted = {term for term in objective.terms if getattr(objective.settings, f"{term}_weight")}
     # Of the terms whose data are a part of records that may be missing.
@@ -41,4 +41,4 @@ def terms_without_data(records: RecordDataset, objective: Objective, wanted: Col
         if any(region.hard_negatives for region in record.regions):
             missing.discard("hard_negative")
     off = [term for term in objective.terms if term in missing and f"{term}_weight" not in wanted]
-    return off if set(off) != weighted else []
+    return off if set(off) != weighted - {"distillation"} else []  # alone it would keep what the run has begun with

@@ -671,6 +671,7 @@ class FGClip2Trainer(Trainer):
         }
         if isinstance(self.train_dataset, DrawnRecords):
             order["way of shuffling"] = 2
+            order["language batches"] = self.args.language_batches
             order["sampling rates"] = [source.rate for source in sources_of(self.train_dataset.records)]
             order["language shares"] = self.args.shares_of_languages
         if isinstance(self.train_dataset, DrawnStream):
@@ -756,7 +757,9 @@ class FGClip2Trainer(Trainer):
         self._skipped_before = attributes["skipped"]
         self._skipped = attributes["skipped"] if rank() == 0 else 0
         # As they were before there was a choice.
-        order_before = {"language batches": "mixed", "patch batches": "any", "way of shuffling": 1}
+        order_before: dict[str, Any] = {"patch batches": "any", "way of shuffling": 1}
+        if isinstance(self.train_dataset, DrawnStream):
+            order_before["language batches"] = "mixed"
         order_before |= attributes["order"]
         for name, value in self._order_of_data().items():
             before = order_before.get(name, value)
