@@ -20,6 +20,7 @@ from .memory import describe_memory, optimizer_values
 from .mixture import check_language_shares, sources_of
 from .parameters import count_parameters, freeze
 from .patch_counts import check_patch_batches
+from .run_checks import check_memory_options
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
 from .sources import describe_sources, open_eval_data, open_train_data, shards_language
@@ -53,6 +54,7 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     model, config = _unfilled_model(run)
     processor = load_processor(str(run.model.model), run.model.revision)
     model.task.check_arguments(args)
+    check_memory_options(args, model)
     preset = args.objective or model.default_objective
     settings = model.task.make_objective(preset, args.settings).settings
     model.task.make_collator(processor, args, settings)  # for its errors

@@ -57,6 +57,7 @@ from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
 from .reporting import name_wandb_project
+from .run_checks import check_memory_options
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
@@ -144,6 +145,7 @@ class FGClip2Trainer(Trainer):
             module = in_training(model, args.objective)
         self._task: TrainingTask = module.task
         self._task.check_arguments(args)
+        check_memory_options(args, module)
         preset = args.objective or module.default_objective
         check_choice("`objective`", preset, self._task.objectives)
         self.objective = objective or self._task.make_objective(preset, args.settings)
@@ -177,18 +179,6 @@ class FGClip2Trainer(Trainer):
             logger.warning("using 1 of %d devices: start with `torchrun --nproc_per_node=%d`", args.n_gpu, args.n_gpu)
             args._n_gpu = 1
             self._train_batch_size = args.train_batch_size
-        if args.gradient_cache_chunk_size and not self._task.has_gradient_cache:
-            raise ValueError(
-                f"`gradient_cache_chunk_size` must be None for {type(module).__name__}, whose losses need all pairs of "
-                f"a batch at once, got {args.gradient_cache_chunk_size}: take gradient_checkpointing"
-            )
-        if args.text_chunk_size and not self._task.has_gradient_cache:
-            raise ValueError(
-                f"`text_chunk_size` must be None or 0 for {type(module).__name__}, which compares tokens of texts, got "
-                f"{args.text_chunk_size}: take gradient_checkpointing"
-            )
-        if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
-            raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
         if args.push_to_hub and args.hub_strategy != HubStrategy.END and self._has_own_format:
             raise ValueError(
                 f"hub_strategy={args.hub_strategy!s} does not go with FSDP or DeepSpeed, whose checkpoints have "
