@@ -18,3 +18,20 @@ def test_the_plan_takes_no_chunks_of_models_that_compare_tokens(checkpoint, obje
     args = arguments(tmp_path, objective=objective, **{name: 2})
     with pytest.raises(ValueError, match=f"`{name}` must be None.* for .*, got 2: take gradient_checkpointing"):
         plan_run(RunSettings(model, DataSettings(), args))
+
+
+def test_the_plan_refuses_a_metric_of_no_set(saved_folder, tmp_path, records_folder):
+    file, images = str(records_folder / "records.json"), [str(records_folder / "images")]
+    data = DataSettings([file], eval_data=[f"coco={file}", f"flickr={file}"], images_folder=images)
+    best = {"eval_strategy": "steps", "save_strategy": "steps", "load_best_model_at_end": True}  # by eval_loss
+    args = arguments(tmp_path, **best)
+    with pytest.raises(ValueError, match="must be a number of one of the sets, eval_coco_… or eval_flickr_…"):
+        plan_run(RunSettings(ModelSettings(str(saved_folder)), data, args))
+
+
+@pytest.mark.parametrize("launched", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_the_plan_refuses_distillation_with_lora_over_divided_weights(saved_folder, tmp_path, monkeypatch, launched):
+    args = arguments(tmp_path, objective_settings={"distillation_weight": 1.0})
+    monkeypatch.setenv(launched, "true")
+    with pytest.raises(ValueError, match=r"distillation_weight=1\.0 with LoRA does not go with FSDP or DeepSpeed"):
+        plan_run(RunSettings(ModelSettings(str(saved_folder), lora=True), DataSettings(), args))

@@ -20,7 +20,7 @@ from .memory import describe_memory, optimizer_values
 from .mixture import check_language_shares, sources_of
 from .parameters import count_parameters, freeze
 from .patch_counts import check_patch_batches
-from .run_checks import check_memory_options
+from .run_checks import check_evaluation, check_memory_options, check_strategy
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
 from .sources import describe_sources, open_eval_data, open_train_data, shards_language
@@ -57,10 +57,12 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     check_memory_options(args, model)
     preset = args.objective or model.default_objective
     settings = model.task.make_objective(preset, args.settings).settings
+    check_strategy(args, model, settings)
     model.task.make_collator(processor, args, settings)  # for its errors
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
+    check_evaluation(args, held_out)
     sets = held_out if isinstance(held_out, dict) else {}
     check_patch_batches(args.patch_batches, processor)
     check_language_shares(args.shares_of_languages, records)

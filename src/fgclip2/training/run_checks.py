@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from transformers.trainer_utils import HubStrategy
+
+from ..data.records import RecordDataset
 from .arguments import FGClip2TrainingArguments
 
 
@@ -15,8 +19,7 @@ def check_memory_options(args: FGClip2TrainingArguments, model: Any) -> None:
         model: A training model.
 
     Raises:
-        ValueError: `gradient_cache_chunk_size` or `text_chunk_size` is set for a model whose losses compare tokens;
-            or the gradient cache would go with DeepSpeed.
+        ValueError: `gradient_cache_chunk_size` or `text_chunk_size` is set for a model whose losses compare tokens.
     """
     if args.gradient_cache_chunk_size and not model.task.has_gradient_cache:
         raise ValueError(
@@ -28,5 +31,60 @@ def check_memory_options(args: FGClip2TrainingArguments, model: Any) -> None:
             f"`text_chunk_size` must be None or 0 for {type(model).__name__}, which compares tokens of texts, got "
             f"{args.text_chunk_size}: take gradient_checkpointing"
         )
+
+
+def check_strategy(args: FGClip2TrainingArguments, model: Any, settings: Any) -> None:
+    """Check what FSDP and DeepSpeed can't do.
+
+    Args:
+        args: Arguments of the run.
+        model: A training model, or PEFT's wrapper of one.
+        settings: Settings of its objective.
+
+    Raises:
+        ValueError: The run has FSDP or DeepSpeed and distils into LoRA or publishes its checkpoints, or DeepSpeed and
+            a gradient cache.
+    """
+    if args.strategy == "ddp":
+        return
+    weight = getattr(settings, "distillation_weight", 0.0)  # objectives of pairs have none
+    if weight and hasattr(model, "peft_config"):
+        raise ValueError(
+            f"distillation_weight={weight} with LoRA does not go with FSDP or DeepSpeed; "
+            "allowed: one process or DDP, or training all weights"
+        )
     if args.gradient_cache_chunk_size and args.strategy == "zero2":
         raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")
+    if args.push_to_hub and args.hub_strategy != HubStrategy.END:
+        raise ValueError(
+            f"hub_strategy={args.hub_strategy!s} does not go with FSDP or DeepSpeed, whose checkpoints have "
+            "pickles that nobody should go on from: set it to 'end'"
+        )
+
+
+def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
+    """Check the records to evaluate on, and that the best checkpoint is chosen by a number that they have.
+
+    Args:
+        args: Arguments of the run.
+        eval_dataset: A [`RecordDataset`], a dict of them by name, or `None`.
+
+    Raises:
+        ValueError: It is something else, or `metric_for_best_model` is of none of the sets.
+    """
+    datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
+    for dataset in datasets:
+        if dataset is not None and not isinstance(dataset, RecordDataset):
+            raise ValueError(
+                f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__} "
+                "(fgclip2.data.read_shards reads shards)"
+            )
+    metric = args.metric_for_best_model
+    if not isinstance(eval_dataset, Mapping) or not eval_dataset or metric is None or "/" in metric:
+        return  # with a slash it is a number of a benchmark
+    if not any(metric.removeprefix("eval_").startswith(f"{name}_") for name in eval_dataset):
+        allowed = " or ".join(f"eval_{name}_…" for name in eval_dataset)
+        raise ValueError(
+            f"`metric_for_best_model` must be a number of one of the sets, {allowed}, e.g. "
+            f"eval_{next(iter(eval_dataset))}_loss, got {metric!r}"
+        )

@@ -57,7 +57,7 @@ from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
 from .reporting import name_wandb_project
-from .run_checks import check_memory_options
+from .run_checks import check_evaluation, check_memory_options, check_strategy
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
@@ -150,6 +150,7 @@ class FGClip2Trainer(Trainer):
         check_choice("`objective`", preset, self._task.objectives)
         self.objective = objective or self._task.make_objective(preset, args.settings)
         settings = self.objective.settings
+        check_strategy(args, module, settings)
         if world_size() != args.world_size:
             # Without an accelerator transformers may start a process group, and then train in each process for itself.
             raise ValueError(
@@ -163,7 +164,8 @@ class FGClip2Trainer(Trainer):
         name_wandb_project(args)
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
-        _check_evaluation(eval_dataset, args, kwargs)
+        _check_options(kwargs)
+        check_evaluation(args, eval_dataset)
         check_patch_batches(args.patch_batches, processing_class)
         check_language_shares(args.shares_of_languages, train_dataset)
         super().__init__(
@@ -179,11 +181,6 @@ class FGClip2Trainer(Trainer):
             logger.warning("using 1 of %d devices: start with `torchrun --nproc_per_node=%d`", args.n_gpu, args.n_gpu)
             args._n_gpu = 1
             self._train_batch_size = args.train_batch_size
-        if args.push_to_hub and args.hub_strategy != HubStrategy.END and self._has_own_format:
-            raise ValueError(
-                f"hub_strategy={args.hub_strategy!s} does not go with FSDP or DeepSpeed, whose checkpoints have "
-                "pickles that nobody should go on from: set it to 'end'"
-            )
         if not self.is_deepspeed_enabled:
             _check_float32(module)
         if args.patch_batches == "alike" and isinstance(train_dataset, ShardedRecords):
@@ -216,11 +213,6 @@ class FGClip2Trainer(Trainer):
         """Keep the model as it is now, before any checkpoint is loaded into it, if distillation has weight."""
         if not getattr(settings, "distillation_weight", 0.0):
             return None
-        if hasattr(self.model, "peft_config") and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-            raise ValueError(
-                f"distillation_weight={settings.distillation_weight} with LoRA does not go with FSDP or DeepSpeed; "
-                "allowed: one process or DDP, or training all weights"
-            )
         return FrozenStart(self.model, self.args.device)
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -871,26 +863,10 @@ def _check_float32(model: nn.Module) -> None:
             )
 
 
-def _check_evaluation(eval_dataset: Any, args: FGClip2TrainingArguments, options: Mapping[str, Any]) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics"):
         if options.get(name) is not None:
             raise ValueError(f"{name} would never be called; allowed: a subclass with its own evaluation_loop or loss")
-    datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
-    for dataset in datasets:
-        if dataset is not None and not isinstance(dataset, RecordDataset):
-            raise ValueError(
-                f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__} "
-                "(fgclip2.data.read_shards reads shards)"
-            )
-    metric = args.metric_for_best_model
-    if not isinstance(eval_dataset, Mapping) or not eval_dataset or metric is None or "/" in metric:
-        return  # with a slash it is a number of a benchmark
-    if not any(metric.removeprefix("eval_").startswith(f"{name}_") for name in eval_dataset):
-        allowed = " or ".join(f"eval_{name}_…" for name in eval_dataset)
-        raise ValueError(
-            f"`metric_for_best_model` must be a number of one of the sets, {allowed}, e.g. "
-            f"eval_{next(iter(eval_dataset))}_loss, got {metric!r}"
-        )
 
 
 class _RunCallback(TrainerCallback):
