@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import permutations
 from typing import Any
 
 from transformers.trainer_utils import HubStrategy
@@ -70,7 +71,8 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
         eval_dataset: A [`RecordDataset`], a dict of them by name, or `None`.
 
     Raises:
-        ValueError: It is something else, or `metric_for_best_model` is of none of the sets.
+        ValueError: It is something else, two sets could have numbers of the same name, or `metric_for_best_model` is of
+            none of the sets.
     """
     datasets = eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]
     for dataset in datasets:
@@ -79,8 +81,11 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
                 f"`eval_dataset` must be a RecordDataset, or a dict of them, got {type(dataset).__name__} "
                 "(fgclip2.data.read_shards reads shards)"
             )
+    if not isinstance(eval_dataset, Mapping) or not eval_dataset:
+        return
+    _check_names_of_sets(eval_dataset)
     metric = args.metric_for_best_model
-    if not isinstance(eval_dataset, Mapping) or not eval_dataset or metric is None or "/" in metric:
+    if metric is None or "/" in metric:
         return  # with a slash it is a number of a benchmark
     if not any(metric.removeprefix("eval_").startswith(f"{name}_") for name in eval_dataset):
         allowed = " or ".join(f"eval_{name}_…" for name in eval_dataset)
@@ -88,3 +93,13 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
             f"`metric_for_best_model` must be a number of one of the sets, {allowed}, e.g. "
             f"eval_{next(iter(eval_dataset))}_loss, got {metric!r}"
         )
+
+
+def _check_names_of_sets(names: Iterable[Any]) -> None:
+    for name, longer in permutations(map(str, names), 2):
+        if longer.startswith(f"{name}_"):
+            raise ValueError(
+                f"the name of a set to evaluate on must not begin with that of another one and '_', got {name!r} and "
+                f"{longer!r}: eval_{longer}_loss could be a number of either; rename one, e.g. "
+                f"{name}-{longer[len(name) + 1 :]}"
+            )
