@@ -121,9 +121,8 @@ def test_a_file_that_is_gone(saved_folder, tmp_path, workers):
 
 def test_left_out_records_are_counted_by_workers_too(saved_folder, tmp_path):
     records = pairs(tmp_path, caption=" ")
-    run = trainer(
-        saved_folder, tmp_path, records, dataloader_num_workers=2, on_error="skip", logging_steps=1, max_steps=2
-    )
+    once = {"language_batches": "mixed", "max_steps": 2}  # an epoch, which draws each record
+    run = trainer(saved_folder, tmp_path, records, dataloader_num_workers=2, on_error="skip", logging_steps=1, **once)
     run.train()
     assert [row["skipped"] for row in run.state.log_history if "loss" in row][-1] == 1
 
