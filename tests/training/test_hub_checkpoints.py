@@ -1,6 +1,7 @@
 """Checkpoints of a run on the hub: pushed whole, gone on from by name, and no pickle ever fetched."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -130,6 +131,9 @@ def test_a_folder_of_one_node_is_an_error_on_all(tmp_path):
 def test_a_hub_that_is_gone_does_not_end_a_run(saved_folder, tmp_path, records, hub, caplog, monkeypatch):
     run = trainer(saved_folder, tmp_path / "run", records, max_steps=2, **PUSHING)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setattr(
+        "huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None)
+    )  # between tries
     run.train()
     assert run.state.global_step == 2
     assert "a checkpoint could not be pushed to acme/tiny" in caplog.text
