@@ -30,6 +30,9 @@ def run_part(name: str, device: str, work: Path, is_dry: bool, limit: float) -> 
         write_results(path, {key: value for key, value in read_results(path).items() if key not in STATE})
     # NVIDIA's images set this, for fp32 to be TF32 whatever a program says.
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
+    # Where fgclip2 is installed, its graphs' runtime need not be: that of this checkout is of the same release.
+    onnx_package = ROOT / "packages" / "fgclip2-onnx" / "src"
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(onnx_package), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", f"{__package__}.one_part", name, "--device", device, "--work", str(work)]
     command += ["--parent", str(os.getpid())]
     command += ["--dry-run"] if is_dry else []
