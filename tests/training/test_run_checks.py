@@ -2,6 +2,7 @@
 
 import pytest
 
+from fgclip2.training.objective import TERMS
 from fgclip2.training.plan import plan_run
 from fgclip2.training.run_checks import check_evaluation
 from fgclip2.training.settings import DataSettings, ModelSettings, RunSettings
@@ -41,6 +42,6 @@ def test_the_plan_refuses_distillation_with_lora_over_divided_weights(saved_fold
 @pytest.mark.parametrize("metric", [None, "eval_coco_long_loss"])
 def test_names_of_sets_share_no_numbers(tmp_path, records, metric):
     args = arguments(tmp_path, metric_for_best_model=metric)
-    with pytest.raises(ValueError, match="got 'coco' and 'coco_long': eval_coco_long_loss could be a number of either"):
-        check_evaluation(args, {"coco_long": records, "flickr": records, "coco": records})
-    check_evaluation(args, dict.fromkeys(("coco", "coco-long", "cocos_long"), records))
+    with pytest.raises(ValueError, match="got 'coco' and 'coco_long': eval_coco_long_loss would be a number of either"):
+        check_evaluation(args, {"coco_long": records, "flickr": records, "coco": records}, TERMS)
+    check_evaluation(args, dict.fromkeys(("coco", "coco-long", "cocos_long", "coco_zh"), records), TERMS)

@@ -56,13 +56,14 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     model.task.check_arguments(args)
     check_memory_options(args, model)
     preset = args.objective or model.default_objective
-    settings = model.task.make_objective(preset, args.settings).settings
+    objective = model.task.make_objective(preset, args.settings)
+    settings = objective.settings
     check_strategy(args, model, settings)
     model.task.make_collator(processor, args, settings)  # for its errors
     freeze(model, model.unused_parameters(settings))
     freeze(model, args.freeze, args.freeze_vision_layers, args.freeze_text_layers)
     records, held_out = open_train_data(run.data, args, world_size), open_eval_data(run.data)
-    check_evaluation(args, held_out)
+    check_evaluation(args, held_out, objective.terms)
     sets = held_out if isinstance(held_out, dict) else {}
     check_patch_batches(args.patch_batches, processor)
     check_language_shares(args.shares_of_languages, records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import permutations
 from typing import Any
 
@@ -63,12 +63,13 @@ def check_strategy(args: FGClip2TrainingArguments, model: Any, settings: Any) ->
         )
 
 
-def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
+def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any, terms: Collection[str]) -> None:
     """Check the records to evaluate on, and that the best checkpoint is chosen by a number that they have.
 
     Args:
         args: Arguments of the run.
         eval_dataset: A [`RecordDataset`], a dict of them by name, or `None`.
+        terms: Names of the objective's terms, which numbers of a set begin with.
 
     Raises:
         ValueError: It is something else, two sets could have numbers of the same name, or `metric_for_best_model` is of
@@ -83,7 +84,7 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
             )
     if not isinstance(eval_dataset, Mapping) or not eval_dataset:
         return
-    _check_names_of_sets(eval_dataset)
+    _check_names_of_sets(eval_dataset, terms)
     metric = args.metric_for_best_model
     if metric is None or "/" in metric:
         return  # with a slash it is a number of a benchmark
@@ -95,11 +96,13 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any) -> None:
         )
 
 
-def _check_names_of_sets(names: Iterable[Any]) -> None:
+def _check_names_of_sets(names: Iterable[Any], terms: Collection[str]) -> None:
+    """Refuse `coco` beside `coco_long`: both would log `eval_coco_long_loss`."""
     for name, longer in permutations(map(str, names), 2):
-        if longer.startswith(f"{name}_"):
+        term = longer.removeprefix(f"{name}_")
+        if term != longer and term in terms:
             raise ValueError(
-                f"the name of a set to evaluate on must not begin with that of another one and '_', got {name!r} and "
-                f"{longer!r}: eval_{longer}_loss could be a number of either; rename one, e.g. "
-                f"{name}-{longer[len(name) + 1 :]}"
+                "the name of a set to evaluate on must not be that of another one and a term of the objective, got "
+                f"{name!r} and {longer!r}: eval_{longer}_loss would be a number of either; rename one, e.g. "
+                f"{name}-{term}"
             )

@@ -165,7 +165,7 @@ class FGClip2Trainer(Trainer):
         self._frozen = _freeze(module, settings, args)
         self._collator = partial(self._task.make_collator, processing_class, args, settings)
         _check_options(kwargs)
-        check_evaluation(args, eval_dataset)
+        check_evaluation(args, eval_dataset, self.objective.terms)
         check_patch_batches(args.patch_batches, processing_class)
         check_language_shares(args.shares_of_languages, train_dataset)
         super().__init__(
