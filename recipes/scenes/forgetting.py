@@ -1,4 +1,4 @@
-"""What distillation from the frozen start is worth against forgetting: the checkpoint that ships, trained further.
+"""Measure how much less the shipped checkpoint, trained further, forgets with distillation from the frozen start.
 
     python -m recipes.scenes.forgetting --output recipes/scenes/results/forgetting --validation-scenes 500 \
         --threads 1 --no-bf16

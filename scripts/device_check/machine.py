@@ -1,4 +1,4 @@
-"""What a result depends on beside this checkout."""
+"""Describe the machine and the packages that a result depends on beside this checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check consists of: parts, their cases, and the record that each case leaves."""
+"""Define the parts of a check, their cases, and the record that each case leaves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings:
 
 
 class Words(NamedTuple):
-    """The same in both languages."""
+    """One text of the page in English and in Chinese."""
 
     english: str
     chinese: str

@@ -1,4 +1,4 @@
-"""What the engines of bulk embedding cost beside a plain loop, and what 10^9 images cost, as tables of docs/bulk.md.
+"""Measure the engines of bulk embedding beside a plain loop, and calculate 10^9 images, as tables of docs/bulk.md.
 
     python -m scripts.perf.bulk --output docs/bulk.md docs/bulk_zh.md
 

@@ -1,4 +1,4 @@
-"""What the loader costs of a training step: steps on one batch that is there, beside steps on the loader's batches."""
+"""Measure the loader's share of a training step, by steps on one batch that is there and on the loader's batches."""
 
 from __future__ import annotations
 

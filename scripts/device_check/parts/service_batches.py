@@ -1,4 +1,4 @@
-"""What the service gains by computing the inputs of several clients in one batch."""
+"""Measure the gain of the service from computing the inputs of several clients in one batch."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Call = Callable[[], Any]
 
 
 class Timed(NamedTuple):
-    """What is timed: a call of a model on a batch of sequences of one length."""
+    """A call of a model on a batch of sequences of one length, to be timed."""
 
     name: str
     tower: str
