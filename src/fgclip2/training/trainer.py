@@ -134,15 +134,7 @@ class FGClip2Trainer(Trainer):
                 "processing_class is missing: pass the processor of the checkpoint, e.g. "
                 "FGClip2Processor.from_pretrained(checkpoint)"
             )
-        module: Any
-        if isinstance(model, (str, Path)):
-            module = load_for_training(model, objective=args.objective)
-        elif hasattr(model, "peft_config"):
-            from .lora import train_scales  # needs peft
-
-            module = train_scales(model)
-        else:
-            module = in_training(model, args.objective)
+        module = _training_module(model, args.objective)
         self._task: TrainingTask = module.task
         self._task.check_arguments(args)
         check_memory_options(args, module)
@@ -847,6 +839,17 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
             args.language_batches,
         )
     return DrawnStream(dataset)
+
+
+def _training_module(model: nn.Module | str | Path, objective: str | None) -> Any:
+    """Return a model that can be trained: loaded from a checkpoint, with LoRA, or as it was given."""
+    if isinstance(model, (str, Path)):
+        return load_for_training(model, objective=objective)
+    if hasattr(model, "peft_config"):
+        from .lora import train_scales  # needs peft
+
+        return train_scales(model)
+    return in_training(model, objective)
 
 
 def _freeze(model: Any, settings: Any, args: FGClip2TrainingArguments) -> list[nn.Parameter]:
