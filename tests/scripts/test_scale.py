@@ -16,6 +16,8 @@ def test_the_time_of_a_step():
     machine = Machine(operations=100.0, bandwidth=10.0, latency=0.5, overhead=1.0)
     alone = step_time(Work(200.0), machine, 1)
     assert (alone.compute, alone.total, alone.waiting) == (3.0, 3.0, 0.0)
+    updated = step_time(Work(200.0, update_bytes=28.0), Machine(100.0, 10.0, 0.5, memory=14.0), 1)
+    assert (updated.compute, updated.update, updated.total) == (2.0, 2.0, 4.0)
     work = Work(200.0, gradient_bytes=40.0, text_bytes=10.0, gradient_messages=4, text_messages=2)
     both = step_time(work, machine, 2)
     assert (both.compute, both.gradients, both.texts) == (3.0, 6.0, 2.0)
@@ -48,7 +50,8 @@ def test_pages_have_what_the_arithmetic_says(number):
     predictions = {devices: scale.predict(scale.STAGES[number], devices) for devices in scale.DEVICES}
     for language in scale.TEXT:
         text = (DOCS / f"scale{language}.md").read_text(encoding="utf-8")
-        for cells in scale.stage_rows(predictions) + scale.limit_rows(predictions, scale.TEXT[language]):
+        rows = scale.stage_rows(predictions) + scale.sharded_rows(predictions)
+        for cells in rows + scale.limit_rows(predictions, scale.TEXT[language]):
             assert f"| {' | '.join(cells)} |" in text
 
 
@@ -67,3 +70,13 @@ def test_what_breaks_first():
         verdicts[number] = [row[1] for row in rows]
     assert verdicts[1][-1] == verdicts[2][-1] == "exchange breaks"  # 15 images and one of each device
     assert all("nothing breaks" in verdict for verdict in verdicts[1][:3] + verdicts[2][:2])
+
+
+def test_each_strategy_has_a_step_of_its_own():
+    """The gradient cache gathers the weights of FSDP2 for each pass of each chunk, and does not go with DeepSpeed."""
+    cached, whole = scale.predict(scale.STAGES[1], 512), scale.predict(scale.STAGES[2], 512)
+    assert set(cached.time) == {"ddp", "fsdp"}
+    assert set(whole.time) == {"ddp", "zero2", "fsdp"}
+    assert whole.time["zero2"].update == pytest.approx(whole.time["ddp"].update / 512)
+    weights = 2 * 511 / 512 * 374_000_000  # bytes in bfloat16 that a gathering sends, about
+    assert cached.sent["fsdp"] - whole.sent["fsdp"] == pytest.approx(4 * weights, rel=0.02)  # 2 chunks: 6, not 2

@@ -243,6 +243,9 @@ def test_disk_and_traffic():
     assert estimates.gradient_traffic(count, "ddp", 4) == pytest.approx(2 * 0.75 * 3600)
     assert estimates.gradient_traffic(count, "zero2", 4, mixed=True) == pytest.approx(2 * 0.75 * 1800)
     assert estimates.gradient_traffic(count, "fsdp", 4) == pytest.approx(0.75 * (8000 + 3600))
+    assert estimates.gathers_of_step(2) == 4
+    assert estimates.gathers_of_step(2, chunks=5) == 30
+    assert estimates.gradient_traffic(count, "fsdp", 4, gathers=30) == pytest.approx(0.75 * (120_000 + 3600))
     contents = StepContents(8, 256, 8, 8, 4, 0)
     texts = 12 * 16 * 4  # of 16 values
     assert estimates.embedding_traffic(16, contents, 1) == 0

@@ -396,11 +396,33 @@ def checkpoint_size(count: ParameterCount, values_per_optimizer: int = 2, averag
     return FLOAT32 * (count.all + (values_per_optimizer + averaged) * count.trained)
 
 
-def gradient_traffic(count: ParameterCount, strategy: Strategy, world_size: int, mixed: bool = False) -> float:
-    """Return bytes that a process sends in rings in each step: gradients, and weights where these are divided."""
+def gathers_of_step(accumulation: int, chunks: int = 0) -> int:
+    """Return how often a step gathers weights that FSDP2 has divided: for each forward and each backward pass.
+
+    The gradient cache has two forward passes and one backward pass of each chunk.
+
+    Args:
+        accumulation: Batches of the step.
+        chunks: Of the gradient cache, for each batch; 0 without it.
+    """
+    return accumulation * (3 * chunks if chunks else 2)
+
+
+def gradient_traffic(
+    count: ParameterCount, strategy: Strategy, world_size: int, mixed: bool = False, gathers: int = 2
+) -> float:
+    """Return bytes that a process sends in rings in each step: gradients, and weights where these are divided.
+
+    Args:
+        count: Parameters of the model.
+        strategy: As in [`state_memory`].
+        world_size: Number of processes.
+        mixed: Compute in bfloat16.
+        gathers: How often divided weights are gathered, of [`gathers_of_step`].
+    """
     passed = (world_size - 1) / world_size
-    if strategy == "fsdp":  # gathered for the forward and the backward pass, gradients scattered
-        return passed * (2 * (2 if mixed else FLOAT32) * count.all + FLOAT32 * count.trained)
+    if strategy == "fsdp":
+        return passed * (gathers * (2 if mixed else FLOAT32) * count.all + FLOAT32 * count.trained)
     return 2 * passed * (2 if strategy == "zero2" and mixed else FLOAT32) * count.trained
 
 

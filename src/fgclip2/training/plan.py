@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -211,7 +212,8 @@ def _describe_traffic(
     contents: StepContents,
     world_size: int,
 ) -> dict[str, float]:
-    gradients = estimates.gradient_traffic(count, args.strategy, world_size, bool(args.bf16 or args.fp16))
+    per_step, chunk = args.gradient_accumulation_steps, args.gradient_cache_chunk_size
+    gathers = estimates.gathers_of_step(per_step, math.ceil(contents.images / chunk) if chunk else 0)
+    gradients = estimates.gradient_traffic(count, args.strategy, world_size, bool(args.bf16 or args.fp16), gathers)
     exchanged = model.task.exchange_traffic(model, settings, contents, world_size)
-    per_step = args.gradient_accumulation_steps
     return {"gradients": gradients, **{way: per_step * value for way, value in exchanged.items()}}

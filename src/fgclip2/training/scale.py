@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from .estimates import StepContents
+from .estimates import FLOAT32, StepContents
 
 FORWARD_AND_BACKWARD = 3  # a backward pass has twice the operations of the forward pass
+# That AdamW reads and writes for a parameter: weight, gradient and two moments, and again all but the gradient.
+ADAMW_BYTES = 7 * FLOAT32
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Machine:
         at_once: Processes that compute at full speed at the same time; more of them share the time. `None`: all.
         overhead: Seconds of each step beside operations.
         overlap: Share of the computation behind which gradients can be sent.
+        memory: Bytes that a process reads and writes in a second.
     """
 
     operations: float
@@ -29,6 +33,7 @@ class Machine:
     at_once: int | None = None
     overhead: float = 0.0
     overlap: float = 0.0
+    memory: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Work:
         gradient_bytes: Bytes that it sends for gradients and sharded weights.
         text_bytes: Bytes that it sends for the losses of captions.
         gradient_messages, text_messages: Messages one after the other.
+        update_bytes: Bytes that its optimizer reads and writes.
     """
 
     operations: float
@@ -47,20 +53,22 @@ class Work:
     text_bytes: float = 0.0
     gradient_messages: int = 0
     text_messages: int = 0
+    update_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a step: computation, and what is waited for beside it."""
+    """Seconds of a step: computation, update of the weights, and what is waited for beside these."""
 
     compute: float
+    update: float
     gradients: float
     texts: float
 
     @property
     def total(self) -> float:
         """Seconds in all."""
-        return self.compute + self.gradients + self.texts
+        return self.compute + self.update + self.gradients + self.texts
 
     @property
     def waiting(self) -> float:
@@ -74,7 +82,8 @@ def step_time(work: Work, machine: Machine, processes: int) -> StepTime:
     compute = sharing * (work.operations / machine.operations + machine.overhead)
     gradients = sharing * work.gradient_bytes / machine.bandwidth + work.gradient_messages * machine.latency
     texts = sharing * work.text_bytes / machine.bandwidth + work.text_messages * machine.latency
-    return StepTime(compute, max(0.0, gradients - machine.overlap * compute), texts)
+    update = sharing * work.update_bytes / machine.memory
+    return StepTime(compute, update, max(0.0, gradients - machine.overlap * compute), texts)
 
 
 def encoder_operations(config: Any, tokens: float, length: float, layers: int | None = None) -> float:
