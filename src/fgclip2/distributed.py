@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -107,6 +114,57 @@ def gather_objects(value: object) -> list:
     gathered: list = [None] * world_size()
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def ranks_of_machine() -> list[int]:
+    """Return the ranks of the processes that run on the machine of this one, by its name in the network."""
+    names = gather_objects(socket.gethostname())
+    return [number for number, name in enumerate(names) if name == names[rank()]]
+
+
+def map_on_machine(blocks: Sequence[tuple[int, Callable[[], np.ndarray]]], dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an array that the processes of a machine hold once: each makes a part of it, and all map it.
+
+    It is in a temporary file, which is gone with the processes.
+
+    Args:
+        blocks: Number of values of each part of the array, and what makes them, which one of the processes calls.
+        dtype: Of the values.
+
+    Returns:
+        Shape (sum of the numbers,), not to be written to.
+    """
+    if world_size() == 1:
+        return np.concatenate([make() for _, make in blocks])
+    members = ranks_of_machine()
+    file = _new_file() if rank() == members[0] else None
+    try:
+        path = gather_objects(file)[members[0]]
+        with path.open("r+b") as values:
+            for number, (count, make) in enumerate(blocks):
+                if members[number % len(members)] == rank():
+                    values.write(make().astype(dtype, copy=False).data)
+                else:
+                    values.seek(count * dtype.itemsize, os.SEEK_CUR)
+        barrier()
+        mapped = np.memmap(path, dtype, "r", shape=(sum(count for count, _ in blocks),))
+        barrier()
+    finally:
+        if file is not None:
+            with suppress(PermissionError):  # of Windows, where what is mapped can't be removed
+                file.unlink()
+    return np.asarray(mapped)
+
+
+def join_on_machine(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays (N,) of one dtype that all processes have; the processes of a machine hold the result once."""
+    return map_on_machine([(len(array), partial(np.asarray, array)) for array in arrays], arrays[0].dtype)
+
+
+def _new_file() -> Path:
+    handle, name = tempfile.mkstemp(prefix="fgclip2-")
+    os.close(handle)
+    return Path(name)
 
 
 def gather_rows(tensor: Tensor, counts: list[int]) -> Tensor:

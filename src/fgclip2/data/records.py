@@ -89,6 +89,11 @@ class RecordDataset(ABC):
     def __iter__(self) -> Iterator[Record]:
         return (self[index] for index in range(len(self)))
 
+    @property
+    def parts(self) -> tuple[RecordDataset, ...]:
+        """Return the data sets that these records were concatenated of, which are not concatenated themselves."""
+        return (self,)
+
     def source(self, index: int) -> str:
         """Return where a record comes from, e.g. `"file.jsonl:17"`, also where it can't be read."""
         return self._source(self._position(index))
@@ -129,6 +134,11 @@ class ConcatenatedRecords(RecordDataset):
     def languages(self) -> np.ndarray:  # type: ignore[override]
         """Return the languages of all, put together anew each time, for those of a data set may be mapped files."""
         return np.concatenate([dataset.languages for dataset in self.datasets])
+
+    @property
+    def parts(self) -> tuple[RecordDataset, ...]:
+        """Return the data sets of these and of those among them that are concatenated, in the order of records."""
+        return tuple(part for dataset in self.datasets for part in dataset.parts)
 
     def _locate(self, index: int) -> tuple[RecordDataset, int]:
         number = int(np.searchsorted(self._ends, index, side="right"))

@@ -12,7 +12,7 @@ from ..checks import check_positive_integer
 from ..data.records import Record, RecordDataset, open_record_image
 from ..embedding import Embedder
 from .collator import hash_images
-from .mixture import sources_of
+from .mixture import sampling_rates_of
 
 _QUERIES_PER_BLOCK = 1024
 
@@ -35,7 +35,7 @@ class NeighbouringRecords(RecordDataset):
             raise ValueError(
                 f"`neighbours` must have a row for each of the {len(records)} records, got {len(neighbours)}"
             )
-        if any(source.rate != 1 for source in sources_of(records)):
+        if any(rate != 1 for rate in sampling_rates_of(records)):
             raise ValueError(
                 "`records` with neighbours must be concatenated without sampling rates: each is drawn once"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,7 @@ from .permutation import RandomOrders
 
 _BLOCK = 64  # records, which are looked through to find one in a language
 _DRAWN_AT_ONCE = 2**12
-_COUNTED_AT_ONCE = 2**20  # records, a multiple of 8
-_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)  # of each byte
+_COUNTED_AT_ONCE = 2**16  # records, a multiple of a block
 
 
 class Source(NamedTuple):
@@ -25,18 +24,38 @@ class Source(NamedTuple):
     rate: float = 1.0
 
 
-def sources_of(records: RecordDataset) -> list[Source]:
-    """Return the sources that records were concatenated of, in their order; without sampling rates they are one."""
+def sampling_rates_of(records: RecordDataset) -> list[float]:
+    """Return how many times an epoch takes the records of each source, in the order of [`sources_of`]."""
+    return [rate for _, rate in _parts_of_sources(records)]
+
+
+def sources_of(
+    records: RecordDataset, join: Callable[[Sequence[np.ndarray]], np.ndarray] = np.concatenate
+) -> list[Source]:
+    """Return the sources that records were concatenated of, in their order; without sampling rates they are one.
+
+    Args:
+        records: The records.
+        join: Makes one array of the languages of the data sets that are one source.
+    """
+    sources = []
+    for parts, rate in _parts_of_sources(records):
+        languages = [part.languages for part in parts]
+        sources.append(Source(languages[0] if len(parts) == 1 else join(languages), rate))
+    return sources
+
+
+def _parts_of_sources(records: RecordDataset) -> list[tuple[tuple[RecordDataset, ...], float]]:
     if not isinstance(records, ConcatenatedRecords):
-        return [Source(records.languages)]
+        return [(records.parts, 1.0)]
     rates = records.sampling_rates or [1.0] * len(records.datasets)
     sources = [
-        Source(source.languages, rate * source.rate)
+        (parts, rate * own_rate)
         for dataset, rate in zip(records.datasets, rates, strict=True)
-        for source in sources_of(dataset)
+        for parts, own_rate in _parts_of_sources(dataset)
     ]
-    is_one = records.sampling_rates is None and all(source.rate == 1 for source in sources)
-    return [Source(records.languages)] if is_one else sources
+    is_one = records.sampling_rates is None and all(rate == 1 for _, rate in sources)
+    return [(records.parts, 1.0)] if is_one else sources
 
 
 def check_language_shares(shares: Mapping[str, float] | None, records: RecordDataset | ShardedRecords | None) -> None:
@@ -67,7 +86,7 @@ def draws_of_epoch(sources: Sequence[Source], shares: Mapping[str, float] | None
     """
     counts = np.array(
         [
-            [_ONES[_bits_of(source.languages, number)].sum(dtype=np.int64) for number in range(len(LANGUAGES))]
+            [_count_blocks(source.languages, number).sum(dtype=np.int64) for number in range(len(LANGUAGES))]
             for source in sources
         ]
     )
@@ -81,10 +100,12 @@ def draws_of_epoch(sources: Sequence[Source], shares: Mapping[str, float] | None
     return counts, np.maximum(np.rint(draws), counts > 0).astype(np.int64)
 
 
-def _bits_of(languages: np.ndarray, language: int) -> np.ndarray:
-    """Return a bit for each record, set where it is in a language: uint8 (N / 8,); languages may be a mapped file."""
-    starts = range(0, len(languages), _COUNTED_AT_ONCE)
-    return np.concatenate([np.packbits(languages[start : start + _COUNTED_AT_ONCE] == language) for start in starts])
+def _count_blocks(languages: np.ndarray, language: int) -> np.ndarray:
+    """Count the records in a language of each block, uint8 (blocks,); languages may be a mapped file."""
+    some = (languages[start : start + _COUNTED_AT_ONCE] for start in range(0, len(languages), _COUNTED_AT_ONCE))
+    return np.concatenate(
+        [np.add.reduceat(part == language, np.arange(0, len(part), _BLOCK), dtype=np.uint8) for part in some]
+    )
 
 
 class Cell:
@@ -102,10 +123,11 @@ class Cell:
     """
 
     def __init__(self, source: Source, language: int, first: int, draws: int, key: Sequence[int]):
-        self.draws, self._first = draws, first
-        bits = _bits_of(source.languages, language)
-        self._bits = np.pad(bits, (0, -len(bits) % (_BLOCK // 8))).reshape(-1, _BLOCK // 8)
-        up_to = _ONES[self._bits].sum(axis=1, dtype=np.uint32).cumsum(dtype=np.uint32)
+        self.draws, self._first, self._language = draws, first, language
+        # Whole blocks, and what is left at the end. They stay where they are, for that may be a mapped file.
+        whole = len(source.languages) // _BLOCK * _BLOCK
+        self._blocks, self._rest = source.languages[:whole].reshape(-1, _BLOCK), source.languages[whole:]
+        up_to = _count_blocks(source.languages, language).cumsum(dtype=np.uint32)
         self._before, self._count = np.append(np.uint32(0), up_to[:-1]), int(up_to[-1])
         self._orders = RandomOrders(self._count, key)
 
@@ -121,7 +143,11 @@ class Cell:
     def _find(self, numbers: np.ndarray) -> np.ndarray:
         """Return where records in the language are in their source, by their numbers among these, both (N,)."""
         block = self._before.searchsorted(numbers, side="right") - 1
-        up_to = np.unpackbits(self._bits[block], axis=1).cumsum(axis=1, dtype=np.uint8)  # (N, _BLOCK)
+        rows = np.empty((len(block), _BLOCK), np.uint8)
+        is_whole = block < len(self._blocks)
+        rows[is_whole] = self._blocks[block[is_whole]]
+        rows[~is_whole, : len(self._rest)] = self._rest  # what stands behind it is not looked at
+        up_to = (rows == self._language).cumsum(axis=1, dtype=np.uint8)  # (N, _BLOCK)
         within = (up_to > (numbers - self._before[block])[:, None]).argmax(axis=1)
         return block * _BLOCK + within
 
@@ -146,22 +172,29 @@ class MixedCells:
         """Yield the draws of an epoch in windows of these lengths.
 
         Yields:
-            Three int64 arrays (length,): the records; the pass that each is drawn in; and how many passes of its cell
-            have begun in the window before that one. Records that are equal in the last number are distinct.
+            Three arrays (length,): the records, int64; the pass that each is drawn in, int32; and how many passes of
+            its cell have begun in the window before that one, int32. Records that are equal in the last number are
+            distinct.
         """
         start, drawn = 0, [0] * len(self._cells)
         for length in lengths:
-            records, passes, begun = np.empty((3, length), np.int64)
-            first_passes: dict[int, int] = {}
-            for begin in range(0, length, _DRAWN_AT_ONCE):
-                places = np.arange(start + begin, start + min(begin + _DRAWN_AT_ONCE, length))
-                cell_of = self._ends.searchsorted(self._turns(places, np.full(len(places), epoch)), side="right")
-                for number in np.unique(cell_of).tolist():
-                    own = np.flatnonzero(cell_of == number)
-                    own_records, own_passes = self._cells[number].records(epoch, drawn[number], len(own))
-                    drawn[number] += len(own)
-                    records[begin + own] = own_records
-                    passes[begin + own] = own_passes
-                    begun[begin + own] = own_passes - first_passes.setdefault(number, int(own_passes[0]))
-            yield records, passes, begun
+            yield self._window(epoch, start, length, drawn)
             start += length
+
+    def _window(
+        self, epoch: int, start: int, length: int, drawn: list[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a window, and count in `drawn` what it takes of each cell."""
+        records, (passes, begun) = np.empty(length, np.int64), np.empty((2, length), np.int32)
+        first_passes: dict[int, int] = {}
+        for begin in range(0, length, _DRAWN_AT_ONCE):
+            places = np.arange(start + begin, start + min(begin + _DRAWN_AT_ONCE, length))
+            cell_of = self._ends.searchsorted(self._turns(places, np.full(len(places), epoch)), side="right")
+            for number in np.unique(cell_of).tolist():
+                own = np.flatnonzero(cell_of == number)
+                own_records, own_passes = self._cells[number].records(epoch, drawn[number], len(own))
+                drawn[number] += len(own)
+                records[begin + own] = own_records
+                passes[begin + own] = own_passes
+                begun[begin + own] = own_passes - first_passes.setdefault(number, int(own_passes[0]))
+        return records, passes, begun

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from functools import partial
+from itertools import repeat, starmap
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ OnError = Literal["raise", "skip"]
 
 _PASSES, _TURNS, _BATCHES = 0, 1, 2  # streams of random numbers
 _RECORDS_AT_ONCE = 2**12
-_ALIKE_RECORDS, _ALIKE_BATCHES = 2**18, 16  # among which images of about as many patches are put together, at least
+_ALIKE_RECORDS, _ALIKE_BATCHES = 2**15, 8  # among which images of about as many patches are put together, at least
 
 
 class Draw(NamedTuple):
@@ -157,20 +158,29 @@ class BatchOrderSampler(Sampler[Draw]):
             for group, count in zip(self._groups.values(), counts, strict=True)
         ]
         for number in group_of_batch:
-            for index, epoch in next(streams[number]).tolist():
-                yield Draw(index, epoch)
+            records, passes = next(streams[number])
+            yield from map(Draw, records.tolist(), passes.tolist())
 
-    def _batches(self, group: MixedCells, count: int, epoch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield `count` batches of all ranks, records and the passes that they are drawn in, int64 (N, 2)."""
+    def _batches(
+        self, group: MixedCells, count: int, epoch: int, rng: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `count` batches of all ranks: records, and the passes that they are drawn in, (N,) each."""
         ends = np.linspace(0, count, 1 + -(-count // self._batches_of_window(count)), dtype=np.int64)
-        for records, passes, begun in group.windows(epoch, (np.diff(ends) * self._size).tolist()):
-            if self._neighbours is not None:  # each record is drawn once, so that all are of one pass
-                records = np.array(order_with_neighbours(records.tolist(), self._neighbours, self._group_size))
-            draws = np.stack([records, passes], 1)  # (window, 2)
-            if self._patches is not None:  # pass by pass, or copies of a record, which are alike, would meet
-                draws = draws[np.lexsort((self._patches[records], begun))]
-            batches = draws.reshape(-1, self._size, 2)
-            yield from batches if self._patches is None else rng.permutation(batches)
+        windows = group.windows(epoch, (np.diff(ends) * self._size).tolist())
+        for records, passes in starmap(partial(self._cut, rng), windows):
+            yield from zip(records, passes, strict=True)
+
+    def _cut(
+        self, rng: np.random.Generator, records: np.ndarray, passes: np.ndarray, begun: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a window of draws into batches: records and passes, (batches, N) each."""
+        if self._neighbours is not None:  # each record is drawn once, so that all are of one pass
+            records = np.array(order_with_neighbours(records.tolist(), self._neighbours, self._group_size))
+        if self._patches is not None:
+            # Pass by pass, or copies of a record, which are alike, would meet.
+            order = rng.permutation(np.lexsort((self._patches[records], begun)).reshape(-1, self._size))
+            return records[order], passes[order]
+        return records.reshape(-1, self._size), passes.reshape(-1, self._size)
 
     def _batches_of_window(self, count: int) -> int:
         """Return how many batches are computed at once; what is chosen by likeness is chosen among many."""

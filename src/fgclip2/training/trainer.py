@@ -23,7 +23,15 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy, IntervalStra
 from ..checks import check_choice
 from ..data.records import RecordDataset
 from ..data.shards import ShardedRecords
-from ..distributed import barrier, end_process_group, gather_objects, rank, sum_over_ranks, world_size
+from ..distributed import (
+    barrier,
+    end_process_group,
+    gather_objects,
+    join_on_machine,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
 from ..embedding.devices import warn_of_slow_bfloat16
 from ..files import read_json
 from ..modeling.interface import DualEncoderProcessor
@@ -52,7 +60,7 @@ from .hub_checkpoints import locate_checkpoint, push_checkpoint
 from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
-from .mixture import check_language_shares, sources_of
+from .mixture import check_language_shares, sampling_rates_of, sources_of
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
@@ -234,7 +242,7 @@ class FGClip2Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrderSampler:
         drawn: Any = self.train_dataset if train_dataset is None else train_dataset
         self._sampler = BatchOrderSampler(
-            sources_of(drawn.records),
+            sources_of(drawn.records, join=join_on_machine),
             self._train_batch_size,
             self.args.world_size,
             self.args.language_batches,
@@ -646,7 +654,7 @@ class FGClip2Trainer(Trainer):
         if isinstance(self.train_dataset, DrawnRecords):
             order["way of shuffling"] = 2
             order["language batches"] = self.args.language_batches
-            order["sampling rates"] = [source.rate for source in sources_of(self.train_dataset.records)]
+            order["sampling rates"] = sampling_rates_of(self.train_dataset.records)
             order["language shares"] = self.args.shares_of_languages
         if isinstance(self.train_dataset, DrawnStream):
             order["loader workers"] = self.args.dataloader_num_workers
