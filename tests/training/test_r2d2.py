@@ -9,6 +9,7 @@ from torch import Tensor
 from fgclip2 import R2D2Model
 from fgclip2.training import R2D2ForImageTextMatching, R2D2ForImageTextRetrieval
 from fgclip2.training.losses import draw_negatives, matching_loss, negative_weights
+from fgclip2.training.tasks.pairs import PairTask
 from tests import golden_of_r2d2
 from tests.golden_of_r2d2 import EMBEDDINGS, LOSSES
 
@@ -244,3 +245,11 @@ def test_checkpoints_are_those_of_the_model(tmp_path):
         assert torch.equal(plain.state_dict()[name], tensor), name
         assert torch.equal(again.state_dict()[name], tensor), name
     assert not any(parameter.requires_grad for parameter in again.visual_encoder.parameters())
+
+
+def test_a_task_of_pairs_has_to_say_what_its_rows_are():
+    class WithoutRows(PairTask):
+        objectives = ("none",)
+
+    with pytest.raises(TypeError, match=r"abstract.*embed_batch.*no_rows"):
+        WithoutRows()

@@ -5,6 +5,7 @@ Their models compute the losses in their forward, where rows of other processes 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -77,8 +78,8 @@ class PairObjective(nn.Module):
         return {name: value for name, value in outputs.items() if not value.ndim}
 
 
-class PairTask:
-    """What both tasks share of [`TrainingTask`].
+class PairTask(ABC):
+    """What the tasks of pairs share of [`TrainingTask`].
 
     Attributes:
         objectives: The one preset of the task.
@@ -194,17 +195,17 @@ class PairTask:
         """Return bytes of all that is kept."""
         return self.kept_memory(model, settings)
 
+    @abstractmethod
     def no_rows(self, model: Any) -> Rows:
         """Return what [`embed_batch`] returns, without rows."""
-        raise NotImplementedError
 
     def rows_to_gather(self, model: Any, objective: PairObjective) -> Rows:
         """Return the same under an objective, whose settings may ask for more."""
         return self.no_rows(model)
 
+    @abstractmethod
     def embed_batch(self, model: Any, batch: Mapping[str, Tensor], objective: PairObjective) -> tuple[Rows, Tensor]:
         """Return a batch's rows for the metrics, and its mean loss."""
-        raise NotImplementedError
 
     def step_contents(self, args: FGClip2TrainingArguments, data: DataSummary, settings: Any) -> StepContents:
         """Return what a batch of one process holds: a caption of each image."""
