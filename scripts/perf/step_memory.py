@@ -2,7 +2,8 @@
 
     python -m scripts.perf.step_memory --work perf_output/step_memory --output docs/training_memory.md
 
-Takes half an hour on one core. What is measured stays in `--work`, and a second call goes on from there.
+Takes half an hour to an hour on one core, by what else the machine does. What is measured stays in `--work`, and a
+second call goes on from there.
 """
 
 from __future__ import annotations
