@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..checks import check_choice, check_positive_integer
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
 from ..data.formats import FORMATS, WITH_IMAGES, for_each_source, open_records
+from ..data.readers.files import SUFFIXES
+from ..data.shard_files import INDEX_NAME
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
@@ -87,7 +90,8 @@ def shards_language(settings: DataSettings) -> Any:
 def open_eval_data(settings: DataSettings) -> RecordDataset | dict[str, RecordDataset] | None:
     """Open `eval_data`, if there is any: one set of all its paths, or a dict of sets where these have names.
 
-    Of several formats and languages, which are those of `train_data` one by one, none is taken for granted here.
+    Of several formats and languages, which are those of `train_data` one by one, none is taken for granted here; nor is
+    one format for a path that can't be of it, nor names of columns where no path is pairs.
 
     Raises:
         ValueError: A source can't be read, or some sources have names and others have none.
@@ -98,19 +102,34 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | dict[str, RecordDa
     if None in names and any(names):
         unnamed = settings.eval_data[names.index(None)]
         raise ValueError(f"`eval_data` must be NAME=PATH for all sources or for none, got {unnamed} without a name")
-    same = settings.data_format and len(settings.data_format) == 1 and settings.data_format != ["shards"]
-    formats = _formats(paths, settings.data_format if same else None, settings)
+    given = settings.data_format[0] if settings.data_format and len(settings.data_format) == 1 else None
+    formats = _formats(paths, [given if given and _can_be(path, given) else None for path in paths], settings)
     language = settings.language if settings.language and len(settings.language) == 1 else None
+    columns: Any = {} if "pairs" in formats else dict.fromkeys(_COLUMNS)  # those of `train_data`
     folders: Any = settings.eval_images_folder
     if not folders:  # that of the records to train on, for what does not have its images in itself
         needed = [format not in WITH_IMAGES for format in formats]
         spread = for_each_source("images_folder", settings.images_folder if any(needed) else None, len(paths))
         folders = [folder if needs else None for folder, needs in zip(spread, needed, strict=True)]
-    opened = _open(paths, formats, folders, replace(settings, language=language))
+    opened = _open(paths, formats, folders, replace(settings, language=language, **columns))
     sets: dict[str | None, list[RecordDataset]] = {}
     for name, records in zip(names, opened, strict=True):
         sets.setdefault(name, []).append(records)
     return concatenate(opened) if None in sets else {str(name): concatenate(parts) for name, parts in sets.items()}
+
+
+def _can_be(path: str, format: str) -> bool:
+    """Tell by the names of files whether a path can be of a format; of shards always no, for these are seen at once."""
+    place = Path(path)
+    if format == "shards":
+        return False
+    if not place.is_dir():
+        return format != "folder" and place.suffix != ".tar" and place.name != INDEX_NAME
+    if format == "folder":
+        return any(entry.is_dir() for entry in place.iterdir())
+    suffixes = (".txt",) if format == "flickr30k-cna" else (*SUFFIXES, ".parquet")
+    is_indexed = (place / INDEX_NAME).is_file() and any(place.glob("*.tar"))  # shards, and perhaps what they leave out
+    return not is_indexed and any(entry.suffix.lower() in suffixes for entry in place.iterdir())
 
 
 def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
@@ -120,7 +139,7 @@ def describe_sources(settings: DataSettings) -> list[dict[str, str]]:
     return [{"path": path, "format": format} for path, format in zip(paths, formats, strict=True)]
 
 
-def _formats(paths: Sequence[str], given: list[str] | None, settings: DataSettings) -> list[str]:
+def _formats(paths: Sequence[str], given: Sequence[str | None] | None, settings: DataSettings) -> list[str]:
     formats = for_each_source("data_format", given, len(paths))
     for format in formats:
         if format is not None:
