@@ -253,6 +253,11 @@ def test_the_plan_of_other_processes_and_ways(run, config):
         "sent by one process",
     ):
         assert word in text
+    lines = text.splitlines()
+    first = lines.index("activations at once by setting, an estimate") + 1
+    rows = lines[first : first + 5]
+    assert rows[-1].startswith("  gradient_cache_chunk_size=2, gradient_checkpointing ")  # the longest name
+    assert len({len(row.removesuffix(" ".join(row.split()[-2:]))) for row in rows}) == 1  # one column of bytes
 
 
 def test_texts_are_cut_by_the_plan_where_a_step_does_not_fit(run, config, caplog):

@@ -7,13 +7,16 @@ from typing import Any
 
 import typer
 
+_NARROWEST, _WIDEST = 41, 60  # columns of names
+
 
 def print_plan(plan: dict[str, Any]) -> None:
     """Print a plan for people."""
     for title, rows in _sections(plan):
         typer.echo(title)
+        width = max([_NARROWEST, *(len(name) for name, _ in rows if len(name) <= _WIDEST)])
         for name, value in rows:
-            typer.echo(f"  {name:<41} {value}".rstrip())  # after a longer path there is a space, too
+            typer.echo(f"  {name:<{width}} {value}".rstrip())  # after a longer path there is a space, too
 
 
 def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -28,6 +31,8 @@ def _sections(plan: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]
         yield "benchmarks", [(row["name"], _counts(row)) for row in plan["benchmarks"]]
     yield "steps", _step_rows(steps)
     yield "memory of one process, an estimate", _memory_rows(plan["memory"])
+    ways = plan["memory"]["activations_by_way"].items()
+    yield "activations at once by setting, an estimate", [(way, _bytes(activations)) for way, activations in ways]
     yield "loader of one process, in host memory, an estimate", _loader_rows(plan["loader"])
     checkpoints = f"{disk['checkpoints']} of {_bytes(disk['checkpoint'])}"
     yield "disk", [("checkpoints", checkpoints), ("model", _bytes(disk["model"])), ("in all", _bytes(disk["total"]))]
@@ -115,8 +120,6 @@ def _memory_rows(memory: dict[str, Any]) -> list[tuple[str, str]]:
         share = memory["total"] / memory["device"]
         verdict = "fits" if memory["fits"] else "does not fit: a tenth is left to the device's own use"
         rows.append(("of the device", f"{share:.0%} of {_bytes(memory['device'])}, {verdict}"))
-    for way, activations in memory["activations_by_way"].items():
-        rows.append((f"activations at once: {way}", _bytes(activations)))
     return rows
 
 
