@@ -28,8 +28,7 @@ RECIPES = sorted((ROOT / "recipes" / "training").glob("*.yaml"))
 ACCELERATE = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
 OWN_DATA = ("own_pairs", "own_boxes", "lora")
 
-# Its name before transformers 6.
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("error::FutureWarning")  # of names that transformers is about to drop
 
 
 @pytest.fixture

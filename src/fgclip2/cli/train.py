@@ -76,7 +76,8 @@ def train(
     if processes is not None and not dry_run:
         remedy = "add --dry-run, or leave it out: a run has the processes that its launcher (torchrun) starts"
         raise typer.BadParameter(f"{processes} is planned for only with --dry-run; {remedy}", param_hint="--processes")
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)  # its name before v6
+    # PEFT asks for it by its name before transformers 6.
+    warnings.filterwarnings("ignore", message=".is_gradient_checkpointing", category=FutureWarning)
     options = train_options.parse(arguments or [], planning=dry_run)
     args = options.args
     if dry_run:

@@ -145,6 +145,10 @@ class FGClip2TrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Let DDP look for unused ones"})
 
     def __post_init__(self) -> None:
+        # Releases of transformers that have the new name, `activation_checkpointing`, warn of the one that all have.
+        for setting in ("checkpointing", "checkpointing_kwargs"):
+            if getattr(self, f"activation_{setting}", "") is None:
+                setattr(self, f"activation_{setting}", getattr(self, f"gradient_{setting}"))
         super().__post_init__()
         check_choice("`language_batches`", self.language_batches, ("homogeneous", "mixed"))
         check_choice("`patch_batches`", self.patch_batches, PATCH_BATCHES)
