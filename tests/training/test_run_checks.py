@@ -8,7 +8,7 @@ from fgclip2.training.run_checks import check_evaluation
 from fgclip2.training.settings import DataSettings, ModelSettings, RunSettings
 
 from ..checkpoints import official_r2d2_folder  # noqa: F401
-from .test_trainer import arguments
+from .test_trainer import arguments, trainer
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,11 @@ def test_names_of_sets_share_no_numbers(tmp_path, records, metric):
     with pytest.raises(ValueError, match="got 'coco' and 'coco_long': eval_coco_long_loss would be a number of either"):
         check_evaluation(args, {"coco_long": records, "flickr": records, "coco": records}, TERMS)
     check_evaluation(args, dict.fromkeys(("coco", "coco-long", "cocos_long", "coco_zh"), records), TERMS)
+
+
+def test_sets_named_when_they_are_evaluated_on_share_no_numbers(saved_folder, tmp_path, records):
+    evaluated = trainer(saved_folder, tmp_path, records)
+    with pytest.raises(ValueError, match="got '猫' and '猫_long': eval_猫_long_loss would be a number of either"):
+        evaluated.evaluate({"猫": records, "猫_long": records})
+    metrics = evaluated.evaluate({"猫": records, "猫-long": records})
+    assert metrics["eval_猫_long_loss"] == metrics["eval_猫-long_long_loss"]

@@ -84,7 +84,7 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any, terms: C
             )
     if not isinstance(eval_dataset, Mapping) or not eval_dataset:
         return
-    _check_names_of_sets(eval_dataset, terms)
+    check_names_of_sets(eval_dataset, terms)
     metric = args.metric_for_best_model
     if metric is None or "/" in metric:
         return  # with a slash it is a number of a benchmark
@@ -96,8 +96,16 @@ def check_evaluation(args: FGClip2TrainingArguments, eval_dataset: Any, terms: C
         )
 
 
-def _check_names_of_sets(names: Iterable[Any], terms: Collection[str]) -> None:
-    """Refuse `coco` beside `coco_long`: both would log `eval_coco_long_loss`."""
+def check_names_of_sets(names: Iterable[Any], terms: Collection[str]) -> None:
+    """Check that sets to evaluate on share no number: `coco` and `coco_long` would both have `eval_coco_long_loss`.
+
+    Args:
+        names: Names of the sets.
+        terms: Names of the objective's terms.
+
+    Raises:
+        ValueError: One is the name of another and a term.
+    """
     for name, longer in permutations(map(str, names), 2):
         term = longer.removeprefix(f"{name}_")
         if term != longer and term in terms:

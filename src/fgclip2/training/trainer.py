@@ -65,7 +65,7 @@ from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, read_patch_counts
 from .pixel_values import normalize_pixels
 from .reporting import name_wandb_project
-from .run_checks import check_evaluation, check_memory_options, check_strategy
+from .run_checks import check_evaluation, check_memory_options, check_names_of_sets, check_strategy
 from .sampler import BatchOrderSampler, DrawnRecords, DrawnStream
 from .start import in_training, load_for_training, load_processor
 from .stopping import NotedSigterm, check_step, check_weights, heed_parent_only, losses_in_order
@@ -431,6 +431,21 @@ class FGClip2Trainer(Trainer):
         return values | {name: buffer.item() for name, buffer in self.objective.named_buffers()}
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(  # type: ignore[override]
+        self,
+        eval_dataset: RecordDataset | dict[str, RecordDataset] | str | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Evaluate on the records of this trainer, or on others, which may be a dict by name too.
+
+        Raises:
+            ValueError: Two of the others could have numbers of the same name.
+        """
+        if isinstance(eval_dataset, dict):
+            check_names_of_sets(eval_dataset, self.objective.terms)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[arg-type]
 
     def evaluation_loop(
         self,
