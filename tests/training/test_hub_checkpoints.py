@@ -1,6 +1,7 @@
 """Checkpoints of a run on the hub: pushed whole, gone on from by name, and no pickle ever fetched."""
 
 import json
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_run_goes_on_from_the_hub_bit_equal(saved_folder, tmp_path, records, h
 
 
 def test_all_checkpoints_are_pushed_by_their_names(saved_folder, tmp_path, records, hub):
-    settings = {**PUSHING, "hub_strategy": "all_checkpoints", "max_steps": 2, "save_steps": 1}
+    settings = {**PUSHING, "hub_strategy": "all_checkpoints", "max_steps": 2, "save_steps": 1, "hub_always_push": True}
     trainer(saved_folder, tmp_path / "run", records, **settings).train()
     assert {name.partition("/")[0] for name in hub.files} == {"checkpoint-1", "checkpoint-2"}
     folder = fetch_checkpoint("acme/tiny/checkpoint-1", revision="main")
@@ -69,6 +70,42 @@ def test_all_checkpoints_are_pushed_by_their_names(saved_folder, tmp_path, recor
     run = trainer(saved_folder, tmp_path / "other", records, max_steps=2)
     with pytest.raises(ValueError, match=r"has other content than checksums\.json says"):
         run.train(resume_from_checkpoint="acme/tiny/checkpoint-1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [1, 5]),  # the first, and the last, which waits
+        ({"hub_always_push": True}, [1, 2, 3, 4, 5]),
+        ({"save_total_limit": 2}, [1, 3, 5]),  # the third would let the first be removed
+        ({"save_total_limit": 1}, [1, 2, 3, 4, 5]),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_training_does_not_wait_for_a_push(saved_folder, tmp_path, records, monkeypatch, caplog, settings, expected):
+    class OnItsWay(Future):
+        """A push that takes until it is waited for, and needs its folder until then."""
+
+        def __init__(self, folder):
+            super().__init__()
+            self.folder = folder
+
+        def exception(self, timeout=None):
+            assert self.folder.is_dir()
+            self.set_result(None)
+            return super().exception(timeout)
+
+    pushes = []
+    monkeypatch.setattr(
+        "fgclip2.training.trainer.push_checkpoint",
+        lambda folder, *_: pushes.append(OnItsWay(folder)) or pushes[-1],
+    )
+    run = trainer(saved_folder, tmp_path / "run", records, **PUSHING | {"save_steps": 1, "max_steps": 5} | settings)
+    with caplog.at_level("INFO", logger="fgclip2"):
+        run.train()
+    assert [push.folder.name for push in pushes] == [f"checkpoint-{step}" for step in expected]
+    assert all(push.done() for push in pushes)
+    assert caplog.text.count("is not pushed, for one before it is still on its way") == 5 - len(expected)
 
 
 def test_what_may_be_a_pickle_is_refused_by_name(hub):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,6 +191,7 @@ class FGClip2Trainer(Trainer):
         self._average: WeightAverage | None = None
         self._memory: TrainingMemory | None = None
         self._push: Future | None = None  # of a checkpoint to the hub
+        self._not_pushed = 0  # checkpoints since then
         self._start = self._frozen_start(settings)
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
@@ -619,11 +621,26 @@ class FGClip2Trainer(Trainer):
             (folder / "training_args.json").write_text(self.args.to_json_string(), encoding="utf-8")
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the checkpoint itself, where transformers would push unfinished weights as the model too."""
+        """Push the checkpoint itself, where transformers would push unfinished weights as the model too.
+
+        As there, one that is written while another is on its way is left out, unless `hub_always_push` says to wait for
+        it. The last one of a run waits too, and where the folder on its way would be removed.
+        """
         args = self.args
-        if self.is_world_process_zero() and args.hub_strategy != HubStrategy.END:
-            repo_id, folder = str(self.hub_model_id), Path(checkpoint_folder)
-            self._push = push_checkpoint(folder, repo_id, args.hub_strategy, args.hub_token, args.hub_revision)
+        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+            return
+        waits = args.hub_always_push or self.control.should_training_stop or self._is_stopping
+        # After so many others the folder on its way is removed; the best one stays in place of another.
+        removed_after = (args.save_total_limit or math.inf) - (self.state.best_model_checkpoint is not None)
+        is_under_way = self._push is not None and not self._push.done()
+        if is_under_way and not waits and self._not_pushed + 1 < removed_after:
+            self._not_pushed += 1
+            logger.info("%s is not pushed, for one before it is still on its way", Path(checkpoint_folder).name)
+            return
+        self._finish_current_push()
+        repo_id, folder = str(self.hub_model_id), Path(checkpoint_folder)
+        self._push = push_checkpoint(folder, repo_id, args.hub_strategy, args.hub_token, args.hub_revision)
+        self._not_pushed = 0
 
     def _finish_current_push(self) -> None:
         """Wait for the push under way; a run goes on without the hub."""
@@ -634,7 +651,6 @@ class FGClip2Trainer(Trainer):
         super()._finish_current_push()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._finish_current_push()  # before older checkpoints, of which it may be one, are removed
         self._check_weights()
         attributes = {
             **{name: buffer.item() for name, buffer in self.objective.named_buffers()},
