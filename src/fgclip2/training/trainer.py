@@ -196,20 +196,24 @@ class FGClip2Trainer(Trainer):
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
         self._patches: np.ndarray | None = None  # of each image, once they are read
-        self._epoch: int | None = None  # None: none has begun
         self._first_step = 0
+        self._begin_counting()
+        self._is_checkpointing = False
+        self._off: list[str] = []  # terms without data
+        self._sigterm = NotedSigterm()
+        self._is_stopping = False  # after the step under way, on all ranks
+        self.add_callback(_RunCallback(self))
+
+    def _begin_counting(self) -> None:
+        """Let what is counted be as before the first step of a run."""
+        self._epoch: int | None = None  # None: none has begun
         self._window = LogWindow()
         self._step_values: list[tuple[str, Tensor]] = []  # losses of the step under way
         self._skipped = 0  # records left out on this rank
         self._first_skip: str | None = None
         self._is_first_window = True  # of those with samples
         self._skipped_before = 0.0  # on all ranks, when the last window with samples ended, or at the start
-        self._is_checkpointing = False
-        self._off: list[str] = []  # terms without data
-        self._sigterm = NotedSigterm()
         self._log_every: int | None = None  # steps, where `logging_steps` are more than the run has
-        self._is_stopping = False  # after the step under way, on all ranks
-        self.add_callback(_RunCallback(self))
 
     def _frozen_start(self, settings: Any) -> FrozenStart | None:
         """Keep the model as it is now, before any checkpoint is loaded into it, if distillation has weight."""
@@ -749,10 +753,8 @@ class FGClip2Trainer(Trainer):
 
     def _on_train_begin(self) -> None:
         set_text_chunk_size(self.model, self.args.text_chunk_size or 0)
-        self._epoch, self._first_step = None, self.state.global_step
-        self._window, self._is_first_window, self._step_values = LogWindow(), True, []
-        self._skipped, self._skipped_before, self._first_skip = 0, 0.0, None
-        self._log_every, steps = None, self.state.max_steps
+        self._begin_counting()
+        self._first_step, steps = self.state.global_step, self.state.max_steps
         if self.args.logging_strategy == IntervalStrategy.STEPS and self.state.logging_steps > steps:
             self._log_every = max(1, steps // _SHORT_RUN_LOGS)
             logger.info("a line of the log every %d steps, for the run has only %d", self._log_every, steps)
