@@ -35,6 +35,8 @@ fgclip2 data shards pairs.csv 图文对.tsv 分片 --images-folder images --imag
 _WORTH_A_PROCESS = 8000  # records, which are written in about the time that a process takes to start
 _ONE_FOR_EACH = "May be repeated, one for each source."
 
+_Source = tuple[str, str, str | None, str | None]  # path, format, folder of images, language
+
 
 def shards(
     sources: Annotated[list[str], typer.Argument(help="Files or folders of records, which are joined.")],
@@ -77,32 +79,15 @@ def shards(
     are whole, and gives the same files as a run that nothing has interrupted, on any number of processes.
     """
     from ..data import concatenate, write_shards
-    from ..data.formats import for_each_source, open_records
+    from ..data.formats import open_records
     from ..data.readers import Columns
     from ..data.shard_writing import ERRORS_NAME
 
-    paths = [common.with_home(source) for source in sources]
     columns = Columns(image_column, short_caption_column, long_caption_column, language_column, label_column)
-    formats = [
-        checked_format(path, given, follow_links)
-        for path, given in zip(paths, for_each_source("--format", format, len(paths)), strict=True)
-    ]
-    if columns != Columns() and "pairs" not in formats:
-        raise typer.BadParameter(
-            f"only the format pairs has columns, got {', '.join(formats)}: leave them out", param_hint="--…-column"
-        )
-    folders = for_each_source("--images-folder", [str(folder) for folder in images_folder or ()], len(paths))
-    languages = for_each_source("--language", language, len(paths))
-    for its_format, folder in zip(formats, folders, strict=True):
-        check_images_folder(its_format, folder)
+    records_of = _check_sources(sources, format, images_folder, language, columns, follow_links)
     start = time.perf_counter()
-    dataset = concatenate(
-        [
-            open_records(*source, columns, follow_links)
-            for source in zip(paths, formats, folders, languages, strict=True)
-        ]
-    )
-    origin = _origin(paths, formats, folders, columns)
+    dataset = concatenate([open_records(*source, columns, follow_links) for source in records_of])
+    origin = _origin(records_of, columns)
     with common.kept_when_interrupted(f"whole shards stay in {output}, and the same command goes on"):
         written = write_shards(
             dataset,
@@ -125,10 +110,38 @@ def shards(
         typer.echo(f"{left_out} records are left out; {output / ERRORS_NAME} says which, and why")
 
 
-def _origin(paths: list[str], formats: list[str], folders: list[str | None], columns: Columns) -> dict[str, Any]:
+def _check_sources(
+    sources: list[str],
+    formats: list[str] | None,
+    images_folders: list[Path] | None,
+    languages: list[str] | None,
+    columns: Columns,
+    follow_links: bool,
+) -> list[_Source]:
+    """Return path, format, folder of images and language of each source, if the options go together."""
+    from ..data.formats import for_each_source
+    from ..data.readers import Columns
+
+    paths = [common.with_home(source) for source in sources]
+    formats = [
+        checked_format(path, given, follow_links)
+        for path, given in zip(paths, for_each_source("--format", formats, len(paths)), strict=True)
+    ]
+    if columns != Columns() and "pairs" not in formats:
+        raise typer.BadParameter(
+            f"only the format pairs has columns, got {', '.join(formats)}: leave them out", param_hint="--…-column"
+        )
+    folders = for_each_source("--images-folder", [str(folder) for folder in images_folders or ()], len(paths))
+    for format, folder in zip(formats, folders, strict=True):
+        check_images_folder(format, folder)
+    return list(zip(paths, formats, folders, for_each_source("--language", languages, len(paths)), strict=True))
+
+
+def _origin(sources: list[_Source], columns: Columns) -> dict[str, Any]:
     """Return what the records are made of: places, columns, and how large and how new the files are."""
     from ..data.readers.files import SUFFIXES
 
+    paths, formats, folders, _ = zip(*sources, strict=True)
     files = []
     for path in (Path(path) for path in paths if "://" not in path):  # what an address leads to has no time of change
         suffixes = (*SUFFIXES, ".parquet", ".tar")
@@ -137,7 +150,7 @@ def _origin(paths: list[str], formats: list[str], folders: list[str | None], col
     state = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     return {
         "sources": [path if "://" in path else str(Path(path).absolute()) for path in paths],
-        "formats": formats,
+        "formats": list(formats),
         "images_folders": [folder and str(Path(folder).absolute()) for folder in folders],
         "columns": asdict(columns),
         "files": f"{len(files)} files, of sizes and times of change {state}",
