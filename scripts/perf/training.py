@@ -18,7 +18,7 @@ from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.gradient_cache import cached_step
 from fgclip2.training.losses.sigmoid_over_ranks import SIGMOID_FORMS, SigmoidForm, sigmoid_loss_over_ranks
 from fgclip2.training.objective import FGClip2Objective
-from fgclip2.training.patch_dropout import draw_kept_patches
+from fgclip2.training.patch_dropout import draw_kept_patches, take_patches
 
 from .measuring import Row, added_peak_memory, in_fresh_process, on_ranks, paired_ratio, peak_memory
 from .reference_training import padded_batch, reference_loss
@@ -209,7 +209,8 @@ def _captions_batch(kind: str, images: int, shape: dict[str, int]) -> tuple[FGCl
     if kind == "half":
         counts = batch["pixel_attention_mask"].sum(1).tolist()
         rngs = [np.random.default_rng(number) for number in range(images)]
-        batch["kept_patches"] = draw_kept_patches(counts, 0.5, rngs)
+        kept = batch["kept_patches"] = draw_kept_patches(counts, 0.5, rngs)
+        batch["pixel_values"], batch["pixel_attention_mask"] = take_patches(batch["pixel_values"], kept)
     return random_model(**shape), batch
 
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
+from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.collator import FGClip2Collator
+from fgclip2.training.estimates import DataSummary, pixel_memory
 from fgclip2.training.gradient_cache import split_batch
 from fgclip2.training.patch_dropout import NO_PATCH, check_patch_dropout, draw_kept_patches, take_patches
 from fgclip2.training.sampler import DrawnRecord
 
 from . import golden
-from .test_trainer import logs, trainer
+from .test_trainer import arguments, logs, trainer
 
 CAPTIONS = {"objective_settings": {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0}}
 
@@ -27,9 +29,16 @@ def test_kept_patches_are_places_in_order_with_padding_behind():
         places = [place for place in row if place != NO_PATCH]
         assert places == sorted(set(places))
         assert set(places) <= set(range(count))
-    hidden, is_patch = take_patches(torch.arange(27.0).view(3, 9, 1), kept)
-    assert hidden[0, is_patch[0], 0].tolist() == kept[0, :3].tolist()
+    patches, mask = take_patches(torch.arange(27.0).view(3, 9, 1), kept)
+    assert patches[0, mask[0].bool(), 0].tolist() == kept[0, :3].tolist()
+    assert mask.tolist() == (kept != NO_PATCH).int().tolist()
     assert draw_kept_patches([], 0.5, []).shape == (0, 1)
+
+
+def keep(images: dict[str, torch.Tensor], kept: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Images without the patches that are dropped."""
+    patches, mask = take_patches(images["pixel_values"], kept)
+    return images | {"pixel_values": patches, "pixel_attention_mask": mask, "kept_patches": kept}
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -43,10 +52,11 @@ def test_the_embedding_is_that_of_a_tower_that_sees_the_kept_patches_alone(atten
             [torch.arange(count) for count in counts], batch_first=True, padding_value=NO_PATCH
         )
         whole = model(**images)["image_embeds"]
-        torch.testing.assert_close(model(**images, kept_patches=everything)["image_embeds"], whole, rtol=0, atol=1e-6)
+        all_kept = model(**keep(images, everything))["image_embeds"]
+        torch.testing.assert_close(all_kept, whole, rtol=0, atol=1e-6)
         rngs = [np.random.default_rng(number) for number in range(len(counts))]
         kept = draw_kept_patches(counts, 0.5, rngs)
-        embeds = model(**images, kept_patches=kept)["image_embeds"]
+        embeds = model(**keep(images, kept))["image_embeds"]
         assert (embeds - whole).abs().max() > 1e-3
         tower = model.vision_model
         for number, row in enumerate(kept):
@@ -67,6 +77,13 @@ def test_draws_follow_from_seed_epoch_and_record(saved_folder, records):
     assert not torch.equal(collator([item._replace(epoch=2) for item in drawn])["kept_patches"], kept)
     assert not torch.equal(FGClip2Collator(processor, seed=4, **options)(drawn)["kept_patches"], kept)
     assert "kept_patches" not in FGClip2Collator(processor, training=False, **options)(drawn)
+    whole, batch = FGClip2Collator(processor, **options | {"patch_dropout": 0.0})(drawn), collator(drawn)
+    assert batch["pixels"].shape == (*kept.shape, whole["pixels"].shape[-1])
+    assert torch.equal(batch["spatial_shapes"], whole["spatial_shapes"])
+    for number, row in enumerate(kept):
+        places = row[row != NO_PATCH]
+        assert torch.equal(batch["pixels"][number, : len(places)], whole["pixels"][number, places])
+        assert batch["pixel_attention_mask"][number].sum() == len(places)
     halves = split_batch(collator(drawn), 2)
     assert torch.equal(torch.cat([half["kept_patches"] for half in halves]), kept)
 
@@ -108,3 +125,11 @@ def test_regions_need_all_patches(saved_folder, tmp_path, records):
 def test_squares_keep_all_patches():
     with pytest.raises(ValueError, match="`patch_dropout` must be 0 for a model whose images are squares of one size"):
         check_patch_dropout(0.5, SimpleNamespace(patch_budgets=None), with_regions=False)
+
+
+def test_the_plan_counts_what_is_kept(tmp_path):
+    args = arguments(tmp_path, patch_dropout=0.25, per_device_train_batch_size=8)
+    objective = FGClip2ForTraining.task.make_objective("released", CAPTIONS["objective_settings"])
+    contents = FGClip2ForTraining.task.step_contents(args, DataSummary(1, max_patches=100), objective.settings)
+    assert contents.patches == 75
+    assert pixel_memory(contents, 16) == 8 * 75 * 768

@@ -213,14 +213,19 @@ class FGClip2VisionEmbeddings(nn.Module):
         self.patch_embedding = nn.Linear(config.num_channels * config.patch_size**2, config.hidden_size)
         self.position_embedding = nn.Embedding(config.num_patches, config.hidden_size)
 
-    def forward(self, pixel_values: Tensor, spatial_shapes: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor, spatial_shapes: Tensor, places: Tensor | None = None) -> Tensor:
         weight = self.patch_embedding.weight
         embeddings = self.patch_embedding(pixel_values.to(weight.dtype))  # (B, N, D)
         # Called, not read: where weights are offloaded, the call fetches them. Interpolation stays in float32.
         table = self.position_embedding(torch.arange(self.grid_size**2, device=pixel_values.device))
         table = table.float().unflatten(0, (self.grid_size, self.grid_size))
         resize = position_grids_traceable if torch.compiler.is_compiling() else position_grids
-        return embeddings + resize(table, spatial_shapes, pixel_values.shape[1]).to(embeddings.dtype)
+        if places is None:  # the patches of a grid come in their order
+            positions = resize(table, spatial_shapes, pixel_values.shape[1])
+        else:  # integer (B, N): some of them, each by its place in the grid
+            grids = resize(table, spatial_shapes, int(spatial_shapes.prod(dim=1).max()))
+            positions = grids.gather(1, places[..., None].expand(-1, -1, grids.shape[-1]))
+        return embeddings + positions.to(embeddings.dtype)
 
 
 class FGClip2PoolingHead(nn.Module):

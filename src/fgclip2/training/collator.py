@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data.records import InvalidRecordError, Record, Region, open_record_image
 from ..errors import UnreadableImageError
 from ..modeling.interface import DualEncoderProcessor, Role
-from .patch_dropout import check_patch_dropout, draw_kept_patches
+from .patch_dropout import check_patch_dropout, draw_kept_patches, take_patches
 from .sampler import DrawnRecord, OnError
 
 
@@ -67,10 +67,10 @@ class FGClip2Collator:
         Returns:
             The arguments of the training model, of which [`normalize_pixels`] makes `pixel_values` out of `pixels`,
             uint8, and `value_table`; `short_image_index` and `long_image_index`, the image of each caption;
-            `hard_negative_mask`; with `patch_dropout` `kept_patches` of [`draw_kept_patches`]; with `training=False` or
-            `with_image_hash` `image_hash`, int64 (B,), the same for equal images only; with `training=False`
-            `short_text_hash`, `long_text_hash` and `region_text_hash`, of the ids of captions and regions' texts; and
-            `skipped`, a list of reasons, one for each record left out.
+            `hard_negative_mask`; with `patch_dropout` `kept_patches` of [`draw_kept_patches`], and pixels of no others;
+            with `training=False` or `with_image_hash` `image_hash`, int64 (B,), the same for equal images only; with
+            `training=False` `short_text_hash`, `long_text_hash` and `region_text_hash`, of the ids of captions and
+            regions' texts; and `skipped`, a list of reasons, one for each record left out.
 
         Raises:
             UnreadableImageError: An image can't be read, with `on_error="raise"`; names record and file.
@@ -87,7 +87,8 @@ class FGClip2Collator:
             counts = batch["pixel_attention_mask"].sum(1).tolist()
             # From random states of their own: whether patches are dropped changes nothing else that is drawn.
             rngs = [random_of(*its, self.seed).spawn(1)[0] for its in zip(records, epochs, strict=True)]
-            batch["kept_patches"] = draw_kept_patches(counts, self.patch_dropout, rngs)
+            kept = batch["kept_patches"] = draw_kept_patches(counts, self.patch_dropout, rngs)
+            batch["pixels"], batch["pixel_attention_mask"] = take_patches(batch["pixels"], kept)
         if self.with_image_hash or not self.training:
             batch["image_hash"] = hash_images(images)
         prefixes = [self.short_caption_prefix if record.language == "en" else "" for record in records]

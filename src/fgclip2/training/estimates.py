@@ -159,23 +159,14 @@ def count_steps(
 
 @dataclass(frozen=True)
 class StepContents:
-    """Count what one process embeds in one step on average: images of `patches` patches each, and texts.
-
-    `encoded_patches` are those of an image that patch dropout leaves; `None`: all.
-    """
+    """Count what one process embeds in one step on average: images of `patches` patches each, and texts."""
 
     images: float
-    patches: int
+    patches: int  # those that patch dropout leaves
     short_texts: float  # captions, texts of regions and hard negatives: all that are as long as a short caption
     captions: float  # short captions, which are compared with all images
     long_texts: float
     regions: float
-    encoded_patches: int | None = None
-
-    @property
-    def patches_of_tower(self) -> int:
-        """Return the patches of an image that the layers of the vision tower see."""
-        return self.patches if self.encoded_patches is None else self.encoded_patches
 
     @classmethod
     def expected(cls, batch_size: int, data: DataSummary, settings: ObjectiveSettings, negatives: int) -> StepContents:

@@ -38,19 +38,19 @@ def draw_kept_patches(counts: Sequence[int], dropout: float, rngs: Sequence[np.r
     return torch.nn.utils.rnn.pad_sequence(kept, batch_first=True, padding_value=NO_PATCH)  # (B, K)
 
 
-def take_patches(hidden_states: Tensor, kept_patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the kept patches of each image, which already have the embeddings of their places.
+def take_patches(patches: Tensor, kept_patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the kept patches of each image.
 
     Args:
-        hidden_states: Shape (B, N, D).
+        patches: Shape (B, N, P).
         kept_patches: Integer, shape (B, K), of [`draw_kept_patches`].
 
     Returns:
-        - Shape (B, K, D);
-        - boolean, shape (B, K), `False` for padding.
+        - Shape (B, K, P);
+        - int32, shape (B, K), 1 for patches and 0 for padding.
     """
-    places = kept_patches.clamp(min=0)[..., None].expand(-1, -1, hidden_states.shape[-1])  # (B, K, D)
-    return hidden_states.gather(1, places), kept_patches != NO_PATCH
+    places = kept_patches.clamp(min=0)[..., None].expand(-1, -1, patches.shape[-1])  # (B, K, P)
+    return patches.gather(1, places), (kept_patches != NO_PATCH).int()
 
 
 def check_patch_dropout(dropout: float, processor: DualEncoderProcessor, with_regions: bool) -> None:

@@ -69,7 +69,7 @@ class EmbeddingTask:
     ) -> StepContents:
         """Return what a batch of one process is expected to hold."""
         contents = StepContents.expected(args.per_device_train_batch_size, data, settings, args.num_hard_negatives)
-        return replace(contents, encoded_patches=count_kept(contents.patches, args.patch_dropout))
+        return replace(contents, patches=count_kept(contents.patches, args.patch_dropout))
 
     def describe_terms(self, settings: ObjectiveSettings, data: DataSummary) -> dict[str, dict[str, float]]:
         """Return the weight of each term, and the share of the records looked at that have data for it."""

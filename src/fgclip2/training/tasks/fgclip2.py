@@ -26,7 +26,6 @@ from ..estimates import (
     working_memory,
 )
 from ..objective import ObjectiveSettings
-from ..patch_dropout import take_patches
 from .embeddings import EmbeddingTask
 from .rows import embed_regions, encode_texts, normalize_rows
 
@@ -154,8 +153,8 @@ class FGClip2ForTraining(FGClip2Model):
             region_input_ids: Shape (K, 64), the regions' texts.
             hard_index: Integer, shape (H, 2), (image, box) of each region with hard negatives.
             hard_input_ids: Shape (H, 1 + N, 64): the true text, then the hard negatives.
-            kept_patches: Integer, shape (B, K), of [`draw_kept_patches`]: what is embedded of the images; goes without
-                `boxes`.
+            kept_patches: Integer, shape (B, N), of [`draw_kept_patches`]: the place in its grid of each patch, where
+                these are not all of the images; goes without `boxes`.
             unused: Other keys of the batch, which the objective reads.
 
         Returns:
@@ -170,7 +169,8 @@ class FGClip2ForTraining(FGClip2Model):
             vision = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes)
             embeddings = {"image_embeds": vision.pooler_output[:images]}
         else:
-            embeddings = {"image_embeds": self._embed_kept_patches(pixel_values, spatial_shapes, kept_patches)}
+            patches = (pixel_values, pixel_attention_mask, spatial_shapes, kept_patches)
+            embeddings = {"image_embeds": self._embed_kept_patches(*patches)}
         if long_input_ids is not None:
             embeddings["long_text_embeds"] = self.longtext_head(self._pooled_texts(long_input_ids, "long"))
         short_texts = {
@@ -188,12 +188,13 @@ class FGClip2ForTraining(FGClip2Model):
         # Not the parameters themselves: outside this forward FSDP has them in pieces.
         return outputs | {name: getattr(self, name) * 1.0 for name in SCALES}
 
-    def _embed_kept_patches(self, pixel_values: Tensor, spatial_shapes: Tensor, kept_patches: Tensor) -> Tensor:
-        """Return (B, D) from some patches of each image: the vision tower above its embeddings sees no others."""
+    def _embed_kept_patches(
+        self, pixel_values: Tensor, pixel_attention_mask: Tensor, spatial_shapes: Tensor, kept_patches: Tensor
+    ) -> Tensor:
+        """Return (B, D) from some patches of each image, which have the positions of their places."""
         tower = self.vision_model
-        hidden_states = tower.embeddings(pixel_values, spatial_shapes)  # (B, N, D), with positions
-        hidden_states, is_patch = take_patches(hidden_states, kept_patches)  # (B, K, D)
-        mask = key_padding_mask(is_patch, tower.config._attn_implementation)
+        hidden_states = tower.embeddings(pixel_values, spatial_shapes, kept_patches.clamp(min=0))  # (B, N, D)
+        mask = key_padding_mask(pixel_attention_mask, tower.config._attn_implementation)
         hidden_states, _ = tower.encoder(hidden_states, mask, False)
         return tower.head(tower.post_layernorm(hidden_states), mask)
 
@@ -269,12 +270,12 @@ class FGClip2ForTraining(FGClip2Model):
         """
         low = 2 if mixed else FLOAT32
         vision, text = config.vision_config, config.text_config
-        inputs = contents.images * contents.patches * low * vision.num_channels * vision.patch_size**2
-        patches = contents.images * contents.patches_of_tower
+        patches = contents.images * contents.patches
+        inputs = patches * low * vision.num_channels * vision.patch_size**2
         # Output of the last norm, keys and values of the image head; gone before the layers' turn.
         image_head = patches * (FLOAT32 + 3 * low) * vision.hidden_size
         options = {"mixed": mixed, "checkpointing": checkpointing}
-        tower = (vision, patches, vision_layers, mixed, checkpointing, contents.patches_of_tower)
+        tower = (vision, patches, vision_layers, mixed, checkpointing, contents.patches)
         dense = Activations(0.0)
         if contents.regions:  # each patch is a query
             kept = patches * low * (7 * vision.hidden_size + 2 * vision.intermediate_size)
