@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fgclip2.modeling.modeling_fgclip2 import position_grids, position_grids_traceable
 from fgclip2.modeling.processing_fgclip2 import FGClip2Processor
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.collator import FGClip2Collator
@@ -65,6 +66,16 @@ def test_the_embedding_is_that_of_a_tower_that_sees_the_kept_patches_alone(atten
             alone = tower.head(tower.post_layernorm(tower.encoder(hidden, None, False)[0]))
             expected = torch.nn.functional.normalize(alone, dim=-1)[0]
             torch.testing.assert_close(embeds[number], expected, rtol=0, atol=1e-6)
+
+
+def test_compiled_positions_are_those_of_the_kept_patches():
+    torch.manual_seed(0)
+    table, shapes = torch.randn(4, 4, 8), torch.tensor([[3, 5], [6, 2]])
+    kept = draw_kept_patches([15, 12], 0.5, [np.random.default_rng(number) for number in range(2)]).clamp(min=0)
+    expected = position_grids(table, shapes, 15).gather(1, kept[..., None].expand(-1, -1, 8))
+    assert torch.equal(position_grids(table, shapes, kept.shape[1], kept), expected)
+    compiled = torch.compile(position_grids_traceable, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(table, shapes, kept.shape[1], kept), expected, rtol=0, atol=1e-6)
 
 
 def test_draws_follow_from_seed_epoch_and_record(saved_folder, records):

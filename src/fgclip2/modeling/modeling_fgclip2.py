@@ -154,13 +154,14 @@ def resize_position_grid(table: Tensor, height: int, width: int) -> Tensor:
     return torch.einsum("hi,wj,ijd->hwd", rows, columns, table).flatten(0, 1)
 
 
-def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
+def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int, places: Tensor | None = None) -> Tensor:
     """Resize a position table to the grid of each image, once per distinct grid.
 
     Args:
         table: Float32, shape (G, G, D).
         spatial_shapes: Integer, shape (B, 2), (height, width) of each grid in patches.
         num_patches: Patch slots N per image; slots past the grid get the position of its first patch.
+        places: Integer, shape (B, N), the place in its grid of each patch; `None`: they are all there, in order.
 
     Returns:
         Shape (B, N, D).
@@ -168,6 +169,8 @@ def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> T
     Raises:
         ValueError: A grid is empty or does not fit into `num_patches`.
     """
+    if places is not None:
+        num_patches = int(spatial_shapes.prod(dim=1).max())
     distinct, inverse = torch.unique(spatial_shapes.cpu(), dim=0, return_inverse=True)
     grids = []
     for height, width in distinct.tolist():
@@ -177,16 +180,19 @@ def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> T
             )
         grid = resize_position_grid(table, height, width)
         grids.append(torch.cat([grid, grid[:1].expand(num_patches - height * width, -1)]))
-    return torch.stack(grids)[inverse.to(table.device)]  # (distinct, N, D) -> (B, N, D)
+    positions = torch.stack(grids)[inverse.to(table.device)]  # (distinct, N, D) -> (B, N, D)
+    return positions if places is None else positions.gather(1, places[..., None].expand(-1, -1, positions.shape[-1]))
 
 
-def position_grids_traceable(table: Tensor, spatial_shapes: Tensor, num_patches: int) -> Tensor:
+def position_grids_traceable(
+    table: Tensor, spatial_shapes: Tensor, num_patches: int, places: Tensor | None = None
+) -> Tensor:
     """[`position_grids`] without data-dependent shapes, for `torch.compile`, `torch.export` and ONNX.
 
     Equal within 1e-6, but for grids one patch wide (see [`resize_position_grid`]).
     """
     height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]  # (B, 1)
-    index = torch.arange(num_patches, device=table.device)[None]
+    index = torch.arange(num_patches, device=table.device)[None] if places is None else places
     index = torch.where(index < height * width, index, 0)  # (B, N)
     rows = antialiased_weights(index // width, height, table.shape[0])  # (B, N, G)
     columns = antialiased_weights(index % width, width, table.shape[1])
@@ -220,12 +226,7 @@ class FGClip2VisionEmbeddings(nn.Module):
         table = self.position_embedding(torch.arange(self.grid_size**2, device=pixel_values.device))
         table = table.float().unflatten(0, (self.grid_size, self.grid_size))
         resize = position_grids_traceable if torch.compiler.is_compiling() else position_grids
-        if places is None:  # the patches of a grid come in their order
-            positions = resize(table, spatial_shapes, pixel_values.shape[1])
-        else:  # integer (B, N): some of them, each by its place in the grid
-            grids = resize(table, spatial_shapes, int(spatial_shapes.prod(dim=1).max()))
-            positions = grids.gather(1, places[..., None].expand(-1, -1, grids.shape[-1]))
-        return embeddings + positions.to(embeddings.dtype)
+        return embeddings + resize(table, spatial_shapes, pixel_values.shape[1], places).to(embeddings.dtype)
 
 
 class FGClip2PoolingHead(nn.Module):
