@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from ..languages import Language
 from .readers.checks import check_language_option
 from .readers.record_index import RecordIndex, Span, make_index, record_indexes
+from .readers.scanning import Piece, scan_files
 from .records import Record, RecordDataset, concatenate
 from .shard_files import ShardReader, broken_shard, check_count, list_shards
 
@@ -49,8 +51,8 @@ def read_shards(
 ) -> RecordDataset:
     """Read tar shards as a data set whose records are read in any order, each from where it is.
 
-    All headers and texts are read once to find the samples and their languages. What is found of shards of 64 MiB and
-    more is kept in the user's cache, as of other large files.
+    All headers and texts are read once to find the samples and their languages. What is found of 64 MiB and more is
+    kept in the user's cache, as of other large sources.
 
     Args:
         shards: What `list_shards` takes.
@@ -67,12 +69,14 @@ def read_shards(
     for path in local:
         if not path.is_file():
             raise broken_shard(str(path), "missing")
-    indexes = dict(
-        zip(map(str, local), record_indexes(local, partial(_scan, language), f"shard {language}"), strict=True)
-    )
+    named = [shards] if isinstance(shards, (str, Path)) else shards
+    source = [str(Path(name).resolve()) for name in named]
+    scanner = ShardScanner(language)
+    kept = record_indexes(local, partial(scan_files, scanner), source, f"shard {language}")
+    indexes = dict(zip(map(str, local), kept, strict=True))
     datasets = []
     for shard in found:
-        index = indexes.get(str(Path(shard.path))) or _scan(language, shard.path)
+        index = indexes.get(str(Path(shard.path))) or scanner.index(shard.path)
         check_count(shard.path, len(index.starts), shard.samples)
         datasets.append(ShardRecords(shard.path, language, index))
     if not any(map(len, datasets)):
@@ -80,12 +84,27 @@ def read_shards(
     return concatenate(datasets)
 
 
-def _scan(language: Language | None, path: str | Path) -> RecordIndex:
-    def spans() -> Iterator[Span]:
-        with ShardReader(str(path), language) as reader:
-            for number, sample in enumerate(reader.samples(), 1):
-                members = list(sample.members.values())
-                length = sum(member.size for member in members)
-                yield Span(members[0].offset, length, number, reader.language(sample))
+@dataclass(frozen=True)
+class ShardScanner:
+    """Finds the samples of whole shards, for each is found by the sizes of those before it."""
 
-    return make_index(spans(), lambda found: [(0, found)])
+    language: Language | None
+
+    def find_item(self, path: Path, begin: int, end: int) -> None:
+        """Return `None`."""
+
+    def scan(self, path: Path, start: int, end: int) -> Piece:
+        """Find all samples."""
+        return Piece(self.index(str(path)), None, None)
+
+    def index(self, path: str) -> RecordIndex:
+        """Find all samples of a shard, which may be at an address."""
+
+        def spans() -> Iterator[Span]:
+            with ShardReader(path, self.language) as reader:
+                for number, sample in enumerate(reader.samples(), 1):
+                    members = list(sample.members.values())
+                    length = sum(member.size for member in members)
+                    yield Span(members[0].offset, length, number, reader.language(sample))
+
+        return make_index(spans(), lambda found: [(0, found)])

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from fgclip2.data.readers import files, record_index
+from fgclip2.data.readers import record_index, scanning
 from fgclip2.data.readers.finehard import read_finehard
 
 from ..samples import items, write_lines
@@ -19,9 +19,9 @@ from ..samples import items, write_lines
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Indexes are kept for files of any size, in a folder of the test."""
+    """Indexes are kept for sources of any size, in a folder of the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "缓存"))
-    monkeypatch.setattr(record_index, "LARGE_FILE", 1)
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 1)
     return tmp_path / "缓存" / "fgclip2" / "records"
 
 
@@ -34,7 +34,7 @@ def scanned(monkeypatch):
         names.append(1)
         return make(spans, records_in)
 
-    monkeypatch.setattr(files, "make_index", counted)
+    monkeypatch.setattr(scanning, "make_index", counted)
     return names
 
 
@@ -93,7 +93,7 @@ def test_without_a_place_to_keep_it_the_file_is_scanned(tmp_path, images, monkey
     path = write_lines(tmp_path / "a.jsonl", items(4))
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(record_index, "LARGE_FILE", 1)
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 1)
     assert len(read_finehard(path, images)) == 4
     assert "no index can be kept" in caplog.text
 
@@ -118,6 +118,8 @@ def test_workers_map_the_index_and_do_not_copy_it(tmp_path, images, cache):
 def test_many_files_are_scanned_by_all_cores(tmp_path, images, cache, scanned, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(record_index.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(scanning, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(scanning, "BYTES_PER_PROCESS", 1)
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(3):
@@ -126,7 +128,35 @@ def test_many_files_are_scanned_by_all_cores(tmp_path, images, cache, scanned, m
     assert len(records) == 18
     assert scanned == []  # by other processes
     assert "found the records of 3 files" in caplog.text
-    assert [record.source.rpartition("/")[2] for record in records][5] == "1.jsonl:1"
+    numbers = [f"{file}.jsonl:{line + 1}" for file in range(3) for line in range(5 + file)]
+    assert [record.source.rpartition("/")[2] for record in records] == numbers
+
+
+def test_only_files_that_have_changed_are_scanned(tmp_path, images, cache, scanned, monkeypatch):
+    """All files of a source have one index."""
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 10_000)  # none of the files is as large
+    monkeypatch.setattr(record_index.os, "cpu_count", lambda: 1)
+    folder = tmp_path / "记录"
+    folder.mkdir()
+    for number in range(4):
+        write_lines(folder / f"{number}.jsonl", [*items(3), "{", *items(3)])
+    first = read_finehard(folder, images)
+    assert len(scanned) == 4
+    write_lines(folder / "2.jsonl", items(9))
+    write_lines(folder / "25.jsonl", items(2))
+    (folder / "0.jsonl").unlink()
+    second = read_finehard(folder, images)
+    assert len(scanned) == 6
+    assert len([entry for entry in cache.iterdir() if entry.is_dir()]) == 1
+    third = pickle.loads(pickle.dumps(read_finehard(folder, images)))
+    assert len(scanned) == 6
+    for records in (second, third):
+        assert records.languages.tolist() == [0, 1, 0, 0, 0, 1, 0] + [0, 1] * 4 + [0, 0, 1] + [0, 1, 0, 0, 0, 1, 0]
+        numbers = [(1, 7), (2, 9), (25, 2), (3, 7)]
+        assert [records.source(index).rpartition("/")[2] for index in range(25)] == [
+            f"{file}.jsonl:{line + 1}" for file, count in numbers for line in range(count)
+        ]
+        assert vars(records[24]) == {**vars(first[27]), "source": records.source(24)}
 
 
 @pytest.mark.slow
@@ -139,8 +169,9 @@ def test_a_script_without_a_guard_is_read_all_the_same(tmp_path, images):
     script = tmp_path / "script.py"
     script.write_text(
         "import logging; logging.basicConfig()\n"
-        "from fgclip2.data.readers import read_finehard, record_index\n"
-        "record_index.LARGE_FILE, record_index.os.cpu_count = 1, lambda: 2\n"
+        "from fgclip2.data.readers import read_finehard, record_index, scanning\n"
+        "record_index.LARGE_SOURCE = scanning.BYTES_PER_PROCESS = 1\n"
+        "record_index.os.cpu_count = lambda: 2\n"
         f"print(len(read_finehard({str(folder)!r}, {str(images)!r})), 'records')\n",
         encoding="utf-8",
     )
@@ -151,15 +182,15 @@ def test_a_script_without_a_guard_is_read_all_the_same(tmp_path, images):
 
 
 def _read(path, images, started, barrier):
-    record_index.LARGE_FILE = 1
-    make = files.make_index
+    record_index.LARGE_SOURCE = 1
+    make = scanning.make_index
 
     def counted(*arguments):
         with started.get_lock():
             started.value += 1
         return make(*arguments)
 
-    files.make_index = counted
+    scanning.make_index = counted
     barrier.wait()
     assert len(read_finehard(path, images)) == 50
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
@@ -24,7 +25,8 @@ from ...checks import one_of
 from ...files import UTF8_BOM, decode_json, leads_outside
 from ...languages import Language
 from ..records import InvalidRecordError, Record, RecordDataset
-from .record_index import RecordIndex, Span, make_index, record_indexes
+from .record_index import RecordIndex, Span, record_indexes
+from .scanning import Piece, make_piece, scan_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ _OPEN_AT_THE_END = "unexpected end of data"  # what Python's reader of CSV says
 _BLOCK_BYTES = 2**20
 _BRACKETS, _IN_STRING = re.compile(r'["{}\[\]]'), re.compile(r'"|\\.', re.DOTALL)
 _SPACE = re.compile("[ \t\r\n\ufeff]*")
+_BETWEEN_OBJECTS = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+_TRIED = 1000  # places between objects; an item has some dozens of them
 
 
 class Parser(Protocol):
@@ -68,6 +72,9 @@ class FileRecords(RecordDataset):
         if count:
             some = ", ".join(map(str, first)) + (", …" if count > len(first) else "")
             logger.warning("%s: %d records are malformed (%s); reading them raises", path, count, some)
+        if count and not index.lengths[-1]:
+            place = index.numbers[-1], index.starts[-1]
+            logger.warning("%s: the list is broken at item %d, byte %d; no item after it is read", path, *place)
 
     @property
     def languages(self) -> np.ndarray:  # type: ignore[override]  # not kept here, so that workers map it, too
@@ -129,15 +136,32 @@ def read_files(
             leads nowhere, or out of the folder.
     """
     files = record_files(path, suffixes, follow_links)
-    indexes = record_indexes(files, partial(_scan, kind, parser), f"{kind.__name__} {parser!r}")
-    datasets = [kind(file, _format_of(file)[1], parser, index) for file, index in zip(files, indexes, strict=True)]
+    scan = partial(scan_files, FileScanner(kind, parser))
+    indexes = record_indexes(files, scan, str(Path(path).resolve()), f"{kind.__name__} {parser!r}")
+    datasets = []
+    for file, index in zip(files, indexes, strict=True):
+        table = _table_of(file)
+        datasets.append(kind(file, table[0] if table else decode_json, parser, index))
     if not any(map(len, datasets)):
         raise ValueError(f"{path} must hold at least one record")
     return datasets
 
 
-def _scan(kind: type[FileRecords], parser: Any, file: Path) -> RecordIndex:
-    return make_index(_format_of(file)[0], partial(kind.records_in, parser))
+@dataclass(frozen=True)
+class FileScanner:
+    """Finds the items of text files, and the languages of their records."""
+
+    kind: type[FileRecords]
+    parser: Any
+
+    def find_item(self, path: Path, begin: int, end: int) -> int | None:
+        """Return where an item seems to begin."""
+        is_list = path.suffix.lower() not in _DELIMITERS and _head(path).startswith(b"[")
+        return find_in_list(path, begin, end) if is_list else find_line(path, begin, end)
+
+    def scan(self, path: Path, start: int, end: int) -> Piece:
+        """Find the items from `start` on, which is where one begins."""
+        return make_piece(scan_items(path, start), partial(self.kind.records_in, self.parser), end)
 
 
 def record_files(path: str | Path, suffixes: Sequence[str], follow_links: bool = False) -> list[Path]:
@@ -174,30 +198,42 @@ def columns_of(path: Path) -> list[str] | None:
     Raises:
         ValueError: The header is not UTF-8, blank, or names a column twice.
     """
-    delimiter = _DELIMITERS.get(path.suffix.lower())
-    if delimiter is None:
-        return None
-    with path.open("rb") as file:
-        return list(_read_header(file, path, delimiter).columns)
+    table = _table_of(path)
+    return list(table[0].columns) if table else None
 
 
 def first_item(path: Path) -> Any:
     """Return the first well-formed item of a file, None if there is none."""
-    scan, _ = _format_of(path)
-    return next((span.item for span in scan if span.item is not None), None)
+    return next((span.item for span in scan_items(path) if span.item is not None), None)
 
 
-def _format_of(path: Path) -> tuple[Iterator[Span], Callable[[bytes], Any]]:
-    delimiter = _DELIMITERS.get(path.suffix.lower())
+def scan_items(path: Path, start: int = 0) -> Iterator[Span]:
+    """Yield the items of a file from a byte on at which one begins, 0 for all of them.
+
+    Raises:
+        ValueError: The file is UTF-16, or the header of a table is none.
+    """
+    head = _head(path)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} must be UTF-8, and is UTF-16")
+    table = _table_of(path)
+    if table is not None:
+        return _scan_table(path, *table, start)
+    return scan_list(path, start) if head.startswith(b"[") else scan_lines(path, decode_json, start)
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(_BLOCK_BYTES).removeprefix(UTF8_BOM).lstrip()
-        file.seek(0)
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise ValueError(f"{path} must be UTF-8, and is UTF-16")
-        if delimiter is not None:
-            table = _read_header(file, path, delimiter)
-            return _scan_table(path, table, file.tell()), table
-    return (scan_list(path) if head.startswith(b"[") else scan_lines(path, decode_json)), decode_json
+        return file.read(_BLOCK_BYTES).removeprefix(UTF8_BOM).lstrip()
+
+
+def _table_of(path: Path) -> tuple[_Table, int] | None:
+    """Return how the rows of a table are written, and the byte at which they begin; None for JSON."""
+    delimiter = _DELIMITERS.get(path.suffix.lower())
+    if delimiter is None:
+        return None
+    with path.open("rb") as file:
+        return _read_header(file, path, delimiter), file.tell()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -226,9 +262,10 @@ def _numbered_lines(file: BinaryIO, number: int = 1) -> Iterator[_Line]:
         start, number = start + length, number + 1
 
 
-def scan_lines(path: Path, decode: Callable[[bytes], Any]) -> Iterator[Span]:
-    """Yield the items that the lines of a file are, but for blank ones."""
+def scan_lines(path: Path, decode: Callable[[bytes], Any], start: int = 0) -> Iterator[Span]:
+    """Yield the items that the lines of a file are, but for blank ones, from a byte on at which a line begins."""
     with path.open("rb") as file:
+        file.seek(start)
         for start, number, line, length in _numbered_lines(file):
             if length > MAX_RECORD_BYTES:
                 yield Span(start, length, number, None)
@@ -243,6 +280,14 @@ def scan_lines(path: Path, decode: Callable[[bytes], Any]) -> Iterator[Span]:
                 yield Span(start + line.index(content, skipped), len(content), number, item)
 
 
+def find_line(path: Path, begin: int, end: int) -> int | None:
+    """Return where the first line begins that does so between two bytes, None if there is none."""
+    with path.open("rb") as file:
+        file.seek(begin - 1)  # it may have the end of the line before
+        rest = file.readline(end - begin)
+    return begin - 1 + len(rest) if rest.endswith(b"\n") else None
+
+
 class _Window:
     """The text of a file from some byte on, as much of it as is needed; bytes that are no UTF-8 are escaped."""
 
@@ -250,7 +295,7 @@ class _Window:
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")  # holds back what a piece cuts
         self.text, self.position = "", 0  # position: in the text
-        self.byte = 0  # where `position` is in the file
+        self.byte = file.tell()  # where `position` is in the file
         self._ended = False
 
     def advance(self, end: int) -> int:
@@ -282,26 +327,26 @@ class _Window:
                 return ""
 
 
-def scan_list(path: Path) -> Iterator[Span]:
-    """Yield the items of one JSON list.
+def scan_list(path: Path, start: int = 0) -> Iterator[Span]:
+    """Yield the items of one JSON list, from a byte on at which one begins; 0: all of them.
 
     An object or list that can't be decoded is malformed by itself, if its end is found; where the list is broken, what
     remains of it is one malformed item.
     """
     decoder = json.JSONDecoder()
     with path.open("rb") as file:
+        file.seek(start)
         window = _Window(file)
-        window.skip_space()
-        expected = "["
+        expected = "" if start else "["
         for number in range(1, 2**32):
-            found, start = window.skip_space(), window.byte
+            found, place = window.skip_space(), window.byte
             if found == "]" and expected == ",":
-                return (yield from _after_list(window, path, number))
-            if found == expected:
-                window.advance(window.position + 1)
+                return (yield from _after_list(window, number))
+            if found.startswith(expected):
+                window.advance(window.position + len(expected))
                 if window.skip_space() == "]" and expected == "[":
-                    return (yield from _after_list(window, path, number))
-                start, item, end = window.byte, None, None
+                    return (yield from _after_list(window, number))
+                place, item, end = window.byte, None, None
                 while end is None:
                     try:
                         item, end = decoder.raw_decode(window.text, window.position)
@@ -310,11 +355,32 @@ def scan_list(path: Path) -> Iterator[Span]:
                             break
                 length = _skip_brackets(window) if end is None else window.advance(end)
                 if length:
-                    yield Span(start, length, number, item)
+                    yield Span(place, length, number, item if length <= MAX_RECORD_BYTES else None)
                     expected = ","
                     continue
-            yield _broken(path, number, start)
+            yield Span(place, 0, number, None)
             return
+
+
+def find_in_list(path: Path, begin: int, end: int) -> int | None:
+    """Return where an object begins between two bytes that seems to be an item of the list, None if there is none.
+
+    It is behind another object, and the list goes on for a while: one within an item ends before, and what is behind
+    it does not belong in a list. So a wrong answer is possible, where an item is long.
+    """
+    with path.open("rb") as file:
+        before = file.seek(max(0, begin - _BLOCK_BYTES))  # the comma may be before the first byte
+        content = file.read(end - before)
+    starts = (before + found.end() for found in _BETWEEN_OBJECTS.finditer(content))
+    for start in islice((start for start in starts if start >= begin), _TRIED):
+        for span in scan_list(path, start):
+            if not span.length:
+                break
+            if span.start >= start + _BLOCK_BYTES:
+                return start
+        else:
+            return start  # the list has come to its end
+    return None
 
 
 def _skip_brackets(window: _Window) -> int:
@@ -341,15 +407,10 @@ def _skip_brackets(window: _Window) -> int:
             return 0
 
 
-def _after_list(window: _Window, path: Path, number: int) -> Iterator[Span]:
+def _after_list(window: _Window, number: int) -> Iterator[Span]:
     window.advance(window.position + 1)
     if window.skip_space():
-        yield _broken(path, number, window.byte)
-
-
-def _broken(path: Path, number: int, byte: int) -> Span:
-    logger.warning("%s: the list is broken at item %d, byte %d; no item after it is read", path, number, byte)
-    return Span(byte, 0, number, None)
+        yield Span(window.byte, 0, number, None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -411,10 +472,13 @@ def _read_header(file: BinaryIO, path: Path, delimiter: str) -> _Table:
     return _Table(tuple(columns), delimiter, quoting)
 
 
-def _scan_table(path: Path, table: _Table, start: int) -> Iterator[Span]:
-    """Yield the rows; one that has no end, or a wrong one, is its first line only: the others may well be rows."""
+def _scan_table(path: Path, table: _Table, first_row: int, start: int) -> Iterator[Span]:
+    """Yield the rows from a byte on at which one begins, 0 for all of them, which begin behind the header.
+
+    One that has no end, or a wrong one, is its first line only: the others may well be rows.
+    """
     with path.open("rb") as file:
-        file.seek(start)
+        file.seek(max(first_row, start))
         lines = _numbered_lines(file, number=2)
         taken: list[_Line] = []  # the lines of the row being read
         again: deque[_Line] = deque()  # to be read again

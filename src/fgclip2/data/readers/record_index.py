@@ -1,8 +1,10 @@
 """Where the records of text files, or of shards that are read in any order, are, kept between runs.
 
-Scanning a file of gigabytes takes minutes, and every process of every run would do it. The index of a large file is
-made once, by one process of a machine while the others wait, and mapped into memory from then on, so that processes
-share it. It is in the user's cache, and of use only while path, size and time of change of the file are as they were.
+Scanning gigabytes takes minutes, and every process of every run would do it. The index of a large source (all files of
+one data set) is made once, by one process of a machine while the others wait, and mapped into memory from then on, so
+that processes share it. It is in the user's cache, and of use only while path, size and time of change of the files are
+as they were; of a source that has changed, only files that are new or have changed are scanned. The files of a source
+have one index together, because each mapped file is an open one, of which a process may have about a thousand.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import current_process, get_context
+from itertools import accumulate
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +32,9 @@ from ...languages import LANGUAGES, Language
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the index, and of what languages are guessed by
-LARGE_FILE = 64 * 2**20  # bytes; smaller files are scanned each time, in a second or so
+FORMAT = 2  # of the index, and of what languages are guessed by
+LARGE_SOURCE = 64 * 2**20  # bytes of all files; smaller sources are scanned each time, in a second or so
+GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
 _NAMED = 5  # malformed records, in a warning
 _DTYPES: dict[str, np.dtype[Any]] = {
     "starts": np.dtype(np.int64),
@@ -41,7 +44,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "parts": np.dtype(np.uint8),
 }
 _DESCRIPTION = "index.json"
-_GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
 
 
 class Span(NamedTuple):
@@ -64,7 +66,7 @@ class RecordIndex:
         languages: uint8 (N,), index into `LANGUAGES`.
         parts: uint8 (N,), which of the records of one item it is.
         malformed: How many can't be decoded, and the numbers of the first of them.
-        folder: Where it is kept; `None`: in memory alone.
+        kept: The kept indexes that this one is among, and its number there; `None`: it is in memory alone.
     """
 
     starts: np.ndarray
@@ -73,12 +75,13 @@ class RecordIndex:
     languages: np.ndarray
     parts: np.ndarray
     malformed: tuple[int, Sequence[int]]
-    folder: Path | None = field(default=None, compare=False)
+    kept: tuple[KeptIndexes, int] | None = field(default=None, compare=False)
 
     def __reduce__(self) -> Any:
-        """Pickle the place of the files, so that workers map them instead of copying them."""
-        arrays = tuple(getattr(self, name) for name in _DTYPES)
-        return (RecordIndex, (*arrays, self.malformed)) if self.folder is None else (load_index, (self.folder,))
+        """Pickle the place of the kept indexes, so that workers map them instead of copying them."""
+        if self.kept is not None:
+            return operator.getitem, self.kept
+        return RecordIndex, (*(getattr(self, name) for name in _DTYPES), self.malformed)
 
 
 def make_index(spans: Iterable[Span], records_in: Callable[[Any], Sequence[tuple[int, Language]]]) -> RecordIndex:
@@ -110,108 +113,171 @@ def make_index(spans: Iterable[Span], records_in: Callable[[Any], Sequence[tuple
     return RecordIndex(**arrays, malformed=(len(malformed), tuple(malformed[:_NAMED])))
 
 
-def load_index(folder: Path) -> RecordIndex:
-    """Map an index into memory.
+def join_indexes(indexes: Sequence[RecordIndex], shifts: Sequence[int]) -> RecordIndex:
+    """Join the indexes of the pieces of a file.
+
+    Args:
+        indexes: The pieces, at least one, in the order of the file.
+        shifts: What the numbers of each are to be raised by.
+    """
+    arrays: dict[str, Any] = _concatenate(indexes)
+    arrays["numbers"] += np.repeat(shifts, [len(index.numbers) for index in indexes]).astype(np.uint32)
+    first = [number + shift for index, shift in zip(indexes, shifts, strict=True) for number in index.malformed[1]]
+    count = sum(index.malformed[0] for index in indexes)
+    return RecordIndex(**arrays, malformed=(count, tuple(first[:_NAMED])))
+
+
+def _concatenate(indexes: Sequence[RecordIndex]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([getattr(index, name) for index in indexes]) for name in _DTYPES}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Keeping
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class FileState(NamedTuple):
+    """What tells that a file is as it was."""
+
+    path: str
+    size: int  # bytes
+    changed: int  # ns
+
+
+class KeptIndexes:
+    """The indexes of the files of a source, mapped into memory from a folder, which is gone when the source changes.
+
+    Args:
+        folder: The folder.
+
+    Attributes:
+        folder: The folder.
+        states: Each file, as it was scanned.
 
     Raises:
-        OSError, ValueError: It isn't there, or is damaged.
+        OSError, ValueError: They aren't there, or are damaged.
     """
-    said = read_json(folder / _DESCRIPTION)
-    if not isinstance(said, dict) or not {"records", "malformed"} <= said.keys():
-        raise ValueError(f"{folder / _DESCRIPTION} lacks what an index says of itself")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _DTYPES}
-    for name, values in arrays.items():
-        if (values.dtype, values.shape) != (_DTYPES[name], (said["records"],)):
-            raise ValueError(f"{folder / name}.npy has {values.dtype} {values.shape}")
-    count, first = said["malformed"]
-    return RecordIndex(**arrays, malformed=(count, tuple(first)), folder=folder)
+
+    def __init__(self, folder: Path):
+        said = read_json(folder / _DESCRIPTION)
+        if not isinstance(said, dict) or "files" not in said:
+            raise ValueError(f"{folder / _DESCRIPTION} lacks what an index says of itself")
+        self.folder, files = folder, said["files"]
+        self.states = [FileState(*file["state"]) for file in files]
+        self._malformed = [(file["malformed"][0], tuple(file["malformed"][1])) for file in files]
+        self._ends = [0, *accumulate(file["records"] for file in files)]
+        self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _DTYPES}
+        for name, values in self._arrays.items():
+            if (values.dtype, values.shape) != (_DTYPES[name], (self._ends[-1],)):
+                raise ValueError(f"{folder / name}.npy has {values.dtype} {values.shape}")
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, number: int) -> RecordIndex:
+        """Return the index of one file."""
+        start, end = self._ends[number], self._ends[number + 1]
+        arrays = {name: values[start:end] for name, values in self._arrays.items()}
+        return RecordIndex(**arrays, malformed=self._malformed[number], kept=(self, number))
+
+    def __iter__(self) -> Iterator[RecordIndex]:
+        return (self[number] for number in range(len(self)))
+
+    def __reduce__(self) -> Any:
+        return KeptIndexes, (self.folder,)
 
 
 def record_indexes(
-    files: Sequence[Path], scan: Callable[[Path], RecordIndex], key: str, cache: Path | None = None
+    files: Sequence[Path],
+    scan: Callable[[Sequence[Path], int], list[RecordIndex]],
+    source: Any,
+    key: str,
+    cache: Path | None = None,
 ) -> list[RecordIndex]:
-    """Return the index of each file, made by all cores where large files have none yet, and kept.
+    """Return the index of each file of a source, made by all cores and kept if the source is large and has none yet.
 
     Args:
-        files: Text files.
-        scan: Makes the index of one; must be pickled.
-        key: All that an index depends on beside the file.
+        files: Text files or shards.
+        scan: Makes the indexes of files, by at most so many processes.
+        source: What names the source for as long as its files may change: a path or several.
+        key: All that an index depends on beside the files.
         cache: Folder; `None`: `records` in [`user_cache`].
 
     Raises:
         RuntimeError: A process that another one starts reads the files while it imports the script of that one.
     """
-    large = [path for path in files if path.stat().st_size >= LARGE_FILE]
-    if not large:
-        return [scan(path) for path in files]
-    if getattr(current_process(), "_inheriting", False):
-        raise RuntimeError(f"{large[0]} is read while a process starts: {_GUARD}")
+    states = _states(files)
+    if sum(state.size for state in states) < LARGE_SOURCE:
+        return scan(files, 1)
     cache = user_cache() / "records" if cache is None else cache
-    found = {path: _folder_of(path, key, cache) for path in large}
-    if any(_loaded(folder) is None for folder in found.values()):
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / "lock"):  # what another process makes need not be made again
-                _make_missing({path: folder for path, folder in found.items() if _loaded(folder) is None}, scan)
-        except OSError as error:
-            logger.warning("the records of large files are found anew in each run: no index can be kept (%s)", error)
-        except BrokenProcessPool:
-            logger.warning(
-                "the records of large files are found by one process, for others could not start: %s", _GUARD
-            )
-    indexes = {path: _loaded(folder) for path, folder in found.items()}
-    return [indexes.get(path) or scan(path) for path in files]
+    name = _digest([FORMAT, source, key])
+    folder = cache / f"{name}-{_digest(states)}"
+    kept = _loaded(folder)
+    if kept is not None:
+        return [*kept]
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(f"{files[0]} is read while a process starts: {GUARD}")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "lock"):  # what another process makes need not be made again
+            kept = _loaded(folder)
+            return [*kept] if kept is not None else _make(files, states, scan, folder, [*cache.glob(f"{name}-*")])
+    except OSError as error:
+        logger.warning("the records of large sources are found anew in each run: no index can be kept (%s)", error)
+        return scan(files, os.cpu_count() or 1)
 
 
-def _make_missing(missing: dict[Path, Path], scan: Callable[[Path], RecordIndex]) -> None:
+def _make(
+    files: Sequence[Path],
+    states: Sequence[FileState],
+    scan: Callable[[Sequence[Path], int], list[RecordIndex]],
+    folder: Path,
+    earlier: Sequence[Path],
+) -> list[RecordIndex]:
+    """Scan the files that no earlier index of the source has as they are, and keep the index of all in a folder."""
     start = time.perf_counter()
-    sizes = {path: path.stat().st_size for path in missing}
-    processes = min(len(missing), os.cpu_count() or 1)
-    largest_first = sorted(missing, key=lambda path: -sizes[path])
-    if processes > 1 and not current_process().daemon:  # which may have no children
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_make, largest_first, (missing[path] for path in largest_first), [scan] * len(missing)))
-    else:
-        for path in largest_first:
-            _make(path, missing[path], scan)
-    if missing:
-        logger.info(
-            "found the records of %d files, %.1f GB, in %.0f s; the next run need not look for them",
-            len(missing),
-            sum(sizes.values()) / 1e9,
-            time.perf_counter() - start,
-        )
-
-
-def _make(path: Path, folder: Path, scan: Callable[[Path], RecordIndex]) -> None:
-    index = scan(path)
-    if _state(path) != folder.name.partition("-")[2]:
-        return  # it has changed in the meantime
-    for old in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
-        shutil.rmtree(old, ignore_errors=True)
+    known: dict[FileState, RecordIndex] = {}
+    for old in filter(None, map(_loaded, earlier)):
+        known.update(zip(old.states, old, strict=True))
+    missing = [file for file, state in zip(files, states, strict=True) if state not in known]
+    found = dict(zip(missing, scan(missing, os.cpu_count() or 1), strict=True))
+    indexes = [found.get(file) or known[state] for file, state in zip(files, states, strict=True)]
+    logger.info(
+        "found the records of %d files, %.1f GB, in %.0f s; the next run need not look for them",
+        len(missing),
+        sum(state.size for state in states if state not in known) / 1e9,
+        time.perf_counter() - start,
+    )
+    if _states(files) != states:
+        return indexes  # of files that changed in the meantime
     with new_folder(folder) as unfinished:
-        for name in _DTYPES:
-            np.save(unfinished / f"{name}.npy", getattr(index, name), allow_pickle=False)
-        said = {"format": FORMAT, "file": str(path), "records": len(index.starts), "malformed": index.malformed}
-        (unfinished / _DESCRIPTION).write_text(json.dumps(said), encoding="utf-8")
+        for name, values in _concatenate(indexes).items():
+            np.save(unfinished / f"{name}.npy", values, allow_pickle=False)
+        described = [
+            {"state": state, "records": len(index.starts), "malformed": index.malformed}
+            for state, index in zip(states, indexes, strict=True)
+        ]
+        (unfinished / _DESCRIPTION).write_text(json.dumps({"format": FORMAT, "files": described}), encoding="utf-8")
+    for old_folder in earlier:
+        shutil.rmtree(old_folder, ignore_errors=True)
+    return [*KeptIndexes(folder)]
 
 
-def _folder_of(path: Path, key: str, cache: Path) -> Path:
-    name = hashlib.sha256(json.dumps([FORMAT, str(path.resolve()), key]).encode()).hexdigest()[:32]
-    return cache / f"{name}-{_state(path)}"
+def _states(files: Sequence[Path]) -> list[FileState]:
+    found = [(file, file.stat()) for file in files]
+    return [FileState(str(file.resolve()), status.st_size, status.st_mtime_ns) for file, status in found]
 
 
-def _state(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size}-{status.st_mtime_ns}"
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
 
 
-def _loaded(folder: Path) -> RecordIndex | None:
+def _loaded(folder: Path) -> KeptIndexes | None:
     if not folder.is_dir():
         return None
     try:
-        return load_index(folder)
-    except (OSError, ValueError) as error:
+        return KeptIndexes(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         logger.warning("the index in %s is damaged, and made anew: %s", folder, error)
         shutil.rmtree(folder, ignore_errors=True)
         return None
