@@ -17,13 +17,14 @@ import torch
 
 import fgclip2
 
-from . import benchmarks, inference, loader, onnx_graphs, sampler, training
+from . import benchmarks, inference, loader, onnx_graphs, padding, sampler, training
 from .measuring import Row
 
 SECTIONS = {
     "Model": ("Base size, random weights, CPU.", inference.row_groups),
     "ONNX": (onnx_graphs.EXPLANATION, onnx_graphs.row_groups),
     "Loader": (loader.EXPLANATION, loader.row_groups),
+    "Batches": (padding.EXPLANATION, padding.row_groups),
     "Sampler": (sampler.EXPLANATION, sampler.row_groups),
     "Training": (training.EXPLANATION, training.row_groups),
     "Benchmarks": (benchmarks.EXPLANATION, benchmarks.row_groups),

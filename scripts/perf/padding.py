@@ -1,20 +1,36 @@
-"""Print the share of vision tokens that are not padding, on a mix of photos, for each way of choosing batches.
+"""The share of vision tokens that are not padding, on a mix of photos, for each way of choosing batches.
 
-    python -m scripts.perf.padding
+    python -m scripts.perf.padding          for other sizes of the buffer of shards
+    python -m scripts.perf --only batches
 
 Sizes of images are all that it takes: nothing is decoded, and the numbers are the same on any machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.data.shards import order_by_patches, window_lengths
 from fgclip2.training import FGClip2ForTraining
+from fgclip2.training.collator import FGClip2Collator
+from fgclip2.training.mixture import Source
 from fgclip2.training.patch_counts import useful_share
+from fgclip2.training.sampler import BatchOrderSampler, DrawnRecord
+
+from .loader import published_records
+from .measuring import Row
+from .training import bounded_row
+
+EXPLANATION = """\
+Vision tokens that are not padding, in batches of 32 of 8,000 photos in two languages (their sizes are in
+`scripts/perf/padding.py`), by `patch_batches`: of records for two processes, of shards in the default buffer of 1,000
+samples. A batch as it waits in a loader's queue holds pixels, 44 texts and 4 boxes for each image."""
 
 # Width, height and share in a thousand of photos as data sets of the web have them: most by a few kinds of cameras and
 # of editors, 80 in a thousand cut by hand to any shape.
@@ -26,6 +42,8 @@ PHOTOS = (
 BUDGETS: tuple[int | str, ...] = (256, 1024, "auto")
 BATCH_SIZE = 32
 BATCHES_IN_BUFFER = (1, 4, 8, 15, 31)
+DEFAULT_BUFFER = 15  # batches of one of two languages
+LEAST_USEFUL, MOST_GIB = 0.97, 0.4
 
 
 def photo_mix(count: int = 8000) -> np.ndarray:
@@ -52,6 +70,35 @@ def batches_of_shards(patches: np.ndarray, batches_in_buffer: int, rank: int = 0
         of_rank, of_all = np.random.default_rng([start, 1, rank]), np.random.default_rng([start, 0])
         yield from window[order_by_patches(window, BATCH_SIZE, of_rank, of_all)].reshape(-1, BATCH_SIZE)
         start += length
+
+
+def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
+    """The measurements, which are the same in each run."""
+    return [*(partial(padding_rows, budget) for budget in BUDGETS), batch_rows]
+
+
+def padding_rows(budget: int | str) -> list[Row]:
+    patches = patches_of_photos(budget)
+    languages = (np.arange(len(patches)) % 3 == 0).astype(np.uint8)
+    rows = []
+    for way, given, bound in (("any", None, None), ("alike", patches, LEAST_USEFUL)):
+        sampler = BatchOrderSampler([Source(languages)], BATCH_SIZE, 2, patches=given)
+        order = np.array([draw.index for draw in sampler]).reshape(-1, BATCH_SIZE)
+        name = f"useful vision tokens of records, {budget} patches, patch_batches={way}"
+        rows.append(bounded_row(name, useful_share(patches[batch] for batch in order), bound, ">=", unit=""))
+    share = useful_share(batches_of_shards(patches, DEFAULT_BUFFER))
+    name = f"useful vision tokens of shards, {budget} patches, patch_batches=alike"
+    return [*rows, bounded_row(name, share, LEAST_USEFUL, ">=", unit="")]
+
+
+def batch_rows(images: int = 32) -> list[Row]:
+    collator = FGClip2Collator(FGClip2Processor.from_pretrained(embedded_checkpoint()), max_num_patches=1024)
+    with tempfile.TemporaryDirectory() as folder:
+        batch = collator([DrawnRecord(record, 0) for record in published_records(Path(folder), images)])
+    held = sum(value.nbytes for value in batch.values() if hasattr(value, "nbytes"))
+    return [
+        bounded_row("batch of 512 images of 1,024 patches", held * 512 / images / 2**30, MOST_GIB, "<=", unit="GiB")
+    ]
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgclip2.training.objective import FGClip2Objective
-from scripts.perf import loader, training
+from scripts.perf import loader, padding, sampler, training
 from scripts.perf.__main__ import markdown
 from scripts.perf.index_update import measure_update
 from scripts.perf.measuring import Row, added_peak_memory, in_fresh_process
@@ -140,3 +140,15 @@ def test_varied_drawings_are_all_different_and_always_the_same():
         assert picture.shape == (96, 96, 3)
         np.testing.assert_array_equal(picture, again)
         assert (picture == 255).all(-1).any()  # the drawing
+
+
+def test_batches_hold_their_bounds():
+    rows = [row for group in padding.row_groups(1) for row in group()]
+    assert len(rows) == 10
+    assert [row.held for row in rows if row.bound] == [True] * 7
+
+
+def test_the_memory_and_the_start_of_an_order_are_measured():
+    rows = [*sampler.memory_rows(40_000, 20_000), *sampler.start_rows(10_000)]
+    assert [row.bound for row in rows] == ["<= 100", "<= 100", "", "<= 20"]
+    assert all(row.value > 0 for row in rows)

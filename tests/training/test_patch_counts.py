@@ -1,16 +1,20 @@
 """Batches of images that are alike in their patches: chosen by headers, and hardly padded."""
 
 import json
+import os
+import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
-from fgclip2.data import Record, RecordDataset, read_finehard, write_shards
+from fgclip2.data import Record, RecordDataset, concatenate, read_finehard, write_shards
+from fgclip2.data.readers import record_index
 from fgclip2.data.records import read_image_size
-from fgclip2.training import FGClip2ForTraining, NeighbouringRecords
+from fgclip2.training import FGClip2ForTraining, NeighbouringRecords, patch_counts
 from fgclip2.training.mixture import Source
 from fgclip2.training.patch_counts import read_patch_counts, useful_share
 from fgclip2.training.sampler import BatchOrderSampler
@@ -85,10 +89,13 @@ def test_batches_do_not_depend_on_the_number_of_ranks():
 class Pictures(RecordDataset):
     """Images of some sizes, in memory or missing."""
 
-    def __init__(self, sizes):
+    def __init__(self, sizes, kept=None):
         self.sizes, self.languages = sizes, np.zeros(len(sizes), np.uint8)
+        self.image_sizes = None if kept is None else np.load(kept, mmap_mode="r+")
+        self.was_read = []  # numbers of records
 
     def _read(self, index: int) -> Record:
+        self.was_read.append(index)
         size = self.sizes[index]
         image = "missing.png" if size is None else Image.new("RGB", size)
         return Record(image, "a cat", None, "en", (), self._source(index))
@@ -122,6 +129,101 @@ def test_each_rank_reads_its_part_and_all_have_all():
     grids = [PROCESSOR.prepare_image(Image.new("RGB", size or (1, 1)), 256)["spatial_shapes"] for size in SIZES]
     assert one == [int(grid.prod()) if size else 0 for grid, size in zip(grids, SIZES, strict=True)]
     assert run_on_ranks(counts_of_ranks, 2) == [one, one]
+
+
+def count_by_area(height: int, width: int) -> int:
+    if height > 600:
+        raise ValueError("as an image that is too narrow")
+    return height * width // 64
+
+
+def nothing_known(file: Path, sizes: list) -> str:
+    np.save(file, np.zeros((len(sizes), 2), np.int32))
+    return str(file)
+
+
+def of_two_sources(kept: list[str | None]) -> list[list[int]]:
+    """Counts of records of two sources by this rank, and which of each it has read."""
+    sources = [Pictures(sizes, file) for sizes, file in zip(TWO_SOURCES, kept, strict=True)]
+    counts = read_patch_counts(concatenate([concatenate(sources[:1]), concatenate(sources)]), count_by_area)
+    return [counts.tolist(), *(sorted(source.was_read) for source in sources)]
+
+
+TWO_SOURCES = [SIZES, [(8, 8), (16, 8), (640, 640), (2000, 500)]]
+COUNTS = [[32, 0, 32, 800, 4, 4800, 4800], [1, 2, 0, 15625]]
+
+
+@pytest.mark.parametrize("block", [2, 2**18])
+def test_sizes_are_read_once(tmp_path, monkeypatch, block):
+    """Of the source that has an index; and what could not be read is tried again. The first source comes twice."""
+    monkeypatch.setattr(patch_counts, "_BLOCK", block)
+    kept = [nothing_known(tmp_path / "大小.npy", SIZES), None]
+    first, second = of_two_sources(kept), of_two_sources(kept)
+    assert first[0] == second[0] == COUNTS[0] * 2 + COUNTS[1]
+    assert set(first[1]) == set(range(len(SIZES)))
+    assert set(second[1]) == {SIZES.index(None)}
+    assert first[2] == second[2] == [0, 1, 2, 3]
+
+
+def test_ranks_share_what_is_kept(tmp_path):
+    """Also where one of them has done it alone before; each reads its part of what is not known."""
+    kept = [nothing_known(tmp_path / f"{number}.npy", sizes) for number, sizes in enumerate(TWO_SOURCES)]
+    alone = of_two_sources([kept[0], None])
+    both = run_on_ranks(of_two_sources, 2, kept)
+    assert both[0][0] == both[1][0] == alone[0]
+    assert sorted(both[0][2] + both[1][2]) == [0, 1, 2, 3]
+    assert all(0 < len(rank[2]) < 4 for rank in both)
+    again = of_two_sources(kept)
+    assert again[0] == alone[0]
+    assert again[2] == []
+
+
+def test_many_sizes_are_read_by_several_processes(tmp_path, monkeypatch):
+    """Which do not tell this one what they read."""
+    monkeypatch.setattr(patch_counts, "_RECORDS_PER_PROCESS", 3)
+    monkeypatch.setattr(patch_counts, "_RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    records = Pictures(SIZES)
+    assert read_patch_counts(records, count_by_area).tolist() == COUNTS[0]
+    assert records.was_read == []
+
+
+def test_a_killed_process_has_kept_what_it_had_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(patch_counts, "_BLOCK", 3)
+    kept = nothing_known(tmp_path / "sizes.npy", SIZES)
+    records, read = Pictures(SIZES, kept), Pictures._read
+
+    def killed(self, index):
+        if index == 5:
+            raise KeyboardInterrupt
+        return read(self, index)
+
+    monkeypatch.setattr(Pictures, "_read", killed)
+    with pytest.raises(KeyboardInterrupt):
+        read_patch_counts(records, count_by_area)
+    monkeypatch.setattr(Pictures, "_read", read)
+    again = Pictures(SIZES, kept)
+    assert read_patch_counts(again, count_by_area).tolist() == COUNTS[0]
+    assert sorted(again.was_read) == [1, 3, 4, 5, 6]  # the missing one, and all of the block that was not whole
+
+
+def test_records_with_an_index_keep_their_sizes(tmp_path, monkeypatch):
+    """Of text files whose images are gone in the second run, and of a third file that comes to them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 1)
+    make_records(tmp_path / "data", 6)
+    (tmp_path / "files").mkdir()
+    for name in ("a", "b"):
+        shutil.copy2(tmp_path / "data" / "records.json", tmp_path / "files" / f"{name}.json")
+    images = tmp_path / "data" / "images"
+    first = read_patch_counts(read_finehard(tmp_path / "files", images), count_by_area)
+    assert first.all()
+    images.rename(tmp_path / "elsewhere")
+    images.mkdir()
+    np.testing.assert_array_equal(read_patch_counts(read_finehard(tmp_path / "files", images), count_by_area), first)
+    shutil.copy2(tmp_path / "data" / "records.json", tmp_path / "files" / "c.json")
+    third = read_patch_counts(read_finehard(tmp_path / "files", images), count_by_area)
+    np.testing.assert_array_equal(third, [*first, *[0] * 6])
 
 
 def test_neighbours_decide_themselves():

@@ -71,9 +71,13 @@ class RecordDataset(ABC):
     Attributes:
         languages: uint8 (N,), an index into `LANGUAGES` for each record (0 en, 1 zh), known without reading it. Of a
             record that can't be read it is a guess.
+        image_sizes: int32 (N, 2), height and width in pixels of each image as it is stored, 0 where it is not known;
+            what is written into it is kept for later runs if the index of the records is. They are good enough to
+            choose batches by, and to nothing else: an image may have been replaced since. `None`: nothing is known.
     """
 
     languages: np.ndarray
+    image_sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.languages)

@@ -36,6 +36,10 @@ class ShardRecords(RecordDataset):
     def languages(self) -> np.ndarray:  # type: ignore[override]  # not kept here, so that workers map it, too
         return self._index.languages
 
+    @property
+    def image_sizes(self) -> np.ndarray:  # type: ignore[override]
+        return self._index.image_sizes
+
     def _source(self, index: int) -> str:
         return f"{self.path}:sample {self._index.numbers[index]}"
 

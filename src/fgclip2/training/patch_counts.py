@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache, partial
 from itertools import chain, pairwise
 
 import numpy as np
 import torch
 
+from ..data.processes import processes_for
+from ..data.readers.checks import MAX_SIDE
 from ..data.records import RecordDataset, read_image_size
-from ..distributed import device, gather_rows, rank, world_size
+from ..distributed import (
+    device,
+    gather_rows,
+    map_on_machine,
+    rank,
+    ranks_of_machine,
+    sum_over_ranks,
+    world_size,
+)
 from ..modeling.interface import DualEncoderProcessor
 from .sampler import PatchBatches
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 16  # that wait for files
-_BLOCK = 256  # records that a thread takes at a time
+_RECORDS_AT_ONCE, _RECORDS_PER_PROCESS = 2**12, 2**15  # a process takes seconds to start
+_BLOCK = 2**18  # records whose sizes are looked for, and kept, at a time
+_SIZES = 2**18  # whose patches are remembered; photos have few
+_COUNTS = np.dtype(np.uint16)
 
 
 def check_patch_batches(patch_batches: PatchBatches, processor: DualEncoderProcessor) -> None:
@@ -32,9 +46,10 @@ def check_patch_batches(patch_batches: PatchBatches, processor: DualEncoderProce
 
 
 def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int], int]) -> np.ndarray:
-    """Count the patches of all images by the sizes that records state, else by headers.
+    """Count the patches of all images, by sizes that an earlier run has kept, that records state, or of headers.
 
-    Each rank reads its part, and all have to call this.
+    Each rank reads its part of what is not known yet, and all have to call this. What can't be read is tried again in
+    the next run. The processes of a machine hold the counts once.
 
     Args:
         records: The records of all ranks.
@@ -43,30 +58,69 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
     Returns:
         uint16 (N,), at most 65,535; 0 for a record that can't be used, which its batch has to deal with.
     """
-    start = time.perf_counter()
-    count = cache(count_patches)  # photos have few sizes
+    start, read, sizes = time.perf_counter(), 0, []
+    cores = (os.cpu_count() or 1) // len(ranks_of_machine())
+    for part in records.parts:
+        sizes.append(np.zeros((len(part), 2), np.int32) if part.image_sizes is None else part.image_sizes)
+        own = int((sizes[-1][:, 0] == 0).sum()) // world_size()
+        with processes_for(_read_sizes, part, min(cores, own // _RECORDS_PER_PROCESS)) as read_in_processes:
+            read += _complete(sizes[-1], read_in_processes)
+    if read and rank() == 0:
+        unread, seconds = sum(int((known == 0).any(axis=1).sum()) for known in sizes), time.perf_counter() - start
+        logger.info("read the sizes of %d images in %.0f s; %d can't be read", read, seconds, unread)
+    count = lru_cache(_SIZES)(partial(_count, count_patches))
+    blocks = [known[first : first + _BLOCK] for known in sizes for first in range(0, len(known), _BLOCK)]
+    return map_on_machine([(len(block), partial(_count_block, block, count)) for block in blocks], _COUNTS)
 
-    def patches_of(index: int) -> int:
-        try:
-            record = records[index]
-            return count(*(record.image_size or read_image_size(record)))
-        except (ValueError, OSError):
-            return 0
 
-    def patches_of_block(block: range) -> list[int]:
-        return [patches_of(index) for index in block]
+def _complete(sizes: np.ndarray, read_sizes: Callable[[Sequence[Sequence[int]]], list[list[tuple[int, int]]]]) -> int:
+    """Read the sizes that some rank does not know, int32 (N, 2), each rank a part of them; returns how many."""
+    read = 0
+    for first in range(0, len(sizes), _BLOCK):
+        block = sizes[first : first + _BLOCK]
+        is_missing = torch.from_numpy((block[:, 0] == 0).astype(np.int32))
+        missing = sum_over_ranks(is_missing.to(device())).nonzero()[:, 0].tolist()
+        if not missing:
+            continue
+        ends = [len(missing) * place // world_size() for place in range(world_size() + 1)]
+        begins = range(ends[rank()], ends[rank() + 1], _RECORDS_AT_ONCE)
+        own = [missing[begin : min(begin + _RECORDS_AT_ONCE, begins.stop)] for begin in begins]
+        read_by_rank = chain.from_iterable(read_sizes([[first + place for place in some] for some in own]))
+        rows = torch.tensor(list(read_by_rank), dtype=torch.int32, device=device()).reshape(-1, 2)
+        found = gather_rows(rows, [stop - begin for begin, stop in pairwise(ends)]).cpu().numpy()
+        block[missing] = np.where(found == 0, block[missing], found)  # on all ranks alike
+        read += len(missing)
+    return read
 
-    ends = [len(records) * place // world_size() for place in range(world_size() + 1)]
-    first, last = ends[rank()], ends[rank() + 1]
-    blocks = [range(begin, min(begin + _BLOCK, last)) for begin in range(first, last, _BLOCK)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        own = torch.tensor(list(chain.from_iterable(pool.map(patches_of_block, blocks))), dtype=torch.int32)
-    counts = gather_rows(own.to(device()), [stop - begin for begin, stop in pairwise(ends)]).cpu().numpy()
-    counts = counts.clip(max=np.iinfo(np.uint16).max).astype(np.uint16)  # kept by each process, for every record
-    if rank() == 0:
-        unread, seconds = int((counts == 0).sum()), time.perf_counter() - start
-        logger.info("read the sizes of %d images in %.0f s; %d can't be read", len(counts), seconds, unread)
-    return counts
+
+def _read_sizes(records: RecordDataset, numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Read height and width of images by the numbers of their records; zeros where that fails."""
+    with ThreadPoolExecutor(_THREADS) as pool:  # for what waits is the disk
+        return list(pool.map(partial(_read_size, records), numbers))
+
+
+def _read_size(records: RecordDataset, number: int) -> tuple[int, int]:
+    try:
+        record = records[number]
+        height, width = record.image_size or read_image_size(record)
+    except (ValueError, OSError):
+        return 0, 0
+    return min(height, MAX_SIDE), min(width, MAX_SIDE)
+
+
+def _count(count_patches: Callable[[int, int], int], height: int, width: int) -> int:
+    try:
+        return min(count_patches(height, width), np.iinfo(_COUNTS).max) if height and width else 0
+    except ValueError:
+        return 0
+
+
+def _count_block(sizes: np.ndarray, count: Callable[[int, int], int]) -> np.ndarray:
+    """Count the patches of images by their sizes, (N, 2), each distinct size once; uint16 (N,)."""
+    heights, widths = sizes.astype(np.int64).T
+    distinct, number = np.unique(heights << 32 | widths, return_inverse=True)
+    counts = [count(size >> 32, size & MAX_SIDE) for size in distinct.tolist()]
+    return np.array(counts, _COUNTS)[number]
 
 
 def useful_share(batches: Iterable[np.ndarray]) -> float:

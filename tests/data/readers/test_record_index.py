@@ -206,3 +206,27 @@ def test_processes_that_start_together_scan_once(tmp_path, images, cache):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert started.value == 1
+
+
+def test_image_sizes_are_kept_with_the_index(tmp_path, images, cache, monkeypatch):
+    """Those that items state from the beginning, others once they are written; in a cache of others for one run."""
+    path = write_lines(tmp_path / "记录.jsonl", [{**item, "height": 480, "width": 640} for item in items(2)] + items(2))
+    wrong = [{"height": "480", "width": 640}, {"height": 0, "width": 640}, {"height": 480, "width": 2**31}, {}]
+    write_lines(path, [*map(json.loads, path.read_text(encoding="utf-8").splitlines()), *wrong])
+    stated = [[480, 640]] * 2 + [[0, 0]] * 6
+    records = read_finehard(path, images)
+    assert (records.image_sizes.dtype, records.image_sizes.tolist()) == (np.int32, stated)
+    assert records[0].image_size == (480, 640)
+    records.image_sizes[7] = 32, 16
+    kept = [*stated[:7], [32, 16]]
+    assert read_finehard(path, images).image_sizes.tolist() == kept
+    assert pickle.loads(pickle.dumps(records)).image_sizes.tolist() == kept
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    others = read_finehard(path, images)
+    others.image_sizes[2] = 1, 1
+    monkeypatch.undo()
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 2**20)  # without an index
+    assert read_finehard(path, images).image_sizes.tolist() == stated
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "缓存"))
+    monkeypatch.setattr(record_index, "LARGE_SOURCE", 1)
+    assert read_finehard(path, images).image_sizes.tolist() == kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...files import leads_outside
 from ...languages import LANGUAGES, Language, detect_language
 from ..records import InvalidRecordError
 
+MAX_SIDE = 2**31 - 1  # pixels
 BOX_TOLERANCE = 1e-3  # how far outside 0..1 rounding may put a corner; it is clipped
 
 _A_TEXT = "a text that is not blank"
@@ -97,6 +99,19 @@ def check_inside(path: Path, folder: Path, follow_links: bool, field: str, sourc
         found = f"{str(path)!r}, a link that leads out of its folder"
         raise InvalidRecordError(source, field, found, f"a file within {folder} (or set follow_links, if you trust it)")
     return str(path)
+
+
+def stated_image_size(item: Any) -> tuple[int, int] | None:
+    """Return `height` and `width` of an item, `None` unless both are numbers of pixels, from 1 to 2^31 - 1.
+
+    They only help to choose batches, so that a record is as good without them.
+    """
+    if not isinstance(item, Mapping):
+        return None
+    height, width = item.get("height"), item.get("width")
+    if type(height) is int and type(width) is int and 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:
+        return height, width
+    return None
 
 
 def check_language(value: Any, field: str, source: str) -> Language:

@@ -80,6 +80,10 @@ class FileRecords(RecordDataset):
     def languages(self) -> np.ndarray:  # type: ignore[override]  # not kept here, so that workers map it, too
         return self._index.languages
 
+    @property
+    def image_sizes(self) -> np.ndarray:  # type: ignore[override]
+        return self._index.image_sizes
+
     @staticmethod
     def records_in(parser: Any, item: Any) -> Sequence[tuple[int, Language]]:
         """Return part and language of each record that an item is; may raise on what is no item."""

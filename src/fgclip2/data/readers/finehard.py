@@ -22,6 +22,7 @@ from .checks import (
     language_of_texts,
     optional_text,
     shown,
+    stated_image_size,
 )
 from .files import JSON_SUFFIXES, read_files
 
@@ -120,19 +121,8 @@ def record_of_item(item: Mapping[str, Any], image: str | bytes, source: str, lan
         raise InvalidRecordError(source, "matches", shown(item["matches"]), "true or false")
     regions = _regions(item.get("bbox_info"), source)
     language = language or item_language(item)
-    size = image_size_of_item(item)
+    size = stated_image_size(item)
     return Record(image, short_caption, long_caption, language, regions, source, item.get("matches"), size)
-
-
-def image_size_of_item(item: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return `height` and `width` of an item, `None` unless both are what sizes can be.
-
-    They only help to choose batches, so that a record is as good without them.
-    """
-    height, width = item.get("height"), item.get("width")
-    if type(height) is int and type(width) is int and height > 0 and width > 0:
-        return height, width
-    return None
 
 
 def item_language(item: Mapping[str, Any]) -> Language:

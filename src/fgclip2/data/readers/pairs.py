@@ -24,6 +24,7 @@ from .checks import (
     optional_label,
     optional_text,
     shown,
+    stated_image_size,
 )
 from .files import SUFFIXES, check_record_files, columns_of, read_files, record_files
 
@@ -200,7 +201,8 @@ class PairParser:
         language = check_language(self.language(item), self.columns.language or "language", source)
         label = self.columns.label
         matches = None if label is None else optional_label(item.get(label), label, source)
-        return Record(image, short_caption, long_caption, language, (), source, matches)
+        size = stated_image_size(item)
+        return Record(image, short_caption, long_caption, language, (), source, matches, size)
 
     def _image(self, item: Mapping[str, Any], source: str) -> str | bytes | Image.Image:
         field = self.columns.image_name(item)

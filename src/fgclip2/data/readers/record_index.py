@@ -22,26 +22,28 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from multiprocessing import current_process
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 
 from ...files import new_folder, read_json, user_cache
 from ...languages import LANGUAGES, Language
+from ..processes import GUARD
+from .checks import stated_image_size
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2  # of the index, and of what languages are guessed by
 LARGE_SOURCE = 64 * 2**20  # bytes of all files; smaller sources are scanned each time, in a second or so
-GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
 _NAMED = 5  # malformed records, in a warning
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "starts": np.dtype(np.int64),
-    "lengths": np.dtype(np.uint32),
-    "numbers": np.dtype(np.uint32),
-    "languages": np.dtype(np.uint8),
-    "parts": np.dtype(np.uint8),
+_ARRAYS: dict[str, tuple[type[np.integer], tuple[int, ...]]] = {  # dtype, and shape of a row
+    "starts": (np.int64, ()),
+    "lengths": (np.uint32, ()),
+    "numbers": (np.uint32, ()),
+    "languages": (np.uint8, ()),
+    "parts": (np.uint8, ()),
+    "image_sizes": (np.int32, (2,)),
 }
 _DESCRIPTION = "index.json"
 
@@ -65,6 +67,8 @@ class RecordIndex:
         numbers: uint32 (N,), its first line, or its place in a list; from 1.
         languages: uint8 (N,), index into `LANGUAGES`.
         parts: uint8 (N,), which of the records of one item it is.
+        image_sizes: int32 (N, 2), height and width of its image in pixels as far as they are known, else 0. What is
+            written into it is kept with the index, and then known to later runs.
         malformed: How many can't be decoded, and the numbers of the first of them.
         kept: The kept indexes that this one is among, and its number there; `None`: it is in memory alone.
     """
@@ -74,6 +78,7 @@ class RecordIndex:
     numbers: np.ndarray
     languages: np.ndarray
     parts: np.ndarray
+    image_sizes: np.ndarray
     malformed: tuple[int, Sequence[int]]
     kept: tuple[KeptIndexes, int] | None = field(default=None, compare=False)
 
@@ -81,7 +86,7 @@ class RecordIndex:
         """Pickle the place of the kept indexes, so that workers map them instead of copying them."""
         if self.kept is not None:
             return operator.getitem, self.kept
-        return RecordIndex, (*(getattr(self, name) for name in _DTYPES), self.malformed)
+        return RecordIndex, (*(getattr(self, name) for name in _ARRAYS), self.malformed)
 
 
 def make_index(spans: Iterable[Span], records_in: Callable[[Any], Sequence[tuple[int, Language]]]) -> RecordIndex:
@@ -92,23 +97,27 @@ def make_index(spans: Iterable[Span], records_in: Callable[[Any], Sequence[tuple
         records_in: Returns part and language of each record of an item; may raise on what is no item.
     """
     starts, lengths, numbers, languages, parts = array("q"), array("I"), array("I"), bytearray(), bytearray()
+    image_sizes = array("i")
     malformed: list[int] = []
     for span in spans:
         try:
             records = [(part, LANGUAGES.index(language)) for part, language in records_in(span.item)]
         except (ValueError, TypeError, AttributeError, LookupError):
             records = [(0, 0)]  # it can't be used, as reading it will say
+        size = stated_image_size(span.item) or (0, 0)
         for part, language in records:
             starts.append(span.start)
             lengths.append(min(span.length, 2**32 - 1))
             numbers.append(span.number)
             languages.append(language)
             parts.append(part)
+            image_sizes.extend(size)
         if span.item is None:
             malformed.append(span.number)
-    values: tuple[Any, ...] = (starts, lengths, numbers, languages, parts)
+    values: tuple[Any, ...] = (starts, lengths, numbers, languages, parts, image_sizes)
     arrays: dict[str, Any] = {
-        name: np.array(value, dtype) for value, (name, dtype) in zip(values, _DTYPES.items(), strict=True)
+        name: np.array(value, dtype).reshape(-1, *row)
+        for value, (name, (dtype, row)) in zip(values, _ARRAYS.items(), strict=True)
     }
     return RecordIndex(**arrays, malformed=(len(malformed), tuple(malformed[:_NAMED])))
 
@@ -128,7 +137,7 @@ def join_indexes(indexes: Sequence[RecordIndex], shifts: Sequence[int]) -> Recor
 
 
 def _concatenate(indexes: Sequence[RecordIndex]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([getattr(index, name) for index in indexes]) for name in _DTYPES}
+    return {name: np.concatenate([getattr(index, name) for index in indexes]) for name in _ARRAYS}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,9 +175,10 @@ class KeptIndexes:
         self.states = [FileState(*file["state"]) for file in files]
         self._malformed = [(file["malformed"][0], tuple(file["malformed"][1])) for file in files]
         self._ends = [0, *accumulate(file["records"] for file in files)]
-        self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _DTYPES}
+        self._arrays = {name: _mapped(folder / f"{name}.npy", name == "image_sizes") for name in _ARRAYS}
         for name, values in self._arrays.items():
-            if (values.dtype, values.shape) != (_DTYPES[name], (self._ends[-1],)):
+            dtype, row = _ARRAYS[name]
+            if (values.dtype, values.shape) != (dtype, (self._ends[-1], *row)):
                 raise ValueError(f"{folder / name}.npy has {values.dtype} {values.shape}")
 
     def __len__(self) -> int:
@@ -185,6 +195,14 @@ class KeptIndexes:
 
     def __reduce__(self) -> Any:
         return KeptIndexes, (self.folder,)
+
+
+def _mapped(file: Path, is_written: bool) -> np.ndarray:
+    """Map an array into memory. What is written into it stays in memory if its file is of somebody else."""
+    mode: Literal["r", "r+", "c"] = "r"
+    if is_written:
+        mode = "r+" if os.access(file, os.W_OK) else "c"
+    return np.load(file, mmap_mode=mode, allow_pickle=False)
 
 
 def record_indexes(
@@ -209,14 +227,14 @@ def record_indexes(
     states = _states(files)
     if sum(state.size for state in states) < LARGE_SOURCE:
         return scan(files, 1)
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(f"{files[0]} is read while a process starts: {GUARD}")
     cache = user_cache() / "records" if cache is None else cache
     name = _digest([FORMAT, source, key])
     folder = cache / f"{name}-{_digest(states)}"
     kept = _loaded(folder)
     if kept is not None:
         return [*kept]
-    if getattr(current_process(), "_inheriting", False):
-        raise RuntimeError(f"{files[0]} is read while a process starts: {GUARD}")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "lock"):  # what another process makes need not be made again

@@ -9,19 +9,14 @@ the borders of a list's items for certain, by its quotes and brackets, would tak
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ...languages import Language
-from .record_index import GUARD, RecordIndex, Span, join_indexes, make_index
-
-logger = logging.getLogger(__name__)
+from ..processes import processes_for
+from .record_index import RecordIndex, Span, join_indexes, make_index
 
 PIECE_BYTES = 64 * 2**20
 BYTES_PER_PROCESS = 256 * 2**20  # at least: are scanned in about the time that a process takes to start
@@ -102,27 +97,10 @@ def _cut(path: Path) -> list[_Cut]:
 
 def _scan_pieces(scanner: Scanner, cuts: Sequence[_Cut], processes: int) -> dict[_Cut, Piece | None]:
     processes = min(processes, sum(cut.end - cut.begin for cut in cuts) // BYTES_PER_PROCESS)
-    if processes > 1 and not current_process().daemon:  # which may have no children
-        largest_first = sorted(cuts, key=lambda cut: cut.begin - cut.end)
-        try:
-            # The scanner is sent to each process once: it may know all images of a data set by their names.
-            with ProcessPoolExecutor(processes, get_context("spawn"), _keep_scanner, (scanner,)) as pool:
-                return dict(zip(largest_first, pool.map(_scan_piece_of_pool, largest_first), strict=True))
-        except BrokenProcessPool:
-            logger.warning("the records of files are found by one process, for others could not start: %s", GUARD)
-    return {cut: _scan_piece(scanner, cut) for cut in cuts}
-
-
-_scanner: Scanner  # of a process of a pool
-
-
-def _keep_scanner(scanner: Scanner) -> None:
-    global _scanner
-    _scanner = scanner
-
-
-def _scan_piece_of_pool(cut: _Cut) -> Piece | None:
-    return _scan_piece(_scanner, cut)
+    largest_first = sorted(cuts, key=lambda cut: cut.begin - cut.end)
+    # The scanner is sent to each process once: it may know all images of a data set by their names.
+    with processes_for(_scan_piece, scanner, processes) as scan:
+        return dict(zip(largest_first, scan(largest_first), strict=True))
 
 
 def _scan_piece(scanner: Scanner, cut: _Cut) -> Piece | None:

@@ -1,0 +1,60 @@
+"""One function over many items in several processes, to which what is common to all items is sent once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import current_process, get_context
+from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
+
+
+@contextmanager
+def processes_for(
+    function: Callable[[Any, Item], Result], common: Any, processes: int
+) -> Iterator[Callable[[Sequence[Item]], list[Result]]]:
+    """Yield what returns `function(common, item)` for each of some items, and starts processes when it is called.
+
+    Without processes this one does it: with `processes` below 2, in a process that may have no children, and, with a
+    warning, where others can't start.
+
+    Args:
+        function: An importable function.
+        common: What is the same for all items, and may be large.
+        processes: How many processes are started at most.
+    """
+    if processes < 2 or current_process().daemon:
+        yield lambda items: [function(common, item) for item in items]
+        return
+
+    def run(items: Sequence[Item]) -> list[Result]:
+        try:
+            return list(pool.map(_call, items))
+        except BrokenProcessPool:
+            logger.warning("the work of %d processes is done by one, for others could not start: %s", processes, GUARD)
+            return [function(common, item) for item in items]
+
+    with ProcessPoolExecutor(processes, get_context("spawn"), _keep, (function, common)) as pool:
+        yield run
+
+
+_function: Callable[[Any, Any], Any]  # of a process that was started
+_common: Any
+
+
+def _keep(function: Callable[[Any, Any], Any], common: Any) -> None:
+    global _function, _common
+    _function, _common = function, common
+
+
+def _call(item: Any) -> Any:
+    return _function(_common, item)
