@@ -103,15 +103,45 @@ def test_two_processes_give_the_run_of_one(
     assert evaluated_two == pytest.approx(evaluated_one, rel=2e-3, abs=2e-3)
 
 
+DISTILLED = '--objective_settings={"region_negatives": "global", "distillation_weight": 20.0}'
+
+
+@pytest.mark.slow
+@needs_fsdp2_on_cpu
+def test_distillation_from_the_start_is_that_of_one_process(saved_folder, records_folder, tmp_path):  # noqa: F811
+    """A high learning rate, so that the model leaves its start, and the distance counts."""
+    options = ("--num_train_epochs=1", "--save_strategy=no", DISTILLED, "--max_grad_norm=1.0", "--learning_rate=1e-2")
+    run(saved_folder, records_folder, tmp_path / "one", *options)
+    for name, environment in (("DDP", None), ("FSDP2", FSDP2)):
+        divided = ("--per_device_train_batch_size=2",)
+        run(saved_folder, records_folder, tmp_path / name, *options, *divided, environment=environment, processes=2)
+    one, *two = [losses_of_distillation(tmp_path / name) for name in ("one", "DDP", "FSDP2")]
+    assert len(one) == 9
+    assert one[0]["distillation_loss"] == pytest.approx(0, abs=1e-9)
+    assert 20 * one[-1]["distillation_loss"] > 0.1 * one[-1]["loss"]
+    for rows in two:
+        for ours, theirs in zip(rows, one, strict=True):
+            assert ours == pytest.approx(theirs, rel=2e-3, abs=1e-5)
+
+
+def losses_of_distillation(output) -> list[dict]:
+    rows = json.loads((output / "log.json").read_text())
+    return [{name: row[name] for name in ("loss", "distillation_loss")} for row in rows if "loss" in row]
+
+
 @pytest.mark.slow
 @needs_fsdp2_on_cpu
 def test_a_killed_run_under_fsdp2_goes_on_as_if_it_had_not_been(saved_folder, records_folder, tmp_path):  # noqa: F811
-    options = ("--per_device_train_batch_size=2", "--num_train_epochs=1", "--ema_decay=0.9")
+    """Also of what it keeps beside the weights: their average, and the start, which is not what it goes on with."""
+    options = ("--per_device_train_batch_size=2", "--num_train_epochs=1", "--ema_decay=0.9", DISTILLED)
     run(saved_folder, records_folder, tmp_path / "whole", *options, environment=FSDP2, processes=2)
     killed = {**FSDP2, "KILL_AT": "5", "KILL_SIGNAL": "SIGKILL"}
     run(saved_folder, records_folder, tmp_path / "killed", *options, environment=killed, processes=2, expect=1)
     run(saved_folder, records_folder, tmp_path / "killed", *options, environment=FSDP2, processes=2)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    ways = [losses_of_distillation(tmp_path / name) for name in ("killed", "whole")]
+    assert ways[0] == ways[1]
+    assert ways[0][-1]["distillation_loss"] > 0
     weights = [load_file(tmp_path / name / "final" / "model.safetensors") for name in ("killed", "whole")]
     torch.testing.assert_close(weights[0], weights[1])
 

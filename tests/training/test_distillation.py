@@ -54,6 +54,23 @@ def test_the_start_is_no_distance_from_itself_and_stays_as_it_is():
             torch.testing.assert_close(again[name], rows, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["released", "fgclip"])
+def test_a_start_of_half_precision_takes_what_deepspeed_makes_of_a_batch(family):
+    """Which casts all floats of a batch, boxes and pixels among them, and has no autocast."""
+    if family == "released":
+        model, batch = golden.model(), golden.batch(0)
+    else:
+        model, batch = FGClipForTraining.from_pretrained(MODEL), golden_batch(0)
+    cast = {name: value.bfloat16() if value.is_floating_point() else value for name, value in batch.items()}
+    start = FrozenStart(model, torch.device("cpu"), torch.bfloat16)
+    assert next(model.parameters()).dtype == torch.float32
+    for name, rows in FrozenStart(model, torch.device("cpu")).embed(batch).items():
+        torch.testing.assert_close(start.embed(cast)[name].float(), rows, rtol=0, atol=0.05)
+    objective = FGClip2Objective(family, distillation_weight=1.0)
+    outputs = model.bfloat16().train()(**cast)  # the same weights and inputs: no distance at the start
+    assert objective(outputs, cast | start.embed(cast))["distillation"].item() == pytest.approx(0, abs=1e-9)
+
+
 def test_with_lora_the_start_is_the_base_and_its_parameters_stay_as_they_were(tmp_path):
     pytest.importorskip("peft")
     from fgclip2.training.lora import add_lora, lora_config

@@ -39,6 +39,14 @@ def test_the_plan_refuses_distillation_with_lora_over_divided_weights(saved_fold
         plan_run(RunSettings(ModelSettings(str(saved_folder), lora=True), DataSettings(), args))
 
 
+def test_the_plan_refuses_distillation_from_weights_that_one_process_has(saved_folder, tmp_path, monkeypatch):
+    args = arguments(tmp_path, objective_settings={"distillation_weight": 1.0})
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "True")
+    with pytest.raises(ValueError, match="which fsdp_cpu_ram_efficient_loading reads on one alone: set it to false"):
+        plan_run(RunSettings(ModelSettings(str(saved_folder)), DataSettings(), args))
+
+
 @pytest.mark.parametrize("metric", [None, "eval_coco_long_loss"])
 def test_names_of_sets_share_no_numbers(tmp_path, records, metric):
     args = arguments(tmp_path, metric_for_best_model=metric)

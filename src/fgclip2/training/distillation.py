@@ -27,16 +27,18 @@ class FrozenStart:
     """What a model was when the run began; meets [`TrainingMemory`] with nothing but a fingerprint in checkpoints.
 
     A run that goes on makes it again of the same start. With LoRA it is the base model, whose weights stay as they are,
-    without its adapter, so that no copy is needed.
+    without its adapter, so that no copy is needed. A copy is no part of the model: what wraps, divides, trains or
+    saves the model leaves it alone, and it is whole on each process.
 
     Args:
-        model: A model of [`EmbeddingTask`], or PEFT's wrapper of one, as the run begins with it.
+        model: A model of [`EmbeddingTask`], or PEFT's wrapper of one, as the run begins with it, not yet divided.
         device: Where the copy lies.
+        dtype: Of the copy's weights; `None`: as the model has them.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device):
+    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype | None = None):
         self._adapted = model if hasattr(model, "peft_config") else None
-        self._copy = None if self._adapted is not None else frozen_copy(model).to(device)
+        self._copy = None if self._adapted is not None else frozen_copy(model).to(device, dtype)
 
     @torch.no_grad()
     def embed(self, batch: Mapping[str, Any], chunk_size: int | None = None) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from itertools import permutations
 from typing import Any
@@ -43,8 +44,8 @@ def check_strategy(args: FGClip2TrainingArguments, model: Any, settings: Any) ->
         settings: Settings of its objective.
 
     Raises:
-        ValueError: The run has FSDP or DeepSpeed and distils into LoRA or publishes its checkpoints, or DeepSpeed and
-            a gradient cache.
+        ValueError: The run has FSDP or DeepSpeed and distils into LoRA or publishes its checkpoints, FSDP and distils
+            from weights that one process alone has read, or DeepSpeed and a gradient cache.
     """
     if args.strategy == "ddp":
         return
@@ -53,6 +54,11 @@ def check_strategy(args: FGClip2TrainingArguments, model: Any, settings: Any) ->
         raise ValueError(
             f"distillation_weight={weight} with LoRA does not go with FSDP or DeepSpeed; "
             "allowed: one process or DDP, or training all weights"
+        )
+    if weight and args.strategy == "fsdp" and os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING", "").lower() == "true":
+        raise ValueError(
+            f"distillation_weight={weight} needs the weights of the start on each process, which "
+            "fsdp_cpu_ram_efficient_loading reads on one alone: set it to false"
         )
     if args.gradient_cache_chunk_size and args.strategy == "zero2":
         raise ValueError("gradient_cache_chunk_size does not go with DeepSpeed, which takes one backward per step")

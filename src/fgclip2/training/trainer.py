@@ -219,7 +219,9 @@ class FGClip2Trainer(Trainer):
         """Keep the model as it is now, before any checkpoint is loaded into it, if distillation has weight."""
         if not getattr(settings, "distillation_weight", 0.0):
             return None
-        return FrozenStart(self.model, self.args.device)
+        # DeepSpeed has no autocast: it makes the model and its inputs of the dtype of the run.
+        dtype = self.accelerator.state.deepspeed_plugin.hf_ds_config.dtype() if self.is_deepspeed_enabled else None
+        return FrozenStart(self.model, self.args.device, dtype)
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
