@@ -1,11 +1,14 @@
 """A step of each recipe fits the device that its planning command names, at the published size and at most patches."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fgclip2.cli import train_options
+from fgclip2.training import estimates
 from fgclip2.training.arguments import FGClip2TrainingArguments
 from fgclip2.training.estimates import DataSummary
 from fgclip2.training.lora import add_lora, lora_config
@@ -31,12 +34,25 @@ def planning_command(path: Path) -> tuple[list[str], int]:
     return [str(ROOT / settings[0]), *settings[1:]], processes
 
 
-def memory_of(path: Path, data: DataSummary) -> dict:
-    """Plan the memory of a recipe's step."""
+def launched_by_deepspeed(path: Path) -> bool:
+    """Return whether the command that a recipe gives to run it, the first that is no plan, divides by ZeRO-2."""
+    command = next(
+        command for command in commands_in_comments(path) if "train" in command and "--dry-run" not in command
+    )
+    if command[0] != "accelerate":
+        return False
+    configuration = yaml.safe_load((ROOT / command[command.index("--config_file") + 1]).read_text(encoding="utf-8"))
+    return configuration["distributed_type"] == "DEEPSPEED"
+
+
+def memory_of(path: Path, data: DataSummary, by_deepspeed: bool = False) -> dict:
+    """Plan the memory of a recipe's step, as its planning command does or as it is launched."""
     settings, processes = planning_command(path)
     options = train_options.parse(settings, planning=True)
     args = options.args
     assert isinstance(args, FGClip2TrainingArguments)
+    if by_deepspeed:  # not passed above, where transformers would ask for the package of DeepSpeed
+        args.deepspeed = "recipes/accelerate/deepspeed_zero2.json"
     family = next((name for name in ("r2d2", "fgclip") if path.stem.startswith(f"{name}_")), "fgclip2")
     model_class = training_model(family, args.objective)
     config = model_class.config_class.from_preset("base")
@@ -66,3 +82,28 @@ def test_a_step_fits(path):
     assert bool(worst["text_chunk_size"]) == ("stage2" in path.stem)
     usual = memory_of(path, data_of(path, 0.83))  # of FineHARD: 10 M groups of hard negatives on 12 M images
     assert usual["text_chunk_size"] == 0
+
+
+LAUNCHED_BY_DEEPSPEED = [path for path in RECIPES if launched_by_deepspeed(path)]
+
+
+@pytest.mark.parametrize("path", LAUNCHED_BY_DEEPSPEED, ids=lambda path: path.stem)
+def test_a_step_fits_as_it_is_launched(path):
+    for hard_regions in (0.83, 4.0):
+        data = data_of(path, hard_regions)
+        divided, whole = memory_of(path, data, by_deepspeed=True), memory_of(path, data)
+        assert divided["strategy"] == "zero2"
+        assert divided["fits"]
+        assert divided["weights"] + divided["gradients"] + divided["optimizer"] < (
+            whole["weights"] + whole["gradients"] + whole["optimizer"]
+        )
+
+
+def test_the_stages_as_published_are_launched_by_deepspeed():
+    assert [path.stem for path in LAUNCHED_BY_DEEPSPEED] == ["fgclip_stage2_published", "stage2_published"]
+
+
+def test_buckets_are_those_of_the_configuration():
+    settings = json.loads((ROOT / "recipes/accelerate/deepspeed_zero2.json").read_text(encoding="utf-8"))
+    zero = settings["zero_optimization"]
+    assert (1 + zero["overlap_comm"]) * zero["reduce_bucket_size"] == estimates.ZERO2_BUCKETS

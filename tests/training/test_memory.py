@@ -8,7 +8,7 @@ import torch
 from fgclip2 import FGClip2Config
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
 from fgclip2.training.arguments import FGClip2TrainingArguments
-from fgclip2.training.estimates import Activations, StepContents
+from fgclip2.training.estimates import ZERO2_BUCKETS, Activations, StepContents
 from fgclip2.training.memory import (
     TEXT_CHUNK_SIZES,
     USABLE,
@@ -18,7 +18,7 @@ from fgclip2.training.memory import (
     describe_memory,
     step_memory,
 )
-from fgclip2.training.parameters import freeze
+from fgclip2.training.parameters import count_parameters, freeze
 from fgclip2.training.tasks.rows import set_text_chunk_size
 
 from .live_memory import peak_of_live_tensors
@@ -90,6 +90,22 @@ def test_the_worst_moment_of_a_step():
     assert step_memory(parts, Gradients(80.0, 90.0, 70.0), 5, accumulated=True) == 100 + 2 * 70 + 90
     dense = {"vision": Activations(100, 5), "text": Activations(200, 60), "dense head": Activations(30, 70)}
     assert step_memory(dense, gradients, 0, accumulated=True) == 100 + 200 + 30 + 70 + 90
+
+
+@pytest.mark.parametrize(("mixed", "value"), [(False, 4), (True, 2)])
+def test_zero2_makes_gradients_and_the_frozen_start_of_the_dtype_of_the_run(model, mixed, value):
+    args, *rest = plan_of(model, bf16=mixed, objective_settings={"distillation_weight": 1.0})
+    args.deepspeed = "zero2"  # not passed, where transformers would ask for the package of DeepSpeed
+    rest[2], rest[4] = FGClip2Objective(distillation_weight=1.0).settings, 4
+    plan, count = StepPlan(args, *rest), count_parameters(model)
+    trained = value * count["total"].trained
+    # Whole in each pass of the text tower, with those of positions.
+    assert plan.gradients.token_embeddings == value * count["text embeddings"].trained >= value * 20_000 * 128
+    assert plan.gradients.all == trained / 4
+    assert plan.state["gradients"] == trained / 4 + value * ZERO2_BUCKETS
+    assert plan.state["teacher"] == value * count["total"].all
+    args.deepspeed = None
+    assert StepPlan(args, *rest).state["teacher"] == 4 * count["total"].all
 
 
 # -- texts in chunks --------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ Strategy = Literal["ddp", "fsdp", "zero2"]
 
 FLOAT32 = 4  # bytes
 _DDP_COPIES = 2  # of gradients: DDP keeps them once more, in the buckets that it sends
+# Values of the buckets into which ZeRO-2 moves gradients to send them, as recipes/accelerate/deepspeed_zero2.json has
+# them: one is filled while the other is sent. They are there all through a backward pass, full or not.
+ZERO2_BUCKETS = 2 * 500_000_000
 _LOGIT_BYTES = 20  # per pair of image and text: logits, what their loss keeps, and their gradient; measured
 
 
@@ -200,6 +203,8 @@ def state_memory(
 ) -> dict[str, float]:
     """Return bytes of what stays from step to step: `weights`, `gradients`, `optimizer`, and `average` if averaged.
 
+    Gradients count with the buckets in which they are sent, where there are any beside them.
+
     Args:
         count: Parameters of the whole model.
         strategy: `"ddp"`, `"fsdp"` (all is divided), `"zero2"` (gradients and optimizer are).
@@ -212,8 +217,8 @@ def state_memory(
     optimizer_divisor = world_size if strategy in ("fsdp", "zero2") else 1
     if strategy == "zero2":
         value = 2 if mixed else FLOAT32
-        weights = value * count.all + (FLOAT32 * count.trained / world_size if mixed else 0)  # and those of float32
-        gradients = value * count.trained / world_size
+        weights = value * count.all + FLOAT32 * count.trained / world_size  # the optimizer has float32 ones of its own
+        gradients = value * (count.trained / world_size + ZERO2_BUCKETS)
     else:
         weights = (FLOAT32 + 2 * mixed) * count.all / divisor
         copies = _DDP_COPIES if strategy == "ddp" and world_size > 1 else 1

@@ -34,9 +34,9 @@ class Gradients:
     token_embeddings: float
 
     @classmethod
-    def of(cls, model: Any) -> Gradients:
-        """Count those of a model, which may be on the meta device."""
-        counts = {part: FLOAT32 * count.trained for part, count in count_parameters(model).items()}
+    def of(cls, model: Any, value: int = FLOAT32) -> Gradients:
+        """Count those of a model, which may be on the meta device, with so many bytes for each value."""
+        counts = {part: value * count.trained for part, count in count_parameters(model).items()}
         text = sum(size for part, size in counts.items() if part.startswith("text"))
         return cls(text, counts["total"], counts.get("text embeddings", 0.0))
 
@@ -135,13 +135,18 @@ class StepPlan:
         args, count = self.args, count_parameters(self.model)["total"]
         averaged, mixed = args.ema_decay is not None, self.is_mixed
         state = estimates.state_memory(count, args.strategy, self.world_size, mixed, optimizer_values(args), averaged)
-        beside = self.model.task.kept_memory(self.model, self.settings)
+        beside = self.model.task.kept_memory(self.model, self.settings) * self._value / FLOAT32
         return {**state, "teacher": beside} if beside else state
 
     @property
     def is_mixed(self) -> bool:
         """Whether the run computes in half precision."""
         return bool(self.args.bf16 or self.args.fp16)
+
+    @property
+    def _value(self) -> int:
+        """Bytes of a weight that computes, and of its gradient: DeepSpeed makes both of the dtype of the run."""
+        return 2 if self.args.strategy == "zero2" and self.is_mixed else FLOAT32
 
     @cached_property
     def similarity(self) -> float:
@@ -155,12 +160,12 @@ class StepPlan:
 
     @cached_property
     def gradients(self) -> Gradients:
-        """Gradients of a backward pass; where they are divided, what each process keeps of them."""
-        whole = Gradients.of(self.model)
+        """Gradients of a backward pass; where they are divided, what each process keeps of them beside buckets."""
+        whole = Gradients.of(self.model, self._value)
         if self.args.strategy == "ddp":
             return whole
-        part = self.state["gradients"] / max(1.0, whole.all)  # they come and go layer by layer
-        return Gradients(part * whole.text, part * whole.all, whole.token_embeddings)
+        # They come and go layer by layer, or go into the buckets of ZeRO-2.
+        return Gradients(whole.text / self.world_size, whole.all / self.world_size, whole.token_embeddings)
 
     @cached_property
     def _layers(self) -> dict[str, int]:
@@ -181,7 +186,7 @@ class StepPlan:
 
     def at_most(self, text_chunk_size: int) -> float:
         """Return bytes at the worst moment of a step."""
-        buckets = max(0.0, self.state["gradients"] - self.gradients.all)  # which DDP keeps
+        buckets = max(0.0, self.state["gradients"] - self.gradients.all)  # of DDP and ZeRO-2
         stays = sum(size for name, size in self.state.items() if name != "gradients") + buckets + self.pixels
         step = step_memory(
             self.configured(text_chunk_size),
