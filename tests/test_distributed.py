@@ -44,19 +44,34 @@ def test_processes_of_a_machine_make_an_array_together(tmp_path, world_size):
         assert left == []
 
 
-def test_what_can_not_be_made_leaves_no_file(tmp_path):
-    assert "made" not in run_on_ranks(failing, 2, str(tmp_path))
+def test_all_know_that_one_could_not_make_its_part(tmp_path):
+    assert run_on_ranks(failing, 2, str(tmp_path)) == ["no space", "no space"]
     assert not list(Path(tmp_path).iterdir())
 
 
 def failing(folder: str) -> str:
     tempfile.tempdir = folder
     try:
-        map_on_machine([(1, make_nothing), (1, make_nothing)], np.dtype(np.uint8))
+        map_on_machine([(1, make_one), (1, make_nothing)], np.dtype(np.uint8))
     except OSError as error:
         return str(error)
     return "made"
 
 
+def make_one() -> np.ndarray:
+    return np.ones(1)
+
+
 def make_nothing() -> np.ndarray:
     raise OSError("no space")
+
+
+def test_processes_with_other_temporary_files_are_on_other_machines(tmp_path):
+    assert run_on_ranks(of_own_folder, 2, str(tmp_path)) == [[[0], [1, 2]], [[1], [1, 2]]]
+
+
+def of_own_folder(folder: str) -> list:
+    tempfile.tempdir = str(Path(folder) / str(rank()))
+    Path(tempfile.tempdir).mkdir()
+    values = map_on_machine([(1, make_one), (1, partial(np.full, 1, 2))], np.dtype(np.uint8))
+    return [ranks_of_machine(), values.tolist()]

@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -117,15 +118,25 @@ def gather_objects(value: object) -> list:
 
 
 def ranks_of_machine() -> list[int]:
-    """Return the ranks of the processes that run on the machine of this one, by its name in the network."""
-    names = gather_objects(socket.gethostname())
-    return [number for number, name in enumerate(names) if name == names[rank()]]
+    """Return the ranks of the processes that run on the machine of this one, and see the same temporary files."""
+    folder = os.stat(tempfile.gettempdir())  # noqa: PTH116  # of a container its own
+    places = gather_objects((socket.gethostname(), uuid.getnode(), folder.st_dev, folder.st_ino))
+    return [number for number, place in enumerate(places) if place == places[rank()]]
+
+
+def broadcast_object(value: Any) -> Any:
+    """Return what rank 0 passes, on every rank; pickled on its way."""
+    if world_size() == 1:
+        return value
+    values = [value if rank() == 0 else None]
+    dist.broadcast_object_list(values, device=device())
+    return values[0]
 
 
 def map_on_machine(blocks: Sequence[tuple[int, Callable[[], np.ndarray]]], dtype: np.dtype[Any]) -> np.ndarray:
     """Return an array that the processes of a machine hold once: each makes a part of it, and all map it.
 
-    It is in a temporary file, which is gone with the processes.
+    It is in a temporary file, which is gone with the processes; on Windows with the other temporary files.
 
     Args:
         blocks: Number of values of each part of the array, and what makes them, which one of the processes calls.
@@ -133,27 +144,33 @@ def map_on_machine(blocks: Sequence[tuple[int, Callable[[], np.ndarray]]], dtype
 
     Returns:
         Shape (sum of the numbers,), not to be written to.
+
+    Raises:
+        Exception: What one of the processes has raised in making its part or in writing it, on all of them.
     """
     if world_size() == 1:
         return np.concatenate([make() for _, make in blocks])
     members = ranks_of_machine()
-    file = _new_file() if rank() == members[0] else None
-    try:
-        path = gather_objects(file)[members[0]]
-        with path.open("r+b") as values:
+    is_first = rank() == members[0]
+    file = _new_file() if is_first else None
+    with gather_objects(file)[members[0]].open("r+b") as values:
+        barrier()
+        if file is not None:
+            with suppress(PermissionError):  # of Windows, where what is open can't be removed
+                file.unlink()
+        error = None
+        try:
             for number, (count, make) in enumerate(blocks):
                 if members[number % len(members)] == rank():
                     values.write(make().astype(dtype, copy=False).data)
                 else:
                     values.seek(count * dtype.itemsize, os.SEEK_CUR)
-        barrier()
-        mapped = np.memmap(path, dtype, "r", shape=(sum(count for count, _ in blocks),))
-        barrier()
-    finally:
-        if file is not None:
-            with suppress(PermissionError):  # of Windows, where what is mapped can't be removed
-                file.unlink()
-    return np.asarray(mapped)
+            values.flush()
+        except Exception as raised:  # of which the others have to know, or they would wait
+            error = raised
+        for failed in filter(None, gather_objects(error)):
+            raise failed
+        return np.asarray(np.memmap(values, dtype, "r", shape=(sum(count for count, _ in blocks),)))
 
 
 def join_on_machine(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Batches of images that are alike in their patches: chosen by headers, and hardly padded."""
 
 import json
-import os
 import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fgclip2 import FGClip2Processor, embedded_checkpoint
 from fgclip2.data import Record, RecordDataset, concatenate, read_finehard, write_shards
 from fgclip2.data.readers import record_index
 from fgclip2.data.records import read_image_size
+from fgclip2.distributed import rank
 from fgclip2.training import FGClip2ForTraining, NeighbouringRecords, patch_counts
 from fgclip2.training.mixture import Source
 from fgclip2.training.patch_counts import read_patch_counts, useful_share
@@ -116,7 +117,7 @@ def test_sizes_that_records_state_are_taken(tmp_path):
     """Of files that are not there, so that none is opened."""
     rows = [
         {"f_path": f"{number}.png", "caption": "a cat", "width": width, "height": height}
-        for number, (width, height) in enumerate([(64, 32), (320, 160), ("64", 32), (0, 32)])
+        for number, (width, height) in enumerate([(64, 32), (320, 160), ("六十四", 32), (0, 32)])
     ]
     (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
     records = read_finehard(tmp_path / "a.json", tmp_path)
@@ -178,14 +179,31 @@ def test_ranks_share_what_is_kept(tmp_path):
     assert again[2] == []
 
 
+def test_machines_that_know_other_sizes_have_the_same_counts(tmp_path):
+    """Those of rank 0: an image may have been replaced since one of them read it, or may be missing there."""
+    for number, first in enumerate([(8, 8), (16, 16)]):
+        sizes = np.array([first, (0, 0), *[(8, 16)] * 5], np.int32)
+        np.save(tmp_path / f"{number}.npy", sizes)
+    both = run_on_ranks(counts_of_machines, 2, str(tmp_path))
+    assert both[0] == both[1] == [[1, 0, *[2] * 5]]
+
+
+def counts_of_machines(folder: str) -> list[list[int]]:
+    tempfile.tempdir = str(Path(folder) / f"tmp{rank()}")
+    Path(tempfile.tempdir).mkdir()
+    return [read_patch_counts(Pictures(SIZES, f"{folder}/{rank()}.npy"), count_by_area).tolist()]
+
+
 def test_many_sizes_are_read_by_several_processes(tmp_path, monkeypatch):
-    """Which do not tell this one what they read."""
+    """Which do not tell this one what they read. Records without an index may be such that can't be sent to them."""
     monkeypatch.setattr(patch_counts, "_RECORDS_PER_PROCESS", 3)
     monkeypatch.setattr(patch_counts, "_RECORDS_AT_ONCE", 2)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    records = Pictures(SIZES)
-    assert read_patch_counts(records, count_by_area).tolist() == COUNTS[0]
+    monkeypatch.setattr(patch_counts, "available_cores", lambda: 2)
+    records, others = Pictures(SIZES, nothing_known(tmp_path / "sizes.npy", SIZES)), Pictures(SIZES)
+    others.can_not_be_sent = lambda: None
+    assert read_patch_counts(concatenate([records, others]), count_by_area).tolist() == COUNTS[0] * 2
     assert records.was_read == []
+    assert sorted(others.was_read) == [*range(len(SIZES))]
 
 
 def test_a_killed_process_has_kept_what_it_had_read(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,10 +13,17 @@ from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
 
+_MOST = 61  # processes of a pool; Windows has no more
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GUARD = 'put what your script does under `if __name__ == "__main__":`, which the processes that it starts leave out'
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -43,7 +51,7 @@ def processes_for(
             logger.warning("the work of %d processes is done by one, for others could not start: %s", processes, GUARD)
             return [function(common, item) for item in items]
 
-    with ProcessPoolExecutor(processes, get_context("spawn"), _keep, (function, common)) as pool:
+    with ProcessPoolExecutor(min(processes, _MOST), get_context("spawn"), _keep, (function, common)) as pool:
         yield run
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,13 @@ from itertools import chain, pairwise
 import numpy as np
 import torch
 
-from ..data.processes import processes_for
+from ..data.processes import available_cores, processes_for
 from ..data.readers.checks import MAX_SIDE
 from ..data.records import RecordDataset, read_image_size
 from ..distributed import (
+    broadcast_object,
     device,
+    gather_objects,
     gather_rows,
     map_on_machine,
     rank,
@@ -59,18 +61,36 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
         uint16 (N,), at most 65,535; 0 for a record that can't be used, which its batch has to deal with.
     """
     start, read, sizes = time.perf_counter(), 0, []
-    cores = (os.cpu_count() or 1) // len(ranks_of_machine())
+    cores = available_cores() // len(ranks_of_machine())
     for part in records.parts:
         sizes.append(np.zeros((len(part), 2), np.int32) if part.image_sizes is None else part.image_sizes)
         own = int((sizes[-1][:, 0] == 0).sum()) // world_size()
-        with processes_for(_read_sizes, part, min(cores, own // _RECORDS_PER_PROCESS)) as read_in_processes:
+        # Records without an index may be of a class that can't be sent to processes, or hold their images.
+        processes = 0 if part.image_sizes is None else min(cores, own // _RECORDS_PER_PROCESS)
+        with processes_for(_read_sizes, part, processes) as read_in_processes:
             read += _complete(sizes[-1], read_in_processes)
     if read and rank() == 0:
         unread, seconds = sum(int((known == 0).any(axis=1).sum()) for known in sizes), time.perf_counter() - start
         logger.info("read the sizes of %d images in %.0f s; %d can't be read", read, seconds, unread)
     count = lru_cache(_SIZES)(partial(_count, count_patches))
     blocks = [known[first : first + _BLOCK] for known in sizes for first in range(0, len(known), _BLOCK)]
-    return map_on_machine([(len(block), partial(_count_block, block, count)) for block in blocks], _COUNTS)
+    counts = map_on_machine([(len(block), partial(_count_block, block, count)) for block in blocks], _COUNTS)
+    return _of_rank_0(counts)
+
+
+def _of_rank_0(counts: np.ndarray) -> np.ndarray:
+    """Return the counts of rank 0 where those of another machine differ, which may have kept other sizes."""
+    if len(set(gather_objects(digest_of_counts(counts)))) == 1:
+        return counts
+    if rank() == 0:
+        logger.warning("machines know other sizes of some images: those that the machine of rank 0 knows are taken")
+    taken = broadcast_object(counts)
+    return map_on_machine([(len(taken), partial(np.asarray, taken))], _COUNTS)
+
+
+def digest_of_counts(counts: np.ndarray) -> str:
+    """Return a text that differs for other counts."""
+    return hashlib.blake2b(np.ascontiguousarray(counts).data, digest_size=16).hexdigest()
 
 
 def _complete(sizes: np.ndarray, read_sizes: Callable[[Sequence[Sequence[int]]], list[list[tuple[int, int]]]]) -> int:

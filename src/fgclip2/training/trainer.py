@@ -63,7 +63,7 @@ from .log_window import LogWindow
 from .missing_data import terms_without_data
 from .mixture import check_language_shares, sampling_rates_of, sources_of
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
-from .patch_counts import check_patch_batches, read_patch_counts
+from .patch_counts import check_patch_batches, digest_of_counts, read_patch_counts
 from .pixel_values import normalize_pixels
 from .reporting import name_wandb_project
 from .run_checks import check_evaluation, check_memory_options, check_names_of_sets, check_strategy
@@ -690,6 +690,9 @@ class FGClip2Trainer(Trainer):
         }
         if isinstance(self.train_dataset, DrawnRecords):
             order["way of shuffling"] = 2
+            if self.args.patch_batches == "alike":
+                order["way of shuffling"] = 3  # windows are smaller than in 2
+                order["patches of the images"] = digest_of_counts(self._patch_counts(self.train_dataset.records))
             order["language batches"] = self.args.language_batches
             order["sampling rates"] = sampling_rates_of(self.train_dataset.records)
             order["language shares"] = self.args.shares_of_languages

@@ -281,3 +281,10 @@ def test_parquet_and_real_data_set_objects(tmp_path, images, monkeypatch):
     with pytest.raises(ValueError, match="dataset:2"):  # of the image alone: the record can be read
         open_record_image(decoded[1])
     assert captions(pickle.loads(pickle.dumps(dataset))) == captions(dataset)
+
+
+def test_rows_may_state_the_size_of_their_image(tmp_path, images):
+    rows = "image,caption,height,width\n0.png,一只猫,480,640\n1.png,a dog,48 px,640\n2.png,一只狗,,\n"
+    dataset = read_pairs(write(tmp_path / "a.csv", rows), images)
+    assert [record.image_size for record in dataset] == [(480, 640), None, None]
+    assert dataset.image_sizes.tolist() == [[480, 640], [0, 0], [0, 0]]

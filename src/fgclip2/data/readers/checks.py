@@ -104,14 +104,18 @@ def check_inside(path: Path, folder: Path, follow_links: bool, field: str, sourc
 def stated_image_size(item: Any) -> tuple[int, int] | None:
     """Return `height` and `width` of an item, `None` unless both are numbers of pixels, from 1 to 2^31 - 1.
 
-    They only help to choose batches, so that a record is as good without them.
+    In a table they are digits. They only help to choose batches, so that a record is as good without them.
     """
     if not isinstance(item, Mapping):
         return None
-    height, width = item.get("height"), item.get("width")
-    if type(height) is int and type(width) is int and 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:
-        return height, width
-    return None
+    height, width = (_side(item.get(name)) for name in ("height", "width"))
+    return (height, width) if height and width else None
+
+
+def _side(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MAX_SIDE)):
+        value = int(value)
+    return value if type(value) is int and 0 < value <= MAX_SIDE else None
 
 
 def check_language(value: Any, field: str, source: str) -> Language:

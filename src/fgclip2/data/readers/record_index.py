@@ -18,6 +18,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from multiprocessing import current_process
@@ -29,13 +30,15 @@ from filelock import FileLock
 
 from ...files import new_folder, read_json, user_cache
 from ...languages import LANGUAGES, Language
-from ..processes import GUARD
+from ..processes import GUARD, available_cores
 from .checks import stated_image_size
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of the index, and of what languages are guessed by
+FORMAT = 3  # of the index, and of what languages are guessed by
 LARGE_SOURCE = 64 * 2**20  # bytes of all files; smaller sources are scanned each time, in a second or so
+_UNUSED = 7 * 86_400  # seconds, after which the index of a source as it was earlier is removed
+_NOT_KEPT = "the records of large sources are found anew in each run: no index can be kept (%s)"
 _NAMED = 5  # malformed records, in a warning
 _ARRAYS: dict[str, tuple[type[np.integer], tuple[int, ...]]] = {  # dtype, and shape of a row
     "starts": (np.int64, ()),
@@ -172,6 +175,8 @@ class KeptIndexes:
         if not isinstance(said, dict) or "files" not in said:
             raise ValueError(f"{folder / _DESCRIPTION} lacks what an index says of itself")
         self.folder, files = folder, said["files"]
+        with suppress(OSError):
+            os.utime(folder)  # it is in use
         self.states = [FileState(*file["state"]) for file in files]
         self._malformed = [(file["malformed"][0], tuple(file["malformed"][1])) for file in files]
         self._ends = [0, *accumulate(file["records"] for file in files)]
@@ -237,12 +242,13 @@ def record_indexes(
         return [*kept]
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "lock"):  # what another process makes need not be made again
-            kept = _loaded(folder)
-            return [*kept] if kept is not None else _make(files, states, scan, folder, [*cache.glob(f"{name}-*")])
+        lock = FileLock(cache / "lock").acquire()
     except OSError as error:
-        logger.warning("the records of large sources are found anew in each run: no index can be kept (%s)", error)
-        return scan(files, os.cpu_count() or 1)
+        logger.warning(_NOT_KEPT, error)
+        return scan(files, max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))  # as others do
+    with lock:  # what another process makes need not be made again
+        kept = _loaded(folder)
+        return [*kept] if kept is not None else _make(files, states, scan, folder, [*cache.glob(f"{name}-*")])
 
 
 def _make(
@@ -254,11 +260,12 @@ def _make(
 ) -> list[RecordIndex]:
     """Scan the files that no earlier index of the source has as they are, and keep the index of all in a folder."""
     start = time.perf_counter()
+    unused = [old for old in earlier if time.time() - old.stat().st_mtime > _UNUSED]  # else a run may still open it
     known: dict[FileState, RecordIndex] = {}
     for old in filter(None, map(_loaded, earlier)):
         known.update(zip(old.states, old, strict=True))
     missing = [file for file, state in zip(files, states, strict=True) if state not in known]
-    found = dict(zip(missing, scan(missing, os.cpu_count() or 1), strict=True))
+    found = dict(zip(missing, scan(missing, available_cores()), strict=True))
     indexes = [found.get(file) or known[state] for file, state in zip(files, states, strict=True)]
     logger.info(
         "found the records of %d files, %.1f GB, in %.0f s; the next run need not look for them",
@@ -268,6 +275,19 @@ def _make(
     )
     if _states(files) != states:
         return indexes  # of files that changed in the meantime
+    try:
+        _keep(indexes, states, folder)
+    except OSError as error:
+        logger.warning(_NOT_KEPT, error)
+        return indexes
+    for old_folder in unused:
+        shutil.rmtree(old_folder, ignore_errors=True)
+    return [*KeptIndexes(folder)]
+
+
+def _keep(indexes: Sequence[RecordIndex], states: Sequence[FileState], folder: Path) -> None:
+    if folder.is_dir():  # damaged
+        shutil.rmtree(folder)
     with new_folder(folder) as unfinished:
         for name, values in _concatenate(indexes).items():
             np.save(unfinished / f"{name}.npy", values, allow_pickle=False)
@@ -276,9 +296,6 @@ def _make(
             for state, index in zip(states, indexes, strict=True)
         ]
         (unfinished / _DESCRIPTION).write_text(json.dumps({"format": FORMAT, "files": described}), encoding="utf-8")
-    for old_folder in earlier:
-        shutil.rmtree(old_folder, ignore_errors=True)
-    return [*KeptIndexes(folder)]
 
 
 def _states(files: Sequence[Path]) -> list[FileState]:
@@ -295,7 +312,6 @@ def _loaded(folder: Path) -> KeptIndexes | None:
         return None
     try:
         return KeptIndexes(folder)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (FileNotFoundError, PermissionError, ValueError, LookupError, TypeError) as error:
         logger.warning("the index in %s is damaged, and made anew: %s", folder, error)
-        shutil.rmtree(folder, ignore_errors=True)
         return None
