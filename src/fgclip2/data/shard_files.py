@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 INDEX_NAME = "index.json"
 
+_PLACES = "shards must be a folder with *.tar, an index, a .tar, or a list of these"
+
 _BLOCK = 512  # bytes, of the tar format
 
 
@@ -230,7 +232,7 @@ def list_shards(
     """Find shards and the number of samples in each.
 
     Args:
-        shards: A folder; the path or address of an index (`….json`); a `.tar`; or a list of `.tar`. Numbers of samples
+        shards: A folder; the path or address of an index (`….json`); a `.tar`; or a list of these. Numbers of samples
             come from the index, which is `index.json` in a folder; without one, each shard's headers are read once.
         count: Whether to count samples; False leaves `samples` at -1 where there is no index.
         languages: Whether to count the samples of each language too. Where an index does not say, texts are read once
@@ -242,44 +244,85 @@ def list_shards(
         ValueError: There are none, or the index can't be read or names a file outside its folder, also by a link.
         BrokenShardError: A shard had to be counted and is broken.
     """
-    found = _find_shards(shards)
-    place = Path(str(shards)) if isinstance(shards, (str, Path)) and "://" not in str(shards) else None
-    if place is not None and place.suffix != ".tar" and not follow_links:  # found in a folder, not named by the caller
-        folder = place if place.is_dir() else place.parent
-        for shard in found:
-            if leads_outside(shard.path, folder):
-                raise ValueError(
-                    f"{shard.path} is a link that leads out of {folder}: set follow_links if you trust it, or name the "
-                    "shards themselves"
-                )
-    uncounted = [shard for shard in found if shard.samples < 0 or (languages and shard.languages is None)]
-    if not count or not uncounted:
-        return found
-    lacking = "no index" if any(shard.samples < 0 for shard in uncounted) else "no languages in the index"
-    read = "headers and texts" if languages else "headers"
-    logger.info("%s: reading the %s of %d shards to count their samples", lacking, read, len(uncounted))
-    counted = {shard.path: count_shard(shard.path, languages, on_error) for shard in uncounted}
-    return [counted.get(shard.path, shard) for shard in found]
+    found = [shard for place in places_of(shards) for shard in find_shards(place, follow_links)]
+    return count_shards(found, [languages] * len(found), on_error) if count else found
 
 
-def _find_shards(shards: str | Path | Sequence[str | Path]) -> list[Shard]:
-    if isinstance(shards, (str, Path)):
-        text = str(shards)
-        if text.endswith(".json"):
-            return read_index(text)
-        if "://" not in text and Path(text).is_dir():
-            if (Path(text) / INDEX_NAME).is_file():
-                return read_index(str(Path(text) / INDEX_NAME))
-            shards = sorted(Path(text).glob("*.tar"))
-        else:
-            shards = [text]
-    paths = [str(path) for path in shards]
-    if not paths:
-        raise ValueError("shards must be a folder with *.tar, an index, or a list of .tar; there is no shard")
-    missing = [path for path in paths if "://" not in path and not Path(path).is_file()]
-    if missing:
-        raise ValueError(f"{missing[0]}: no such shard")
-    return [Shard(path, -1) for path in paths]
+def places_of(shards: str | Path | Sequence[str | Path]) -> list[str]:
+    """Return one place of shards, or several, as a list.
+
+    Raises:
+        ValueError: The list is empty.
+    """
+    places = [str(shards)] if isinstance(shards, (str, Path)) else [str(place) for place in shards]
+    if not places:
+        raise ValueError(f"{_PLACES}, got []")
+    return places
+
+
+def find_shards(place: str, follow_links: bool = False) -> list[Shard]:
+    """Find the shards of one place, with the numbers that its index has.
+
+    Args:
+        place: A folder, an index, or a `.tar`, which is named by the caller wherever a link leads.
+        follow_links: Also take shards that links in their folder lead to outside it.
+
+    Raises:
+        ValueError: As `list_shards`.
+    """
+    path = Path(place)
+    is_remote, is_index = "://" in place, place.endswith(".json")
+    if not is_index and (is_remote or not path.is_dir()):
+        return [_existing(place)]
+    if is_index or (path / INDEX_NAME).is_file():
+        found = read_index(place if is_index else str(path / INDEX_NAME))
+    else:
+        found = [_existing(str(file)) for file in sorted(path.glob("*.tar"))]
+        if not found:
+            raise ValueError(f"{_PLACES}; there is no shard in {place}")
+    folder = path.parent if is_index else path
+    for shard in [] if is_remote or follow_links else found:
+        if leads_outside(shard.path, folder):
+            raise ValueError(
+                f"{shard.path} is a link that leads out of {folder}: set follow_links if you trust it, or name the "
+                "shards themselves"
+            )
+    return found
+
+
+def _existing(path: str) -> Shard:
+    if "://" not in path and not Path(path).is_file():
+        raise ValueError(f"{path}: no such shard")
+    return Shard(path, -1)
+
+
+def count_shards(
+    shards: Sequence[Shard], languages: Sequence[bool], on_error: Literal["raise", "skip"] = "raise"
+) -> list[Shard]:
+    """Count the samples of shards that no index has counted.
+
+    Args:
+        shards: The shards.
+        languages: For each whether the samples of each language are wanted, too.
+        on_error: "skip" takes what can be read of a broken shard, with a warning.
+
+    Raises:
+        BrokenShardError: A shard had to be counted and is broken.
+    """
+    wanted = list(zip(shards, languages, strict=True))
+    uncounted = [shard for shard, by_language in wanted if _is_uncounted(shard, by_language)]
+    if uncounted:
+        lacking = "no index" if any(shard.samples < 0 for shard in uncounted) else "no languages in the index"
+        read = "headers and texts" if any(languages) else "headers"
+        logger.info("%s: reading the %s of %d shards to count their samples", lacking, read, len(uncounted))
+    return [
+        count_shard(shard.path, by_language, on_error) if _is_uncounted(shard, by_language) else shard
+        for shard, by_language in wanted
+    ]
+
+
+def _is_uncounted(shard: Shard, by_language: bool) -> bool:
+    return shard.samples < 0 or (by_language and shard.languages is None)
 
 
 def count_shard(path: str, languages: bool = False, on_error: Literal["raise", "skip"] = "raise") -> Shard:
