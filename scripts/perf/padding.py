@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
-from fgclip2.data.shards import order_by_patches, window_lengths
+from fgclip2.data.stream_orders import order_by_patches, window_lengths
 from fgclip2.training import FGClip2ForTraining
 from fgclip2.training.collator import FGClip2Collator
 from fgclip2.training.mixture import Source

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from fgclip2 import FGClip2Embedder
 from fgclip2.cli import train_options
-from fgclip2.data import read_finehard, write_shards
+from fgclip2.data import read_finehard, read_pairs, write_shards
 from fgclip2.modeling.auto import FAMILIES
 from fgclip2.training import FGClip2TrainingArguments
 from fgclip2.training.run import make_trainer
@@ -156,7 +156,7 @@ def test_mistakes_in_the_file_are_named(run, content, message):
         ),
         (["--eval_data", "没有.csv"], 1, "没有.csv"),
         (["--sampling_rates", "1", "2"], 1, "`sampling_rates` must have one value, or one for each of 1 sources"),
-        (["--sampling_rates", "0"], 1, "`sampling_rates` must be a positive number for each of 1 data sets, got [0.0]"),
+        (["--sampling_rates", "0"], 1, "`sampling_rates` must be a positive number for each of 1 sources, got [0.0]"),
         (["--model", "没有"], 1, "没有"),
         (["--per_device_train_batch_size", "400"], 1, "don't fill one batch"),
         (["--benchmarks", "lit-cn=没有"], 1, "没有"),
@@ -295,18 +295,15 @@ def test_the_plan_of_shards(run, config, records_folder, caplog):
     small = (*evaluated, "--shuffle_buffer", 8)
     plan = run.json("train", config, "--dry-run", "--processes", 3, *small, model=False)
     assert "among 1 batches of 4 only, which is all that the buffer of 8 samples of two languages" in caplog.text
-    assert plan["data"]["sources"] == [{"path": "分片", "format": "shards"}]
+    assert plan["data"]["sources"] == [{"path": "分片", "format": "shards", "records": 40, "draws": 40}]
     assert plan["data"]["held_out"] == 40
     assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (40, 4, 3)
     assert plan["steps"]["language_batches"] == "homogeneous"  # 24 of 27 English ones and 12 of 13 Chinese ones
     mixed = run.json("train", config, "--dry-run", "--processes", 4, "--language_batches", "mixed", model=False)
     assert (mixed["data"]["left_out"], mixed["steps"]["language_batches"]) == (8, "mixed")
+    assert "languages" not in mixed["data"]
     assert (
-        "`sampling_rates` must be left out with shards, a stream that is gone through once in an epoch, got [2.0]"
-        in run("train", config, "--dry-run", "--sampling_rates", 2, code=1, model=False).stderr
-    )
-    assert (
-        "`language_shares` must be left out with shards, got {'en': 1.0}"
+        "`language_shares` must name the languages of the records ({'en': 27, 'zh': 13}), got {'en': 1.0}"
         in run("train", config, "--dry-run", "--language_shares", '{"en": 1.0}', code=1, model=False).stderr
     )
     short = run("train", config, "--dry-run", "--processes", 4, model=False).stdout
@@ -315,6 +312,38 @@ def test_the_plan_of_shards(run, config, records_folder, caplog):
         "`images_folder` must be left out with shards, which hold their images, got x"
         in run("train", config, "--images_folder", "x", code=1, model=False).stderr
     )
+
+
+@pytest.fixture
+def without_regions(config) -> Path:
+    """A file of eight pairs, half of them Chinese."""
+    rows = [{"image": "photo.png", "caption": caption} for caption in ("一张照片", "a photo")] * 4
+    Path("对.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    return Path("对.jsonl")
+
+
+def test_the_plan_of_weighted_shards(run, config, records_folder, without_regions):
+    """Of 12 + 7 and 18 + 23 draws, of which the first 15 have regions."""
+    write_shards(read_finehard(records_folder / "records.json", records_folder / "images"), "分片", 15)
+    write_shards(read_pairs(without_regions), "对", 5)
+    change(config, train_data=["分片", "对"], images_folder=None, sampling_rates=[0.5, 5])
+    plan = run.json("train", config, "--dry-run", "--language_shares", '{"en": 0.5, "zh": 0.5}', model=False)
+    assert [(source["records"], source["draws"]) for source in plan["data"]["sources"]] == [(40, 19), (8, 41)]
+    assert (plan["data"]["languages"], plan["data"]["draws"]) == ({"en": 31, "zh": 17}, {"en": 30, "zh": 30})
+    assert (plan["data"]["records"], plan["data"]["left_out"], plan["steps"]["per_epoch"]) == (48, 4, 14)
+    assert (plan["data"]["sample"]["looked_at"], plan["data"]["sample"]["with_regions"]) == (60, 0.25)
+    text = run("train", config, "--dry-run", "--language_batches", "mixed", model=False).stdout
+    assert "对 shards, 8 records, 40 in an epoch" in " ".join(text.split())
+
+
+def test_the_plan_judges_records_by_their_sampling_rates(run, config, settings, without_regions):
+    """Of 14 + 6 and 20 + 20 draws, of which three quarters of the first twenty have regions."""
+    change(config, train_data=[settings["train_data"], str(without_regions)], sampling_rates=[0.5, 5])
+    change(config, images_folder=[settings["images_folder"], "."])
+    data = run.json("train", config, "--dry-run", model=False)["data"]
+    assert [(source["records"], source["draws"]) for source in data["sources"]] == [(40, 20), (8, 40)]
+    assert data["sample"]["looked_at"] == 60
+    assert data["sample"]["with_regions"] == pytest.approx(0.25, abs=0.08)
 
 
 def test_links_out_of_the_folders_are_followed_on_demand_only(run, config, records_folder):

@@ -18,7 +18,8 @@ from fgclip2.data.readers import read_finehard
 from fgclip2.data.records import InvalidRecordError
 from fgclip2.data.shard_files import BrokenShardError, ShardReader
 from fgclip2.data.shard_writing import write_shards
-from fgclip2.data.shards import ShardedRecords, buffered_shuffle
+from fgclip2.data.shards import ShardedRecords
+from fgclip2.data.stream_orders import buffered_shuffle
 from tests.data.samples import item, write_images, write_json
 from tests.data.test_shard_files import png, write_tar
 
@@ -95,6 +96,23 @@ def test_order_depends_on_seed_and_epoch_alone(folder):
     assert sorted(chain(*epoch(1))) == list(range(COUNT))
     in_order = ShardedRecords(folder, 4, shuffle=False)
     assert list(chain(*batches_of(in_order))) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("language_batches", "alike", "expected"),
+    [
+        ("mixed", False, [[0, 2, 34, 36], [39, 6, 3, 37], [5, 20, 9, 8], [38, 21, 35, 4], [33, 7, 1, 22]]),
+        ("homogeneous", False, [[2, 4, 36, 38], [35, 39, 33, 31], [0, 6, 24, 20], [28, 26, 8, 22], [5, 3, 1, 37]]),
+        ("mixed", True, [[34, 38, 0, 36], [33, 35, 37, 39], [1, 2, 6, 5], [7, 4, 8, 3], [22, 20, 9, 21]]),
+    ],
+)
+def test_orders_are_those_of_releases_before_there_were_rates(folder, language_batches, alike, expected):
+    """So that a run that one of them began goes on where it was."""
+    dataset = ShardedRecords(folder, 4, 1, 2, True, buffer_size=9, seed=5, language_batches=language_batches)
+    if alike:
+        dataset.group_by_patches(patches_of)
+    dataset.set_epoch(3)
+    assert batches_of(dataset) == expected
 
 
 def test_the_buffer_is_bounded_and_mixes():
@@ -227,10 +245,10 @@ def test_languages_by_option(folder):
         ({"world_size": 0}, "world_size must be a positive integer, got 0"),
         ({"rank": 2, "world_size": 2}, "rank must be from 0 to 1 for world_size=2, got 2"),
         ({"rank": -1}, "rank must be from 0 to 0 for world_size=1, got -1"),
-        ({"world_size": 48, "rank": 47}, "48 ranks need at least 48 samples, and the shards hold 47"),
+        ({"world_size": 48, "rank": 47}, "48 ranks need at least 48 samples, and an epoch of the shards has 47"),
         (
             {"world_size": 3, "batch_size": 16, "drop_last": True},
-            "3 ranks need at least 48 samples, and the shards hold 47",
+            "3 ranks need at least 48 samples, and an epoch of the shards has 47",
         ),
         ({"language": "cn"}, "language must be 'en', 'zh' or None, got 'cn'"),
     ],
@@ -392,10 +410,10 @@ def test_a_language_of_too_few_records_is_named(tmp_path, caplog):
     dataset = ShardedRecords(path, 2, drop_last=True, language_batches="homogeneous")
     assert dataset.never_drawn == {"zh": 1}
     assert (len(dataset), dataset.left_out) == (4, 1)
-    assert "all 1 samples in language 'zh' are never trained on" in caplog.text
+    assert "samples in language 'zh' are never trained on: the 1 of an epoch" in caplog.text
     assert {record.language for record in dataset} == {"en"}
     with pytest.raises(
-        ValueError, match=r"need at least 5 samples of one language \(or .*, and the shards hold 4 en and 1"
+        ValueError, match=r"need at least 5 samples of one language \(or .*, and an epoch of the shards has 4 en and 1"
     ):
         ShardedRecords(path, 5, drop_last=True, language_batches="homogeneous")
     with pytest.raises(ValueError, match="needs drop_last=True"):

@@ -3,7 +3,7 @@
     python run_trainer.py CHECKPOINT RECORDS OUTPUT [--key value ...]
 
 The keys are fields of FGClip2TrainingArguments. It goes on from the last checkpoint if there is one. RECORDS is a
-folder with records.json and images, or with tar shards; or several with records, as FOLDER=RATE,FOLDER=RATE.
+folder with records.json and images, or with tar shards; or several of one kind, as FOLDER=RATE,FOLDER=RATE.
 """
 
 import json
@@ -60,20 +60,22 @@ def take_fsdp_on_cpu() -> None:
 
 
 def read(given: str, args: FGClip2TrainingArguments) -> RecordDataset | ShardedRecords:
-    if "=" in given:
-        folders, rates = zip(*(source.split("=") for source in given.split(",")), strict=True)
-        return concatenate([read(folder, args) for folder in folders], [float(rate) for rate in rates])
-    folder = Path(given)
-    if (folder / "records.json").exists():
-        return read_finehard(folder / "records.json", folder / "images")
+    folders, rates = zip(*(source.partition("=")[::2] for source in given.split(",")), strict=True)
+    sampling_rates = [float(rate) for rate in rates] if all(rates) else None
+    if (Path(folders[0]) / "records.json").exists():
+        records = [read_finehard(Path(folder) / "records.json", Path(folder) / "images") for folder in folders]
+        return concatenate(records, sampling_rates)
     return ShardedRecords(
-        folder,
+        folders,
         args.per_device_train_batch_size,
         args.process_index,
         args.world_size,
         drop_last=True,
         buffer_size=8,
         on_error=args.on_error,
+        language_batches=args.language_batches,
+        sampling_rates=sampling_rates,
+        language_shares=args.shares_of_languages,
     )
 
 

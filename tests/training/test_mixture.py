@@ -123,7 +123,7 @@ def test_sources_are_those_that_were_given_rates(records):
 
 @pytest.mark.parametrize("rates", [[1], [1, 0], [1, -1], [1, float("inf")]])
 def test_wrong_rates(records, rates):
-    message = f"`sampling_rates` must be a positive number for each of 2 data sets, got {rates}"
+    message = f"`sampling_rates` must be a positive number for each of 2 sources, got {rates}"
     with pytest.raises(ValueError, match=re.escape(message)):
         concatenate([records, records], rates)
 

@@ -271,15 +271,16 @@ def shapes(tmp_path_factory):
     ],
 )
 def test_a_killed_run_goes_on_with_the_same_batches(saved_folder, shapes, records_folder, tmp_path, kind, processes):
-    """Within its second epoch of 6 steps; records are of weighted sources and languages."""
+    """Within its second epoch of 6 steps, over weighted sources and languages."""
     options = ["--patch_batches=alike", f"--per_device_train_batch_size={4 // processes}", "--max_num_patches=auto"]
     options += ["--dataloader_num_workers=1", "--dataloader_persistent_workers=true"]
+    options.append('--language_shares={"en": 0.5, "zh": 0.5}')
+    folders = [shapes, records_folder]
     if kind == "shards":
-        options.append("--language_batches=mixed")
-        write_shards(read_finehard(shapes / "records.json", shapes / "images"), tmp_path / "shards", 7)
-    else:
-        options.append('--language_shares={"en": 0.5, "zh": 0.5}')
-    data = f"{shapes}=0.75,{records_folder}=0.15" if kind == "records" else tmp_path / "shards"
+        folders = [tmp_path / "of_shapes", tmp_path / "of_records"]
+        for records, folder in zip((shapes, records_folder), folders, strict=True):
+            write_shards(read_finehard(records / "records.json", records / "images"), folder, 7)
+    data = f"{folders[0]}=0.75,{folders[1]}=0.15"
     run(saved_folder, data, tmp_path / "whole", *options, processes=processes)
     killed, environment = tmp_path / "killed", {"KILL_AT": "11", "KILL_SIGNAL": "SIGKILL"}
     run(saved_folder, data, killed, *options, environment=environment, processes=processes, expect=1)

@@ -168,7 +168,7 @@ def shards(records, tmp_path_factory):
 def test_a_run_over_a_stream_goes_on_with_other_processes(dropout_checkpoint, shards, tmp_path, before, after, epoch):
     """From step 12 of 10 an epoch with 5, and from step 6 of 5 an epoch with 10."""
     steps = 12 // before
-    options = ("--max_grad_norm=1.0", f"--save_steps={steps}")
+    options = ("--max_grad_norm=1.0", f"--save_steps={steps}", "--language_batches=mixed")
     run(dropout_checkpoint, shards, tmp_path, *options, f"--max_steps={steps}", processes=before)
     more = steps + 2 if after == 2 else steps + 1
     done = run(dropout_checkpoint, shards, tmp_path, *options, f"--max_steps={more}", processes=after)
@@ -185,6 +185,7 @@ def test_a_killed_run_over_a_stream_goes_on_as_if_it_had_not_been(
     dropout_checkpoint, shards, tmp_path, processes, workers
 ):
     options = (f"--per_device_train_batch_size={4 // processes}", f"--dataloader_num_workers={workers}")
+    options += ("--language_batches=mixed",)
     run(dropout_checkpoint, shards, tmp_path / "whole", *options, processes=processes, fork=processes == 1)
     killed, environment = tmp_path / "killed", {"KILL_AT": "14", "KILL_SIGNAL": "SIGKILL"}  # 10 steps an epoch
     run(dropout_checkpoint, shards, killed, *options, environment=environment, processes=processes, expect=1)
@@ -201,6 +202,25 @@ def twelve(tmp_path_factory):
     records = read_finehard(folder / "squares" / "records.json", folder / "squares" / "images")
     write_shards(records, folder / "shards", samples_per_shard=5)
     return {"records": records, "shards": folder / "shards"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "workers"), [(1, 1), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 2), (2, 2)))]
+)
+def test_a_killed_run_over_weighted_shards_goes_on_as_if_it_had_not_been(
+    dropout_checkpoint, shards, twelve, tmp_path, processes, workers
+):
+    """Within its second epoch of 12 steps, of 20 draws of the one source and 30 of the other, half of them Chinese."""
+    options = [f"--per_device_train_batch_size={4 // processes}", f"--dataloader_num_workers={workers}"]
+    options += ["--dataloader_persistent_workers=true", '--language_shares={"en": 0.5, "zh": 0.5}']
+    data = f"{shards}=0.5,{twelve['shards']}=2.5"
+    run(dropout_checkpoint, data, tmp_path / "whole", *options, processes=processes, fork=processes == 1)
+    killed, environment = tmp_path / "killed", {"KILL_AT": "17", "KILL_SIGNAL": "SIGKILL"}
+    run(dropout_checkpoint, data, killed, *options, environment=environment, processes=processes, expect=1)
+    done = run(dropout_checkpoint, data, killed, *options, processes=processes)
+    assert losses(killed) == losses(tmp_path / "whole")
+    assert len(losses(killed)) == 24
+    assert "may come twice or not at all" not in done.stderr
 
 
 @pytest.mark.parametrize(("kind", "step"), [("shards", 2), ("shards", 3), ("records", 2)])

@@ -375,6 +375,21 @@ def test_going_on_over_shards_with_another_batch(saved_folder, tmp_path, records
     assert run.state.epoch == pytest.approx(14 / (40 // batch_size))
 
 
+def test_shards_have_the_shares_of_languages_of_the_run(saved_folder, tmp_path, records):
+    from fgclip2.data import ShardedRecords, write_shards
+
+    write_shards(records, tmp_path / "shards")
+    shares = {"en": 0.5, "zh": 0.5}
+    args = arguments(tmp_path / "run", language_shares=shares)
+    options = {"batch_size": 4, "drop_last": True, "language_batches": "homogeneous", "sampling_rates": [2]}
+    message = r"ShardedRecords has language_shares=None; allowed: \{'en': 0.5, 'zh': 0.5\}, as the run has"
+    with pytest.raises(ValueError, match=message):
+        FGClip2Trainer(str(saved_folder), args, ShardedRecords(tmp_path / "shards", **options))
+    stream = ShardedRecords(tmp_path / "shards", language_shares=shares, **options)
+    order = FGClip2Trainer(str(saved_folder), args, stream)._order_of_data()
+    assert (order["sampling rates"], order["language shares"]) == ([2.0], shares)
+
+
 def test_going_on_with_another_batch_is_warned_of(saved_folder, tmp_path, records, caplog):
     settings = {"save_strategy": "steps", "save_steps": 1}
     trainer(saved_folder, tmp_path, records, **settings).train()

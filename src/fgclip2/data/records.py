@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from ..files import printable
 from ..languages import Language
 from ..modeling.inputs import load_image, open_image
 from .jpeg import decode_jpeg
+from .sampling import check_sampling_rates
 
 
 class InvalidRecordError(ValueError):
@@ -123,12 +123,9 @@ class ConcatenatedRecords(RecordDataset):
     def __init__(self, datasets: Sequence[RecordDataset], sampling_rates: Sequence[float] | None = None):
         if not datasets:
             raise ValueError("datasets must hold at least one data set")
-        rates = sampling_rates
-        if rates is not None and not (len(rates) == len(datasets) and all(0 < rate < math.inf for rate in rates)):
-            raise ValueError(
-                f"`sampling_rates` must be a positive number for each of {len(datasets)} data sets, got {rates!r}"
-            )
-        self.datasets, self.sampling_rates = tuple(datasets), rates and tuple(map(float, rates))
+        if sampling_rates is not None:
+            check_sampling_rates(sampling_rates, len(datasets))
+        self.datasets, self.sampling_rates = tuple(datasets), sampling_rates and tuple(map(float, sampling_rates))
         self._ends = np.cumsum([len(dataset) for dataset in datasets])
 
     def __len__(self) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +15,17 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..checks import check_choice, check_positive_integer
-from ..languages import LANGUAGES, Language
-from .readers.checks import check_language_option
+from ..languages import Language
 from .records import InvalidRecordError, Record, read_image_size
-from .shard_files import BrokenShardError, ShardReader, check_count, list_shards
+from .sampling import check_language_shares, warn_of_copies
+from .shard_files import BrokenShardError, ShardReader, check_count
+from .shard_mixture import ShardCell, ShardMixture, ShardPart, find_sources
+from .stream_orders import buffered_shuffle, order_by_patches, passes_begun, window_lengths
 
 logger = logging.getLogger(__name__)
 
-_SHUFFLE_SHARDS, _SHUFFLE_SAMPLES, _SHUFFLE_BATCHES, _SHUFFLE_ALIKE = range(4)  # streams of random numbers
+# Streams of random numbers; 0 is that of the orders of shards.
+_SHUFFLE_SAMPLES, _SHUFFLE_BATCHES, _SHUFFLE_ALIKE, _SHUFFLE_SOURCES = range(1, 5)
 _FEW_BATCHES = 8  # among which images of about as many patches hardly meet
 
 
@@ -44,6 +47,10 @@ class ShardedRecords(IterableDataset):
     rank then has exactly `ceil(len(dataset) / batch_size)` batches (all full with `drop_last`). Call `set_epoch` before
     each epoch (persistent workers see it too).
 
+    With `sampling_rates` each source is gone through in passes, and an epoch goes on where the last one stopped. Each
+    worker has its part of every pass over every source, and sources take turns in it at random: copies of a sample meet
+    in a batch only where a pass ends. With `language_shares` the languages of a source are as several sources.
+
     Restart in mid-epoch: `set_epoch(epoch, batches)` with the number of batches that this rank has had, on the same
     shards with the same arguments and number of workers, gives exactly the batches that were left, in their order.
     (`state_dict` and `load_state_dict` do it by samples without workers, or in loaders that call them in the workers;
@@ -51,8 +58,9 @@ class ShardedRecords(IterableDataset):
     and in homogeneous batches their texts.
 
     Args:
-        shards: What `list_shards` takes. With an index nothing is opened before it is needed, with homogeneous batches
-            if it has the languages (as `write_shards` makes it): else all texts are read once to count them.
+        shards: What `list_shards` takes: one source, or a list of them. With an index nothing is opened before it is
+            needed, with homogeneous batches if it has the languages (as `write_shards` makes it): else all texts are
+            read once to count them.
         batch_size: Records per batch of one rank.
         rank, world_size: The place of this process among all, and their number.
         drop_last: True, for training: all ranks have the same number of whole batches; what is left over (other
@@ -62,20 +70,27 @@ class ShardedRecords(IterableDataset):
         buffer_size: Records in the buffer of each worker, encoded images included; the languages of homogeneous batches
             share it.
         seed: Seed of the orders.
-        language: The language of all records. None: by `is_cn`, else detected.
+        language: The language of all records, or a list with that of each source. None: by `is_cn`, else detected.
         on_error: "raise" what is wrong with a sample or a shard, or give it out in the place of each record that can't
             be read ("skip"), so that the number of samples, and of batches, stays what it is. Of a broken shard without
             an index what comes before the break is taken.
         language_batches: "mixed", or "homogeneous": all records of a batch, on all ranks, are of one language. Needs
             `drop_last`. A language with too few samples for one batch on every rank is never given out, with a warning.
         follow_links: Also read shards that links in their folder lead to outside it.
+        sampling_rates: How many times an epoch takes the samples of each source: 3 takes each sample three times, 0.25
+            takes a quarter of them, another in each epoch, and 2.5 takes each twice and half of them a third time.
+            `None`, or 1 throughout: once, in one order of the shards of all.
+        language_shares: Share of each language in the samples of an epoch, e.g. `{"en": 0.5, "zh": 0.5}`; `None`: as
+            the sources have them. Where no index has the numbers of each language, all texts are read once.
 
     Attributes:
-        total: Samples of the shards.
-        never_drawn: Language -> its samples, where these don't fill a batch.
+        mixture: What an epoch draws of each source and language.
+        shards, total: The shards of all sources, and the number of their samples.
+        never_drawn: Language -> its draws of an epoch, where these don't fill a batch.
 
     Raises:
-        ValueError: Arguments are out of range, there are no shards, or fewer samples than ranks need.
+        ValueError: Arguments are out of range, there are no shards, fewer samples than ranks need, or
+            `language_shares` are not those of the languages that there are.
         BrokenShardError: (also while iterating) A shard can't be read, is cut off, corrupt, or does not hold what the
             index says.
         InvalidRecordError: (while iterating) A sample can't be used.
@@ -83,6 +98,7 @@ class ShardedRecords(IterableDataset):
     Example:
         >>> records = ShardedRecords("shards/", batch_size=32, rank=0, world_size=1, drop_last=True)
         >>> loader = DataLoader(records, batch_size=32, drop_last=True, num_workers=2, collate_fn=list)
+        >>> weighted = ShardedRecords(["web/", "captioned/"], batch_size=32, drop_last=True, sampling_rates=[0.5, 3])
     """
 
     def __init__(
@@ -95,12 +111,13 @@ class ShardedRecords(IterableDataset):
         shuffle: bool = True,
         buffer_size: int = 1000,
         seed: int = 0,
-        language: Language | None = None,
+        language: Language | Sequence[Language | None] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         language_batches: Literal["homogeneous", "mixed"] = "mixed",
         follow_links: bool = False,
+        sampling_rates: Sequence[float] | None = None,
+        language_shares: Mapping[str, float] | None = None,
     ):
-        check_language_option(language)
         check_choice("on_error", on_error, ("raise", "skip"))
         check_choice("language_batches", language_batches, ("homogeneous", "mixed"))
         for name, value in (("batch_size", batch_size), ("world_size", world_size), ("buffer_size", buffer_size)):
@@ -109,48 +126,56 @@ class ShardedRecords(IterableDataset):
             raise ValueError(f"rank must be from 0 to {world_size - 1} for world_size={world_size}, got {rank}")
         if language_batches == "homogeneous" and not drop_last:
             raise ValueError("language_batches='homogeneous' needs drop_last=True, for all its batches are whole ones")
-        by_language = language_batches == "homogeneous" and language is None
-        self.shards = list_shards(shards, True, by_language, on_error, follow_links)
+        if language_shares is not None:
+            check_language_shares(language_shares)
         self.batch_size, self.rank, self.world_size, self.drop_last = batch_size, rank, world_size, drop_last
-        self.shuffle, self.buffer_size, self.seed, self._language = shuffle, buffer_size, seed, language
-        self.on_error, self.language_batches = on_error, language_batches
-        # The rows of samples: of each language, or (None) of all. Their numbers of samples, by shard: (rows, shards).
-        self._rows: tuple[Language | None, ...] = LANGUAGES if by_language else (None,)
-        self._counts = np.array(
-            [shard.languages if by_language else (shard.samples,) for shard in self.shards], dtype=np.int64
-        ).T
-        self.total = int(self._counts.sum())
+        self.shuffle, self.buffer_size, self.seed = shuffle, buffer_size, seed
+        self.on_error, self.language_batches, self.language_shares = on_error, language_batches, language_shares
+        sources = find_sources(shards, language, sampling_rates, follow_links)
+        self.mixture = ShardMixture(sources, language_batches, language_shares, on_error, seed if shuffle else None)
+        self.shards, self.total, self._rows = self.mixture.shards, int(self.mixture.counts.sum()), self.mixture.rows
         needed = world_size * (batch_size if drop_last else 1)
-        totals = self._counts.sum(axis=1)
-        if not any(totals >= needed):  # on all ranks alike, so that none waits for another
-            held = " and ".join(f"{n} {row}" if row else f"{n}" for n, row in zip(totals, self._rows, strict=True))
-            of_one = " of one language (or language_batches='mixed')" if by_language else ""
-            raise ValueError(f"{world_size} ranks need at least {needed} samples{of_one}, and the shards hold {held}")
-        self.never_drawn = {row: int(n) for row, n in zip(self._rows, totals, strict=True) if row and 0 < n < needed}
-        for name, count in self.never_drawn.items():
-            if rank == 0:
-                logger.warning(
-                    "all %d samples in language %r are never trained on: they don't fill one batch of %d on each of %d "
-                    "ranks. Set language_batches='mixed', choose a smaller batch, or add samples",
-                    count,
-                    name,
-                    batch_size,
-                    world_size,
-                )
+        if not any(len(row) >= needed for row in self._rows):  # on all ranks alike, so that none waits for another
+            has = " and ".join(f"{len(row)} {row.language}" if row.language else f"{len(row)}" for row in self._rows)
+            of_one = " of one language (or language_batches='mixed')" if len(self._rows) > 1 else ""
+            raise ValueError(
+                f"{world_size} ranks need at least {needed} samples{of_one}, and an epoch of the shards has {has}"
+            )
+        self.never_drawn = {row.language: len(row) for row in self._rows if row.language and 0 < len(row) < needed}
+        if rank == 0:
+            self._warn()
         # Epoch, batches already had, and whether to stand in for them, in shared memory: persistent workers live on.
         self._position = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._count_patches: Callable[[int, int], int] | None = None  # None: batches by chance
         self._emitted = 0  # samples, of the running iteration in this process
         self._skip = 0  # samples, of the next iteration
 
+    def _warn(self) -> None:
+        """Warn of what is never given out, and of what a batch has several times."""
+        for name, count in self.never_drawn.items():
+            logger.warning(
+                "samples in language %r are never trained on: the %d of an epoch don't fill one batch of %d on each of "
+                "%d ranks. Set language_batches='mixed', choose a smaller batch, or add samples",
+                name,
+                count,
+                self.batch_size,
+                self.world_size,
+            )
+        mixture, size = self.mixture, self.batch_size * self.world_size
+        warn_of_copies(mixture.counts, mixture.draws, size, mixture.columns, len(self._rows) > 1)
+
     def __len__(self) -> int:
         """Return the number of samples of this rank in a whole epoch."""
         return sum(len(self._part_of_rank(row)) for row in range(len(self._rows)))
 
     @property
+    def _drawn(self) -> int:
+        return sum(map(len, self._rows))
+
+    @property
     def left_out(self) -> int:
         """Samples of an epoch that no rank gets; 0 without `drop_last`."""
-        return self.total - len(self) * self.world_size if self.drop_last else 0
+        return self._drawn - len(self) * self.world_size if self.drop_last else 0
 
     @property
     def epoch(self) -> int:
@@ -168,7 +193,7 @@ class ShardedRecords(IterableDataset):
         self._position.copy_(torch.tensor([epoch, batches, int(placeholders)]))
         self._emitted = self._skip = 0
         if self.left_out and self.rank == 0:
-            logger.info("epoch %d: %d of %d samples are left out for even ranks", epoch, self.left_out, self.total)
+            logger.info("epoch %d: %d of %d samples are left out for even ranks", epoch, self.left_out, self._drawn)
 
     def group_by_patches(self, count_patches: Callable[[int, int], int]) -> None:
         """Let images of about as many patches share a batch from the next iteration on.
@@ -216,7 +241,8 @@ class ShardedRecords(IterableDataset):
         Raises:
             ValueError: The state is of other shards or arguments, which would repeat and lose samples.
         """
-        state = {"language_batches": "mixed", "patch_batches": "any", **state}  # as states of older releases are
+        older = {"sampling_rates": None, "language_shares": None, "sources": None}  # as states of releases without are
+        state = {"language_batches": "mixed", "patch_batches": "any", **older, **state}
         for name, value in self._settings().items():
             if state.get(name) != value:
                 raise ValueError(f"the state's {name} must be {value!r}, as this data set has, got {state.get(name)!r}")
@@ -224,6 +250,14 @@ class ShardedRecords(IterableDataset):
         self._emitted = self._skip = state["samples"]
 
     def __iter__(self) -> Iterator[Any]:  # Record; its error with on_error="skip"; None for a placeholder
+        return (record for record, _ in self.with_passes())
+
+    def with_passes(self) -> Iterator[tuple[Any, int]]:
+        """Yield what iterating yields, each with the number of the pass over its source.
+
+        With a rate of 1 that is the epoch, with a rate of 3 an epoch has three passes. What is random about a sample
+        follows from it, so that each copy of a record is another sample.
+        """
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         epoch, batches, placeholders = self._position.tolist()
@@ -233,7 +267,7 @@ class ShardedRecords(IterableDataset):
         parts = [self._part_of_worker(role, count, row, epoch) for row in range(len(self._rows))]
         had = min(len(range(role, batches, count)) * self.batch_size, sum(map(len, parts)))
         if placeholders:
-            yield from (None for _ in range(had))
+            yield from ((None, epoch) for _ in range(had))
         self._emitted, self._skip = self._skip, 0
         whole, rest = divmod(had + self._emitted, self.batch_size)  # batches, and samples of the next one
         had_of_row = np.bincount(row_of_batch[:whole], minlength=len(parts)) * self.batch_size
@@ -244,9 +278,9 @@ class ShardedRecords(IterableDataset):
             for row, (part, had) in enumerate(zip(parts, had_of_row.tolist(), strict=True))
         ]
         for batch, row in enumerate(row_of_batch[whole:].tolist()):
-            for record in islice(streams[row], self.batch_size - (0 if batch else rest)):
+            for drawn in islice(streams[row], self.batch_size - (0 if batch else rest)):
                 self._emitted += 1
-                yield record
+                yield drawn
         for stream in streams:  # nothing is left, but the end of its last shard is still to be checked
             for _ in stream:
                 raise AssertionError("a sample was read that no one asked for")
@@ -259,7 +293,7 @@ class ShardedRecords(IterableDataset):
 
     def _part_of_rank(self, row: int) -> range:
         """Return an even part of a row; with `drop_last` all ranks have as many whole batches."""
-        total = int(self._counts[row].sum())
+        total = len(self._rows[row])
         if self.drop_last:
             size = total // (self.world_size * self.batch_size) * self.batch_size
             return range(self.rank * size, (self.rank + 1) * size)
@@ -274,25 +308,27 @@ class ShardedRecords(IterableDataset):
         start = part.start + sum(sizes[:worker])
         return range(start, start + sizes[worker])
 
-    def _stream(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[Any]:
+    def _stream(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[tuple[Any, int]]:
         """Give out the samples of a part of a row in their order, but for the first `had`."""
         rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role, *([row] if row else [])])
         size = max(1, self.buffer_size // len(self._rows))
-        order = buffered_shuffle(part, size, rng) if self.shuffle else iter(part)
+        positions = range(len(part))
+        order = buffered_shuffle(positions, size, rng) if self.shuffle else iter(positions)
         remaining = np.ones(len(part), dtype=bool)
         for position in islice(order, had):
-            remaining[position - part.start] = False
+            remaining[position] = False
         # The samples are read one after another and given out in `order`.
-        read = self._read(row, part.start + np.flatnonzero(remaining), epoch)
-        waiting: dict[int, Any] = {}
+        samples = self._read(row, part, epoch, self._turns(row, part, role, epoch), remaining)
+        read = zip(map(int, np.flatnonzero(remaining)), samples, strict=False)
+        waiting: dict[int, tuple[Any, int]] = {}
         for position in order:
             while position not in waiting:
-                read_position, record = next(read)
-                waiting[read_position] = record
+                read_position, drawn = next(read)
+                waiting[read_position] = drawn
             yield waiting.pop(position)
-        yield from (record for _, record in read)  # none, but the end of the last shard is checked
+        yield from samples  # none, but the end of the last shard is checked
 
-    def _stream_by_patches(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[Any]:
+    def _stream_by_patches(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[tuple[Any, int]]:
         """Give out a part of a row window by window, in batches of about as many patches, but for the first `had`.
 
         While a window is given out the next is read, sample for sample: no more are held than the buffer has.
@@ -305,45 +341,61 @@ class ShardedRecords(IterableDataset):
         first = int(np.searchsorted(np.cumsum(lengths), had, side="right"))  # window, after those that were had whole
         start = sum(lengths[:first])
         had -= start
-        samples = (record for _, record in self._read(row, np.arange(part.start + start, part.stop), epoch))
+        turns = self._turns(row, part, role, epoch)
+        samples = self._read(row, part, epoch, turns, np.arange(len(part)) >= start)
         ahead = list(islice(samples, sum(lengths[first : first + 1])))
         for number in range(first, len(lengths)):
             window, ahead, next_length = ahead, [], sum(lengths[number + 1 : number + 2])
-            patches = np.array([_patches_of(record, count) for record in window])
+            patches = np.array([_patches_of(record, count) for record, _ in window])
+            # Pass by pass, or copies of a record, which are alike, would meet.
+            begun = passes_begun(turns[start : start + len(window)], np.array([of_record for _, of_record in window]))
+            likeness = begun * (patches.max(initial=0) + 1) + patches
             of_rank, of_all = (np.random.default_rng([*key, number, *other]) for other in ([1, self.rank], [0]))
-            for place, chosen in enumerate(order_by_patches(patches, self.batch_size, of_rank, of_all)):
+            for place, chosen in enumerate(order_by_patches(likeness, self.batch_size, of_rank, of_all)):
                 if len(ahead) < next_length:
                     ahead.append(next(samples))
-                record, window[chosen] = window[chosen], None
+                drawn, window[chosen] = window[chosen], (None, 0)
                 if place >= had:
-                    yield record
+                    yield drawn
             ahead += islice(samples, next_length - len(ahead))
-            had = 0
+            start, had = start + len(window), 0
         yield from samples  # none, but the end of the last shard is checked
 
-    def _read(self, row: int, positions: np.ndarray, epoch: int) -> Iterator[tuple[int, Any]]:
-        """Read the samples at sorted positions of a row, in the epoch's order of shards."""
-        numbers: Iterable[int] = range(len(self.shards))
-        if self.shuffle:
-            numbers = np.random.default_rng([self.seed, epoch, _SHUFFLE_SHARDS]).permutation(len(self.shards)).tolist()
-        start = 0
-        for number in numbers:
-            samples = int(self._counts[row, number])
-            low, high = np.searchsorted(positions, [start, start + samples])
-            if low < high:
-                offsets = (positions[low:high] - start).tolist()
-                for offset, record in self._read_shard(self.shards[number].path, self._rows[row], samples, offsets):
-                    yield start + offset, record
-            start += samples
+    def _turns(self, row: int, part: range, role: int, epoch: int) -> np.ndarray:
+        """Return for each sample of a part of a row which of its cells it is drawn from, uint16 (N,)."""
+        counts = self._rows[row].divide(part.stop) - self._rows[row].divide(part.start)  # (cells,)
+        turns = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
+        if not self.shuffle:
+            return turns
+        return np.random.default_rng([self.seed, epoch, _SHUFFLE_SOURCES, self.rank, role, row]).permutation(turns)
 
-    def _read_shard(
-        self, path: str, language: Language | None, samples: int, offsets: list[int]
-    ) -> Iterator[tuple[int, Any]]:
-        """Read the samples at `offsets`, counted among all of a shard or among those in a language."""
-        wanted = deque(offsets)
+    def _read(
+        self, row: int, part: range, epoch: int, turns: np.ndarray, wanted: np.ndarray
+    ) -> Iterator[tuple[Any, int]]:
+        """Read the wanted samples, bool (N,), of a part of a row, in which cells take these turns."""
+        of_row, readers = self._rows[row], []
+        starts, stops = (of_row.divide(place).tolist() for place in (part.start, part.stop))
+        for number, (cell, start, stop) in enumerate(zip(of_row.cells, starts, stops, strict=True)):
+            places = cell.places(epoch, start, stop)  # (samples of the cell in the part,)
+            readers.append(self._read_cell(cell, places[wanted[turns == number]]))
+        for number in turns[wanted]:
+            yield next(readers[number])
+        for reader in readers:
+            yield from reader  # none, but the end of its last shard is checked
+
+    def _read_cell(self, cell: ShardCell, places: np.ndarray) -> Iterator[tuple[Any, int]]:
+        """Read the samples at these places of a cell, with the pass that each is drawn in."""
+        for part in cell.locate(places):
+            for record in self._read_shard(part, cell.language):
+                yield record, part.number_of_pass
+
+    def _read_shard(self, part: ShardPart, language: Language | None) -> Iterator[Any]:
+        """Read samples of a shard, whose offsets count all of them or those in a language."""
+        path = self.shards[part.shard].path
+        wanted = deque(part.offsets)
         found = 0
         try:
-            with ShardReader(path, self._language) as reader:
+            with ShardReader(path, self.mixture.languages[part.shard]) as reader:
                 for sample in reader.samples():
                     if language is not None and reader.language(sample) != language:
                         continue
@@ -354,70 +406,32 @@ class ShardedRecords(IterableDataset):
                             if self.on_error == "raise" or isinstance(error, BrokenShardError):
                                 raise
                             record = error
-                        yield wanted.popleft(), record
+                        wanted.popleft()
+                        yield record
                     found += 1
-                    if not wanted and offsets[-1] < samples - 1:
+                    if not wanted and part.offsets[-1] < part.samples - 1:
                         return  # the end of the shard is another worker's to check
-            check_count(path, found, samples, "samples" if language is None else f"samples in language {language!r}")
+            what = "samples" if language is None else f"samples in language {language!r}"
+            check_count(path, found, part.samples, what)
         except BrokenShardError as error:
             if self.on_error == "raise":
                 raise
             if not wanted:
                 logger.warning("%s", error)
-            yield from ((offset, error) for offset in wanted)
+            yield from (error for _ in wanted)
 
     def _settings(self) -> dict[str, Any]:
         names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed", "language_batches")
-        worker = get_worker_info()
-        samples = [shard.samples for shard in self.shards]
+        worker, rates = get_worker_info(), self.mixture.sampling_rates
         return {
             **{name: getattr(self, name) for name in names},
             "patch_batches": "any" if self._count_patches is None else "alike",
             "worker": (worker.id, worker.num_workers) if worker else None,
-            "shards": samples,
+            "shards": [shard.samples for shard in self.shards],
+            "sampling_rates": rates,
+            "language_shares": self.language_shares,
+            "sources": rates and [len(source.shards) for source in self.mixture.sources],
         }
-
-
-def buffered_shuffle(positions: range, buffer_size: int, rng: np.random.Generator) -> Iterator[int]:
-    """Give out `positions` in a random order in which none comes more than `buffer_size` early."""
-    buffer: list[int] = []
-    for position in positions:
-        if len(buffer) < buffer_size:
-            buffer.append(position)
-            continue
-        chosen = int(rng.integers(buffer_size))
-        yield buffer[chosen]
-        buffer[chosen] = position
-    rng.shuffle(buffer)
-    yield from buffer
-
-
-def window_lengths(total: int, batches: int, batch_size: int, rng: np.random.Generator) -> list[int]:
-    """Cut a row of whole batches into windows of `batches`, the first of them shorter by chance.
-
-    Windows then end at other samples in each epoch, where shards are as long as windows, too.
-    """
-    cuts = range(int(rng.integers(1, batches + 1)) * batch_size, total, batches * batch_size)
-    return [stop - start for start, stop in pairwise([0, *cuts, total]) if stop > start]
-
-
-def order_by_patches(
-    patches: np.ndarray, batch_size: int, samples: np.random.Generator, batches: np.random.Generator
-) -> list[int]:
-    """Put the samples of a window in an order in which each batch has about as many patches throughout.
-
-    Args:
-        patches: Integer, shape (N,), of each sample; N is a multiple of `batch_size`.
-        batch_size: Samples of a batch.
-        samples: Shuffles the samples, of which those with equal counts stay shuffled.
-        batches: Shuffles the batches.
-
-    Returns:
-        Each number from 0 to N - 1 once.
-    """
-    shuffled = samples.permutation(len(patches))
-    by_patches = shuffled[np.argsort(patches[shuffled], kind="stable")]  # (N,)
-    return batches.permutation(by_patches.reshape(-1, batch_size)).ravel().tolist()
 
 
 def _patches_of(record: Any, count_patches: Callable[[int, int], int]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from ..checks import check_choice, check_positive_integer, is_number
-from ..languages import LANGUAGES
+from ..data.sampling import check_language_shares
 from .augmentation import AUGMENTATIONS, Augmentation
 from .estimates import Strategy
 from .hub_checkpoints import STRATEGIES
@@ -155,7 +154,7 @@ class FGClip2TrainingArguments(TrainingArguments):
         check_choice("`image_augmentation`", self.image_augmentation, AUGMENTATIONS)
         check_choice("`on_error`", self.on_error, ("raise", "skip"))
         if self.language_shares is not None:
-            _check_language_shares(self.language_shares)
+            check_language_shares(self.language_shares)
         for name in ("gradient_cache_chunk_size", "max_regions", "num_hard_negatives"):
             if getattr(self, name) is not None:
                 check_positive_integer(f"`{name}`", getattr(self, name))
@@ -238,12 +237,3 @@ class FGClip2TrainingArguments(TrainingArguments):
         if not str(value).isdecimal() or int(value) < 1:
             raise ValueError(f"`max_num_patches` must be 'auto' or a positive integer, got {value!r}")
         return int(value)
-
-
-def _check_language_shares(shares: Any) -> None:
-    are_shares = isinstance(shares, dict) and all(isinstance(share, (int, float)) for share in shares.values())
-    if not are_shares or not set(shares) <= set(LANGUAGES) or min(shares.values(), default=0) <= 0:
-        allowed = " and ".join(map(repr, LANGUAGES))
-        raise ValueError(f"`language_shares` must be positive numbers for {allowed}, got {shares!r}")
-    if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
-        raise ValueError(f"`language_shares` must add up to 1, got {shares!r}")

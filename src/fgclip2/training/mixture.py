@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.records import ConcatenatedRecords, RecordDataset
-from ..data.shards import ShardedRecords
+from ..data.sampling import count_draws
 from ..languages import LANGUAGES
 from .permutation import RandomOrders
 
@@ -58,21 +58,8 @@ def _parts_of_sources(records: RecordDataset) -> list[tuple[tuple[RecordDataset,
     return [(records.parts, 1.0)] if is_one else sources
 
 
-def check_language_shares(shares: Mapping[str, float] | None, records: RecordDataset | ShardedRecords | None) -> None:
-    """Raise a `ValueError` if languages are to have shares of shards, whose records are not known before they come."""
-    if shares and isinstance(records, ShardedRecords):
-        raise ValueError(
-            f"`language_shares` must be left out with shards, got {dict(shares)}: name the records that they were made "
-            "of"
-        )
-
-
 def draws_of_epoch(sources: Sequence[Source], shares: Mapping[str, float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Count the records of each source in each language, and how many of them an epoch draws.
-
-    A rate of 2.5 draws 2.5 times as many records as there are, 0.25 a quarter of them. Shares of languages change the
-    rates of all sources alike, so that each language has its share and an epoch is as long as without them. Of what is
-    there at least one record is drawn.
+    """Count the records of each source in each language, and how many of them an epoch draws by [`count_draws`].
 
     Args:
         sources: The sources, which have at least one record.
@@ -90,14 +77,7 @@ def draws_of_epoch(sources: Sequence[Source], shares: Mapping[str, float] | None
             for source in sources
         ]
     )
-    draws = counts * np.array([[source.rate] for source in sources])
-    if shares:
-        wanted, there = np.array([shares.get(name, 0.0) for name in LANGUAGES]), counts.sum(axis=0) > 0
-        if ((wanted > 0) != there).any():
-            found = {name: int(count) for name, count in zip(LANGUAGES, counts.sum(axis=0), strict=True) if count}
-            raise ValueError(f"`language_shares` must name the languages of the records ({found}), got {dict(shares)}")
-        draws[:, there] *= draws.sum() * wanted[there] / draws[:, there].sum(axis=0)
-    return counts, np.maximum(np.rint(draws), counts > 0).astype(np.int64)
+    return counts, count_draws(counts, [source.rate for source in sources], shares)
 
 
 def _count_blocks(languages: np.ndarray, language: int) -> np.ndarray:

@@ -6,25 +6,26 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import torch
 
 from ..data import Record, RecordDataset, ShardedRecords
+from ..data.sampling import divide_draws
 from ..data.validation import shard_attempts
 from ..languages import LANGUAGES
 from . import estimates
 from .arguments import FGClip2TrainingArguments
 from .estimates import DataSummary, ParameterCount, StepContents, Steps
 from .memory import describe_memory, optimizer_values
-from .mixture import check_language_shares, sources_of
+from .mixture import sources_of
 from .parameters import count_parameters, freeze
 from .patch_counts import check_patch_batches
 from .run_checks import check_evaluation, check_memory_options, check_strategy
 from .sampler import BatchOrderSampler
 from .settings import RunSettings
-from .sources import describe_sources, open_eval_data, open_train_data, shards_language
+from .sources import describe_sources, open_eval_data, open_train_data
 from .start import adapter_config, base_checkpoint, load_processor
 from .tasks import family_to_train, training_model
 
@@ -67,7 +68,6 @@ def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
     check_evaluation(args, held_out, objective.terms)
     sets = held_out if isinstance(held_out, dict) else {}
     check_patch_batches(args.patch_batches, processor)
-    check_language_shares(args.shares_of_languages, records)
     if args.patch_batches == "alike" and isinstance(records, ShardedRecords):
         # Which warns of a small buffer.
         records.group_by_patches(partial(model.count_patches, processor, max_num_patches=args.patch_budget))
@@ -150,40 +150,50 @@ def look_at(records: RecordDataset | ShardedRecords, run: RunSettings, model: An
 
 
 def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iterator[Callable[[], Record]]:
-    """Yield ways to get a few records: spread over a data set; of shards the first."""
+    """Yield ways to get some samples of an epoch: records at random; of each source of shards the first."""
     if isinstance(records, RecordDataset):
-        count = min(LOOKED_AT, len(records))
-        yield from (partial(records.__getitem__, number * len(records) // count) for number in range(count))
-    else:
-        yield from islice(shard_attempts(records.shards, shards_language(run.data)), LOOKED_AT)
+        shares = run.args.shares_of_languages
+        sampler = BatchOrderSampler(sources_of(records), 1, language_batches="mixed", language_shares=shares)
+        drawn = sorted(draw.index for draw in islice(sampler, LOOKED_AT))
+        yield from (partial(records.__getitem__, index) for index in drawn)
+        return
+    draws = records.mixture.draws.sum(axis=1).tolist()  # of each source
+    counts = divide_draws(draws, min(LOOKED_AT, sum(draws)))
+    for source, count in zip(records.mixture.sources, counts, strict=True):
+        passes = chain.from_iterable(shard_attempts(source.shards, source.language) for _ in repeat(None))
+        yield from islice(passes, count)
 
 
 def _describe_data(
     records: RecordDataset | ShardedRecords, run: RunSettings, world_size: int
 ) -> tuple[dict[str, Any], int]:
     """Return what is known of all records, and how many of them a process gets in an epoch."""
+    order: BatchOrderSampler | ShardedRecords
+    if isinstance(records, RecordDataset):
+        args = run.args
+        order = BatchOrderSampler(
+            sources_of(records),
+            args.per_device_train_batch_size,
+            world_size,
+            args.language_batches,
+            language_shares=args.shares_of_languages,
+        )
+        counts, draws, samples = order.records, order.draws, len(order) // world_size
+    else:
+        order, counts, draws, samples = records, records.mixture.counts, records.mixture.draws, len(records)
     sources: list[dict[str, Any]] = list(describe_sources(run.data))
-    if not isinstance(records, RecordDataset):
-        described = {"records": records.total, "left_out": records.left_out, "never_drawn": records.never_drawn}
-        return {"sources": sources, **described}, len(records)
-    args = run.args
-    sampler = BatchOrderSampler(
-        sources_of(records),
-        args.per_device_train_batch_size,
-        world_size,
-        args.language_batches,
-        language_shares=args.shares_of_languages,
-    )
-    for source, its_records, its_draws in zip(sources, sampler.records, sampler.draws, strict=True):
+    for source, its_records, its_draws in zip(sources, counts, draws, strict=True):
         source |= {"records": int(its_records.sum()), "draws": int(its_draws.sum())}
-    return {
+    described: dict[str, Any] = {
         "sources": sources,
-        "records": len(records),
-        "languages": dict(zip(LANGUAGES, sampler.records.sum(axis=0).tolist(), strict=True)),
-        "draws": dict(zip(LANGUAGES, sampler.draws.sum(axis=0).tolist(), strict=True)),
-        "left_out": sampler.left_out,
-        "never_drawn": sampler.never_drawn,
-    }, len(sampler) // world_size
+        "records": int(counts.sum()),
+        "left_out": order.left_out,
+        "never_drawn": order.never_drawn,
+    }
+    if counts.shape[1] == len(LANGUAGES):  # not where shards need not be counted by language
+        described["languages"] = dict(zip(LANGUAGES, counts.sum(axis=0).tolist(), strict=True))
+        described["draws"] = dict(zip(LANGUAGES, draws.sum(axis=0).tolist(), strict=True))
+    return described, samples
 
 
 def _describe_loader(args: FGClip2TrainingArguments, config: Any, contents: StepContents) -> dict[str, float]:

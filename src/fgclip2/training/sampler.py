@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from ..checks import check_choice
 from ..data.records import RecordDataset
+from ..data.sampling import warn_of_copies
 from ..data.shards import ShardedRecords
 from ..languages import LANGUAGES
 from .mixture import Cell, MixedCells, Source, draws_of_epoch
@@ -112,22 +113,8 @@ class BatchOrderSampler(Sampler[Draw]):
                 batch_size,
                 world_size,
             )
-
-        self._warn_of_copies(language_batches == "homogeneous")
-
-    def _warn_of_copies(self, by_language: bool) -> None:
-        """Warn of records that each batch has several times, so that copies are negatives of each other."""
-        totals = self.draws.sum(axis=0) if by_language else np.full(len(LANGUAGES), self.draws.sum())
-        of_batch = self.draws * self._size / np.maximum(totals, 1)  # (sources, languages)
-        for number, language in np.argwhere((of_batch > self.records) & (totals >= self._size)).tolist():
-            logger.warning(
-                "each batch of all ranks draws about %.0f records of source %d in language %r, which has %d: copies of "
-                "one are negatives of each other. Lower its sampling rate or the language's share, or add records",
-                of_batch[number, language],
-                number + 1,
-                LANGUAGES[language],
-                self.records[number, language],
-            )
+        by_language = language_batches == "homogeneous"
+        warn_of_copies(self.records, self.draws, self._size, LANGUAGES, by_language)
 
     def _make_groups(self, sources: Sequence[Source], by_language: bool) -> dict[str, MixedCells]:
         """Return the rows of draws that batches are cut from, by language or all in one."""
@@ -250,8 +237,7 @@ class DrawnStream(IterableDataset):
         return len(self.records)
 
     def __iter__(self) -> Iterator[DrawnRecord]:
-        epoch = self.records.epoch
         try:
-            yield from (DrawnRecord(record, epoch) for record in self.records)
+            yield from (DrawnRecord(record, number) for record, number in self.records.with_passes())
         except (ValueError, OSError) as error:
-            yield from repeat(DrawnRecord(error, epoch))
+            yield from repeat(DrawnRecord(error, self.records.epoch))

@@ -50,29 +50,24 @@ def open_train_data(
             f"`train_data` must be all shards or none, got the formats {', '.join(formats)}: "
             "write the others as shards (fgclip2.data.write_shards)"
         )
-    if settings.sampling_rates:
-        raise ValueError(
-            f"`sampling_rates` must be left out with shards, a stream that is gone through once in an epoch, got "
-            f"{settings.sampling_rates}: name the records that they were made of"
-        )
     if settings.images_folder:
         folders = ", ".join(settings.images_folder)
         raise ValueError(f"`images_folder` must be left out with shards, which hold their images, got {folders}")
     check_positive_integer("`shuffle_buffer`", settings.shuffle_buffer)
-    if len(paths) > 1 and not all(path.endswith(".tar") for path in paths):
-        raise ValueError(f"`train_data` must be one folder or index of shards, or several .tar, got {', '.join(paths)}")
     records = ShardedRecords(
-        paths if len(paths) > 1 else paths[0],
+        paths,
         batch_size=args.per_device_train_batch_size,
         rank=0 if world_size else args.process_index,
         world_size=world_size or args.world_size,
         drop_last=True,
         buffer_size=settings.shuffle_buffer,
         seed=args.order_seed,
-        language=shards_language(settings),
+        language=for_each_source("language", settings.language, len(paths)),
         on_error=args.on_error,
         language_batches=args.language_batches,
         follow_links=settings.follow_links,
+        sampling_rates=for_each_source("sampling_rates", settings.sampling_rates or [1.0], len(paths)),
+        language_shares=args.shares_of_languages,
     )
     # Where one saw another folder, or could not read what others could, ranks would wait for each other without end.
     if len(set(gather_objects(tuple(records.shards)))) > 1:
@@ -80,11 +75,6 @@ def open_train_data(
             f"the shards of {', '.join(paths)} are not the same on all processes: they must see the same files"
         )
     return records
-
-
-def shards_language(settings: DataSettings) -> Any:
-    """Return the language of all samples of shards; `None`: that of each."""
-    return for_each_source("language", settings.language, 1)[0]
 
 
 def open_eval_data(settings: DataSettings) -> RecordDataset | dict[str, RecordDataset] | None:

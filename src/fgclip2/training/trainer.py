@@ -61,7 +61,7 @@ from .hub_checkpoints import locate_checkpoint, push_checkpoint
 from .image_rows import count_images
 from .log_window import LogWindow
 from .missing_data import terms_without_data
-from .mixture import check_language_shares, sampling_rates_of, sources_of
+from .mixture import sampling_rates_of, sources_of
 from .parameters import belongs_to, clamp_scales, freeze, parameter_groups
 from .patch_counts import check_patch_batches, digest_of_counts, read_patch_counts
 from .pixel_values import normalize_pixels
@@ -168,7 +168,6 @@ class FGClip2Trainer(Trainer):
         _check_options(kwargs)
         check_evaluation(args, eval_dataset, self.objective.terms)
         check_patch_batches(args.patch_batches, processing_class)
-        check_language_shares(args.shares_of_languages, train_dataset)
         super().__init__(
             model=module,
             args=args,
@@ -687,6 +686,7 @@ class FGClip2Trainer(Trainer):
             "accumulation": self.args.gradient_accumulation_steps,
             "seed": self.args.order_seed,
             "patch batches": self.args.patch_batches,
+            "language shares": self.args.shares_of_languages,
         }
         if isinstance(self.train_dataset, DrawnRecords):
             order["way of shuffling"] = 2
@@ -695,11 +695,11 @@ class FGClip2Trainer(Trainer):
                 order["patches of the images"] = digest_of_counts(self._patch_counts(self.train_dataset.records))
             order["language batches"] = self.args.language_batches
             order["sampling rates"] = sampling_rates_of(self.train_dataset.records)
-            order["language shares"] = self.args.shares_of_languages
         if isinstance(self.train_dataset, DrawnStream):
             order["loader workers"] = self.args.dataloader_num_workers
             order["shuffle buffer"] = self.train_dataset.records.buffer_size
             order["language batches"] = self.train_dataset.records.language_batches
+            order["sampling rates"] = self.train_dataset.records.mixture.sampling_rates
         return order
 
     # DeepSpeed and FSDP write weights, optimizer and scheduler in formats of their own.
@@ -779,7 +779,7 @@ class FGClip2Trainer(Trainer):
         # As they were before there was a choice.
         order_before: dict[str, Any] = {"patch batches": "any", "way of shuffling": 1}
         if isinstance(self.train_dataset, DrawnStream):
-            order_before["language batches"] = "mixed"
+            order_before |= {"language batches": "mixed", "sampling rates": None, "language shares": None}
         order_before |= attributes["order"]
         for name, value in self._order_of_data().items():
             before = order_before.get(name, value)
@@ -869,6 +869,7 @@ def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | Drawn
         "world_size": args.world_size,
         "drop_last": True,
         "on_error": args.on_error,
+        "language_shares": args.shares_of_languages,
     }
     if args.ignore_data_skip:
         raise ValueError("ignore_data_skip=True; allowed with ShardedRecords: False, for a stream knows where it was")
