@@ -16,6 +16,7 @@ from fgclip2.training.patch_dropout import NO_PATCH, check_patch_dropout, draw_k
 from fgclip2.training.sampler import DrawnRecord
 
 from . import golden
+from .live_memory import peak_of_live_tensors
 from .test_trainer import arguments, logs, trainer
 
 CAPTIONS = {"objective_settings": {"region_weight": 0.0, "tic_weight": 0.0, "hard_negative_weight": 0.0}}
@@ -66,6 +67,22 @@ def test_the_embedding_is_that_of_a_tower_that_sees_the_kept_patches_alone(atten
             alone = tower.head(tower.post_layernorm(tower.encoder(hidden, None, False)[0]))
             expected = torch.nn.functional.normalize(alone, dim=-1)[0]
             torch.testing.assert_close(embeds[number], expected, rtol=0, atol=1e-6)
+
+
+def test_positions_of_patches_that_are_dropped_are_not_made():
+    torch.manual_seed(0)
+    table, shapes = torch.randn(4, 4, 8, requires_grad=True), torch.tensor([[3, 5], [6, 2]] * 32)
+    kept = draw_kept_patches(shapes.prod(1).tolist(), 0.5, [np.random.default_rng(number) for number in range(64)])
+    weights, places = torch.randn(*kept.shape, 8) * (kept != NO_PATCH)[..., None], kept.clamp(min=0)
+    everything = position_grids(table, shapes, 15)
+    (expected,) = torch.autograd.grad(everything.gather(1, places[..., None].expand(-1, -1, 8)), table, weights)
+    gradients: list[torch.Tensor] = []
+
+    def train() -> None:
+        gradients.extend(torch.autograd.grad(position_grids(table, shapes, kept.shape[1], places), table, weights))
+
+    assert peak_of_live_tensors(train, table, shapes, places, weights) < everything.nbytes
+    assert torch.equal(gradients[0], expected)
 
 
 def test_compiled_positions_are_those_of_the_kept_patches():

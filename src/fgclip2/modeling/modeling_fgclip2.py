@@ -180,8 +180,9 @@ def position_grids(table: Tensor, spatial_shapes: Tensor, num_patches: int, plac
             )
         grid = resize_position_grid(table, height, width)
         grids.append(torch.cat([grid, grid[:1].expand(num_patches - height * width, -1)]))
-    positions = torch.stack(grids)[inverse.to(table.device)]  # (distinct, N, D) -> (B, N, D)
-    return positions if places is None else positions.gather(1, places[..., None].expand(-1, -1, positions.shape[-1]))
+    positions, inverse = torch.stack(grids), inverse.to(table.device)  # (distinct, N, D), (B,)
+    # Both indices at once, so that no positions are made of patches that are not there.
+    return positions[inverse] if places is None else positions[inverse[:, None], places]
 
 
 def position_grids_traceable(
