@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
+from transformers import TrainerCallback
 
 from fgclip2.training.hub_checkpoints import fetch_checkpoint, locate_checkpoint
 from fgclip2.training.run import checkpoint_to_resume
@@ -72,40 +73,65 @@ def test_all_checkpoints_are_pushed_by_their_names(saved_folder, tmp_path, recor
         run.train(resume_from_checkpoint="acme/tiny/checkpoint-1")
 
 
+class OnItsWay(Future):
+    """A push that takes until it is waited for, and needs its folder until then."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def exception(self, timeout=None):
+        assert self.folder.is_dir()
+        self.set_result(None)
+        return super().exception(timeout)
+
+
+@pytest.fixture
+def pushes(hub, monkeypatch):
+    """All pushes that are begun."""
+    begun = []
+    monkeypatch.setattr(
+        "fgclip2.training.trainer.push_checkpoint",
+        lambda folder, *_: begun.append(OnItsWay(folder)) or begun[-1],
+    )
+    return begun
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [1, 5]),  # the first, and the last, which waits
+        ({}, [1, 5]),  # the first, and the newest, at the end
         ({"hub_always_push": True}, [1, 2, 3, 4, 5]),
         ({"save_total_limit": 2}, [1, 3, 5]),  # the third would let the first be removed
         ({"save_total_limit": 1}, [1, 2, 3, 4, 5]),
     ],
 )
-@pytest.mark.usefixtures("hub")
-def test_training_does_not_wait_for_a_push(saved_folder, tmp_path, records, monkeypatch, caplog, settings, expected):
-    class OnItsWay(Future):
-        """A push that takes until it is waited for, and needs its folder until then."""
-
-        def __init__(self, folder):
-            super().__init__()
-            self.folder = folder
-
-        def exception(self, timeout=None):
-            assert self.folder.is_dir()
-            self.set_result(None)
-            return super().exception(timeout)
-
-    pushes = []
-    monkeypatch.setattr(
-        "fgclip2.training.trainer.push_checkpoint",
-        lambda folder, *_: pushes.append(OnItsWay(folder)) or pushes[-1],
-    )
+def test_training_does_not_wait_for_a_push(saved_folder, tmp_path, records, pushes, settings, expected):
     run = trainer(saved_folder, tmp_path / "run", records, **PUSHING | {"save_steps": 1, "max_steps": 5} | settings)
-    with caplog.at_level("INFO", logger="fgclip2"):
-        run.train()
+    run.train()
     assert [push.folder.name for push in pushes] == [f"checkpoint-{step}" for step in expected]
     assert all(push.done() for push in pushes)
-    assert caplog.text.count("is not pushed, for one before it is still on its way") == 5 - len(expected)
+
+
+class StopWithoutSaving(TrainerCallback):
+    """Stops a run at its fourth step, of which there is no checkpoint."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 4:
+            control.should_save, control.should_training_stop = False, True
+
+
+def test_the_newest_checkpoint_is_pushed_where_training_stops_without_one(
+    saved_folder, tmp_path, records, pushes, caplog
+):
+    run = trainer(saved_folder, tmp_path / "run", records, **PUSHING | {"save_steps": 1, "max_steps": 5})
+    run.add_callback(StopWithoutSaving)
+    with caplog.at_level("INFO", logger="fgclip2"):
+        run.train()
+    assert [push.folder.name for push in pushes] == ["checkpoint-1", "checkpoint-3"]
+    assert all(push.done() for push in pushes)
+    for step in (2, 3):
+        assert f"checkpoint-{step} is not pushed now, for one before it is still on its way" in caplog.text
 
 
 def test_what_may_be_a_pickle_is_refused_by_name(hub):

@@ -190,7 +190,7 @@ class FGClip2Trainer(Trainer):
         self._average: WeightAverage | None = None
         self._memory: TrainingMemory | None = None
         self._push: Future | None = None  # of a checkpoint to the hub
-        self._not_pushed = 0  # checkpoints since then
+        self._left_out: list[Path] = []  # checkpoints since then
         self._start = self._frozen_start(settings)
         self._resumed_from: str | None = None
         self._sampler: BatchOrderSampler | None = None
@@ -629,23 +629,27 @@ class FGClip2Trainer(Trainer):
         """Push the checkpoint itself, where transformers would push unfinished weights as the model too.
 
         As there, one that is written while another is on its way is left out, unless `hub_always_push` says to wait for
-        it. The last one of a run waits too, and where the folder on its way would be removed.
+        it, or the folder on its way would be removed. The newest one is pushed at the end of training, if it was left
+        out.
         """
-        args = self.args
+        args, folder = self.args, Path(checkpoint_folder)
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
-        waits = args.hub_always_push or self.control.should_training_stop or self._is_stopping
         # After so many others the folder on its way is removed; the best one stays in place of another.
         removed_after = (args.save_total_limit or math.inf) - (self.state.best_model_checkpoint is not None)
+        is_removed = len(self._left_out) + 1 >= removed_after
         is_under_way = self._push is not None and not self._push.done()
-        if is_under_way and not waits and self._not_pushed + 1 < removed_after:
-            self._not_pushed += 1
-            logger.info("%s is not pushed, for one before it is still on its way", Path(checkpoint_folder).name)
-            return
+        if is_under_way and not (args.hub_always_push or self._is_stopping or is_removed):
+            self._left_out.append(folder)
+            logger.info("%s is not pushed now, for one before it is still on its way", folder.name)
+        else:
+            self._push_next(folder)
+
+    def _push_next(self, folder: Path) -> None:
         self._finish_current_push()
-        repo_id, folder = str(self.hub_model_id), Path(checkpoint_folder)
+        repo_id, args = str(self.hub_model_id), self.args
         self._push = push_checkpoint(folder, repo_id, args.hub_strategy, args.hub_token, args.hub_revision)
-        self._not_pushed = 0
+        self._left_out = []
 
     def _finish_current_push(self) -> None:
         """Wait for the push under way; a run goes on without the hub."""
@@ -852,6 +856,8 @@ class FGClip2Trainer(Trainer):
         if self._window.all_samples:
             verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
             logger.info("waited for data in %.0f%% of the time: %s", 100 * share, verdict)
+        if self._left_out:
+            self._push_next(self._left_out[-1])
 
 
 def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | DrawnStream:
