@@ -122,6 +122,12 @@ def test_formats_are_guessed_from_the_files(tmp_path, images):
     write_json(tmp_path / "many/a.json", items(2))
     write_images(tmp_path / "labelled/猫", 1)
     write_shards(read_finehard(fine, images), tmp_path / "shards")
+    (tmp_path / "compact").mkdir()
+    index = json.loads((tmp_path / "shards/index.json").read_text(encoding="utf-8"))
+    (tmp_path / "compact/index.json").write_text(json.dumps(index), encoding="utf-8")
+    for name, layout in {"list": write_json, "lines": write_lines}.items():
+        (tmp_path / name).mkdir()
+        layout(tmp_path / name / "index.json", items(2))
     for name, expected in {
         "fine.json": "finehard",
         "pairs.jsonl": "pairs",
@@ -131,6 +137,10 @@ def test_formats_are_guessed_from_the_files(tmp_path, images):
         "shards": "shards",
         "shards/000000.tar": "shards",
         "shards/index.json": "shards",
+        "compact/index.json": "shards",
+        "list/index.json": "finehard",
+        "lines/index.json": "finehard",
+        "s3://bucket/index.json": "shards",
         "b.parquet": "pairs",
     }.items():
         assert guess_format(tmp_path / name)[0] == expected, name

@@ -1,5 +1,6 @@
 """Data sets of a run by its settings: sets to evaluate on that have names."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,3 +56,18 @@ def test_one_format_is_not_that_of_paths_to_evaluate_on_that_cannot_be_of_it():
     Path("b.csv").rename("both/b.csv")
     Path("b.tar").rename("both/b.tar")
     assert len(open_eval_data(replace(settings, eval_data=["both"]))) == 2
+
+
+@pytest.mark.usefixtures("pairs")
+@pytest.mark.parametrize("layout", ["list", "lines"])
+def test_records_in_a_file_named_as_an_index_keep_the_format_given(layout):
+    items = [{"picture": "x.png", "caption": caption} for caption in ("a cat", "一只猫")]
+    lines = [json.dumps(item, ensure_ascii=False) for item in items]
+    text = f"[{', '.join(lines)}]" if layout == "list" else "\n".join(lines)
+    Path("验证").mkdir()
+    Path("验证/index.json").write_text(text, encoding="utf-8")
+    Path("验证/images.tar").write_bytes(b"")
+    settings = DataSettings(["a.csv"], data_format=["pairs"], image_column="picture")
+    for path in ("验证/index.json", "验证"):
+        records = open_eval_data(replace(settings, eval_data=[path]))
+        assert [record.short_caption for record in records] == ["a cat", "一只猫"]

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from ..files import IMAGE_SUFFIXES, decode_json, leads_outside, replacing
 from ..languages import LANGUAGES, Language
 from .readers.checks import shown
-from .readers.files import MAX_RECORD_BYTES
+from .readers.files import MAX_RECORD_BYTES, scan_items
 from .readers.finehard import check_item, item_language, record_of_item
 from .records import InvalidRecordError, Record
 from .remote import RemoteFile
@@ -349,6 +349,22 @@ def check_count(path: str, found: int, wanted: int, what: str = "samples") -> No
     """Check the number of samples that a shard turned out to hold; -1: any is right."""
     if wanted not in (-1, found):
         raise broken_shard(path, f"of {found} {what} in place of {wanted}")
+
+
+def is_index(path: str | Path) -> bool:
+    """Tell by its name whether a path is an index of shards, and of a file here also by its content.
+
+    Records may be in a file of that name too: a list, or an object on each line. An index is one object with `shards`;
+    if it is written on several lines, the first is no object by itself.
+
+    Raises:
+        ValueError: The file is UTF-16.
+    """
+    path = Path(path)
+    if path.name != INDEX_NAME or not path.is_file():
+        return path.name == INDEX_NAME
+    first = next(scan_items(path), None)
+    return first is None or not isinstance(first.item, dict) or "shards" in first.item
 
 
 def read_index(path: str) -> list[Shard]:

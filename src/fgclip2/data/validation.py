@@ -23,7 +23,7 @@ from .readers.checks import check_language_option, shown
 from .readers.files import JSON_SUFFIXES, SUFFIXES, columns_of, first_item, record_files
 from .readers.zero import KEY
 from .records import InvalidRecordError, Record, RecordDataset, open_record_image
-from .shard_files import INDEX_NAME, BrokenShardError, Shard, ShardReader, check_count
+from .shard_files import BrokenShardError, Shard, ShardReader, check_count, is_index
 
 Format = Literal["finehard", "ccmb", "zero", "pairs", "folder", "shards"]
 ImageCheck = Literal["none", "exists", "open"]
@@ -137,7 +137,7 @@ def guess_format(path: str | Path, follow_links: bool = False) -> tuple[Format, 
         ValueError: There is no such path, or nothing in it tells.
     """
     text, path = str(path), Path(path)
-    if text.endswith(".tar") or path.name == INDEX_NAME or (path.is_dir() and any(path.glob("*.tar"))):
+    if text.endswith(".tar") or is_index(path) or (path.is_dir() and any(path.glob("*.tar"))):
         return "shards", "tar files"
     if path.suffix.lower() == ".parquet" or (path.is_dir() and any(path.glob("*.parquet"))):
         return "pairs", "Parquet"

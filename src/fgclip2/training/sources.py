@@ -11,7 +11,7 @@ from ..checks import check_choice, check_positive_integer
 from ..data import Columns, RecordDataset, ShardedRecords, concatenate
 from ..data.formats import FORMATS, WITH_IMAGES, for_each_source, open_records
 from ..data.readers.files import SUFFIXES
-from ..data.shard_files import INDEX_NAME
+from ..data.shard_files import INDEX_NAME, is_index
 from ..data.validation import guess_format
 from ..distributed import gather_objects
 from .arguments import FGClip2TrainingArguments
@@ -109,16 +109,17 @@ def open_eval_data(settings: DataSettings) -> RecordDataset | dict[str, RecordDa
 
 
 def _can_be(path: str, format: str) -> bool:
-    """Tell by the names of files whether a path can be of a format; of shards always no, for these are seen at once."""
+    """Tell by the files of a path whether it can be of a format; of shards always no, for these are seen at once."""
     place = Path(path)
     if format == "shards":
         return False
     if not place.is_dir():
-        return format != "folder" and place.suffix != ".tar" and place.name != INDEX_NAME
+        return format != "folder" and place.suffix != ".tar" and not is_index(path)
     if format == "folder":
         return any(entry.is_dir() for entry in place.iterdir())
     suffixes = (".txt",) if format == "flickr30k-cna" else (*SUFFIXES, ".parquet")
-    is_indexed = (place / INDEX_NAME).is_file() and any(place.glob("*.tar"))  # shards, and perhaps what they leave out
+    index = place / INDEX_NAME  # of shards, beside which may be records that they leave out
+    is_indexed = index.is_file() and is_index(index) and any(place.glob("*.tar"))
     return not is_indexed and any(entry.suffix.lower() in suffixes for entry in place.iterdir())
 
 
