@@ -1,7 +1,7 @@
 """Measure how much less the shipped checkpoint, trained further, forgets with distillation from the frozen start.
 
     python -m recipes.scenes.forgetting --output recipes/scenes/results/forgetting --validation-scenes 500 \
-        --threads 1 --no-bf16 --lower-rates 2e-4 1e-4
+        --threads 1 --no-bf16 --lower-rates 2e-4 1e-4 2e-5
 
 The captions of composed scenes alone are trained on, by the package's trainer, with all seeds, without and with
 `distillation_weight`, and without it at lower learning rates, which forget less too. Runs that have no result file yet
