@@ -31,6 +31,11 @@ SECTIONS = {
 }
 
 
+ELSEWHERE = """\
+By `make perf-training`: [memory of steps beside the plan](training_memory.md), and
+[steps on many devices](scale.md). On a GPU: [a check of its own](gpu.md)."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="file for the Markdown tables")
@@ -55,7 +60,7 @@ def main() -> int:
 def markdown(rows: dict[str, list[Row]]) -> str:
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.python_implementation()} "
     machine += f"{platform.python_version()}, torch {torch.__version__}, fgclip2 {fgclip2.__version__}"
-    lines = ["# Performance", "", "Made by `make perf`. On a GPU: [a check of its own](gpu.md).", "", machine]
+    lines = ["# Performance", "", f"Made by `make perf`. {ELSEWHERE}", "", machine]
     for name, section in rows.items():
         lines += ["", f"## {name}", "", SECTIONS[name][0], ""]
         lines += ["| figure | value | bound | held |", "|---|---|---|---|", *map(table_line, section)]

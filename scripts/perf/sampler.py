@@ -17,25 +17,29 @@ from pathlib import Path
 import numpy as np
 
 from fgclip2 import FGClip2Processor, embedded_checkpoint
-from fgclip2.data import read_finehard
+from fgclip2.data import Record, RecordDataset, concatenate, read_finehard
+from fgclip2.data.readers import record_index
+from fgclip2.distributed import join_on_machine
 from fgclip2.training import FGClip2ForTraining
-from fgclip2.training.mixture import Source, sources_of
+from fgclip2.training.mixture import sources_of
 from fgclip2.training.patch_counts import read_patch_counts
 from fgclip2.training.sampler import BatchOrderSampler
 
-from .measuring import Row, added_peak_memory, in_fresh_process
+from .measuring import Row, added_peak_memory, in_fresh_process, on_ranks
 from .padding import photo_mix
 from .training import bounded_row
 
 EXPLANATION = """\
 The order of batches of 8 x 512 of 12 million records in two languages and two sources with sampling rates. Memory is
-the peak of 8 processes of a node, each above what it had before, and once the files that all of them map: in which
-language each record is and, with `patch_batches: alike`, how many patches its image has. *Start* is the time from
-opening a JSONL file of a million records in one process to the first batch of `alike`, for a mix of photos of about a
-hundred sizes, times 12: in the first run, which finds the records and the sizes that they state, and in a later one.
-A hundred thousand other sizes take some 2 s more, divided over the processes."""
+that of 8 processes of a node, of which two are run: the peak of each above what it had before, with the counting of
+patches for `patch_batches: alike`, and once the files that all of them map: in which language each record is, and how
+many patches its image has. The sizes of images are mapped too, and read through once at the start; that file is left
+out. *Start* is the time from opening a JSONL file of a million records in one process to the first batch of `alike`,
+for a mix of photos of about a hundred sizes, times 12: in the first run, which finds the records and the sizes that
+they state, and in a later one. A hundred thousand other sizes take some 2 s more, divided over the processes."""
 
 RECORDS, BATCH_SIZE, PROCESSES = 12_000_000, 512, 8
+RANKS = 2  # that are run
 LOOKED_AT = 1_000_000  # records of an epoch
 MOST_MEMORY = 100  # MB, of a node
 WRITTEN, LONGEST_START = 1_000_000, 20  # records of the file; seconds for RECORDS
@@ -48,40 +52,55 @@ def row_groups(runs: int) -> list[Callable[[], list[Row]]]:
 
 def memory_rows(records: int = RECORDS, looked_at: int = LOOKED_AT) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        languages, patches = Path(folder) / "languages.npy", Path(folder) / "patches.npy"
-        np.save(languages, (np.arange(records) % 3 == 0).astype(np.uint8))
-        np.save(patches, np.random.default_rng(0).integers(100, 1025, records, np.uint16))
+        np.save(Path(folder) / "languages.npy", (np.arange(records) % 3 == 0).astype(np.uint8))
+        np.save(Path(folder) / "sizes.npy", photo_mix(records).astype(np.int32))
         rows = []
-        for patch_batches, files in (("any", [languages]), ("alike", [languages, patches])):
-            mapped = sum(file.stat().st_size for file in files)
-            memory = in_fresh_process(measure, files, looked_at)
+        for patch_batches, looked_up, bytes_mapped in (("any", 1, 1), ("alike", 1 + 2, 1 + 2 + 8)):  # of each record
+            measured = on_ranks(added_by_order, RANKS, Path(folder), patch_batches == "alike", looked_at)
+            private = max(measured) - bytes_mapped * records
+            node = (PROCESSES * private + looked_up * records) / 1e6
             name = (
                 f"order of {records / 1e6:g} M records, patch_batches={patch_batches}, memory of {PROCESSES} processes"
             )
-            node = (PROCESSES * (memory - mapped) + mapped) / 1e6
             rows.append(bounded_row(name, node, MOST_MEMORY, "<=", unit="MB"))
     return rows
 
 
-def measure(files: list[Path], looked_at: int) -> int:
-    """Return the peak memory that the order takes in this process, mapped files included, in bytes.
+class MappedRecords(RecordDataset):
+    """Records of an index, of which nothing else is there."""
 
-    Args:
-        files: The language of each record and, for batches of images that are alike, the patches of each.
-        looked_at: Records of the epoch that are drawn.
-    """
+    def __init__(self, folder: Path, part: slice):
+        self.languages = np.load(folder / "languages.npy", mmap_mode="r")[part]
+        self.image_sizes = np.load(folder / "sizes.npy", mmap_mode="r+")[part]
+
+    def _read(self, index: int) -> Record:
+        raise NotImplementedError
+
+    def _source(self, index: int) -> str:
+        raise NotImplementedError
+
+
+def added_by_order(folder: Path, alike: bool, looked_at: int) -> float:
+    """Return the peak memory that the order takes in this process, mapped files included, in bytes."""
 
     def run() -> None:
-        languages, *patches = [np.load(file, mmap_mode="r") for file in files]
-        half = len(languages) // 2
-        sources = [Source(languages[:half], 1.5), Source(languages[half:], 0.5)]
-        sampler = BatchOrderSampler(sources, BATCH_SIZE, PROCESSES, patches=patches[0] if patches else None)
+        half = len(np.load(folder / "languages.npy", mmap_mode="r")) // 2
+        halves = [MappedRecords(folder, part) for part in (slice(0, half), slice(half, None))]
+        records = concatenate(halves, [1.5, 0.5])
+        patches = read_patch_counts(records, count_patches) if alike else None
+        sampler = BatchOrderSampler(sources_of(records, join_on_machine), BATCH_SIZE, PROCESSES, patches=patches)
         for _ in islice(sampler, looked_at):
             pass
-        for values in (languages, *patches):  # so that all of a file is in memory, of which the whole is taken away
+        mapped = [part.languages for part in halves] + ([] if patches is None else [patches])
+        for values in mapped:  # so that all of a file is in memory, of which the whole is taken away
             values.max()
 
+    count_patches = partial(FGClip2ForTraining.count_patches, _processor(), max_num_patches=256)
     return added_peak_memory(run)
+
+
+def _processor() -> FGClip2Processor:
+    return FGClip2Processor.from_pretrained(embedded_checkpoint())
 
 
 def start_rows(records: int = WRITTEN) -> list[Row]:
@@ -110,7 +129,8 @@ def write_records(file: Path, records: int) -> None:
 def seconds_to_first_batch(folder: Path) -> float:
     """Return how long it takes to open records and to draw a batch of them, with a cache of its own in the folder."""
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    processor = FGClip2Processor.from_pretrained(embedded_checkpoint())
+    record_index.LARGE_SOURCE = 1  # so that few records have an index as well
+    processor = _processor()
     start = time.perf_counter()
     records = read_finehard(folder / "records.jsonl", folder)
     patches = read_patch_counts(records, partial(FGClip2ForTraining.count_patches, processor, max_num_patches=256))

@@ -119,8 +119,9 @@ def gather_objects(value: object) -> list:
 
 def ranks_of_machine() -> list[int]:
     """Return the ranks of the processes that run on the machine of this one, and see the same temporary files."""
-    folder = os.stat(tempfile.gettempdir())  # noqa: PTH116  # of a container its own
-    places = gather_objects((socket.gethostname(), uuid.getnode(), folder.st_dev, folder.st_ino))
+    boot, folder = Path("/proc/sys/kernel/random/boot_id"), Path(tempfile.gettempdir()).stat()
+    machine = boot.read_text() if boot.exists() else (socket.gethostname(), uuid.getnode())
+    places = gather_objects((machine, folder.st_dev, folder.st_ino))  # a container has temporary files of its own
     return [number for number, place in enumerate(places) if place == places[rank()]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import chain, pairwise
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _THREADS = 16  # that wait for files
 _RECORDS_AT_ONCE, _RECORDS_PER_PROCESS = 2**12, 2**15  # a process takes seconds to start
 _BLOCK = 2**18  # records whose sizes are looked for, and kept, at a time
+_COUNTED_AT_ONCE = 2**15  # records
 _SIZES = 2**18  # whose patches are remembered; photos have few
 _COUNTS = np.dtype(np.uint16)
 
@@ -64,18 +65,26 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
     cores = available_cores() // len(ranks_of_machine())
     for part in records.parts:
         sizes.append(np.zeros((len(part), 2), np.int32) if part.image_sizes is None else part.image_sizes)
-        own = int((sizes[-1][:, 0] == 0).sum()) // world_size()
+        own = _count_unknown(sizes[-1]) // world_size()
         # Records without an index may be of a class that can't be sent to processes, or hold their images.
         processes = 0 if part.image_sizes is None else min(cores, own // _RECORDS_PER_PROCESS)
         with processes_for(_read_sizes, part, processes) as read_in_processes:
             read += _complete(sizes[-1], read_in_processes)
     if read and rank() == 0:
-        unread, seconds = sum(int((known == 0).any(axis=1).sum()) for known in sizes), time.perf_counter() - start
+        unread, seconds = sum(map(_count_unknown, sizes)), time.perf_counter() - start
         logger.info("read the sizes of %d images in %.0f s; %d can't be read", read, seconds, unread)
     count = lru_cache(_SIZES)(partial(_count, count_patches))
-    blocks = [known[first : first + _BLOCK] for known in sizes for first in range(0, len(known), _BLOCK)]
+    blocks = chain.from_iterable(_blocks(known, _COUNTED_AT_ONCE) for known in sizes)
     counts = map_on_machine([(len(block), partial(_count_block, block, count)) for block in blocks], _COUNTS)
     return _of_rank_0(counts)
+
+
+def _count_unknown(sizes: np.ndarray) -> int:
+    return sum(int((block[:, 0] == 0).sum()) for block in _blocks(sizes, _BLOCK))
+
+
+def _blocks(sizes: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    return (sizes[first : first + length] for first in range(0, len(sizes), length))
 
 
 def _of_rank_0(counts: np.ndarray) -> np.ndarray:
@@ -96,8 +105,7 @@ def digest_of_counts(counts: np.ndarray) -> str:
 def _complete(sizes: np.ndarray, read_sizes: Callable[[Sequence[Sequence[int]]], list[list[tuple[int, int]]]]) -> int:
     """Read the sizes that some rank does not know, int32 (N, 2), each rank a part of them; returns how many."""
     read = 0
-    for first in range(0, len(sizes), _BLOCK):
-        block = sizes[first : first + _BLOCK]
+    for number, block in enumerate(_blocks(sizes, _BLOCK)):
         is_missing = torch.from_numpy((block[:, 0] == 0).astype(np.int32))
         missing = sum_over_ranks(is_missing.to(device())).nonzero()[:, 0].tolist()
         if not missing:
@@ -105,10 +113,10 @@ def _complete(sizes: np.ndarray, read_sizes: Callable[[Sequence[Sequence[int]]],
         ends = [len(missing) * place // world_size() for place in range(world_size() + 1)]
         begins = range(ends[rank()], ends[rank() + 1], _RECORDS_AT_ONCE)
         own = [missing[begin : min(begin + _RECORDS_AT_ONCE, begins.stop)] for begin in begins]
-        read_by_rank = chain.from_iterable(read_sizes([[first + place for place in some] for some in own]))
+        read_by_rank = chain.from_iterable(read_sizes([[number * _BLOCK + place for place in some] for some in own]))
         rows = torch.tensor(list(read_by_rank), dtype=torch.int32, device=device()).reshape(-1, 2)
         found = gather_rows(rows, [stop - begin for begin, stop in pairwise(ends)]).cpu().numpy()
-        block[missing] = np.where(found == 0, block[missing], found)  # on all ranks alike
+        block[missing] = np.where(found == 0, block[missing], found)
         read += len(missing)
     return read
 

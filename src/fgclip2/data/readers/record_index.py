@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of the index, and of what languages are guessed by
 LARGE_SOURCE = 64 * 2**20  # bytes of all files; smaller sources are scanned each time, in a second or so
-_UNUSED = 7 * 86_400  # seconds, after which the index of a source as it was earlier is removed
+_UNUSED = 90 * 86_400  # seconds since it was opened, after which the index of a source as it was earlier is removed
 _NOT_KEPT = "the records of large sources are found anew in each run: no index can be kept (%s)"
 _NAMED = 5  # malformed records, in a warning
 _ARRAYS: dict[str, tuple[type[np.integer], tuple[int, ...]]] = {  # dtype, and shape of a row
