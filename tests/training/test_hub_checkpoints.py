@@ -113,6 +113,16 @@ def test_training_does_not_wait_for_a_push(saved_folder, tmp_path, records, push
     assert all(push.done() for push in pushes)
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(1, [1]), (2, [1, 3])])
+def test_the_newest_checkpoint_is_pushed_before_it_is_removed(saved_folder, tmp_path, records, pushes, limit, kept):
+    settings = {"save_steps": 1, "max_steps": 3, "save_total_limit": limit, "eval_strategy": "steps", "eval_steps": 1}
+    settings["metric_for_best_model"] = "skipped"  # always 0, so the first one stays the best
+    trainer(saved_folder, tmp_path / "run", records, **PUSHING | settings).train()
+    assert [push.folder.name for push in pushes] == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    assert all(push.done() for push in pushes)
+    assert {path.name for path in (tmp_path / "run").glob("checkpoint-*")} == {f"checkpoint-{step}" for step in kept}
+
+
 class StopWithoutSaving(TrainerCallback):
     """Stops a run at its fourth step, of which there is no checkpoint."""
 

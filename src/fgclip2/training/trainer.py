@@ -601,6 +601,13 @@ class FGClip2Trainer(Trainer):
         else:
             super()._run_epoch(**kwargs)
 
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Bring the newest checkpoint to the hub first: with a `save_total_limit` of 1 only the best one is kept."""
+        if self._left_out:
+            self._push_next(self._left_out[-1])
+        self._finish_current_push()
+        return super()._finalize_training(*args, **kwargs)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a folder that loads as the plain model: of the averaged weights if any, but not within checkpoints."""
         with nullcontext() if self._is_checkpointing else self._averaged():
@@ -629,8 +636,7 @@ class FGClip2Trainer(Trainer):
         """Push the checkpoint itself, where transformers would push unfinished weights as the model too.
 
         As there, one that is written while another is on its way is left out, unless `hub_always_push` says to wait for
-        it, or the folder on its way would be removed. The newest one is pushed at the end of training, if it was left
-        out.
+        it, or the folder on its way would be removed. [`_finalize_training`] pushes the newest one, if it was left out.
         """
         args, folder = self.args, Path(checkpoint_folder)
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
@@ -856,8 +862,6 @@ class FGClip2Trainer(Trainer):
         if self._window.all_samples:
             verdict = "the loader is the bottleneck: try dataloader_num_workers" if share > 0.2 else "the model is busy"
             logger.info("waited for data in %.0f%% of the time: %s", 100 * share, verdict)
-        if self._left_out:
-            self._push_next(self._left_out[-1])
 
 
 def _drawn(dataset: Any, args: FGClip2TrainingArguments) -> DrawnRecords | DrawnStream:
