@@ -33,7 +33,7 @@ def processes_for(
     """Yield what returns `function(common, item)` for each of some items, and starts processes when it is called.
 
     Without processes this one does it: with `processes` below 2, in a process that may have no children, and, with a
-    warning, where others can't start.
+    warning, what others leave undone that can't start or are killed, from then on.
 
     Args:
         function: An importable function.
@@ -44,12 +44,24 @@ def processes_for(
         yield lambda items: [function(common, item) for item in items]
         return
 
+    is_broken = False
+
     def run(items: Sequence[Item]) -> list[Result]:
-        try:
-            return list(pool.map(_call, items))
-        except BrokenProcessPool:
-            logger.warning("the work of %d processes is done by one, for others could not start: %s", processes, GUARD)
-            return [function(common, item) for item in items]
+        nonlocal is_broken
+        results: list[Result] = []
+        if not is_broken:
+            try:
+                for result in pool.map(_call, items):
+                    results.append(result)  # noqa: PERF402  # what is there stays there where a process ends early
+            except BrokenProcessPool:
+                is_broken = True
+                logger.warning(
+                    "one process goes on with the work of %d, for some ended early: if at their start, %s; else "
+                    "memory may have run out",
+                    processes,
+                    GUARD,
+                )
+        return results + [function(common, item) for item in items[len(results) :]]
 
     with ProcessPoolExecutor(min(processes, _MOST), get_context("spawn"), _keep, (function, common)) as pool:
         yield run
