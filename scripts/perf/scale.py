@@ -50,7 +50,7 @@ LATENCY = 10e-6  # seconds
 OVERLAP = 0.5  # of the computation, gradients can be sent behind: the backward pass, without its first layers
 MEMORY_BANDWIDTH = 2e12  # bytes a second: 60% of the 3.35e12 of an H100
 CORES = 12  # of the host, for each device
-IMAGES_PER_CORE = 139  # a second, 1,024 patches: docs/performance.md
+IMAGES_PER_CORE = 139  # a second, 1,024 patches: lower than measured, docs/performance.md
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "zero2", "fsdp")
 LIMITS = {"memory": 0.9, "exchange": 0.3, "loader": 1.0, "duration": 30.0}  # shares; days
 
@@ -347,7 +347,11 @@ end.
                 "60% of an H100's memory bandwidth",
             ),
             ("host cores of a device", f"{CORES}", "96 for a node"),
-            ("images a core loads", f"{IMAGES_PER_CORE} a second", "[measured](performance.md), 1,024 patches"),
+            (
+                "images a core loads",
+                f"{IMAGES_PER_CORE} a second",
+                "lower than [measured](performance.md), 1,024 patches",
+            ),
             ("stage 1", "2.45 x 10^9 pairs, one epoch", "published"),
             ("stage 2", "24 x 10^6 images, one epoch, 3.3 regions, 0.83 of them with 10 hard negatives", "published"),
         ],
@@ -429,7 +433,7 @@ bfloat16，梯度检查点，环形的 sigmoid 损失；每个设备超过 64 �
                 "H100 内存带宽的 60%",
             ),
             ("每个设备的主机核数", f"{CORES}", "每个节点 96 个"),
-            ("每核读取的图像数", f"每秒 {IMAGES_PER_CORE}", "[实测](performance.md)，1,024 个图块"),
+            ("每核读取的图像数", f"每秒 {IMAGES_PER_CORE}", "低于[实测](performance.md)，1,024 个图块"),
             ("第一阶段", "2.45 x 10^9 对，一轮", "公布值"),
             ("第二阶段", "24 x 10^6 张图像，一轮，每张 3.3 个区域，其中 0.83 个有 10 条难负例", "公布值"),
         ],
