@@ -14,6 +14,7 @@ PAIRS = 10**9
 PROCESSES = 160
 PER_PROCESS = {"base": 384, "large": 192, "so400m": 115}  # 61,440, 30,720 and 18,400 (published: 18,432) in all
 PATCHES = 1024  # the largest budget: what a batch takes at most
+ZERO2_BUCKETS = 2 * 500_000_000  # values, by recipes/accelerate/deepspeed_zero2.json
 CHUNK = 64  # images, of the gradient cache
 
 HEADER = (
@@ -38,7 +39,7 @@ def column(preset: str) -> dict[str, str]:
         return activations_at_most(model.activation_memory(config, part, mixed=True, checkpointing=checkpointing))
 
     def state(strategy: estimates.Strategy) -> float:
-        return sum(estimates.state_memory(count, strategy, PROCESSES, mixed=True).values())
+        return sum(estimates.state_memory(count, strategy, PROCESSES, mixed=True, buckets=ZERO2_BUCKETS).values())
 
     similarity = {form: estimates.similarity_memory(width, contents, PROCESSES, form) for form in ("gather", "ring")}
     embeddings = {form: estimates.embedding_traffic(width, contents, PROCESSES, form) for form in ("gather", "ring")}

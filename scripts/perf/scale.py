@@ -51,6 +51,7 @@ OVERLAP = 0.5  # of the computation, gradients can be sent behind: the backward 
 MEMORY_BANDWIDTH = 2e12  # bytes a second: 60% of the 3.35e12 of an H100
 CORES = 12  # of the host, for each device
 IMAGES_PER_CORE = 139  # a second, 1,024 patches: lower than measured, docs/performance.md
+DEEPSPEED = {"zero_optimization": {"reduce_bucket_size": 5e8, "overlap_comm": True}}  # as in recipes/accelerate
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "zero2", "fsdp")
 LIMITS = {"memory": 0.9, "exchange": 0.3, "loader": 1.0, "duration": 30.0}  # shares; days
 
@@ -179,7 +180,7 @@ def _arguments(strategy: str, chunk: int | None) -> FGClip2TrainingArguments:
         gradient_cache_chunk_size=chunk,
     )
     # Not passed above, where transformers would set up FSDP and ask for the package of DeepSpeed.
-    args.deepspeed = "zero2" if strategy == "zero2" else None
+    args.deepspeed = DEEPSPEED if strategy == "zero2" else None
     args.fsdp = strategy == "fsdp"
     return args
 

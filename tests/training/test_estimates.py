@@ -194,14 +194,27 @@ def test_state_by_strategy():
     assert estimates.state_memory(count) == {"weights": 4000, "gradients": 3600, "optimizer": 7200}
     assert estimates.state_memory(count, world_size=2)["gradients"] == 7200  # DDP's buckets
     assert estimates.state_memory(count, "fsdp", 4) == {"weights": 1000, "gradients": 900, "optimizer": 1800}
-    zero2 = estimates.state_memory(count, "zero2", 4, mixed=True, averaged=True)
-    buckets = 2 * 2 * 500_000_000  # of DeepSpeed: one is filled while the other is sent
-    assert zero2 == {"weights": 2000 + 900, "gradients": 450 + buckets, "optimizer": 1800, "average": 3600}
-    assert estimates.state_memory(count, "zero2", 4) == {
+    zero2 = estimates.state_memory(count, "zero2", 4, mixed=True, averaged=True, buckets=100)
+    assert zero2 == {"weights": 2000 + 900, "gradients": 450 + 200, "optimizer": 1800, "average": 3600}
+    assert estimates.state_memory(count, "zero2", 4, buckets=100) == {
         "weights": 4000 + 900,  # the optimizer has a part of the weights by itself in any precision
-        "gradients": 900 + 2 * buckets,
+        "gradients": 900 + 400,
         "optimizer": 1800,
     }
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 500_000_000),
+        ({"reduce_bucket_size": 5e7}, 50_000_000),
+        ({"reduce_bucket_size": 5e7, "overlap_comm": True}, 100_000_000),  # one is filled while the other is sent
+        ({"reduce_bucket_size": 5e7, "overlap_comm": False}, 50_000_000),
+        ({"reduce_bucket_size": "auto", "overlap_comm": "auto"}, 768**2),
+    ],
+)
+def test_buckets_of_zero2(settings, expected):
+    assert estimates.zero2_buckets(settings, 768) == expected
 
 
 def test_batches_that_wait_for_the_published_step():

@@ -1,6 +1,7 @@
 """The memory of a step by the plan against what lives in one, and texts in chunks where it would not fit."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from fgclip2 import FGClip2Config
 from fgclip2.training import FGClip2ForTraining, FGClip2Objective
 from fgclip2.training.arguments import FGClip2TrainingArguments
-from fgclip2.training.estimates import ZERO2_BUCKETS, Activations, StepContents
+from fgclip2.training.estimates import Activations, StepContents
 from fgclip2.training.memory import (
     TEXT_CHUNK_SIZES,
     USABLE,
@@ -28,6 +29,7 @@ SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "
 IMAGES, PATCHES, REGIONS = 2, 64, 2
 CONTENTS = StepContents(IMAGES, PATCHES, IMAGES * (1 + REGIONS * 12), IMAGES, IMAGES, IMAGES * REGIONS)
 GIB = 2**30
+ZERO2 = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 5e7, "overlap_comm": True}}
 
 # Its name before transformers 6.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -95,17 +97,39 @@ def test_the_worst_moment_of_a_step():
 @pytest.mark.parametrize(("mixed", "value"), [(False, 4), (True, 2)])
 def test_zero2_makes_gradients_and_the_frozen_start_of_the_dtype_of_the_run(model, mixed, value):
     args, *rest = plan_of(model, bf16=mixed, objective_settings={"distillation_weight": 1.0})
-    args.deepspeed = "zero2"  # not passed, where transformers would ask for the package of DeepSpeed
+    args.deepspeed = ZERO2  # not passed, where transformers would ask for the package of DeepSpeed
     rest[2], rest[4] = FGClip2Objective(distillation_weight=1.0).settings, 4
     plan, count = StepPlan(args, *rest), count_parameters(model)
     trained = value * count["total"].trained
     # Whole in each pass of the text tower, with those of positions.
     assert plan.gradients.token_embeddings == value * count["text embeddings"].trained >= value * 20_000 * 128
     assert plan.gradients.all == trained / 4
-    assert plan.state["gradients"] == trained / 4 + value * ZERO2_BUCKETS
+    assert plan.state["gradients"] == trained / 4 + value * 2 * 50_000_000
     assert plan.state["teacher"] == value * count["total"].all
     args.deepspeed = None
     assert StepPlan(args, *rest).state["teacher"] == 4 * count["total"].all
+
+
+def test_buckets_of_zero2_are_those_that_the_arguments_or_the_launcher_name(model, tmp_path, monkeypatch):
+    args, *rest = plan_of(model)
+    rest[4] = 4
+    file = tmp_path / "zero2.json"
+    file.write_text(json.dumps(ZERO2), encoding="utf-8")
+    shares = 4 * count_parameters(model)["total"].trained / 4
+
+    def buckets() -> float:
+        return (StepPlan(args, *rest).state["gradients"] - shares) / 4
+
+    for source in (ZERO2, str(file)):
+        args.deepspeed = source
+        assert buckets() == 2 * 50_000_000
+    args.deepspeed = {"zero_optimization": {"stage": 2, "reduce_bucket_size": "auto", "overlap_comm": "auto"}}
+    assert buckets() == 128**2
+    args.deepspeed = None
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert buckets() == 500_000_000  # DeepSpeed's default
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(file))
+    assert buckets() == 2 * 50_000_000
 
 
 # -- texts in chunks --------------------------------------------------------------------------------------------------

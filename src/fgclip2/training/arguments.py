@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
@@ -222,6 +223,12 @@ class FGClip2TrainingArguments(TrainingArguments):
         if self.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true":
             return "fsdp"
         return "ddp"
+
+    @property
+    def zero_optimization(self) -> dict[str, Any]:
+        """Return what DeepSpeed's configuration has under this name, by these arguments or by `accelerate launch`."""
+        source = self.deepspeed or os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")  # as accelerate has it
+        return {} if source == "none" else HfDeepSpeedConfig(source).get_value("zero_optimization", {})
 
     @property
     def order_seed(self) -> int:

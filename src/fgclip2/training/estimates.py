@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,9 +17,7 @@ Strategy = Literal["ddp", "fsdp", "zero2"]
 
 FLOAT32 = 4  # bytes
 _DDP_COPIES = 2  # of gradients: DDP keeps them once more, in the buckets that it sends
-# Values of the buckets into which ZeRO-2 moves gradients to send them, as recipes/accelerate/deepspeed_zero2.json has
-# them: one is filled while the other is sent. They are there all through a backward pass, full or not.
-ZERO2_BUCKETS = 2 * 500_000_000
+_ZERO2_BUCKET = 500_000_000  # values; DeepSpeed's default
 _LOGIT_BYTES = 20  # per pair of image and text: logits, what their loss keeps, and their gradient; measured
 
 
@@ -193,6 +191,22 @@ class StepContents:
         return replace(self, **numbers)
 
 
+def zero2_buckets(zero_optimization: Mapping[str, Any], text_width: int) -> int:
+    """Return how many values the buckets have into which DeepSpeed's ZeRO-2 moves gradients to send them.
+
+    They are there all through a backward pass, full or not.
+
+    Args:
+        zero_optimization: What DeepSpeed's configuration has under this name. DeepSpeed takes its default for what is
+            absent or `"auto"`, but transformers makes a `reduce_bucket_size` of `"auto"` the square of the width.
+        text_width: Width of the text tower.
+    """
+    size = zero_optimization.get("reduce_bucket_size", _ZERO2_BUCKET)
+    # One bucket is filled while the other is sent.
+    count = 2 if zero_optimization.get("overlap_comm") is True else 1
+    return count * (text_width**2 if size == "auto" else int(size))
+
+
 def state_memory(
     count: ParameterCount,
     strategy: Strategy = "ddp",
@@ -200,6 +214,7 @@ def state_memory(
     mixed: bool = False,
     values_per_optimizer: int = 2,
     averaged: bool = False,
+    buckets: int = _ZERO2_BUCKET,
 ) -> dict[str, float]:
     """Return bytes of what stays from step to step: `weights`, `gradients`, `optimizer`, and `average` if averaged.
 
@@ -212,13 +227,14 @@ def state_memory(
         mixed: Compute in bfloat16, under `"ddp"` and `"fsdp"` by autocast, which keeps copies of the weights.
         values_per_optimizer: Float32 values that the optimizer keeps per parameter; AdamW keeps two.
         averaged: Keep a moving average of the weights.
+        buckets: Values of [`zero2_buckets`], which count under `"zero2"`.
     """
     divisor = world_size if strategy == "fsdp" else 1
     optimizer_divisor = world_size if strategy in ("fsdp", "zero2") else 1
     if strategy == "zero2":
         value = 2 if mixed else FLOAT32
         weights = value * count.all + FLOAT32 * count.trained / world_size  # the optimizer has float32 ones of its own
-        gradients = value * (count.trained / world_size + ZERO2_BUCKETS)
+        gradients = value * (count.trained / world_size + buckets)
     else:
         weights = (FLOAT32 + 2 * mixed) * count.all / divisor
         copies = _DDP_COPIES if strategy == "ddp" and world_size > 1 else 1

@@ -132,9 +132,16 @@ class StepPlan:
     @cached_property
     def state(self) -> dict[str, float]:
         """Bytes of what stays from step to step, and of gradients."""
-        args, count = self.args, count_parameters(self.model)["total"]
-        averaged, mixed = args.ema_decay is not None, self.is_mixed
-        state = estimates.state_memory(count, args.strategy, self.world_size, mixed, optimizer_values(args), averaged)
+        args = self.args
+        state = estimates.state_memory(
+            count_parameters(self.model)["total"],
+            args.strategy,
+            self.world_size,
+            mixed=self.is_mixed,
+            values_per_optimizer=optimizer_values(args),
+            averaged=args.ema_decay is not None,
+            buckets=estimates.zero2_buckets(args.zero_optimization, self.config.text_config.hidden_size),
+        )
         beside = self.model.task.kept_memory(self.model, self.settings) * self._value / FLOAT32
         return {**state, "teacher": beside} if beside else state
 
