@@ -259,6 +259,30 @@ def test_sources_of_equal_rates_are_one_row_of_shards(folders):
     ]
 
 
+def test_tars_of_one_rate_and_language_that_follow_each_other_are_one_source(folders):
+    """Else each would be open in every worker, and would give at least one sample of each language to an epoch."""
+    of_first, of_second = (sorted(folder.glob("*.tar")) for folder in folders)
+    dataset = weighted([*of_first, *of_second], sampling_rates=[2] * 6 + [3] * 5)
+    assert batches_of(dataset) == batches_of(weighted(folders, sampling_rates=[2, 3]))
+    assert dataset.mixture.sampling_rates == [2, 3]
+    assert dataset.mixture.sources[1].name == f"{of_second[0]} … {of_second[-1]} (5 shards)"
+    shares = {"en": 0.5, "zh": 0.5}
+    of_all = weighted([*of_first, *of_second], sampling_rates=[0.1] * 11, language_shares=shares)
+    assert of_all.mixture.draws.tolist() == [[3, 3]]
+    languages = ["zh", "zh", "en", None, "en", "en"]
+    mixed = weighted([*of_first, *folders], sampling_rates=[2] * 8, language=[*languages, "en", "en"])
+    assert [len(source.shards) for source in mixed.mixture.sources] == [2, 1, 1, 2, 6, 5]
+
+
+def test_sources_that_are_too_many_to_be_open_are_refused(folders):
+    for count, shares in ((65, None), (33, {"en": 0.5, "zh": 0.5})):
+        message = r"at most 64 sources.*, got 6[56], .* or name their \.tar one after another"
+        with pytest.raises(ValueError, match=message):
+            weighted(folders[:1] * count, sampling_rates=[2] * count, language_shares=shares)
+    assert len(weighted(folders[:1] * 64, sampling_rates=[2] * 64).mixture.rows[0].cells) == 64
+    assert len(weighted(folders[:1] * 65, sampling_rates=None).mixture.rows[0].cells) == 1
+
+
 @pytest.mark.parametrize("language_batches", ["homogeneous", "mixed"])
 def test_languages_have_their_shares_of_an_epoch(folders, language_batches):
     shares = {"en": 0.75, "zh": 0.25}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,14 +16,23 @@ from .sampling import check_sampling_rates, count_draws, divide_draws
 from .shard_files import Shard, count_shards, find_shards, places_of
 
 _SHARDS = 0  # stream of random numbers, of those of `ShardedRecords`
+_MOST_CELLS = 64  # each of which has a shard open in every worker
 
 
 class ShardSource(NamedTuple):
-    """The shards of one place, and how they are taken."""
+    """Shards that are drawn from together, and how they are taken."""
 
+    places: list[str]  # a folder, an index, or `.tar` that were named one after another
     shards: list[Shard]
     language: Language | None  # of all samples; None: that of each
     rate: float  # how many times an epoch takes the samples
+
+    @property
+    def name(self) -> str:
+        """The place, or the first and the last of several."""
+        if len(self.places) == 1:
+            return self.places[0]
+        return f"{self.places[0]} … {self.places[-1]} ({len(self.places):,} shards)"
 
 
 def find_sources(
@@ -32,6 +42,8 @@ def find_sources(
     follow_links: bool,
 ) -> list[ShardSource]:
     """Find the shards of one place or of each of several; arguments are those of `ShardedRecords`.
+
+    Each folder and index is a source. So are `.tar` that follow each other and have one rate and language.
 
     Raises:
         ValueError: As `list_shards`; or a language or rate is none, or there is not one for each place.
@@ -44,10 +56,16 @@ def find_sources(
         check_language_option(of_source)
     rates = [1.0] * len(places) if sampling_rates is None else sampling_rates
     check_sampling_rates(rates, len(places))
-    return [
-        ShardSource(find_shards(place, follow_links), of_source, float(rate))
-        for place, of_source, rate in zip(places, languages, rates, strict=True)
-    ]
+    found = []
+    for number, (place, of_source, rate) in enumerate(zip(places, languages, rates, strict=True)):
+        its_shards = find_shards(place, follow_links)
+        is_tar = [shard.path for shard in its_shards] == [place]  # found as it is named
+        found.append(((of_source, float(rate), None if is_tar else number), place, its_shards))
+    sources = []
+    for (of_source, rate, _), of_one in groupby(found, key=itemgetter(0)):
+        _, its_places, parts = zip(*of_one, strict=True)
+        sources.append(ShardSource(list(its_places), list(chain(*parts)), of_source, rate))
+    return sources
 
 
 class ShardPart(NamedTuple):
@@ -161,7 +179,7 @@ class ShardMixture:
         rows: Rows of samples, that of each language or one.
 
     Raises:
-        ValueError: `language_shares` are not those of the languages that there are.
+        ValueError: `language_shares` are not those of the languages that there are, or there are too many sources.
         BrokenShardError: A shard had to be counted and is broken.
     """
 
@@ -176,13 +194,15 @@ class ShardMixture:
         in_one_language = len({source.language for source in sources}) == 1 and sources[0].language is not None
         by_language = language_shares is not None or (language_batches == "homogeneous" and not in_one_language)
         self.columns: tuple[Language | None, ...] = LANGUAGES if by_language else (None,)
+        rates = [source.rate for source in sources]
+        self.sampling_rates = None if set(rates) == {1.0} else rates
+        if self.sampling_rates is not None:
+            _check_number(sources, self.columns)
         self.sources = _counted(sources, by_language, on_error)
         self.shards = [shard for source in self.sources for shard in source.shards]
         self.languages = [source.language for source in self.sources for _ in source.shards]
         samples = [_samples(source, by_language) for source in self.sources]  # (shards, languages) of each source
         self.counts = np.array([of_source.sum(axis=0) for of_source in samples])
-        rates = [source.rate for source in self.sources]
-        self.sampling_rates = None if set(rates) == {1.0} else rates
         self.draws = count_draws(self.counts, rates, language_shares)
 
         parts = list(zip(samples, self.draws, strict=True))
@@ -199,6 +219,18 @@ class ShardMixture:
             self.rows = [ShardRow(language, its) for language, its in zip(self.columns, cells, strict=True)]
         else:
             self.rows = [ShardRow(None, [cell for its in cells for cell in its])]
+
+
+def _check_number(sources: Sequence[ShardSource], columns: Sequence[Language | None]) -> None:
+    """Raise a `ValueError` if workers would have to hold too many shards open."""
+    cells = sum(1 if source.language else len(columns) for source in sources)
+    if cells > _MOST_CELLS:
+        each = " (each language of one counts)" if len(columns) > 1 else ""
+        raise ValueError(
+            f"shards with `sampling_rates` must be of at most {_MOST_CELLS} sources{each}, got {cells}, for each "
+            "loader worker has a shard of every one open: put shards of one rate and language into one folder, or name "
+            "their .tar one after another"
+        )
 
 
 def _counted(

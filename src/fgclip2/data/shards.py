@@ -79,7 +79,8 @@ class ShardedRecords(IterableDataset):
         follow_links: Also read shards that links in their folder lead to outside it.
         sampling_rates: How many times an epoch takes the samples of each source: 3 takes each sample three times, 0.25
             takes a quarter of them, another in each epoch, and 2.5 takes each twice and half of them a third time.
-            `None`, or 1 throughout: once, in one order of the shards of all.
+            `None`, or 1 throughout: once, in one order of the shards of all. With others there may be 64 sources, for
+            each worker has a shard of every one open; with `language_shares` or homogeneous batches languages count.
         language_shares: Share of each language in the samples of an epoch, e.g. `{"en": 0.5, "zh": 0.5}`; `None`: as
             the sources have them. Where no index has the numbers of each language, all texts are read once.
 

@@ -169,6 +169,7 @@ def _describe_data(
 ) -> tuple[dict[str, Any], int]:
     """Return what is known of all records, and how many of them a process gets in an epoch."""
     order: BatchOrderSampler | ShardedRecords
+    sources: list[dict[str, Any]]
     if isinstance(records, RecordDataset):
         args = run.args
         order = BatchOrderSampler(
@@ -179,9 +180,10 @@ def _describe_data(
             language_shares=args.shares_of_languages,
         )
         counts, draws, samples = order.records, order.draws, len(order) // world_size
+        sources = list(describe_sources(run.data))
     else:
         order, counts, draws, samples = records, records.mixture.counts, records.mixture.draws, len(records)
-    sources: list[dict[str, Any]] = list(describe_sources(run.data))
+        sources = [{"path": source.name, "format": "shards"} for source in records.mixture.sources]
     for source, its_records, its_draws in zip(sources, counts, draws, strict=True):
         source |= {"records": int(its_records.sum()), "draws": int(its_draws.sum())}
     described: dict[str, Any] = {
