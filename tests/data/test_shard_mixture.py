@@ -3,8 +3,9 @@
 import json
 import logging
 import re
+import tracemalloc
 from collections import Counter
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -122,13 +123,14 @@ def imagined(tmp_path, monkeypatch):
     return [tmp_path / "a", tmp_path / "b"]
 
 
+@pytest.mark.parametrize("buffer_size", [64, 1000])
 @pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (4, 0), (2, 2)])
 @pytest.mark.parametrize("alike", [False, True])
-def test_copies_of_a_record_meet_only_where_a_pass_ends(imagined, alike, world_size, workers):
-    """In the batches of all ranks too, which are in the same pass at the same time."""
+def test_copies_of_a_record_meet_only_where_a_pass_ends(imagined, alike, world_size, workers, buffer_size):
+    """In the batches of all ranks too, which are in the same pass at the same time; also if the buffer holds one."""
     ranks = []
     for rank in range(world_size):
-        options = {"drop_last": True, "buffer_size": 64, "sampling_rates": [4, 2]}
+        options = {"drop_last": True, "buffer_size": buffer_size, "sampling_rates": [4, 2]}
         dataset = weighted(imagined, rank, world_size, 32 // world_size, **options)
         if alike:
             dataset.group_by_patches(max)
@@ -152,26 +154,66 @@ def test_alike_copies_in_one_window_do_not_share_a_batch(imagined, monkeypatch):
     assert all(len(set(batch)) == 8 for batch in batches)
 
 
+@pytest.mark.parametrize("rates", [None, [1.0, 3.0]])
+def test_a_worker_keeps_few_bytes_for_each_sample(imagined, rates):
+    """Also of a second source, and when a run goes on within an epoch."""
+    for place, shards in zip(imagined, (600, 100), strict=True):
+        rows = [{"name": f"{number}.tar", "samples": 1_000} for number in range(shards)]
+        (place / "index.json").write_text(json.dumps({"shards": rows}))
+    for batches in (0, 50):
+        dataset = weighted(imagined, batch_size=64, drop_last=True, sampling_rates=rates, buffer_size=100)
+        dataset.set_epoch(0, batches)
+        tracemalloc.start()
+        next(iter(dataset))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 3 * len(dataset)
+
+
+def test_the_end_of_a_pass_is_at_other_samples_each_time(imagined):
+    """What fills no batch is left out there: of one shard it would be the last samples, which nobody would see."""
+    for place, shards in zip(imagined, (10, 1), strict=True):
+        rows = [{"name": f"{number}.tar", "samples": 100} for number in range(shards)]
+        (place / "index.json").write_text(json.dumps({"shards": rows}))
+    dataset = weighted(imagined, batch_size=64, drop_last=True, sampling_rates=[1, 3])
+    assert dataset.left_out == 1300 % 64
+    times: Counter = Counter()
+    for epoch in range(10):
+        dataset.set_epoch(epoch)
+        of_epoch = Counter(dataset)
+        assert max(of_epoch.values()) == 3
+        times += of_epoch
+    assert len(times) == 1100
+    assert min(times[10, offset] for offset in range(100)) >= 25
+
+
 def test_billions_of_draws_are_divided_in_seconds(tmp_path):
-    """The parts of some workers of 4,096 ranks are whole and none overlaps the next, without a list of all draws."""
+    """The parts of neighbouring workers of 4,096 ranks follow each other in each pass, without a list of all draws."""
     for name, shards in (("a", 600), ("b", 50)):
         rows = [{"name": f"{number}.tar", "samples": 4_000_000 - number % 7} for number in range(shards)]
         (tmp_path / name).mkdir()
         (tmp_path / name / "index.json").write_text(json.dumps({"shards": rows}))
-    ends = []
-    for rank in (0, 1, 4_095):
+    parts, spans = [], []
+    for rank, worker in ((1, 6), (1, 7), (2, 0), (2, 1), (4_095, 7)):
         dataset = weighted([tmp_path / "a", tmp_path / "b"], rank, 4_096, 64, sampling_rates=[1.5, 6], drop_last=True)
         (row,) = dataset.mixture.rows
-        part = dataset._part_of_worker(7, 8)
+        part = dataset._part_of_worker(worker, 8)
         starts, stops = (row.divide(place).tolist() for place in (part.start, part.stop))
-        places = [cell.places(2, start, stop) for cell, start, stop in zip(row.cells, starts, stops, strict=True)]
-        located = [sum(len(shard.offsets) for shard in row.cells[n].locate(places[n])) for n in range(2)]
+        of_cells = [cell.spans(3, start, stop) for cell, start, stop in zip(row.cells, starts, stops, strict=True)]
+        located = [
+            sum(len(shard.offsets) for shard in cell.locate(its, np.ones(sum(map(len, its)), dtype=bool)))
+            for cell, its in zip(row.cells, of_cells, strict=True)
+        ]
         assert sum(located) == len(part)
         assert located[1] / len(part) == pytest.approx(6 * 5 / (6 * 5 + 1.5 * 60), rel=1e-3)
-        assert all((np.diff(its) > 0).all() for its in places)
-        ends.append(part)
+        parts.append(part)
+        spans.append(list(chain(*of_cells)))
     assert len(dataset) * 4_096 + dataset.left_out == dataset.mixture.draws.sum() > 4.79e9
-    assert ends[0].stop == len(dataset) < ends[1].start + len(ends[1]) * 8
+    assert parts[-1].stop == len(dataset) * 4_096
+    for (part, following), (its, next_spans) in zip(pairwise(parts[:-1]), pairwise(spans[:-1]), strict=True):
+        assert part.stop == following.start
+        assert len(its) == 2 + 6  # passes, of which the epoch has the second half of one and the whole of the next
+        assert [span.stop for span in its] == [span.start for span in next_spans]
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------

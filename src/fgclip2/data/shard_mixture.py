@@ -82,7 +82,7 @@ class ShardCell:
 
     A pass has each sample once, shard by shard in an order of its own. All passes are one row of samples, in which
     epochs go on where the last one stopped: with a rate of 0.25 four epochs are a pass; with 2.5 an epoch has two
-    passes and half of one, whose other half the next epoch begins with.
+    passes and half of one, whose other half the next epoch begins with. Places are numbers of samples in this row.
 
     Args:
         first: Number of the first of the shards, which follow each other.
@@ -91,6 +91,11 @@ class ShardCell:
         language: Language of the samples; `None`: any.
         source: Number of the source, which other orders follow from than from that of another.
         seed: Seed of the orders; `None`: shards stay in order.
+        rotated: Whether a pass begins at a sample drawn for it, and goes round to this; else with its first shard.
+
+    Attributes:
+        draws, language: As above.
+        total: Samples of a pass.
     """
 
     def __init__(
@@ -101,40 +106,58 @@ class ShardCell:
         language: Language | None,
         source: int,
         seed: int | None,
+        rotated: bool,
     ):
-        self.draws, self.language = draws, language
-        self._first, self._samples, self._total = first, samples, int(samples.sum())
-        self._source, self._seed = source, seed
+        self.draws, self.language, self.total = draws, language, int(samples.sum())
+        self._first, self._samples, self._source = first, samples, source
+        self._seed, self._rotated = seed, rotated
 
-    def places(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Return where a part of an epoch's draws stands in the row of all passes, int64 (stop - start,), sorted.
+    def spans(self, epoch: int, start: int, stop: int) -> list[range]:
+        """Return the places of a part of an epoch's draws: a range in each pass that it has some of.
 
-        It has its share of each pass, so that all parts are in the same pass at about the same time: copies of a sample
-        meet in a batch of all ranks only where a pass ends.
+        It has its share of each pass, so that all parts are in the same pass at about the same time.
         """
         first, last = epoch * self.draws, (epoch + 1) * self.draws
-        cuts = [first, *range((first // self._total + 1) * self._total, last, self._total), last]
+        cuts = [first, *range((first // self.total + 1) * self.total, last, self.total), last]
         lengths = [end - begin for begin, end in pairwise(cuts)]
         shares = zip(cuts, divide_draws(lengths, start), divide_draws(lengths, stop), strict=False)
-        return np.concatenate([np.arange(begin + low, begin + high) for begin, low, high in shares])
+        return [range(begin + low, begin + high) for begin, low, high in shares if low < high]
 
-    def locate(self, places: np.ndarray) -> Iterator[ShardPart]:
-        """Yield the parts of shards that have these of all passes' samples, int64 (N,), sorted, one after another."""
-        passes = range(int(places[0]) // self._total, int(places[-1]) // self._total + 1) if len(places) else ()
-        for number in passes:
-            order = self._order(number)
-            samples = self._samples[order]
-            starts = number * self._total + np.cumsum(samples) - samples  # (S,)
-            bounds = np.searchsorted(places, np.append(starts, (number + 1) * self._total))  # (S + 1,)
-            for shard in np.flatnonzero(np.diff(bounds)).tolist():
-                offsets = (places[bounds[shard] : bounds[shard + 1]] - starts[shard]).tolist()
-                yield ShardPart(self._first + int(order[shard]), offsets, int(samples[shard]), number)
+    def locate(self, spans: Sequence[range], wanted: np.ndarray) -> Iterator[ShardPart]:
+        """Yield the parts of shards that have the wanted samples of [`spans`], one after another.
 
-    def _order(self, number_of_pass: int) -> np.ndarray:
+        Args:
+            spans: Places, a range in each of several passes.
+            wanted: Which of all of these are, bool (N,).
+        """
+        start = 0
+        for span in spans:
+            yield from self._locate_in_pass(*divmod(span.start, self.total), wanted[start : start + len(span)])
+            start += len(span)
+
+    def _locate_in_pass(self, number_of_pass: int, place: int, wanted: np.ndarray) -> Iterator[ShardPart]:
+        """Yield the parts of shards that have the wanted, bool (N,), of the samples from a place in a pass on."""
+        order, rotation = self._order(number_of_pass)
+        samples = self._samples[order]
+        ends = np.cumsum(samples)
+        while wanted.any():
+            place_in_order = (place + rotation) % self.total
+            number = int(np.searchsorted(ends, place_in_order, side="right"))
+            left = int(ends[number]) - place_in_order  # in this shard
+            offsets = int(samples[number]) - left + np.flatnonzero(wanted[:left])
+            if len(offsets):
+                shard = self._first + int(order[number])
+                yield ShardPart(shard, offsets.tolist(), int(samples[number]), number_of_pass)
+            place, wanted = place + left, wanted[left:]
+
+    def _order(self, number_of_pass: int) -> tuple[np.ndarray, int]:
+        """Return the order of the shards, (S,), and at which of the samples in it a pass begins and ends."""
         if self._seed is None:
-            return np.arange(len(self._samples))
-        key = [self._seed, number_of_pass, _SHARDS, *([self._source] if self._source else [])]
-        return np.random.default_rng(key).permutation(len(self._samples))
+            return np.arange(len(self._samples)), 0
+        rng = np.random.default_rng([self._seed, number_of_pass, _SHARDS, *([self._source] if self._source else [])])
+        order = rng.permutation(len(self._samples))
+        # Those that fill no batch at the end of a part are else the same in each pass, where shards are few.
+        return order, int(rng.integers(self.total)) if self._rotated else 0
 
 
 class ShardRow:
@@ -208,12 +231,14 @@ class ShardMixture:
         parts = list(zip(samples, self.draws, strict=True))
         if self.sampling_rates is None:  # all shards in one order, as it was before there were rates
             parts = [(np.concatenate(samples), self.draws.sum(axis=0))]
+        rotated = self.sampling_rates is not None or language_shares is not None  # else also as it was
         cells: list[list[ShardCell]] = [[] for _ in self.columns]
         first = 0
         for source, (of_shards, draws) in enumerate(parts):
             for column in np.flatnonzero(draws).tolist():
                 language, of_cell = self.columns[column], int(draws[column])
-                cells[column].append(ShardCell(first, of_shards[:, column], of_cell, language, source, seed))
+                cell = ShardCell(first, of_shards[:, column], of_cell, language, source, seed, rotated)
+                cells[column].append(cell)
             first += len(of_shards)
         if language_batches == "homogeneous":
             self.rows = [ShardRow(language, its) for language, its in zip(self.columns, cells, strict=True)]

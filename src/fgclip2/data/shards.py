@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import accumulate, chain, compress, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,9 +47,12 @@ class ShardedRecords(IterableDataset):
     rank then has exactly `ceil(len(dataset) / batch_size)` batches (all full with `drop_last`). Call `set_epoch` before
     each epoch (persistent workers see it too).
 
-    With `sampling_rates` each source is gone through in passes, and an epoch goes on where the last one stopped. Each
-    worker has its part of every pass over every source, and sources take turns in it at random: copies of a sample meet
-    in a batch only where a pass ends. With `language_shares` the languages of a source are as several sources.
+    With `sampling_rates` each source is gone through in passes, from a random sample on in a random order of its
+    shards, and an epoch goes on where the last one stopped. Each worker has its part of every pass over every source.
+    Sources take turns in it at random, each with its share of the buffer, which is empty before another pass fills it:
+    copies of a sample meet only in batches around the end of a pass. (Of a source so small that a worker has few
+    samples of a pass, passes run side by side, and copies may meet anywhere.) `.tar` of one rate and language that
+    follow each other are one source. With `language_shares` the languages of a source are as several sources.
 
     Restart in mid-epoch: `set_epoch(epoch, batches)` with the number of batches that this rank has had, on the same
     shards with the same arguments and number of workers, gives exactly the batches that were left, in their order.
@@ -64,8 +67,8 @@ class ShardedRecords(IterableDataset):
         batch_size: Records per batch of one rank.
         rank, world_size: The place of this process among all, and their number.
         drop_last: True, for training: all ranks have the same number of whole batches; what is left over (other
-            samples in each epoch, for shards are reordered) is counted and logged. False, for evaluation: every sample
-            once; the parts of ranks differ by at most one sample.
+            samples in each epoch, for shards are reordered; of one shard without rates always its end) is counted and
+            logged. False, for evaluation: every sample once; the parts of ranks differ by at most one sample.
         shuffle: False keeps the order of shards and samples.
         buffer_size: Records in the buffer of each worker, encoded images included; the languages of homogeneous batches
             share it.
@@ -310,24 +313,9 @@ class ShardedRecords(IterableDataset):
         return range(start, start + sizes[worker])
 
     def _stream(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[tuple[Any, int]]:
-        """Give out the samples of a part of a row in their order, but for the first `had`."""
-        rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role, *([row] if row else [])])
-        size = max(1, self.buffer_size // len(self._rows))
-        positions = range(len(part))
-        order = buffered_shuffle(positions, size, rng) if self.shuffle else iter(positions)
-        remaining = np.ones(len(part), dtype=bool)
-        for position in islice(order, had):
-            remaining[position] = False
-        # The samples are read one after another and given out in `order`.
-        samples = self._read(row, part, epoch, self._turns(row, part, role, epoch), remaining)
-        read = zip(map(int, np.flatnonzero(remaining)), samples, strict=False)
-        waiting: dict[int, tuple[Any, int]] = {}
-        for position in order:
-            while position not in waiting:
-                read_position, drawn = next(read)
-                waiting[read_position] = drawn
-            yield waiting.pop(position)
-        yield from samples  # none, but the end of the last shard is checked
+        """Give out the samples of a part of a row, but for the first `had`."""
+        size = self.buffer_size // len(self._rows) if self.shuffle else 1
+        return self._draw(row, part, role, epoch, self._turns(row, part, role, epoch), had, size)
 
     def _stream_by_patches(self, row: int, part: range, role: int, epoch: int, had: int) -> Iterator[tuple[Any, int]]:
         """Give out a part of a row window by window, in batches of about as many patches, but for the first `had`.
@@ -343,7 +331,7 @@ class ShardedRecords(IterableDataset):
         start = sum(lengths[:first])
         had -= start
         turns = self._turns(row, part, role, epoch)
-        samples = self._read(row, part, epoch, turns, np.arange(len(part)) >= start)
+        samples = self._draw(row, part, role, epoch, turns, start, buffer_size=1)
         ahead = list(islice(samples, sum(lengths[first : first + 1])))
         for number in range(first, len(lengths)):
             window, ahead, next_length = ahead, [], sum(lengths[number + 1 : number + 2])
@@ -363,32 +351,60 @@ class ShardedRecords(IterableDataset):
         yield from samples  # none, but the end of the last shard is checked
 
     def _turns(self, row: int, part: range, role: int, epoch: int) -> np.ndarray:
-        """Return for each sample of a part of a row which of its cells it is drawn from, uint16 (N,)."""
+        """Return for each sample of a part of a row which of its cells it is drawn from, uint8 (N,)."""
         counts = self._rows[row].divide(part.stop) - self._rows[row].divide(part.start)  # (cells,)
-        turns = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
-        if not self.shuffle:
-            return turns
-        return np.random.default_rng([self.seed, epoch, _SHUFFLE_SOURCES, self.rank, role, row]).permutation(turns)
+        if len(counts) == 1:
+            return np.broadcast_to(np.uint8(0), len(part))  # which takes no memory
+        turns = np.repeat(np.arange(len(counts), dtype=np.uint8), counts)
+        if self.shuffle:
+            np.random.default_rng([self.seed, epoch, _SHUFFLE_SOURCES, self.rank, role, row]).shuffle(turns)
+        return turns
 
-    def _read(
-        self, row: int, part: range, epoch: int, turns: np.ndarray, wanted: np.ndarray
+    def _draw(
+        self, row: int, part: range, role: int, epoch: int, turns: np.ndarray, had: int, buffer_size: int
     ) -> Iterator[tuple[Any, int]]:
-        """Read the wanted samples, bool (N,), of a part of a row, in which cells take these turns."""
-        of_row, readers = self._rows[row], []
+        """Draw the samples of a part of a row, but for the first `had`, where its cells take these turns."""
+        of_row, streams = self._rows[row], []
         starts, stops = (of_row.divide(place).tolist() for place in (part.start, part.stop))
         for number, (cell, start, stop) in enumerate(zip(of_row.cells, starts, stops, strict=True)):
-            places = cell.places(epoch, start, stop)  # (samples of the cell in the part,)
-            readers.append(self._read_cell(cell, places[wanted[turns == number]]))
-        for number in turns[wanted]:
-            yield next(readers[number])
-        for reader in readers:
-            yield from reader  # none, but the end of its last shard is checked
+            # The first row and the first cell have the numbers that orders were drawn from before there were others.
+            others = [row, number] if number else [row] if row else []
+            rng = np.random.default_rng([self.seed, epoch, _SHUFFLE_SAMPLES, self.rank, role, *others])
+            had_of_cell = int(np.count_nonzero(turns[:had] == number))
+            size = max(1, buffer_size * cell.draws // len(of_row))
+            streams.append(self._draw_of_cell(cell, cell.spans(epoch, start, stop), had_of_cell, size, rng))
+        for number in turns[had:]:
+            yield next(streams[number])
+        for stream in streams:
+            yield from stream  # none, but the end of its last shard is checked
 
-    def _read_cell(self, cell: ShardCell, places: np.ndarray) -> Iterator[tuple[Any, int]]:
-        """Read the samples at these places of a cell, with the pass that each is drawn in."""
-        for part in cell.locate(places):
-            for record in self._read_shard(part, cell.language):
-                yield record, part.number_of_pass
+    def _draw_of_cell(
+        self, cell: ShardCell, spans: Sequence[range], had: int, buffer_size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[Any, int]]:
+        """Draw the samples of these places of a cell, but for the first `had`, each with the pass it is drawn in.
+
+        Each pass goes through a buffer that is empty before the next one fills it, so that copies don't meet there.
+        """
+        ends = accumulate(map(len, spans))
+        passes = (range(end - len(span), end) for end, span in zip(ends, spans, strict=True))
+        order = chain.from_iterable(buffered_shuffle(positions, buffer_size, rng) for positions in passes)
+        remaining = np.ones(sum(map(len, spans)), dtype=bool)  # all that is kept for each sample: there may be millions
+        for position in islice(order, had):
+            remaining[position] = False
+        # The samples are read one after another and given out in `order`.
+        samples = (
+            (record, shard.number_of_pass)
+            for shard in cell.locate(spans, remaining)
+            for record in self._read_shard(shard, cell.language)
+        )
+        read = zip(compress(range(len(remaining)), remaining), samples, strict=False)
+        waiting: dict[int, tuple[Any, int]] = {}
+        for position in order:
+            while position not in waiting:
+                read_position, drawn = next(read)
+                waiting[read_position] = drawn
+            yield waiting.pop(position)
+        yield from samples  # none, but the end of the last shard is checked
 
     def _read_shard(self, part: ShardPart, language: Language | None) -> Iterator[Any]:
         """Read samples of a shard, whose offsets count all of them or those in a language."""

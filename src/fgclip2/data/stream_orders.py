@@ -10,6 +10,9 @@ import numpy as np
 
 def buffered_shuffle(positions: range, buffer_size: int, rng: np.random.Generator) -> Iterator[int]:
     """Give out `positions` in a random order in which none comes more than `buffer_size` early."""
+    if buffer_size == 1:
+        yield from positions
+        return
     buffer: list[int] = []
     for position in positions:
         if len(buffer) < buffer_size:
