@@ -268,14 +268,23 @@ def test_resumed_by_state(folders):
             weighted(folders, **options).load_state_dict(state)
     tars = [*sorted(folders[0].glob("*.tar")), *sorted(folders[1].glob("*.tar"))]
     same = ShardedRecords(tars, 4, sampling_rates=[2.5] * 11, buffer_size=6, seed=3)
-    message = r"the state's sources must be \[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1\], .* got \[6, 5\]"
+    message = r"the state's cells must be \[\[64, 160\]\], .* got \[\[40, 100\], \[24, 18\]\]"
     with pytest.raises(ValueError, match=message):
-        same.load_state_dict({**state, "sampling_rates": [2.5] * 11})
+        same.load_state_dict({**state, "sampling_rates": [2.5]})
+
+
+def test_a_state_of_other_languages_is_refused(folders):
+    options = {"drop_last": True, "language_batches": "homogeneous"}
+    state = ShardedRecords(folders, 4, language=["zh", "en"], **options).state_dict()
+    ShardedRecords(folders, 4, language=["zh", "en"], **options).load_state_dict(json.loads(json.dumps(state)))
+    for language in (["en", "zh"], None):
+        with pytest.raises(ValueError, match=r"the state's cells must be .* got \[\[24, 24\], \[40, 40\]\]"):
+            ShardedRecords(folders, 4, language=language, **options).load_state_dict(state)
 
 
 def test_a_state_of_an_older_release_has_no_rates(folders):
     state = ShardedRecords(folders[0]).state_dict()
-    for name in ("sampling_rates", "language_shares", "sources"):
+    for name in ("sampling_rates", "language_shares", "cells"):
         del state[name]
     ShardedRecords(folders[0]).load_state_dict(state)
     with pytest.raises(ValueError, match=r"the state's sampling_rates must be \[2.0\], as this data set has, got None"):

@@ -245,9 +245,11 @@ class ShardedRecords(IterableDataset):
         Raises:
             ValueError: The state is of other shards or arguments, which would repeat and lose samples.
         """
-        older = {"sampling_rates": None, "language_shares": None, "sources": None}  # as states of releases without are
+        settings = self._settings()
+        # States of older releases are without some.
+        older = {"sampling_rates": None, "language_shares": None, "cells": settings["cells"]}
         state = {"language_batches": "mixed", "patch_batches": "any", **older, **state}
-        for name, value in self._settings().items():
+        for name, value in settings.items():
             if state.get(name) != value:
                 raise ValueError(f"the state's {name} must be {value!r}, as this data set has, got {state.get(name)!r}")
         self._position.copy_(torch.tensor([state["epoch"], state["batches"], 0]))
@@ -439,15 +441,15 @@ class ShardedRecords(IterableDataset):
 
     def _settings(self) -> dict[str, Any]:
         names = ("batch_size", "rank", "world_size", "drop_last", "shuffle", "buffer_size", "seed", "language_batches")
-        worker, rates = get_worker_info(), self.mixture.sampling_rates
+        worker = get_worker_info()
         return {
             **{name: getattr(self, name) for name in names},
             "patch_batches": "any" if self._count_patches is None else "alike",
             "worker": (worker.id, worker.num_workers) if worker else None,
             "shards": [shard.samples for shard in self.shards],
-            "sampling_rates": rates,
+            "sampling_rates": self.mixture.sampling_rates,
             "language_shares": self.language_shares,
-            "sources": rates and [len(source.shards) for source in self.mixture.sources],
+            "cells": [[cell.total, cell.draws] for row in self._rows for cell in row.cells],
         }
 
 
