@@ -411,6 +411,9 @@ def test_a_broken_shard_has_an_error_in_place_of_each_draw(folders, tmp_path):
     [
         ({"sampling_rates": [1]}, "`sampling_rates` must be a positive number for each of 2 sources, got [1]"),
         ({"sampling_rates": [1, 0]}, "`sampling_rates` must be a positive number for each of 2 sources, got [1, 0]"),
+        ({"sampling_rates": 2}, "`sampling_rates` must be a positive number for each of 2 sources, got 2"),
+        ({"sampling_rates": ["2", 1]}, "must be a positive number for each of 2 sources, got ['2', 1]"),
+        ({"sampling_rates": [1, 1e300]}, "`sampling_rates` must be at most 1,000,000, got [1, 1e+300]"),
         ({"language": ["en"]}, "language must be one, or one for each of 2 sources, got ['en']"),
         ({"language": ["en", "cn"]}, "language must be 'en', 'zh' or None, got 'cn'"),
         ({"language_shares": {"en": 0.5, "zh": 0.4}}, "`language_shares` must add up to 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from ..languages import LANGUAGES, Language
 
 logger = logging.getLogger(__name__)
 
+_HIGHEST_RATE = 1_000_000  # numbers of draws stay far below 2**63
+
 
 def check_sampling_rates(rates: Sequence[float], sources: int) -> None:
     """Raise a `ValueError` unless there is a positive number for each of so many sources."""
-    if len(rates) != sources or not all(0 < rate < math.inf for rate in rates):
+    is_list = isinstance(rates, Sequence) and len(rates) == sources
+    if not is_list or not all(isinstance(rate, Real) and 0 < rate < math.inf for rate in rates):
         raise ValueError(f"`sampling_rates` must be a positive number for each of {sources} sources, got {rates!r}")
+    if max(rates) > _HIGHEST_RATE:
+        raise ValueError(f"`sampling_rates` must be at most {_HIGHEST_RATE:,}, got {rates!r}")
 
 
 def check_language_shares(shares: Any) -> None:
