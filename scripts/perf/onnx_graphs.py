@@ -22,7 +22,8 @@ from .reference_encoder import random_pixels
 
 EXPLANATION = """Base size, random weights. Times are of the CPU, on one thread, both sides in turn; of texts the graph
 side looks the tokens up in the memory-mapped table. Peaks are of a process that embeds one short text and imports NumPy
-and onnxruntime only."""
+and onnxruntime only. The bound of texts in float32 is missed: little else is computed than matrix products
+([more](onnx.md#which-run-time-for-what))."""
 
 TOKENS = 64
 

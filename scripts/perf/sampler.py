@@ -39,7 +39,7 @@ for a mix of photos of about a hundred sizes, times 12: in the first run, which 
 they state, and in a later one. A hundred thousand other sizes take some 2 s more, divided over the processes."""
 
 RECORDS, BATCH_SIZE, PROCESSES = 12_000_000, 512, 8
-RANKS = 2  # that are run
+RANKS, WARM_UP = 2, 100_000  # processes that are run; records
 LOOKED_AT = 1_000_000  # records of an epoch
 MOST_MEMORY = 100  # MB, of a node
 WRITTEN, LONGEST_START = 1_000_000, 20  # records of the file; seconds for RECORDS
@@ -56,7 +56,7 @@ def memory_rows(records: int = RECORDS, looked_at: int = LOOKED_AT) -> list[Row]
         np.save(Path(folder) / "sizes.npy", photo_mix(records).astype(np.int32))
         rows = []
         for patch_batches, looked_up, bytes_mapped in (("any", 1, 1), ("alike", 1 + 2, 1 + 2 + 8)):  # of each record
-            measured = on_ranks(added_by_order, RANKS, Path(folder), patch_batches == "alike", looked_at)
+            measured = on_ranks(added_by_order, RANKS, Path(folder), records, patch_batches == "alike", looked_at)
             private = max(measured) - bytes_mapped * records
             node = (PROCESSES * private + looked_up * records) / 1e6
             name = (
@@ -80,15 +80,14 @@ class MappedRecords(RecordDataset):
         raise NotImplementedError
 
 
-def added_by_order(folder: Path, alike: bool, looked_at: int) -> float:
+def added_by_order(folder: Path, records: int, alike: bool, looked_at: int) -> float:
     """Return the peak memory that the order takes in this process, mapped files included, in bytes."""
 
-    def run() -> None:
-        half = len(np.load(folder / "languages.npy", mmap_mode="r")) // 2
-        halves = [MappedRecords(folder, part) for part in (slice(0, half), slice(half, None))]
-        records = concatenate(halves, [1.5, 0.5])
-        patches = read_patch_counts(records, count_patches) if alike else None
-        sampler = BatchOrderSampler(sources_of(records, join_on_machine), BATCH_SIZE, PROCESSES, patches=patches)
+    def run(count: int, looked_at: int) -> None:
+        halves = [MappedRecords(folder, part) for part in (slice(0, count // 2), slice(count // 2, count))]
+        both = concatenate(halves, [1.5, 0.5])
+        patches = read_patch_counts(both, count_patches) if alike else None
+        sampler = BatchOrderSampler(sources_of(both, join_on_machine), BATCH_SIZE, PROCESSES, patches=patches)
         for _ in islice(sampler, looked_at):
             pass
         mapped = [part.languages for part in halves] + ([] if patches is None else [patches])
@@ -96,7 +95,8 @@ def added_by_order(folder: Path, alike: bool, looked_at: int) -> float:
             values.max()
 
     count_patches = partial(FGClip2ForTraining.count_patches, _processor(), max_num_patches=256)
-    return added_peak_memory(run)
+    run(min(records, WARM_UP), 1)  # which loads code that a run has loaded anyway
+    return added_peak_memory(partial(run, records, looked_at))
 
 
 def _processor() -> FGClip2Processor:

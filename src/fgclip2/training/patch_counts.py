@@ -22,6 +22,7 @@ from ..distributed import (
     gather_objects,
     gather_rows,
     map_on_machine,
+    max_over_ranks,
     rank,
     ranks_of_machine,
     sum_over_ranks,
@@ -65,9 +66,12 @@ def read_patch_counts(records: RecordDataset, count_patches: Callable[[int, int]
     cores = available_cores() // len(ranks_of_machine())
     for part in records.parts:
         sizes.append(np.zeros((len(part), 2), np.int32) if part.image_sizes is None else part.image_sizes)
-        own = _count_unknown(sizes[-1]) // world_size()
+        unknown = max_over_ranks(_count_unknown(sizes[-1]), device())
+        if not unknown:
+            continue
         # Records without an index may be of a class that can't be sent to processes, or hold their images.
-        processes = 0 if part.image_sizes is None else min(cores, own // _RECORDS_PER_PROCESS)
+        own = 0 if part.image_sizes is None else unknown // world_size()
+        processes = min(cores, own // _RECORDS_PER_PROCESS)
         with processes_for(_read_sizes, part, processes) as read_in_processes:
             read += _complete(sizes[-1], read_in_processes)
     if read and rank() == 0:
