@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from fgclip2 import FGClip2Embedder
 from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, read_pairs, write_shards
+from fgclip2.training import plan as planning
 from fgclip2.modeling.auto import FAMILIES
 from fgclip2.training import FGClip2TrainingArguments
 from fgclip2.training.run import make_trainer
@@ -334,6 +335,17 @@ def test_the_plan_of_weighted_shards(run, config, records_folder, without_region
     assert (plan["data"]["sample"]["looked_at"], plan["data"]["sample"]["with_regions"]) == (60, 0.25)
     text = run("train", config, "--dry-run", "--language_batches", "mixed", model=False).stdout
     assert "对 shards, 8 records, 40 in an epoch" in " ".join(text.split())
+
+
+def test_the_plan_looks_into_several_shards(run, config, records_folder, without_regions, monkeypatch):
+    """Not at the first of them alone, which has no regions: at 4 of its records, and 8 of others, 6 with regions."""
+    monkeypatch.setattr(planning, "LOOKED_AT", 12)
+    write_shards(read_pairs(without_regions), "对", 8)
+    write_shards(read_finehard(records_folder / "records.json", records_folder / "images"), "分片", 15)
+    shards = [str(next(Path("对").glob("*.tar"))), str(sorted(Path("分片").glob("*.tar"))[0])]
+    change(config, train_data=shards, images_folder=None)
+    sample = run.json("train", config, "--dry-run", "--language_batches", "mixed", model=False)["data"]["sample"]
+    assert (sample["looked_at"], round(sample["with_regions"] * 12)) == (12, 6)
 
 
 def test_the_plan_judges_records_by_their_sampling_rates(run, config, settings, without_regions):

@@ -30,6 +30,7 @@ from .start import adapter_config, base_checkpoint, load_processor
 from .tasks import family_to_train, training_model
 
 LOOKED_AT = 512  # records by which the others are judged
+SHARDS_LOOKED_AT = 16  # of each source
 
 
 def plan_run(run: RunSettings, world_size: int | None = None) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def look_at(records: RecordDataset | ShardedRecords, run: RunSettings, model: An
 
 
 def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iterator[Callable[[], Record]]:
-    """Yield ways to get some samples of an epoch: records at random; of each source of shards the first."""
+    """Yield ways to get some samples of an epoch: records at random; of some shards of each source the first."""
     if isinstance(records, RecordDataset):
         shares = run.args.shares_of_languages
         sampler = BatchOrderSampler(sources_of(records), 1, language_batches="mixed", language_shares=shares)
@@ -160,8 +161,11 @@ def _attempts(records: RecordDataset | ShardedRecords, run: RunSettings) -> Iter
     draws = records.mixture.draws.sum(axis=1).tolist()  # of each source
     counts = divide_draws(draws, min(LOOKED_AT, sum(draws)))
     for source, count in zip(records.mixture.sources, counts, strict=True):
-        passes = chain.from_iterable(shard_attempts(source.shards, source.language) for _ in repeat(None))
-        yield from islice(passes, count)
+        shards = [shard for shard in source.shards if shard.samples]
+        shards = shards[:: -(-len(shards) // SHARDS_LOOKED_AT)]  # an address may be slow to open
+        for shard, its_count in zip(shards, divide_draws([shard.samples for shard in shards], count), strict=True):
+            passes = chain.from_iterable(shard_attempts([shard], source.language) for _ in repeat(None))
+            yield from islice(passes, its_count)
 
 
 def _describe_data(

@@ -602,11 +602,15 @@ class FGClip2Trainer(Trainer):
             super()._run_epoch(**kwargs)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        """Bring the newest checkpoint to the hub first: with a `save_total_limit` of 1 only the best one is kept."""
+        """Bring the newest checkpoint to the hub before it is removed, where only the best one is kept."""
+        if self.args.save_total_limit == 1 and self.state.best_model_checkpoint is not None:
+            self._push_left_out()
+            self._finish_current_push()
+        return super()._finalize_training(*args, **kwargs)
+
+    def _push_left_out(self) -> None:
         if self._left_out:
             self._push_next(self._left_out[-1])
-        self._finish_current_push()
-        return super()._finalize_training(*args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save a folder that loads as the plain model: of the averaged weights if any, but not within checkpoints."""
@@ -636,7 +640,7 @@ class FGClip2Trainer(Trainer):
         """Push the checkpoint itself, where transformers would push unfinished weights as the model too.
 
         As there, one that is written while another is on its way is left out, unless `hub_always_push` says to wait for
-        it, or the folder on its way would be removed. [`_finalize_training`] pushes the newest one, if it was left out.
+        it, or the folder on its way would be removed. [`_on_train_end`] pushes the newest one, if it was left out.
         """
         args, folder = self.args, Path(checkpoint_folder)
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
@@ -853,6 +857,7 @@ class FGClip2Trainer(Trainer):
         check_weights(self.state.global_step, self.model.named_parameters(), str(self.args.output_dir))
 
     def _on_train_end(self) -> None:
+        self._push_left_out()
         self._check_weights()
         samples = sum_over_ranks(torch.tensor(float(self._window.all_samples), device=self.args.device))
         left_out = self._skipped_on_all_ranks() - self._skipped_before
