@@ -148,6 +148,7 @@ def test_batches_hold_their_bounds():
     assert [row.held for row in rows if row.bound] == [True] * 7
 
 
+@pytest.mark.slow
 def test_the_memory_and_the_start_of_an_order_are_measured():
     rows = [*sampler.memory_rows(40_000, 20_000), *sampler.start_rows(10_000)]
     assert [row.bound for row in rows] == ["<= 100", "<= 100", "", "<= 20"]

@@ -194,6 +194,7 @@ def counts_of_machines(folder: str) -> list[list[int]]:
     return [read_patch_counts(Pictures(SIZES, f"{folder}/{rank()}.npy"), count_by_area).tolist()]
 
 
+@pytest.mark.slow
 def test_many_sizes_are_read_by_several_processes(tmp_path, monkeypatch):
     """Which do not tell this one what they read. Records without an index may be such that can't be sent to them."""
     monkeypatch.setattr(patch_counts, "_RECORDS_PER_PROCESS", 3)
