@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from fgclip2 import FGClip2Embedder
 from fgclip2.cli import train_options
 from fgclip2.data import read_finehard, read_pairs, write_shards
-from fgclip2.training import plan as planning
 from fgclip2.modeling.auto import FAMILIES
 from fgclip2.training import FGClip2TrainingArguments
+from fgclip2.training import plan as planning
 from fgclip2.training.run import make_trainer
 from fgclip2.training.settings import DataSettings, ModelSettings, read_yaml, write_yaml
 from fgclip2.training.start import adapter_config
