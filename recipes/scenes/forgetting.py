@@ -48,7 +48,7 @@ COLUMNS = tuple(
 
 @dataclass(frozen=True)
 class Setting:
-    """What runs that are compared differ in."""
+    """Settings in which the compared runs differ."""
 
     learning_rate: float
     distillation_weight: float = 0.0

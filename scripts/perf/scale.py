@@ -95,7 +95,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage takes on so many devices."""
+    """Time, memory and traffic of a stage on so many devices."""
 
     images: float  # of a device in a step
     time: dict[str, StepTime]  # by strategy, those that can be trained with

@@ -181,7 +181,7 @@ class ShardRow:
 
 
 class ShardMixture:
-    """What an epoch draws out of the shards of several sources.
+    """Draws of an epoch out of the shards of several sources.
 
     Args:
         sources: Sources of [`find_sources`], whose samples are counted where no index has done it.

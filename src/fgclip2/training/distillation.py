@@ -24,7 +24,7 @@ _FILE = "start.json"  # in checkpoints
 
 
 class FrozenStart:
-    """What a model was when the run began; meets [`TrainingMemory`] with nothing but a fingerprint in checkpoints.
+    """Model as it was when the run began; meets [`TrainingMemory`] with nothing but a fingerprint in checkpoints.
 
     A run that goes on makes it again of the same start. With LoRA it is the base model, whose weights stay as they are,
     without its adapter, so that no copy is needed. A copy is no part of the model: what wraps, divides, trains or

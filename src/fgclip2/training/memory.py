@@ -111,7 +111,7 @@ def choose_text_chunk_size(
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What the memory of a step of one process follows from.
+    """Plan of the memory of a step of one process.
 
     Attributes:
         args: Arguments of the run.
@@ -147,7 +147,7 @@ class StepPlan:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the run computes in half precision."""
+        """Return whether the run computes in half precision."""
         return bool(self.args.bf16 or self.args.fp16)
 
     @property

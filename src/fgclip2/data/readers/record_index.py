@@ -149,7 +149,7 @@ def _concatenate(indexes: Sequence[RecordIndex]) -> dict[str, np.ndarray]:
 
 
 class FileState(NamedTuple):
-    """What tells that a file is as it was."""
+    """State of a file, which tells whether it has changed."""
 
     path: str
     size: int  # bytes

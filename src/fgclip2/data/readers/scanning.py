@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """What was found in a piece of a file."""
+    """Items found in a piece of a file, and those at its borders."""
 
     index: RecordIndex  # of the items that begin in it; numbers are counted from its beginning
     first: Place | None  # the first item that was met
